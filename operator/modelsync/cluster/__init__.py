@@ -1,0 +1,1 @@
+"""Kubernetes I/O: client, cache, gather, apply, events, lease."""

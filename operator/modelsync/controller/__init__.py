@@ -1,0 +1,1 @@
+"""Workqueue, reconciler, sweeper, kopf shell."""

@@ -1,0 +1,1 @@
+"""The verified download. Runs in the pod; knows nothing of Kubernetes."""

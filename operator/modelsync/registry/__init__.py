@@ -1,0 +1,1 @@
+"""Weights & Biases: GraphQL client, batched resolver, poller, webhook receiver."""

@@ -1,0 +1,1 @@
+"""PURE. What a revision looks like as Kubernetes objects; imports only `modelsync.api`."""
