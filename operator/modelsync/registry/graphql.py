@@ -1,0 +1,349 @@
+"""The transport to a W&B server's GraphQL endpoint.
+
+It sends one POST a call and tells apart why an answer is missing. It never retries (its callers have deadlines and
+back-offs of their own), never follows a redirect (the key would go along), and never lets the key into an error.
+
+The protocol as measured with wandb's client 0.31: `POST {base}/graphql` with Basic `api:<key>`; a body with `data` and
+`errors` may come with HTTP 403 and 404 too, and what it holds of data is then still true.
+"""
+
+import json
+import re
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from modelsync import __version__
+from modelsync.registry.credential import Credential
+from modelsync.registry.errors import (
+    DeniedError,
+    NotFoundError,
+    NotGraphQLError,
+    RefusedError,
+    RegistryError,
+    ThrottledError,
+    UnreachableError,
+)
+
+TIMEOUT = timedelta(seconds=30)
+CONNECT_TIMEOUT = timedelta(seconds=10)
+MAX_ANSWER_BYTES = 32 * 2**20
+"""An answer is held in memory whole; 20 references with large metadata stay far below."""
+
+DEFAULT_WAIT = timedelta(seconds=30)
+"""How long to hold back after a 429 that names no time."""
+MAX_WAIT = timedelta(hours=1)
+"""A server or proxy that names a longer time is not believed: holds could not be seen for that long."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQLError:
+    """One entry of an answer's `errors`."""
+
+    message: str
+    path: tuple[str | int, ...] = ()
+    """Response keys (aliases) and list indices from the root; empty when the error is about the whole request."""
+    code: str = ""
+    """`extensions.code`, if any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the server answered: at least some data, and the errors that came with it."""
+
+    data: Mapping[str, Any]
+    errors: tuple[GraphQLError, ...]
+    status: int
+    asked_at: datetime
+    """When the request was sent: the answer tells nothing about later changes."""
+    answered_at: datetime
+
+
+class InvalidBaseURLError(ValueError):
+    """A base URL that cannot be used; the message says what is allowed."""
+
+
+def parse_base_url(text: str, *, source: str = "the W&B base URL") -> str:
+    """Return `text` as `scheme://host[:port][/prefix]` without a slash at the end. Raises InvalidBaseURLError."""
+    allowed = "allowed is https://host[:port][/prefix], as in https://api.wandb.ai or https://wandb.example.com"
+    url = text.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise InvalidBaseURLError(f"{source} is not a URL; {allowed}") from None
+    if parts.username is not None or parts.password is not None:
+        raise InvalidBaseURLError(f"{source} must hold no user or password; {allowed}; the key is given on its own")
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise InvalidBaseURLError(f"{source} is {url!r}; {allowed}")
+    if parts.query or parts.fragment or re.search(r"\s", url):
+        raise InvalidBaseURLError(f"{source} is {url!r}; it must have no query, fragment or space; {allowed}")
+    return url.removesuffix("/graphql")
+
+
+class InvalidCABundleError(ValueError):
+    """A CA bundle that cannot be read or holds no certificate."""
+
+
+def tls(*, ca_file: Path | None = None, ca_pem: str | None = None, source: str = "the CA bundle") -> ssl.SSLContext:
+    """Make a context that trusts the system's certificate authorities and those given. Raises InvalidCABundleError."""
+    context = ssl.create_default_context()
+    problem = ""
+    try:
+        if ca_file is not None:
+            context.load_verify_locations(cafile=str(ca_file))
+        if ca_pem is not None:
+            context.load_verify_locations(cadata=ca_pem)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        problem = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+    if problem:
+        where = f"{source} ({ca_file})" if ca_file is not None else source
+        raise InvalidCABundleError(f"{where} cannot be used: {problem}; it must be one or more PEM certificates")
+    return context
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Make a session that several clients may share.
+
+    It takes proxies from the environment and keeps no cookies: one that the server sets for one credential must not
+    travel with another.
+    """
+    return aiohttp.ClientSession(
+        trust_env=True,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds()),
+        headers={"User-Agent": user_agent()},
+    )
+
+
+def user_agent() -> str:
+    """How we name ourselves to a server."""
+    return f"modelsync/{__version__}"
+
+
+def now_utc() -> datetime:
+    """The clock of this package, in UTC; passed in where a test needs another one."""
+    return datetime.now(UTC)
+
+
+class GraphQL:
+    """A W&B server as one credential sees it.
+
+    With `session` it uses that session and leaves it open; without, it opens one of its own, so use it as
+    `async with GraphQL(...) as api:`. `ssl_context` comes from `tls()`; without it the system's authorities count.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        credential: Credential,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        session: aiohttp.ClientSession | None = None,
+        timeout: timedelta = TIMEOUT,
+        now: Callable[[], datetime] = now_utc,
+    ) -> None:
+        """Raises InvalidBaseURLError."""
+        self.base_url = parse_base_url(base_url)
+        self._credential = credential
+        self._ssl = ssl_context
+        self._session = session
+        self._owns_session = session is None
+        self._timeout = timeout
+        self._now = now
+
+    async def execute(
+        self, query: str, variables: Mapping[str, Any] | None = None, *, operation: str | None = None
+    ) -> Response:
+        """Send one query and return what came back, errors of single fields included.
+
+        Data is kept whatever the HTTP status. When there is none, it raises DeniedError, NotFoundError,
+        ThrottledError, UnreachableError, RefusedError or NotGraphQLError.
+        """
+        body: dict[str, Any] = {"query": query, "variables": dict(variables or {})}
+        if operation:
+            body["operationName"] = operation
+        asked_at = self._now()
+        status, headers, content = await self._post(body)
+        answered_at = self._now()
+        if error := self._failure_of_status(status, headers, answered_at):
+            raise error
+        answer = _json_object(content)
+        if answer is None or not ("data" in answer or "errors" in answer):
+            raise self._failure_without_graphql(status, headers)
+        errors = tuple(self._error(each) for each in answer.get("errors") or () if isinstance(each, Mapping))
+        data = answer.get("data")
+        if isinstance(data, Mapping) and (status < 400 or any(value is not None for value in data.values())):
+            return Response(data, errors, status, asked_at, answered_at)
+        raise self._failure_without_data(status, errors)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the session if this client opened it."""
+        if self._owns_session and self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def __repr__(self) -> str:
+        return f"GraphQL({self.base_url!r})"
+
+    async def _post(self, body: Mapping[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
+        """Raises UnreachableError, outside of the except block: aiohttp's errors carry the request's headers."""
+        if self._session is None:
+            self._session = new_session()
+        problem = ""
+        try:
+            async with self._session.post(
+                f"{self.base_url}/graphql",
+                json=body,
+                # As `auth` and not as a header: with a header, aiohttp refuses to work for whoever has a ~/.netrc.
+                auth=aiohttp.BasicAuth("api", self._credential.key),
+                headers={"Accept": "application/json", "User-Agent": user_agent()},
+                allow_redirects=False,
+                ssl=self._ssl if self._ssl is not None else True,
+                timeout=aiohttp.ClientTimeout(
+                    total=self._timeout.total_seconds(),
+                    connect=min(self._timeout, CONNECT_TIMEOUT).total_seconds(),
+                ),
+            ) as response:
+                content = bytearray()
+                async for chunk in response.content.iter_chunked(2**16):
+                    content += chunk
+                    if len(content) > MAX_ANSWER_BYTES:
+                        problem = f"the answer is larger than {MAX_ANSWER_BYTES // 2**20} MiB"
+                        response.close()
+                        break
+                else:
+                    return response.status, dict(_lower(response.headers)), bytes(content)
+        except TimeoutError:
+            problem = f"no answer within {self._timeout.total_seconds():g} s"
+        except aiohttp.ClientConnectorDNSError:
+            problem = "its host name is not known; check the base URL and the DNS"
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            problem = f"TLS failed ({_tls_reason(error)}); a private authority is given as a CA bundle"
+        except aiohttp.ClientProxyConnectionError:
+            problem = "the proxy of HTTPS_PROXY or HTTP_PROXY does not answer"
+        except aiohttp.ClientHttpProxyError as error:
+            problem = f"the proxy of HTTPS_PROXY or HTTP_PROXY answered {error.status}"
+        except (aiohttp.ClientConnectorError, aiohttp.ClientOSError) as error:
+            problem = error.strerror or "the connection failed"
+        except aiohttp.ClientError as error:
+            problem = f"the connection broke off ({type(error).__name__})"
+        except OSError as error:
+            problem = error.strerror or type(error).__name__
+        raise UnreachableError(f"{self.base_url} cannot be reached: {self._clean(problem)}")
+
+    def _failure_of_status(self, status: int, headers: Mapping[str, str], at: datetime) -> RegistryError | None:
+        """What the status alone decides, whatever the body says."""
+        if status == 429 or (status == 503 and "retry-after" in headers):
+            until = at + _wait_of(headers, at)
+            return ThrottledError(
+                f"{self.base_url} answered {status} and asks to send nothing before {until:%H:%M:%S} UTC", until=until
+            )
+        if status == 401:
+            return DeniedError(
+                f"{self.base_url} answered 401: it does not know this API key; check the key and that it is of this "
+                "server",
+                status=status,
+            )
+        if 300 <= status < 400:
+            target = urlsplit(headers.get("location", ""))
+            where = f" to {target.scheme}://{target.hostname}{target.path}" if target.hostname else ""
+            return NotGraphQLError(
+                self._clean(
+                    f"{self.base_url} answered {status} and points{where}; redirects are not followed, since the key "
+                    "would go along; set the base URL to the W&B server itself"
+                )
+            )
+        return None
+
+    def _failure_without_data(self, status: int, errors: Sequence[GraphQLError]) -> RegistryError:
+        messages = tuple(error.message for error in errors)
+        said = f": {'; '.join(messages[:3])}" if messages else ""
+        if status == 403:
+            return DeniedError(f"{self.base_url} answered 403{said}", status=status)
+        if status == 404:
+            return NotFoundError(f"{self.base_url} answered 404{said}")
+        if status >= 500:
+            return UnreachableError(f"{self.base_url} answered {status}{said}")
+        return RefusedError(f"{self.base_url} refused the query ({status}){said}", status=status, messages=messages)
+
+    def _failure_without_graphql(self, status: int, headers: Mapping[str, str]) -> RegistryError:
+        kind = self._clean(headers.get("content-type", "no content type").split(";")[0])
+        if status == 403:
+            return DeniedError(f"{self.base_url} answered 403 with {kind}", status=status)
+        if status >= 500:
+            return UnreachableError(f"{self.base_url} answered {status} with {kind}")
+        return NotGraphQLError(
+            f"{self.base_url} answered {status} with {kind}, which is no GraphQL answer; check that the base URL is a "
+            "W&B server and no login page or proxy stands before it"
+        )
+
+    def _error(self, entry: Mapping[str, Any]) -> GraphQLError:
+        path = entry.get("path")
+        extensions = entry.get("extensions")
+        code = extensions.get("code") if isinstance(extensions, Mapping) else None
+        return GraphQLError(
+            message=self._clean(str(entry.get("message") or "error without a message")),
+            path=tuple(step for step in path if isinstance(step, (str, int))) if isinstance(path, list) else (),
+            code=code if isinstance(code, str) else "",
+        )
+
+    def _clean(self, text: str) -> str:
+        """Make one printable line, without the key, of what a server said: it ends in conditions and terminals."""
+        line = " ".join("".join(c if c.isprintable() else " " for c in self._credential.scrub(text)).split())
+        return line if len(line) <= 300 else line[:299] + "…"
+
+
+def _lower(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name.lower(), value) for name, value in headers.items()]
+
+
+def _json_object(content: bytes) -> Mapping[str, Any] | None:
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _tls_reason(error: Exception) -> str:
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+    reason = getattr(cause, "verify_message", None) or getattr(cause, "reason", None) or "handshake failed"
+    return str(reason)
+
+
+def _wait_of(headers: Mapping[str, str], at: datetime) -> timedelta:
+    """How long Retry-After (seconds or a date) and RateLimit-Reset (seconds) ask to wait: the longer of the two.
+
+    wandb's own client honours Retry-After only and comes back too early.
+    """
+    waits = []
+    retry_after = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}", retry_after):
+        waits.append(timedelta(seconds=int(retry_after)))
+    elif retry_after:
+        try:
+            date = parsedate_to_datetime(retry_after)
+            waits.append((date if date.tzinfo else date.replace(tzinfo=UTC)) - at)
+        except ValueError:
+            pass
+    reset = headers.get("ratelimit-reset", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", reset):
+        waits.append(timedelta(seconds=float(reset)))
+    return min(max(max(waits), timedelta(0)), MAX_WAIT) if waits else DEFAULT_WAIT
