@@ -2,8 +2,8 @@
 
 A request is `LOST` when its user got less than asked and nobody told them why: a 5xx, a refused or cut connection, a
 stream that does not end with `[DONE]`, an error event inside a stream, or `finish_reason: abort` (vLLM ends what a
-drain cuts that way). The middleware's 451 (a held version refuses) is `REFUSED`. Nothing is excluded by time: who reads the
-records says what a phase may contain.
+drain cuts that way). The middleware's 451 (a held version refuses) is `REFUSED`. Nothing is excluded by time: who reads
+the records says what a phase may contain.
 """
 
 import asyncio
