@@ -27,3 +27,53 @@ $(UV):
 
 .PHONY: setup
 setup: .venv/.synced ## Python environment from uv.lock
+
+.PHONY: generate
+generate: setup ## rewrite what is generated: CRD, reference pages
+	@$(PY) hack/generate.py
+
+.PHONY: lint
+lint: setup ## ruff, mypy --strict, import contracts
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --quiet --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache | tail -n 1
+
+.PHONY: verify
+verify: lint ## lint, and fail when `make generate` would change a file
+	@$(PY) hack/generate.py --check
+
+.PHONY: test-unit
+test-unit: setup ## unit tests and golden logs
+	@.venv/bin/pytest -q tests/unit tests/golden
+
+.PHONY: test-model
+test-model: setup ## breadth-first check of the production planner; prints states and time
+	@.venv/bin/pytest -q -s tests/model
+
+.PHONY: cluster-up
+cluster-up: setup ## a real control plane, node and gateway in a network namespace (builds the binaries once)
+	@$(PY) -m localcluster up
+
+.PHONY: cluster-down
+cluster-down: setup ## take down exactly what cluster-up started
+	@$(PY) -m localcluster down
+
+.PHONY: test-integration
+test-integration: cluster-up ## against a real apiserver, the stand-ins, and the real wandb SDK
+	@$(PY) -m localcluster exec -- .venv/bin/pytest -q tests/integration
+
+.PHONY: e2e
+e2e: cluster-up ## whole rollouts on the real node, with traffic all the time
+	@$(PY) -m localcluster exec -- .venv/bin/pytest -q tests/e2e
+
+.PHONY: test
+test: verify test-unit test-model ## everything that CI runs
+	@trap '$(MAKE) --no-print-directory cluster-down' EXIT; $(MAKE) --no-print-directory test-integration e2e
+
+.PHONY: demo
+demo: cluster-up ## the main job, told live in the terminal
+	@$(PY) -m localcluster exec -- $(PY) -m demo
+
+.PHONY: demo-down
+demo-down: cluster-down ## leave nothing running or mounted
