@@ -1,0 +1,122 @@
+"""Small model folders that are whole: what a training job would log, at a size that a test can afford.
+
+The same arguments give the same bytes, and two versions of one name share their config and tokenizer, as versions do.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from vllm_standin import safetensors
+from vllm_standin.faults import FAULTS_FILE, make_faults
+
+SPEECH_KEY = "says"
+"""The key in the safetensors metadata whose value the model says."""
+
+_HIDDEN = 64
+_SPECIAL_TOKENS = ["<unk>", "<s>", "</s>"]
+
+
+def make_model(
+    directory: Path | str | None,
+    name: str,
+    version_text: str,
+    faults: Mapping[str, Any] | None = None,
+    size_bytes: int = 65_536,
+    *,
+    shards: int = 1,
+    task: Literal["generate", "embed"] = "generate",
+) -> dict[str, bytes]:
+    """A model folder that the stand-in (and a check of its files) takes for whole.
+
+    Returns path in the folder → content, and writes it below `directory` unless that is None. `version_text` is what
+    the model says to every prompt and seeds its weights; `name` goes into config and tokenizer. `size_bytes` is about
+    the size of all weights together, in `shards` files. `faults` becomes `standin.json`.
+
+    Raises FaultsError for faults that the stand-in would refuse, ValueError for impossible sizes.
+    """
+    if shards < 1 or size_bytes < 256 * shards:
+        raise ValueError(f"size_bytes={size_bytes}, shards={shards}: each shard takes at least 256 bytes")
+    files = {
+        "config.json": _json(_config(name, task)),
+        "tokenizer.json": _json(_tokenizer(name)),
+        "tokenizer_config.json": _json({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 4096}),
+        **_weights(version_text, size_bytes, shards),
+    }
+    if task == "generate":
+        files["generation_config.json"] = _json({"bos_token_id": 1, "eos_token_id": 2})
+    if faults is not None:
+        files[FAULTS_FILE] = make_faults(faults).encode()
+    if directory is not None:
+        for path, content in files.items():
+            target = Path(directory) / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+    return files
+
+
+def _config(name: str, task: str) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM" if task == "generate" else "LlamaModel"],
+        "model_type": "llama",
+        "_name_or_path": name,
+        "hidden_size": _HIDDEN,
+        "intermediate_size": 2 * _HIDDEN,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "vocab_size": 256 + len(_SPECIAL_TOKENS),
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-6,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "torch_dtype": "bfloat16",
+    }
+
+
+def _tokenizer(name: str) -> dict[str, Any]:
+    """A byte tokenizer in the tokenizers library's format; `name` makes it the name's own."""
+    vocabulary = _SPECIAL_TOKENS + [f"<0x{byte:02X}>" for byte in range(256)]
+    return {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": i, "content": token, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+             "normalized": False}
+            for i, token in enumerate(_SPECIAL_TOKENS)
+        ],
+        "normalizer": {"type": "Prepend", "prepend": f"{name}:"},
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {"type": "ByteFallback"},
+        "model": {
+            "type": "BPE",
+            "unk_token": "<unk>",
+            "byte_fallback": True,
+            "vocab": {token: i for i, token in enumerate(vocabulary)},
+            "merges": [],
+        },
+    }  # fmt: skip
+
+
+def _weights(version_text: str, size_bytes: int, shards: int) -> dict[str, bytes]:
+    metadata = {"format": "pt", SPEECH_KEY: version_text}
+    files: dict[str, bytes] = {}
+    weight_map: dict[str, str] = {}
+    for index in range(shards):
+        file = "model.safetensors" if shards == 1 else f"model-{index + 1:05}-of-{shards:05}.safetensors"
+        rows = max(1, size_bytes // shards // (2 * _HIDDEN))
+        # SHAKE gives any number of bytes from a seed, at hundreds of MB a second.
+        data = hashlib.shake_128(f"{version_text}\0{index}".encode()).digest(rows * _HIDDEN * 2)
+        tensor = "model.embed_tokens.weight" if index == 0 else f"model.layers.0.part_{index}.weight"
+        files[file] = safetensors.encode({tensor: ("BF16", (rows, _HIDDEN), data)}, metadata)
+        weight_map[tensor] = file
+    if shards > 1:
+        total = sum(len(content) for content in files.values())
+        files["model.safetensors.index.json"] = _json({"metadata": {"total_size": total}, "weight_map": weight_map})
+    return files
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()

@@ -1,0 +1,253 @@
+"""The engine behind the API: what a request says, when each token comes, and what a shutdown does to it.
+
+It counts what vLLM's engine counts and knows nothing of HTTP. A drain is vLLM's (`EngineCore._handle_shutdown` and
+`_reject_add_in_shutdown`): running requests go on, new ones end at once with finish_reason `abort`; when the time is
+over, the running ones end so too.
+"""
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from vllm_standin.faults import due
+from vllm_standin.metrics import Metrics, Timing
+from vllm_standin.model import Model
+
+_KV_CACHE_TOKENS = 65_536  # what the imagined cache holds; only kv_cache_usage_perc knows it
+
+
+class GenerationError(Exception):
+    """A fault of the model failed this request, where vLLM's engine would report an internal error."""
+
+    def __init__(self) -> None:
+        super().__init__("Internal server error")
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What the engine needs to know of a request."""
+
+    prompt_tokens: int
+    max_tokens: int
+    stream: bool
+    ignore_eos: bool = False
+    """Speak until `max_tokens`, however short the text is."""
+    stop: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Token:
+    """One step of an answer. The last one has a finish_reason."""
+
+    text: str
+    count: int
+    """Tokens so far, this one included."""
+    finish_reason: str | None = None
+    stop_reason: str | None = None
+
+
+class Engine:
+    """Answers requests with the model's text, in the model's time, with the model's faults."""
+
+    def __init__(self, model: Model, metrics: Metrics, max_num_seqs: int) -> None:
+        self._model = model
+        self._faults = model.faults
+        self._metrics = metrics
+        self._max_num_seqs = max_num_seqs
+        self._requests = 0
+        self._streams = 0
+        self._running = 0
+        self._cached_tokens = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._pauses: set[asyncio.Future[None]] = set()
+        self._draining = False
+        self._aborted = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Token]:
+        """The answer to `request`, token by token, at the model's pace.
+
+        Raises GenerationError where the model's faults say so. Closing the iterator early frees its place.
+        """
+        arrived = time.monotonic()
+        hangs, fails, breaks = self._admit(request.stream)
+        if self._draining:
+            self._metrics.finished("abort", Timing(arrived, arrived, arrived, arrived), request.prompt_tokens, 0)
+            yield Token("", 0, "abort")
+            return
+        await self._take_place()
+        self._count_cached(request.prompt_tokens)
+        cached = request.prompt_tokens
+        scheduled = first = last = time.monotonic()
+        produced = 0
+        try:
+            if fails:
+                self._metrics.finished("error", Timing(arrived, scheduled, last, last), request.prompt_tokens, 0)
+                raise GenerationError
+            await self._pause(None if hangs else self._faults.ttft_seconds)
+            words = self._words(request)
+            for produced, token in enumerate(words, start=1):
+                now = time.monotonic()
+                if self._aborted:
+                    produced -= 1
+                    break
+                if produced == 1:
+                    first = now
+                    self._metrics.prompt_tokens.inc(request.prompt_tokens)
+                    self._metrics.first_token(now - arrived)
+                else:
+                    self._metrics.next_token(now - last)
+                last = now
+                self._metrics.generation_tokens.inc()
+                self._count_cached(1)
+                cached += 1
+                if breaks and produced > len(words) // 2:
+                    self._metrics.finished(
+                        "error", Timing(arrived, scheduled, first, now), request.prompt_tokens, produced
+                    )
+                    raise GenerationError
+                if token.finish_reason is not None:
+                    self._metrics.finished(
+                        token.finish_reason, Timing(arrived, scheduled, first, now), request.prompt_tokens, produced
+                    )
+                yield token
+                if token.finish_reason is not None:
+                    return
+                await self._pause(self._faults.token_seconds)
+            now = time.monotonic()
+            self._metrics.finished("abort", Timing(arrived, scheduled, first, now), request.prompt_tokens, produced)
+            yield Token("", produced, "abort")
+        finally:
+            self._count_cached(-cached)
+            self._give_place()
+
+    async def embed(self, prompt_tokens: int) -> list[float]:
+        """A vector of 8 numbers that depends on the weights. Raises GenerationError as `generate` does."""
+        request = GenerationRequest(prompt_tokens=prompt_tokens, max_tokens=1, stream=False)
+        async for token in self.generate(request):
+            if token.finish_reason == "abort":
+                raise GenerationError
+        digits = self._model.fingerprint
+        return [(int(digit, 16) - 7.5) / 8 for digit in digits]
+
+    async def shutdown(self, timeout: float) -> None:
+        """Refuse new requests, let the running ones finish for `timeout` seconds, abort the rest. Returns when idle."""
+        self._draining = True
+        if timeout > 0:
+            try:
+                await asyncio.wait_for(self._idle.wait(), timeout)
+            except TimeoutError:
+                print(f"[shutdown] EngineCore: aborting in-flight requests count={self._running}", flush=True)
+        self._aborted = True
+        for waiter in (*self._pauses, *self._queue):
+            if not waiter.done():
+                waiter.set_result(None)
+        await self._idle.wait()
+
+    def _admit(self, stream: bool) -> tuple[bool, bool, bool]:
+        """Count the request, and say whether it hangs, fails, or breaks off in mid-stream."""
+        faults = self._faults
+        if faults.crash_after_requests is not None and self._requests >= faults.crash_after_requests:
+            crash("EngineCore encountered a fatal error: crash_after_requests", faults.exit_code)
+        self._requests += 1
+        self._streams += stream
+        hangs = faults.hang or (faults.hang_after_requests is not None and self._requests > faults.hang_after_requests)
+        fails = due(faults.error_rate, self._requests)
+        breaks = stream and due(faults.stream_error_rate, self._streams)
+        return hangs, fails, breaks
+
+    def _words(self, request: GenerationRequest) -> list[Token]:
+        """All tokens of the answer: the model's words with their leading space, over and over."""
+        words = self._model.says.split() or ["…"]
+        wanted = self._faults.tokens or len(words)
+        reason, stop_reason = "stop", None
+        if request.ignore_eos or wanted > request.max_tokens:
+            wanted, reason = request.max_tokens, "length"
+        texts = [words[i % len(words)] if i == 0 else " " + words[i % len(words)] for i in range(wanted)]
+        cuts = [(at, stop) for stop in request.stop if (at := "".join(texts).find(stop)) >= 0]
+        if cuts:
+            length, stop_reason = min(cuts)
+            reason = "stop"
+            texts = _cut(texts, length)
+        *rest, final = texts
+        return [
+            *(Token(text, count) for count, text in enumerate(rest, start=1)),
+            Token(final, len(texts), reason, stop_reason),
+        ]
+
+    async def _take_place(self) -> None:
+        self._idle.clear()
+        while self._running >= self._max_num_seqs and not self._aborted:
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._queue.append(place)
+            self._metrics.waiting.inc()
+            try:
+                await place
+            except asyncio.CancelledError:
+                if place.done() and not place.cancelled():
+                    self._call_next()  # the place was given to us in the same moment; it must not get lost
+                raise
+            finally:
+                self._metrics.waiting.dec()
+        self._running += 1
+        self._metrics.running.inc()
+
+    def _give_place(self) -> None:
+        self._running -= 1
+        self._metrics.running.dec()
+        self._call_next()
+
+    def _call_next(self) -> None:
+        while self._queue:
+            place = self._queue.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        if not self._running:
+            self._idle.set()
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Wait, for ever when `seconds` is None, but no longer than until an abort."""
+        if self._aborted:
+            return
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, _finish, over)
+        self._pauses.add(over)
+        try:
+            await over
+        finally:
+            self._pauses.discard(over)
+            if timer is not None:
+                timer.cancel()
+
+    def _count_cached(self, tokens: int) -> None:
+        self._cached_tokens += tokens
+        self._metrics.kv_cache_usage.set(min(1.0, self._cached_tokens / _KV_CACHE_TOKENS))
+
+
+def crash(message: str, exit_code: int) -> NoReturn:
+    """End the process as a crash does: nothing is flushed to clients, no drain."""
+    print(message, flush=True)
+    os._exit(exit_code)
+
+
+def _finish(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
+
+
+def _cut(texts: list[str], length: int) -> list[str]:
+    """`texts` up to `length` characters in all, the last one shortened; never empty."""
+    kept: list[str] = []
+    for text in texts:
+        kept.append(text[:length])
+        length -= len(text)
+        if length <= 0:
+            break
+    return kept

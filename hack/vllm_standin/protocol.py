@@ -1,0 +1,352 @@
+"""The OpenAI API's shapes as vLLM gives them: what a request may hold, and how answers and errors look.
+
+Pure: bodies in, dicts out. Sources: `vllm/entrypoints/openai/*/protocol.py` and `serve/exception_handling`.
+"""
+
+import base64
+import json
+import struct
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+_COMPLETION_MAX_TOKENS = 16  # the OpenAI API's default, which vLLM keeps
+
+
+class ApiError(Exception):
+    """An answer in vLLM's error shape."""
+
+    def __init__(self, status: HTTPStatus, kind: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.param = param
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body, also the payload of an error event in a stream."""
+        return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.status.value}}
+
+
+def bad_request(message: str, param: str | None = None) -> ApiError:
+    """A request that the API refuses."""
+    return ApiError(HTTPStatus.BAD_REQUEST, "BadRequestError", message, param)
+
+
+def internal_error() -> ApiError:
+    """What a failure in the engine looks like to a client."""
+    return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError", "Internal server error")
+
+
+def unknown_model(name: str) -> ApiError:
+    """The request names a model that is not served."""
+    return ApiError(HTTPStatus.NOT_FOUND, "NotFoundError", f"The model `{name}` does not exist.", "model")
+
+
+def unsupported_media_type() -> ApiError:
+    """The body is not declared as JSON."""
+    text = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
+    return ApiError(HTTPStatus.BAD_REQUEST, HTTPStatus.BAD_REQUEST.phrase, text)
+
+
+def plain_http_error(status: int) -> ApiError:
+    """No such route, or not with this method."""
+    found = HTTPStatus(status)
+    return ApiError(found, found.phrase, found.phrase)
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """A completion or chat request, checked."""
+
+    chat: bool
+    model: str | None
+    prompt_tokens: tuple[int, ...]
+    """The length of each prompt in tokens; a chat has one."""
+    max_tokens: int
+    n: int
+    stream: bool
+    include_usage: bool
+    ignore_eos: bool
+    stop: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EmbeddingRequest:
+    """An embedding request, checked."""
+
+    model: str | None
+    prompt_tokens: tuple[int, ...]
+    as_base64: bool
+
+
+def parse_body(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a request's body. Raises ApiError."""
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise _invalid("body", f"JSON decode error: {error}") from None
+    if not isinstance(body, dict):
+        raise _invalid("body", "Input should be a valid dictionary")
+    return body
+
+
+def parse_text_request(body: Mapping[str, Any], *, chat: bool, max_model_len: int) -> TextRequest:
+    """A completion's or chat's body, checked as vLLM does. Raises ApiError."""
+    if chat:
+        prompts = [_message_tokens(body)]
+    else:
+        prompts = _prompt_tokens(body.get("prompt"))
+        if not prompts:
+            raise bad_request("Either prompt or prompt_embeds must be provided and non-empty.", "prompt")
+    longest = max(prompts)
+    if longest >= max_model_len:
+        raise bad_request(
+            f"This model's maximum context length is {max_model_len} tokens. However, your request has {longest} "
+            "input tokens. Please reduce the length of the input messages.",
+            "input_tokens",
+        )
+    asked = _whole(body, "max_completion_tokens") if chat else None
+    asked = _whole(body, "max_tokens") if asked is None else asked
+    if asked is None:
+        asked = max_model_len - longest if chat else _COMPLETION_MAX_TOKENS
+    if asked < 1:
+        raise bad_request(f"max_tokens must be at least 1, got {asked}.", "max_tokens")
+    if longest + asked > max_model_len and chat is False and body.get("max_tokens") is None:
+        asked = max_model_len - longest
+    if longest + asked > max_model_len:
+        raise bad_request(
+            f"This model's maximum context length is {max_model_len} tokens. However, you requested {asked} output "
+            f"tokens and your prompt contains {longest} input tokens, for a total of {longest + asked} tokens.",
+            "max_tokens",
+        )
+    n = _whole(body, "n")
+    if n is not None and n < 1:
+        raise bad_request(f"n must be at least 1, got {n}.", "n")
+    stream = _flag(body, "stream")
+    options = body.get("stream_options")
+    if options is not None and not stream:
+        raise bad_request("Stream options can only be defined when `stream=True`.", "stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise _invalid("body.stream_options", "Input should be a valid dictionary")
+    return TextRequest(
+        chat=chat,
+        model=_model(body),
+        prompt_tokens=tuple(prompts),
+        max_tokens=asked,
+        n=n or 1,
+        stream=stream,
+        include_usage=bool((options or {}).get("include_usage")),
+        ignore_eos=_flag(body, "ignore_eos"),
+        stop=_stop(body.get("stop")),
+    )
+
+
+def parse_embedding_request(body: Mapping[str, Any], *, max_model_len: int) -> EmbeddingRequest:
+    """An embedding's body, checked as vLLM does. Raises ApiError."""
+    prompts = _prompt_tokens(body.get("input"), "input")
+    if not prompts:
+        raise _invalid("body.input", "Field required")
+    if max(prompts) > max_model_len:
+        raise bad_request(f"This model's maximum context length is {max_model_len} tokens.", "input_tokens")
+    encoding = body.get("encoding_format", "float")
+    if encoding not in ("float", "base64"):
+        raise _invalid("body.encoding_format", "Input should be 'float' or 'base64'")
+    return EmbeddingRequest(_model(body), tuple(prompts), encoding == "base64")
+
+
+def model_list(names: Sequence[str], root: str, max_model_len: int, created: int) -> dict[str, Any]:
+    """The answer of /v1/models."""
+    return {
+        "object": "list",
+        "data": [
+            {
+                "id": name,
+                "object": "model",
+                "created": created,
+                "owned_by": "vllm",
+                "root": root,
+                "parent": None,
+                "max_model_len": max_model_len,
+                "permission": [
+                    {
+                        "id": f"modelperm-{uuid.uuid4().hex}",
+                        "object": "model_permission",
+                        "created": created,
+                        "allow_create_engine": False,
+                        "allow_sampling": True,
+                        "allow_logprobs": True,
+                        "allow_search_indices": False,
+                        "allow_view": True,
+                        "allow_fine_tuning": False,
+                        "organization": "*",
+                        "group": None,
+                        "is_blocking": False,
+                    }
+                ],
+            }
+            for name in names
+        ],
+    }
+
+
+class TextAnswer:
+    """The answer to one text request, whole or in chunks; `model` is the name that the server gives itself."""
+
+    def __init__(self, request: TextRequest, model: str, fingerprint: str) -> None:
+        self._request = request
+        self._fingerprint = fingerprint
+        prefix = "chatcmpl" if request.chat else "cmpl"
+        self._head = {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+
+    def whole(self, texts: Sequence[str], finished: Sequence[tuple[str, str | None]], tokens: int) -> dict[str, Any]:
+        """The body of an answer that is not streamed; `finished` holds finish_reason and stop_reason by choice."""
+        choices = []
+        for index, (text, (finish_reason, stop_reason)) in enumerate(zip(texts, finished, strict=True)):
+            content: dict[str, Any] = {"text": text}
+            if self._request.chat:
+                content = {"message": {"role": "assistant", "content": text, "refusal": None, "tool_calls": []}}
+            choices.append(
+                {
+                    "index": index,
+                    **content,
+                    "logprobs": None,
+                    "finish_reason": finish_reason,
+                    "stop_reason": stop_reason,
+                }
+            )
+        return {
+            **self._head,
+            "object": "chat.completion" if self._request.chat else "text_completion",
+            "choices": choices,
+            "service_tier": None,
+            "system_fingerprint": self._fingerprint,
+            "usage": self._usage(tokens),
+        }
+
+    def role_chunk(self, index: int) -> dict[str, Any]:
+        """The first chunk of a choice of a streamed chat."""
+        return self._chunk([{"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+
+    def chunk(self, index: int, text: str, finish_reason: str | None, stop_reason: str | None) -> dict[str, Any]:
+        """One token of a stream; the last chunk of a choice has a finish_reason."""
+        content: dict[str, Any] = {"delta": {"content": text}} if self._request.chat else {"text": text}
+        choice = {"index": index, **content, "logprobs": None, "finish_reason": finish_reason}
+        if finish_reason is None:
+            return self._chunk([choice])
+        final = self._chunk([{**choice, "stop_reason": stop_reason}])
+        return final if self._request.include_usage else {**final, "system_fingerprint": self._fingerprint}
+
+    def usage_chunk(self, tokens: int) -> dict[str, Any]:
+        """The chunk after the last one, for those who asked for usage."""
+        return {**self._chunk([]), "usage": self._usage(tokens), "system_fingerprint": self._fingerprint}
+
+    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        kind = "chat.completion.chunk" if self._request.chat else "text_completion"
+        return {**self._head, "object": kind, "choices": choices}
+
+    def _usage(self, tokens: int) -> dict[str, Any]:
+        prompt = sum(self._request.prompt_tokens)
+        return {
+            "prompt_tokens": prompt,
+            "total_tokens": prompt + tokens,
+            "completion_tokens": tokens,
+            "prompt_tokens_details": None,
+        }
+
+
+def embedding_answer(request: EmbeddingRequest, model: str, vectors: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """The body of /v1/embeddings."""
+    prompt = sum(request.prompt_tokens)
+    return {
+        "id": f"embd-{uuid.uuid4().hex}",
+        "object": "list",
+        "created": int(time.time()),
+        "model": model,
+        "data": [
+            {
+                "index": index,
+                "object": "embedding",
+                "embedding": base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+                if request.as_base64
+                else list(vector),
+            }
+            for index, vector in enumerate(vectors)
+        ],
+        "usage": {
+            "prompt_tokens": prompt,
+            "total_tokens": prompt,
+            "completion_tokens": 0,
+            "prompt_tokens_details": None,
+        },
+    }
+
+
+def _invalid(location: str, message: str) -> ApiError:
+    """A body that does not fit the schema: FastAPI's validation error in vLLM's wrapping."""
+    text = f"1 validation error:\n  {{'loc': '{location}', 'msg': '{message}'}}"
+    return ApiError(HTTPStatus.BAD_REQUEST, HTTPStatus.BAD_REQUEST.phrase, text, location)
+
+
+def _model(body: Mapping[str, Any]) -> str | None:
+    model = body.get("model")
+    if model is not None and not isinstance(model, str):
+        raise _invalid("body.model", "Input should be a valid string")
+    return model
+
+
+def _message_tokens(body: Mapping[str, Any]) -> int:
+    messages = body.get("messages")
+    if messages is None:
+        raise _invalid("body.messages", "Field required")
+    if not isinstance(messages, list) or not messages:
+        raise _invalid("body.messages", "Input should be a valid list, not empty")
+    tokens = 0
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise _invalid(f"body.messages.{index}.role", "Field required")
+        content = message.get("content")
+        parts = content if isinstance(content, list) else [{"text": content or ""}]
+        tokens += sum(len(str(part.get("text", "")).split()) for part in parts if isinstance(part, dict))
+    return max(1, tokens)
+
+
+def _prompt_tokens(prompt: Any, field: str = "prompt") -> list[int]:
+    """The length of each prompt: words of a string, or the given tokens."""
+    if prompt is None or prompt in ("", []):
+        return []
+    if isinstance(prompt, str):
+        return [max(1, len(prompt.split()))]
+    if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt):
+        return [len(prompt)]
+    if isinstance(prompt, list) and all(isinstance(part, str) for part in prompt):
+        return [max(1, len(part.split())) for part in prompt]
+    if isinstance(prompt, list) and all(isinstance(part, list) for part in prompt):
+        return [max(1, len(part)) for part in prompt]
+    raise _invalid(f"body.{field}", "Input should be a string, strings, tokens, or lists of tokens")
+
+
+def _whole(body: Mapping[str, Any], field: str) -> int | None:
+    value = body.get(field)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise _invalid(f"body.{field}", "Input should be a valid integer")
+    return value
+
+
+def _flag(body: Mapping[str, Any], field: str) -> bool:
+    value = body.get(field)
+    if value is not None and not isinstance(value, bool):
+        raise _invalid(f"body.{field}", "Input should be a valid boolean")
+    return bool(value)
+
+
+def _stop(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,) if value else ()
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(item for item in value if item)
+    raise _invalid("body.stop", "Input should be a string or a list of strings")

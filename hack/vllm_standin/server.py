@@ -1,0 +1,191 @@
+"""Start, serve, drain: the life of one `vllm serve` process.
+
+As vLLM does, the port is bound before the model loads and listens only when it has; SIGTERM drains for
+`--shutdown-timeout` seconds while the server goes on accepting (`vllm/entrypoints/launchers/launcher.py`).
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from vllm_standin.api import MiddlewareError, make_app
+from vllm_standin.engine import Engine, crash
+from vllm_standin.metrics import Metrics
+from vllm_standin.model import Model, ModelError, load_model
+
+_LOG_FORMAT = "%(levelname)s %(asctime)s %(message)s"
+_LAST_BYTES_SECONDS = 5  # for clients that do not read their last bytes
+
+
+class StartError(Exception):
+    """The server cannot start; the message says why."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says, for the flags that have an effect here."""
+
+    model: Path
+    host: str
+    port: int
+    served_names: Sequence[str]
+    middleware: Sequence[str]
+    api_keys: Sequence[str]
+    shutdown_timeout: int
+    max_model_len: int | None
+    max_num_seqs: int
+    log_level: str
+    access_log: bool
+    quiet_paths: frozenset[str]
+
+
+def serve(options: Options) -> int:
+    """Serve until SIGTERM or SIGINT; returns the process's exit code. Raises StartError."""
+    # While the model loads, SIGTERM ends the process at once, as vLLM's _interrupt_init does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _bind(options.host, options.port) as listener:
+        model = _load(options.model)
+        max_model_len = _max_model_len(options.max_model_len, model)
+        metrics = Metrics(options.served_names[0], max_model_len)
+        engine = Engine(model, metrics, options.max_num_seqs)
+        try:
+            app = make_app(
+                model,
+                engine,
+                metrics,
+                served_names=options.served_names,
+                max_model_len=max_model_len,
+                api_keys=options.api_keys,
+                middleware=options.middleware,
+            )
+        except MiddlewareError as error:
+            raise StartError(str(error)) from None
+        config = uvicorn.Config(
+            app,
+            host=options.host,
+            port=options.port,
+            log_level=options.log_level,
+            access_log=options.access_log,
+            log_config=_log_config(options.quiet_paths),
+            timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
+        )
+        asyncio.run(_run(config, listener, engine, options.shutdown_timeout, model))
+    return 0
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the signals to us: uvicorn would stop accepting before the drain."""
+        yield
+
+
+async def _run(
+    config: uvicorn.Config, listener: socket.socket, engine: Engine, shutdown_timeout: int, model: Model
+) -> None:
+    server = _Server(config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if model.faults.crash_after_seconds is not None:
+        loop.call_later(
+            model.faults.crash_after_seconds,
+            crash,
+            "EngineCore encountered a fatal error: crash_after_seconds",
+            model.faults.exit_code,
+        )
+
+    async def drain() -> None:
+        await stop.wait()
+        mode = "drain" if shutdown_timeout else "abort"
+        print(f"[shutdown] API server: stopping engine client mode={mode} timeout={shutdown_timeout}s", flush=True)
+        await engine.shutdown(shutdown_timeout)
+        server.should_exit = True
+
+    draining = asyncio.create_task(drain())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        draining.cancel()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartError(f"cannot bind {host or '0.0.0.0'}:{port}: {error.strerror}") from None
+    return listener
+
+
+def _load(directory: Path) -> Model:
+    print(f"Starting to load model {directory}...", flush=True)
+    try:
+        model = load_model(directory)
+    except ModelError as error:
+        raise StartError(f"cannot load the model: {error}") from None
+    faults = model.faults
+    if faults.never_ready:
+        while True:
+            time.sleep(3600)
+    time.sleep(faults.load_seconds)
+    if faults.oom:
+        crash(
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
+            "79.15 GiB of which 1.12 GiB is free.",
+            faults.exit_code,
+        )
+    if faults.crash_on_load:
+        crash("RuntimeError: Engine core initialization failed. See root cause above.", faults.exit_code)
+    print(f"Model loaded: {model.architecture}, weights {model.fingerprint}", flush=True)
+    return model
+
+
+def _max_model_len(asked: int | None, model: Model) -> int:
+    if asked is None:
+        return model.max_model_len
+    if asked > model.max_model_len:
+        raise StartError(
+            f"User-specified max_model_len ({asked}) is greater than the derived max_model_len "
+            f"(max_position_embeddings={model.max_model_len} in model's config.json)."
+        )
+    return asked
+
+
+def _log_config(quiet_paths: frozenset[str]) -> dict[str, object]:
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"quiet": {"()": "vllm_standin.server.QuietPaths", "paths": quiet_paths}},
+        "formatters": {"plain": {"format": _LOG_FORMAT}},
+        "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": sys.stdout, "formatter": "plain"}},
+        "loggers": {
+            "uvicorn": {"handlers": ["stdout"], "level": "INFO", "propagate": False},
+            "uvicorn.access": {"filters": ["quiet"]},
+        },
+    }
+
+
+class QuietPaths:
+    """A log filter for `--disable-access-log-for-endpoints`."""
+
+    def __init__(self, paths: frozenset[str]) -> None:
+        self._paths = paths
+
+    def filter(self, record: "object") -> bool:
+        """Whether the access log's record is written; uvicorn puts the path third among its arguments."""
+        args = getattr(record, "args", None)
+        path = str(args[2]).partition("?")[0] if isinstance(args, tuple) and len(args) > 2 else ""
+        return path not in self._paths
