@@ -1,0 +1,342 @@
+"""What can be asked of a W&B server, and what it may answer.
+
+All frozen. Times are aware UTC datetimes and take no part in comparisons: two answers are equal when they say the same.
+An answer that is not positive says nothing about what is there; only `Resolved`, `CollectionRead` and `ArtifactRead`
+may move anything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+from modelsync.api.reference import CollectionRef, ModelRef
+
+# --- questions ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HoldNames:
+    """Which names in the registry mean a hold: tags exactly, aliases as shell patterns (`regulatory-hold-*`)."""
+
+    tags: frozenset[str] = frozenset()
+    aliases: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServedVersion:
+    """A version that is exposed, warm or promoted: it is watched by itself, wherever its alias has gone."""
+
+    collection: CollectionRef
+    version: str
+    """Its name in that collection, `v7`."""
+    artifact_id: str
+    digest: str
+
+
+class Via(StrEnum):
+    """Where a hold mark stands."""
+
+    VERSION_TAG = "VersionTag"
+    COLLECTION_TAG = "CollectionTag"
+    ALIAS = "Alias"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HoldMark:
+    """One reason in the registry why a digest must not serve."""
+
+    digest: str
+    collection: str
+    """`entity/project/collection`."""
+    version: str
+    """`v7`, as that collection counts."""
+    via: Via
+    name: str
+    """The tag or alias, as it stands there: `regulatory-hold`, `regulatory-hold v7`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one ModelDeployment wants to know of one server."""
+
+    refs: frozenset[ModelRef]
+    served: frozenset[ServedVersion] = frozenset()
+    hold: HoldNames = HoldNames()
+    latched: frozenset[HoldMark] = frozenset()
+    """Marks seen before. Their collections are read too: a hold ends by a positive read only."""
+
+    @property
+    def all_refs(self) -> frozenset[ModelRef]:
+        """The aliases asked for, and each served version by its own name."""
+        return self.refs | {served.collection.at(served.version) for served in self.served}
+
+    @property
+    def collections(self) -> frozenset[CollectionRef]:
+        """Every collection whose tags and aliases bear on the answer."""
+        named = {ref.in_collection for ref in self.all_refs}
+        return frozenset(named | {CollectionRef.parse(mark.collection) for mark in self.latched})
+
+
+# --- positive answers -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An artifact's place in one collection: its source sequence, or a collection that it was linked to."""
+
+    collection: CollectionRef
+    version: str
+    """`v7`, as this collection counts: a registry's v3 may be the source's v7."""
+    aliases: frozenset[str]
+    """Aliases that people gave; W&B's own `v7` is left out."""
+    collection_tags: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What is the same wherever the artifact is linked."""
+
+    artifact_id: str
+    digest: str
+    digest_algorithm: str | None
+    """`MANIFEST_MD5` or `MANIFEST_XXH128`; None from servers that know MD5 only."""
+    state: str
+    """`COMMITTED`, `PENDING` (still being logged) or `DELETED`."""
+    size: int
+    """Bytes, references included."""
+    file_count: int
+    type: str
+    tags: frozenset[str]
+    metadata: str
+    """The JSON text as the server gave it; empty when there is none."""
+    created_at: str
+    """RFC 3339, as the server gave it."""
+    updated_at: str = field(compare=False)
+    """RFC 3339, as the server gave it; changes with things that do not matter here."""
+    source: CollectionRef | None
+    """The sequence that it was logged to; None when this credential may not see it (wandb/wandb#7201)."""
+    source_version: str | None
+    links: tuple[Link, ...]
+    """Every place of it that this credential may see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """When an answer was asked for and came. It knows nothing of what changed after `asked_at`."""
+
+    asked_at: datetime = field(compare=False)
+    answered_at: datetime = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved(Answered):
+    """The reference names this version."""
+
+    ref: ModelRef
+    collection_ref: CollectionRef
+    """As the server names it: a path that was migrated, or an organization's display name, is written differently."""
+    version_index: int
+    aliases: frozenset[str]
+    """Aliases of this version in this collection, without W&B's own `v7`."""
+    collection_tags: frozenset[str]
+    artifact: Artifact
+
+    @property
+    def entity(self) -> str:
+        """The entity that owns the collection."""
+        return self.collection_ref.entity
+
+    @property
+    def project(self) -> str:
+        """The project or registry of the collection."""
+        return self.collection_ref.project
+
+    @property
+    def collection(self) -> str:
+        """The collection's name."""
+        return self.collection_ref.collection
+
+    @property
+    def alias(self) -> str:
+        """The alias, or version, that was asked for."""
+        return self.ref.alias
+
+    @property
+    def version(self) -> str:
+        """The version in this collection, `v7`."""
+        return f"v{self.version_index}"
+
+    @property
+    def source_version(self) -> str | None:
+        """The version in the sequence that it was logged to."""
+        return self.artifact.source_version
+
+    @property
+    def artifact_id(self) -> str:
+        """The immutable id of the artifact."""
+        return self.artifact.artifact_id
+
+    @property
+    def digest(self) -> str:
+        """The digest over the artifact's manifest, hexadecimal."""
+        return self.artifact.digest
+
+    @property
+    def digest_algorithm(self) -> str | None:
+        """See Artifact.digest_algorithm."""
+        return self.artifact.digest_algorithm
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return self.artifact.size
+
+    @property
+    def file_count(self) -> int:
+        """Number of files."""
+        return self.artifact.file_count
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """Tags on the version itself; they are the same through every link."""
+        return self.artifact.tags
+
+    @property
+    def metadata(self) -> str:
+        """See Artifact.metadata."""
+        return self.artifact.metadata
+
+    @property
+    def type(self) -> str:
+        """The artifact's type, `model`."""
+        return self.artifact.type
+
+    @property
+    def state(self) -> str:
+        """See Artifact.state. Only `COMMITTED` can be pulled; `DELETED` is what the design calls withdrawn."""
+        return self.artifact.state
+
+    @property
+    def created_at(self) -> str:
+        """See Artifact.created_at."""
+        return self.artifact.created_at
+
+    @property
+    def updated_at(self) -> str:
+        """See Artifact.updated_at."""
+        return self.artifact.updated_at
+
+    @property
+    def served(self) -> ServedVersion:
+        """This version as one to watch from now on."""
+        return ServedVersion(self.ref.in_collection, self.version, self.artifact_id, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class AliasedVersion:
+    """Which version carries an alias."""
+
+    alias: str
+    version: str
+    artifact_id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionRead(Answered):
+    """The collection is there, and this is all it says."""
+
+    collection: CollectionRef
+    tags: frozenset[str]
+    aliases: frozenset[str]
+    """Every alias of every version, without W&B's own `v7`."""
+    hold_aliases: frozenset[AliasedVersion]
+    """Which versions carry the aliases that match a hold pattern, where that could be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRead(Answered):
+    """A served version, read by its id because its collection no longer shows it under its name."""
+
+    artifact: Artifact
+
+
+# --- what is no answer ----------------------------------------------------------------------------------------------
+
+Subject: TypeAlias = ModelRef | CollectionRef | str
+"""What was asked for; a text is an artifact's id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing(Answered):
+    """The server says that it is not there, or may not be seen with this credential: it does not tell them apart."""
+
+    subject: Subject
+    what: Literal["project", "collection", "alias", "version"]
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denied(Answered):
+    """The key is wrong, or has no right to this."""
+
+    subject: Subject
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throttled(Answered):
+    """Nothing may be sent with this credential before `until`."""
+
+    subject: Subject
+    until: datetime
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable(Answered):
+    """No usable answer: network, TLS, 5xx, a login page, or a query that the server would not run."""
+
+    subject: Subject
+    message: str
+
+
+Failure: TypeAlias = Missing | Denied | Throttled | Unreachable
+Outcome: TypeAlias = Resolved | Failure
+CollectionOutcome: TypeAlias = CollectionRead | Failure
+ArtifactOutcome: TypeAlias = ArtifactRead | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one look brought. Artifacts are only there for served versions that needed them."""
+
+    refs: Mapping[ModelRef, Outcome]
+    collections: Mapping[CollectionRef, CollectionOutcome]
+    artifacts: Mapping[str, ArtifactOutcome]
+
+
+# --- what is kept between looks -------------------------------------------------------------------------------------
+
+Positive = TypeVar("Positive", Resolved, CollectionRead, ArtifactRead)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Generic[Positive]):
+    """The newest answer about one thing, and the newest positive one."""
+
+    latest: Positive | Failure
+    positive: Positive | None
+    since: datetime
+    """When answers of the kind of `latest` began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What is known for one question. What is not in here has not been answered yet."""
+
+    refs: Mapping[ModelRef, Kept[Resolved]]
+    collections: Mapping[CollectionRef, Kept[CollectionRead]]
+    artifacts: Mapping[str, Kept[ArtifactRead]]
