@@ -1,0 +1,230 @@
+"""What the watches told: enough to decide whether to look, never enough to write.
+
+kopf reports no deletion that happened while its watch was down, so the sweeper prunes what is no more (`retain`).
+Objects are kept as compressed JSON without managedFields: 10,000 ModelDeployments with seven children each would not
+fit as dicts. It must never hold a Secret.
+"""
+
+import json
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
+
+from modelsync.api import names
+from modelsync.cluster.kinds import (
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    HTTP_ROUTE,
+    MODEL_DEPLOYMENT,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    SERVICE,
+    Key,
+    Kind,
+    Object,
+    labels_of,
+    name_of,
+    resource_version_of,
+    uid_of,
+)
+
+CHILD_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, SERVICE, POD, ENDPOINT_SLICE, POD_DISRUPTION_BUDGET)
+"""Kinds of the children that are watched by the name label. HTTPRoutes are watched whoever wrote them."""
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object as it was last seen."""
+
+    uid: str
+    resource_version: str
+    packed: bytes
+
+    def unpack(self) -> Object:
+        """The object, a fresh copy."""
+        obj: Object = json.loads(zlib.decompress(self.packed))
+        return obj
+
+
+class Cache:
+    """Objects by ModelDeployment, kind and name; HTTPRoutes of anyone too, since they may claim our hosts."""
+
+    def __init__(self) -> None:
+        self._owners: dict[Key, Entry] = {}
+        self._children: dict[Key, dict[tuple[Kind, str], Entry]] = defaultdict(dict)
+        self._routes: dict[Key, Entry] = {}
+        """HTTPRoutes of anyone, by namespace and name."""
+        self._claims: dict[str, set[Key]] = defaultdict(set)
+        """ModelDeployments (by name) that claim a host name."""
+        self._route_claims: dict[str, set[Key]] = defaultdict(set)
+        self._hosts: dict[tuple[Kind, Key], tuple[str, ...]] = {}
+
+    def put(self, kind: Kind, obj: Object, *, deleted: bool = False) -> set[Key]:
+        """Take in what a watch said. Returns the keys that it may matter to."""
+        here = Key(str(obj["metadata"].get("namespace", "")), name_of(obj))
+        if kind == MODEL_DEPLOYMENT:
+            return self._put_owner(here, obj, deleted) | {here}
+        key = owner_key(obj)
+        if kind == HTTP_ROUTE:
+            # Also by its name: it may have lost its label to someone's edit.
+            return self._put_route(here, obj, deleted) | ({key} if key else set()) | ({here} & self._owners.keys())
+        if key is None:
+            return set()
+        children = self._children[key]
+        if deleted:
+            if (had := children.get((kind, here.name))) and had.uid == uid_of(obj):
+                del children[(kind, here.name)]
+            if not children:
+                del self._children[key]
+        else:
+            children[(kind, here.name)] = pack(obj)
+        return {key}
+
+    def owner(self, key: Key) -> Object | None:
+        """The ModelDeployment, if there is one."""
+        entry = self._owners.get(key)
+        return entry.unpack() if entry else None
+
+    def has(self, key: Key) -> bool:
+        """Whether there is such a ModelDeployment."""
+        return key in self._owners
+
+    def children(self, key: Key, kind: Kind) -> list[Object]:
+        """The objects of `kind` that carry the name label of `key`, whoever owns them."""
+        found = self._children.get(key, {})
+        return [entry.unpack() for (each, _), entry in found.items() if each == kind]
+
+    def keys(self) -> list[Key]:
+        """Every ModelDeployment."""
+        return list(self._owners)
+
+    def rival_owners(self, key: Key, hosts: Iterable[str]) -> list[Key]:
+        """Other ModelDeployments that claim one of `hosts`."""
+        return sorted({rival for host in hosts for rival in self._claims.get(host, ())} - {key})
+
+    def rival_routes(self, hosts: Iterable[str]) -> list[Key]:
+        """HTTPRoutes, of anyone, for one of `hosts`."""
+        return sorted({route for host in hosts for route in self._route_claims.get(host, ())})
+
+    def route(self, key: Key) -> Object | None:
+        """An HTTPRoute of anyone, by namespace and name."""
+        entry = self._routes.get(key)
+        return entry.unpack() if entry else None
+
+    def retain(self, kind: Kind, namespace: str | None, live: Set[tuple[Key, str]]) -> set[Key]:
+        """Drop what is not in `live` (namespace and name, with the uid): ghosts of deletions that no watch reported.
+
+        Returns the ModelDeployments that it may matter to.
+        """
+        gone = [(place, entry) for place, entry in list(self._of(kind, namespace)) if (place, entry.uid) not in live]
+        touched: set[Key] = set()
+        for _, entry in gone:
+            touched |= self.put(kind, entry.unpack(), deleted=True)
+        return touched
+
+    def resource_version(self, kind: Kind, place: Key) -> str | None:
+        """The resourceVersion under which an object was last seen."""
+        if kind == MODEL_DEPLOYMENT:
+            entry = self._owners.get(place)
+        elif kind == HTTP_ROUTE:
+            entry = self._routes.get(place)
+        else:
+            entry = next((entry for found, entry in self._of(kind, place.namespace) if found == place), None)
+        return entry.resource_version if entry else None
+
+    def counts(self) -> dict[str, int]:
+        """How many objects of each kind are held."""
+        totals = {MODEL_DEPLOYMENT.kind: len(self._owners)} | {kind.kind: 0 for kind in CHILD_KINDS}
+        for children in self._children.values():
+            for kind, _ in children:
+                totals[kind.kind] += 1
+        totals[HTTP_ROUTE.kind] = len(self._routes)
+        return totals
+
+    def _of(self, kind: Kind, namespace: str | None) -> Iterator[tuple[Key, Entry]]:
+        if kind == MODEL_DEPLOYMENT:
+            found: Iterable[tuple[Key, Entry]] = self._owners.items()
+        elif kind == HTTP_ROUTE:
+            found = self._routes.items()
+        else:
+            found = (
+                (Key(key.namespace, name), entry)
+                for key, children in self._children.items()
+                for (each, name), entry in children.items()
+                if each == kind
+            )
+        return ((place, entry) for place, entry in found if namespace in (None, place.namespace))
+
+    def _put_owner(self, key: Key, obj: Object, deleted: bool) -> set[Key]:
+        had = self._owners.get(key)
+        if deleted:
+            # A late DELETED of one that was made again under the same name must not hide the new one.
+            if had is not None and had.uid != uid_of(obj):
+                return set()
+            self._owners.pop(key, None)
+            hosts: tuple[str, ...] = ()
+        else:
+            self._owners[key] = pack(obj)
+            hosts = hosts_of_owner(obj)
+        return self._claim(MODEL_DEPLOYMENT, key, hosts, self._claims)
+
+    def _put_route(self, place: Key, obj: Object, deleted: bool) -> set[Key]:
+        had = self._routes.get(place)
+        if deleted:
+            if had is not None and had.uid != uid_of(obj):
+                return set()
+            self._routes.pop(place, None)
+            hosts: tuple[str, ...] = ()
+        else:
+            self._routes[place] = pack(obj)
+            hosts = hosts_of_route(obj)
+        return self._claim(HTTP_ROUTE, place, hosts, self._route_claims)
+
+    def _claim(self, kind: Kind, place: Key, hosts: tuple[str, ...], index: dict[str, set[Key]]) -> set[Key]:
+        """Note the hosts that `place` claims now. Returns the ModelDeployments for whom that is news."""
+        before = self._hosts.get((kind, place), ())
+        if before == hosts:
+            return set()
+        for host in before:
+            index[host].discard(place)
+            if not index[host]:
+                del index[host]
+        for host in hosts:
+            index[host].add(place)
+        if hosts:
+            self._hosts[(kind, place)] = hosts
+        else:
+            self._hosts.pop((kind, place), None)
+        return {key for host in {*before, *hosts} for key in self._claims.get(host, ()) if key != place}
+
+
+def pack(obj: Object) -> Entry:
+    """Keep `obj` small: what no decision needs is left out."""
+    metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
+    if annotations := metadata.get("annotations"):
+        metadata["annotations"] = {name: value for name, value in annotations.items() if name != LAST_APPLIED}
+    text = json.dumps({**obj, "metadata": metadata}, separators=(",", ":"))
+    return Entry(uid_of(obj), resource_version_of(obj), zlib.compress(text.encode(), 1))
+
+
+def owner_key(obj: Object) -> Key | None:
+    """The ModelDeployment whose name label `obj` carries. Whether it is really its child, its owner's uid says."""
+    name = labels_of(obj).get(names.NAME_LABEL)
+    return Key(str(obj["metadata"].get("namespace", "")), name) if name else None
+
+
+def hosts_of_owner(obj: Object) -> tuple[str, ...]:
+    """The host names that a ModelDeployment claims; `*` when it names a gateway and no host."""
+    gateway = ((obj.get("spec") or {}).get("traffic") or {}).get("gateway")
+    if not isinstance(gateway, dict):
+        return ()
+    return tuple(str(host) for host in gateway.get("hostnames") or ("*",))
+
+
+def hosts_of_route(obj: Object) -> tuple[str, ...]:
+    """The host names that an HTTPRoute is for; `*` when it names none."""
+    return tuple(str(host) for host in (obj.get("spec") or {}).get("hostnames") or ("*",))

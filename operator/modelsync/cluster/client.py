@@ -1,0 +1,323 @@
+"""Requests to the Kubernetes API: dicts out, dicts back, typed errors.
+
+Every request has a time limit. Every write asks the fence first, so that a process that lost its lease stops writing
+at once. This is the only module that sends requests to the API server, and with `connection` the only one that
+imports `kubernetes`. It never lists or watches Secrets: there is no call for it outside of `get`.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient
+
+from modelsync.api import names
+from modelsync.cluster.errors import (
+    AlreadyExistsError,
+    ClusterError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    KindMissingError,
+    NotFoundError,
+    UnavailableError,
+)
+from modelsync.cluster.kinds import Kind, Object
+
+READ_TIMEOUT = timedelta(seconds=15)
+WRITE_TIMEOUT = timedelta(seconds=5)
+"""At most lease duration minus renew deadline (`lease`): a write that was sent in time also ends in time."""
+PAGE_SIZE = 500
+MAX_LIST_RESTARTS = 3
+
+
+class Cluster:
+    """The API server as one account sees it. `fence` is called before each write and raises when none may be sent."""
+
+    def __init__(self, api: ApiClient, *, fence: Callable[[], None] | None = None) -> None:
+        self._api = api
+        self._fence = fence
+
+    def fenced(self, fence: Callable[[], None]) -> "Cluster":
+        """The same connection, with every write subject to `fence`."""
+        return Cluster(self._api, fence=fence)
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
+        """Read one object, as the API server's quorum has it. Raises NotFoundError and other ClusterErrors."""
+        return await self._request("GET", kind.path(namespace, name), what=_what("get", kind, namespace, name))
+
+    async def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        """Read one object; None when it is not there (but KindMissingError when its kind is not)."""
+        try:
+            return await self.get(kind, namespace, name)
+        except KindMissingError:
+            raise
+        except NotFoundError:
+            return None
+
+    async def list_all(
+        self, kind: Kind, namespace: str | None, *, labels: str | None = None, fields: str | None = None
+    ) -> list[Object]:
+        """Read all objects that match, in pages. `namespace=None` means all. Raises ClusterErrors."""
+        for _ in range(MAX_LIST_RESTARTS):
+            try:
+                return [obj async for page in self.pages(kind, namespace, labels=labels, fields=fields) for obj in page]
+            except _ContinueExpiredError:
+                continue
+        raise UnavailableError(f"list {kind.plural}: the continue token expired {MAX_LIST_RESTARTS} times")
+
+    async def pages(
+        self, kind: Kind, namespace: str | None, *, labels: str | None = None, fields: str | None = None
+    ) -> AsyncIterator[list[Object]]:
+        """Read all objects that match, a page at a time."""
+        query = {"limit": str(PAGE_SIZE)}
+        if labels:
+            query["labelSelector"] = labels
+        if fields:
+            query["fieldSelector"] = fields
+        while True:
+            answer = await self._request(
+                "GET", kind.path(namespace), query=query, what=_what("list", kind, namespace, None)
+            )
+            # Lists leave out what each item is; whoever holds an object should be able to tell.
+            yield [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer.get("items") or ()]
+            token = (answer.get("metadata") or {}).get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
+    async def create(self, kind: Kind, namespace: str | None, body: Object) -> Object:
+        """Create an object. Raises AlreadyExistsError and other ClusterErrors."""
+        what = _what("create", kind, namespace, body["metadata"].get("name"))
+        return await self._write(
+            "POST",
+            kind.path(namespace),
+            body,
+            "application/json",
+            query={"fieldManager": names.FIELD_MANAGER},
+            what=what,
+        )
+
+    async def apply(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        body: Object,
+        *,
+        resource_version: str | None = None,
+        uid: str | None = None,
+    ) -> Object:
+        """Server-side apply the full intent of `body`.
+
+        With `resource_version` or `uid` the object must exist and be the one that was read, else ConflictError;
+        without both it is created when it is not there.
+        """
+        metadata = dict(body["metadata"])
+        if resource_version:
+            metadata["resourceVersion"] = resource_version
+        if uid:
+            metadata["uid"] = uid
+        name = metadata["name"]
+        return await self._write(
+            "PATCH",
+            kind.path(namespace, name),
+            {**body, "metadata": metadata},
+            "application/apply-patch+yaml",
+            query={"fieldManager": names.FIELD_MANAGER, "force": "true"},
+            what=_what("apply", kind, namespace, name),
+        )
+
+    async def replace(self, kind: Kind, namespace: str | None, body: Object) -> Object:
+        """Replace an object; `metadata.resourceVersion` in `body` is the precondition. Raises ConflictError."""
+        name = body["metadata"]["name"]
+        return await self._write(
+            "PUT",
+            kind.path(namespace, name),
+            body,
+            "application/json",
+            query={"fieldManager": names.FIELD_MANAGER},
+            what=_what("replace", kind, namespace, name),
+        )
+
+    async def replace_status(self, kind: Kind, read: Object, status: Mapping[str, Any]) -> Object:
+        """Replace the status of the object that was read as `read`, if it still is that one. Raises ConflictError.
+
+        A PUT and not a patch, so that a field that is no longer in `status` goes away.
+        """
+        metadata = read["metadata"]
+        body = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")},
+            "spec": read.get("spec") or {},
+            "status": dict(status),
+        }
+        return await self._write(
+            "PUT",
+            kind.path(metadata["namespace"], metadata["name"], "status"),
+            body,
+            "application/json",
+            query={"fieldManager": names.FIELD_MANAGER},
+            what=_what("write the status of", kind, metadata["namespace"], metadata["name"]),
+        )
+
+    async def merge(self, kind: Kind, namespace: str | None, name: str, patch: Object) -> Object:
+        """Merge-patch an object that exists; unlike apply it never creates. Raises NotFoundError."""
+        return await self._write(
+            "PATCH",
+            kind.path(namespace, name),
+            patch,
+            "application/merge-patch+json",
+            query={"fieldManager": names.FIELD_MANAGER},
+            what=_what("patch", kind, namespace, name),
+        )
+
+    async def delete(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        grace: timedelta | None = None,
+    ) -> None:
+        """Delete an object, and in the background what it owns. One that is gone already is fine.
+
+        With `uid` or `resource_version` it must be the one that was read, else ConflictError. `grace` is the pods'
+        grace period, in whole seconds.
+        """
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        if given := {key: value for key, value in preconditions.items() if value}:
+            body["preconditions"] = given
+        if grace is not None:
+            body["gracePeriodSeconds"] = int(grace.total_seconds())
+        try:
+            await self._write(
+                "DELETE",
+                kind.path(namespace, name),
+                body,
+                "application/json",
+                what=_what("delete", kind, namespace, name),
+            )
+        except NotFoundError:
+            return
+
+    async def version(self) -> str:
+        """The API server's version, as `v1.36.3`; the cheapest proof that there is a server and we may talk to it."""
+        answer = await self._request("GET", "/version", what="read the version of the API server")
+        return str(answer.get("gitVersion", ""))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def _write(
+        self,
+        method: str,
+        path: str,
+        body: Object,
+        content_type: str,
+        *,
+        what: str,
+        query: Mapping[str, str] | None = None,
+    ) -> Object:
+        if self._fence is not None:
+            self._fence()
+        return await self._request(
+            method, path, query=query, body=body, content_type=content_type, timeout=WRITE_TIMEOUT, what=what
+        )
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        what: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        timeout: timedelta = READ_TIMEOUT,
+    ) -> Object:
+        headers = {**self._api.default_headers, "Accept": "application/json", "Content-Type": content_type}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
+        url = self._api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        problem = ""
+        try:
+            response = await self._api.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=timeout.total_seconds()
+            )
+            content = await response.read()
+        except TimeoutError:
+            problem = f"no answer within {timeout.total_seconds():g} s"
+        except (aiohttp.ClientError, OSError) as error:
+            problem = _network_problem(error)
+        if problem:
+            raise UnavailableError(f"{what}: the API server cannot be reached: {problem}")
+        if 200 <= response.status < 300:
+            return _parse(content, what)
+        raise _error(what, response.status, response.headers, content)
+
+
+class _ContinueExpiredError(ClusterError):
+    """410 in the middle of a list: begin again."""
+
+
+def _what(verb: str, kind: Kind, namespace: str | None, name: str | None) -> str:
+    place = "/".join(part for part in (namespace, name) if part)
+    return (
+        f"{verb} {kind.kind} {place}".rstrip() if name else f"{verb} {kind.plural}" + (f" in {place}" if place else "")
+    )
+
+
+def _parse(content: bytes, what: str) -> Object:
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise UnavailableError(f"{what}: the answer is no Kubernetes object; is there a proxy before the API server?")
+    return answer
+
+
+def _network_problem(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted ({error.certificate_error})"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"the host name {error.host} is not known"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"{error.host}:{error.port}: {error.strerror or 'the connection failed'}"
+    return str(error) or type(error).__name__
+
+
+def _error(what: str, status: int, headers: Mapping[str, str], content: bytes) -> ClusterError:
+    """Tell apart by status and the reason in the Status object (API conventions, "Response Status Kind")."""
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        parsed = None
+    answer = parsed if isinstance(parsed, dict) and parsed.get("kind") == "Status" else {}
+    said = " ".join(str(answer.get("message") or f"HTTP {status}").split())
+    message = f"{what}: {said}"
+    reason = answer.get("reason")
+    if status == 409:
+        return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)
+    if status == 404:
+        # An unknown kind is answered by the router: plain text, or a Status that names no object.
+        named = (answer.get("details") or {}).get("name")
+        return NotFoundError(message) if named else KindMissingError(message)
+    if status == 410:
+        return _ContinueExpiredError(message)
+    if status == 401:
+        return ForbiddenError(f"{what}: the API server does not accept the credentials (401)")
+    if status == 403:
+        return ForbiddenError(message)
+    if status in (400, 413, 415, 422):
+        return InvalidError(message, reason=said)
+    retry_after = headers.get("Retry-After", "")
+    wait = timedelta(seconds=int(retry_after)) if retry_after.isdigit() else None
+    return UnavailableError(message, retry_after=wait)

@@ -1,0 +1,114 @@
+"""The kinds of the Kubernetes API that modelsync touches, and how an object is named.
+
+Nothing else may spell an API path. Objects are the dicts that travel on the wire: generated models drop fields that
+they do not know, and one odd object would fail a whole list.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import quote
+
+from modelsync.api import names
+
+Object: TypeAlias = dict[str, Any]
+"""A Kubernetes object as it stands on the wire."""
+
+
+class Key(NamedTuple):
+    """The ModelDeployment that work is about."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of the API; all of ours are namespaced but the CRDs."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def version(self) -> str:
+        """The version within the group."""
+        return self.api_version.rpartition("/")[2]
+
+    def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+        """The URL path of the collection, or of one object; without `namespace` that of all namespaces."""
+        parts = ["/apis" if self.group else "/api", self.api_version]
+        if namespace is not None:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        parts += [quote(part, safe=":") for part in (name, subresource) if part is not None]
+        return "/".join(parts)
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+MODEL_DEPLOYMENT = Kind(names.API_VERSION, names.KIND, names.PLURAL)
+CONTROLLER_REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+SERVICE = Kind("v1", "Service", "services")
+POD = Kind("v1", "Pod", "pods")
+SECRET = Kind("v1", "Secret", "secrets")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
+POD_DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+EVENT = Kind("events.k8s.io/v1", "Event", "events")
+
+
+def name_of(obj: Object) -> str:
+    """`metadata.name`."""
+    return str(obj.get("metadata", {}).get("name", ""))
+
+
+def uid_of(obj: Object) -> str:
+    """`metadata.uid`."""
+    return str(obj.get("metadata", {}).get("uid", ""))
+
+
+def resource_version_of(obj: Object) -> str:
+    """`metadata.resourceVersion`."""
+    return str(obj.get("metadata", {}).get("resourceVersion", ""))
+
+
+def labels_of(obj: Object) -> dict[str, str]:
+    """`metadata.labels`, never None."""
+    return obj.get("metadata", {}).get("labels") or {}
+
+
+def annotations_of(obj: Object) -> dict[str, str]:
+    """`metadata.annotations`, never None."""
+    return obj.get("metadata", {}).get("annotations") or {}
+
+
+def is_controlled_by(obj: Object, uid: str) -> bool:
+    """Whether the controller owner reference of `obj` names `uid`: a label alone can be written by anyone."""
+    return controller_uid(obj) == uid
+
+
+def controller_uid(obj: Object) -> str | None:
+    """The uid of the object's controller, if it has one."""
+    for reference in obj.get("metadata", {}).get("ownerReferences") or ():
+        if reference.get("controller"):
+            uid = reference.get("uid")
+            return str(uid) if uid else None
+    return None
+
+
+def by_name(objects: Iterable[Object]) -> dict[str, Object]:
+    """Index objects of one kind and namespace."""
+    return {name_of(obj): obj for obj in objects}

@@ -1,0 +1,200 @@
+"""Who may write: leader election by a Lease, after client-go's, and the fence that every write asks.
+
+A Lease alone is no fence: a leader that was paused can still send the write that it had planned. So a write is refused
+unless the lease outlives the longest request (`Elector.fence`), and a new leader stamps what it is about to change, so
+that every resourceVersion that the old one knows is void (`epoch`). All spans are measured on the monotonic clock;
+the times in the Lease are for people, and for the others to see that it still moves.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from modelsync.cluster.client import WRITE_TIMEOUT, Cluster
+from modelsync.cluster.errors import ClusterError, ConflictError, NotFoundError, NotLeadingError
+from modelsync.cluster.kinds import LEASE, Object
+
+DURATION = timedelta(seconds=15)
+RENEW_DEADLINE = timedelta(seconds=10)
+RETRY = timedelta(seconds=2)
+JITTER = 0.2
+
+log = structlog.get_logger(__name__)
+
+
+class Elector:
+    """Holds one Lease as `identity`, or waits for it.
+
+    `acquire` returns when we lead, and from then on a task of our own renews the lease; `lost` is set when that failed
+    for `RENEW_DEADLINE`. After that nothing may be written any more, and the process should end.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        clock: Callable[[], float] = time.monotonic,
+        duration: timedelta = DURATION,
+        renew_deadline: timedelta = RENEW_DEADLINE,
+        retry: timedelta = RETRY,
+    ) -> None:
+        if duration - renew_deadline < WRITE_TIMEOUT:
+            raise ValueError("the lease must outlive the renew deadline by the longest write")
+        self._cluster = cluster
+        self._namespace = namespace
+        self._name = name
+        self._identity = identity
+        self._clock = clock
+        self._duration = duration
+        self._renew_deadline = renew_deadline
+        self._retry = retry
+        self._lease: Object | None = None
+        self._seen: tuple[str, float] | None = None
+        """The record of another holder as it was when it last changed, and when we saw that."""
+        self._valid_until = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+        self.lost = asyncio.Event()
+
+    @property
+    def epoch(self) -> int:
+        """Which leadership this is; it grows by one whenever the holder changes."""
+        return int((self._lease or {}).get("spec", {}).get("leaseTransitions") or 0)
+
+    @property
+    def remaining(self) -> timedelta:
+        """How long nobody else can take the lease."""
+        return timedelta(seconds=max(0.0, self._valid_until - self._clock()))
+
+    def fence(self) -> None:
+        """Raise NotLeadingError unless a write that is sent now has ended before anyone else can lead."""
+        if self.remaining <= WRITE_TIMEOUT:
+            raise NotLeadingError(
+                f"the lease {self._namespace}/{self._name} is not surely ours any more; nothing is written"
+            )
+
+    async def acquire(self) -> None:
+        """Wait until we lead. Trouble with the API server only makes it wait longer."""
+        waiting_for = ""
+        while True:
+            try:
+                holder = await self._try()
+            except ClusterError as error:
+                log.warning("lease.unavailable", lease=f"{self._namespace}/{self._name}", problem=str(error))
+                holder = ""
+            if holder == self._identity:
+                break
+            if holder and holder != waiting_for:
+                waiting_for = holder
+                log.info("lease.waiting", holder=holder, lease=f"{self._namespace}/{self._name}")
+            await asyncio.sleep(self._pause())
+        log.info("lease.acquired", lease=f"{self._namespace}/{self._name}", identity=self._identity, epoch=self.epoch)
+        self._task = asyncio.create_task(self._keep(), name="lease")
+
+    async def release(self) -> None:
+        """Stop renewing and, if the lease is still ours, hand it over: the next leader need not wait for it to end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        lease, held = self._lease, self.remaining > timedelta(0)
+        self._valid_until = float("-inf")
+        if lease is None or not held:
+            return
+        spec = lease["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro_time()}
+        try:
+            await self._cluster.replace(LEASE, self._namespace, lease | {"spec": spec})
+        except ClusterError as error:
+            log.info("lease.not_released", problem=str(error))
+
+    async def _keep(self) -> None:
+        renewed = self._clock()
+        while self._clock() - renewed < self._renew_deadline.total_seconds():
+            await asyncio.sleep(self._pause())
+            try:
+                holder = await self._try()
+            except ConflictError:
+                continue  # someone wrote it: `_try` reads it anew
+            except ClusterError as error:
+                log.warning("lease.not_renewed", problem=str(error), remaining=self.remaining.total_seconds())
+                continue
+            if holder != self._identity:
+                break
+            renewed = self._clock()
+        self._valid_until = float("-inf")
+        log.error("lease.lost", lease=f"{self._namespace}/{self._name}")
+        self.lost.set()
+
+    async def _try(self) -> str:
+        """Take or renew the lease if we may. Returns who holds it."""
+        asked = self._clock()
+        if self._lease is None or self._valid_until <= asked:
+            found = await self._read()
+            if found is None:
+                return await self._write(None, transitions=0, asked=asked)
+            self._lease = found
+        lease = self._lease
+        spec = lease.get("spec") or {}
+        holder = str(spec.get("holderIdentity") or "")
+        transitions = int(spec.get("leaseTransitions") or 0)
+        if holder == self._identity and self._valid_until > asked:
+            try:
+                return await self._write(lease, transitions=transitions, asked=asked)
+            except (ConflictError, NotFoundError):
+                self._lease = await self._read()
+                raise
+        if holder and not self._expired(lease, asked):
+            return holder
+        # Also our own name from before a restart counts as another leadership: that process may still have a write
+        # on its way.
+        return await self._write(lease, transitions=transitions + 1, asked=asked)
+
+    def _expired(self, lease: Object, now: float) -> bool:
+        """Whether the holder has not renewed for as long as it said it would, as we saw it (clocks may differ)."""
+        version = str(lease["metadata"]["resourceVersion"])
+        if self._seen is None or self._seen[0] != version:
+            self._seen = (version, now)
+            return False
+        spec = lease.get("spec") or {}
+        seconds = float(spec.get("leaseDurationSeconds") or self._duration.total_seconds())
+        return now - self._seen[1] > seconds
+
+    async def _read(self) -> Object | None:
+        return await self._cluster.find(LEASE, self._namespace, self._name)
+
+    async def _write(self, lease: Object | None, *, transitions: int, asked: float) -> str:
+        """Write ourselves into the lease; the validity counts from before the request was sent."""
+        renewal = lease is not None and (lease.get("spec") or {}).get("leaseTransitions") == transitions
+        now = _micro_time()
+        spec = {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": int(self._duration.total_seconds()),
+            "acquireTime": (lease or {}).get("spec", {}).get("acquireTime", now) if renewal else now,
+            "renewTime": now,
+            "leaseTransitions": transitions,
+        }
+        if lease is None:
+            body: Object = {
+                "apiVersion": LEASE.api_version,
+                "kind": LEASE.kind,
+                "metadata": {"name": self._name, "namespace": self._namespace},
+                "spec": spec,
+            }
+            self._lease = await self._cluster.create(LEASE, self._namespace, body)
+        else:
+            self._lease = await self._cluster.replace(LEASE, self._namespace, lease | {"spec": spec})
+        self._valid_until = asked + self._duration.total_seconds()
+        return self._identity
+
+    def _pause(self) -> float:
+        return self._retry.total_seconds() * (1 + JITTER * random.random())  # noqa: S311 - spreads load, no secret
+
+
+def _micro_time() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,180 @@
+"""A queue of keys after client-go's: one entry a key, one worker a key, delayed adds, back-off for each key.
+
+What is added while it is being worked on comes again afterwards, so that no event is lost and none is handled twice.
+Keys of `Priority.HIGH` go first, so that a hold does not stand behind ten thousand keys of a resync. It holds no state
+that a restart would miss.
+"""
+
+import asyncio
+import heapq
+import itertools
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from datetime import timedelta
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+BASE_DELAY = timedelta(milliseconds=500)
+MAX_DELAY = timedelta(minutes=5)
+MAX_DOUBLINGS = 30
+JITTER = 0.2
+
+
+class Priority(IntEnum):
+    """Which keys go first."""
+
+    HIGH = 0
+    """Something changed: an object, an alias, a hold, a timer that a plan asked for."""
+    LOW = 1
+    """Nothing is known to have changed: the start and the resync."""
+
+
+class ShutDownError(Exception):
+    """The queue was shut down and holds nothing more."""
+
+
+class WorkQueue(Generic[K]):
+    """Keys to work on. Not for use from other threads than that of the event loop."""
+
+    def __init__(
+        self,
+        *,
+        base: timedelta = BASE_DELAY,
+        cap: timedelta = MAX_DELAY,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._base = base
+        self._cap = cap
+        self._clock = clock
+        self._jitter = jitter
+        self._ready: dict[Priority, deque[K]] = {priority: deque() for priority in Priority}
+        self._dirty: dict[K, Priority] = {}
+        """Keys to be worked on, with the highest priority that anyone asked for."""
+        self._busy: dict[K, float] = {}
+        """Keys being worked on, since when."""
+        self._delayed: list[tuple[float, int, K]] = []
+        self._due: dict[K, float] = {}
+        self._failures: dict[K, int] = {}
+        self._order = itertools.count()
+        self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing = False
+
+    def add(self, key: K, priority: Priority = Priority.HIGH) -> None:
+        """Have `key` worked on, soon."""
+        if self._closing:
+            return
+        had = self._dirty.get(key)
+        if had is not None and had <= priority:
+            return
+        self._dirty[key] = priority
+        if key not in self._busy:
+            # A key that moves up stays in the lower deque too; `get` skips what is no longer dirty at that priority.
+            self._ready[priority].append(key)
+            self._changed.set()
+
+    def add_after(self, key: K, delay: timedelta) -> None:
+        """Have `key` worked on after `delay`; of several such wishes the earliest counts."""
+        if self._closing:
+            return
+        due = self._clock() + max(0.0, delay.total_seconds())
+        if self._due.get(key, float("inf")) <= due:
+            return
+        self._due[key] = due
+        heapq.heappush(self._delayed, (due, next(self._order), key))
+        self._arm()
+
+    def retry(self, key: K, *, at_least: timedelta = timedelta(0)) -> timedelta:
+        """Have `key` worked on again after its back-off, which doubles with each failure. Returns the delay."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        wait: timedelta = min(self._cap, self._base * 2 ** min(failures - 1, MAX_DOUBLINGS))
+        wait = max(at_least, wait * (1 + JITTER * (2 * self._jitter() - 1)))
+        self.add_after(key, wait)
+        return wait
+
+    def succeeded(self, key: K) -> None:
+        """Begin the back-off of `key` anew."""
+        self._failures.pop(key, None)
+
+    def forget(self, key: K) -> None:
+        """Drop the back-off and the timer of a key that is no more."""
+        self._failures.pop(key, None)
+        self._due.pop(key, None)
+
+    async def get(self) -> K:
+        """Wait for the next key and mark it busy; call `done` afterwards. Raises ShutDownError."""
+        while True:
+            for priority, ready in self._ready.items():
+                while ready:
+                    key = ready.popleft()
+                    if key not in self._busy and self._dirty.get(key) == priority:
+                        del self._dirty[key]
+                        self._busy[key] = self._clock()
+                        return key
+            if self._closing:
+                raise ShutDownError
+            await self._change()
+
+    def done(self, key: K) -> None:
+        """`key` has been worked on; if it was added meanwhile it is ready again."""
+        self._busy.pop(key, None)
+        if (priority := self._dirty.get(key)) is not None:
+            self._ready[priority].append(key)
+        self._changed.set()
+
+    async def shut_down(self, *, drain: timedelta) -> bool:
+        """Take no more keys, drop what waits, and give the busy ones `drain` to end. Returns whether all did."""
+        self._closing = True
+        self._dirty.clear()
+        self._due.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._changed.set()
+        try:
+            async with asyncio.timeout(drain.total_seconds()):
+                while self._busy:
+                    await self._change()
+        except TimeoutError:
+            return False
+        return True
+
+    def __len__(self) -> int:
+        """How many keys are ready to be worked on."""
+        return sum(1 for key in self._dirty if key not in self._busy)
+
+    @property
+    def longest_running(self) -> timedelta:
+        """How long the oldest key has been busy; a stuck worker shows here."""
+        now = self._clock()
+        return timedelta(seconds=max((now - since for since in self._busy.values()), default=0.0))
+
+    async def _change(self) -> None:
+        # Nothing is awaited between the caller's look and `clear`, so no change is missed.
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _arm(self) -> None:
+        """Set the one timer to the earliest key that is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._delayed and self._due.get(self._delayed[0][2]) != self._delayed[0][0]:
+            heapq.heappop(self._delayed)
+        if self._delayed:
+            delay = max(0.0, self._delayed[0][0] - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        now = self._clock()
+        while self._delayed and self._delayed[0][0] <= now:
+            due, _, key = heapq.heappop(self._delayed)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self.add(key)
+        self._arm()

@@ -1,0 +1,166 @@
+"""The queue of keys: nothing lost, nothing twice at once, urgent keys first."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from modelsync.controller.workqueue import Priority, ShutDownError, WorkQueue
+
+
+class Clock:
+    """Time that only moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def seconds(count: float) -> timedelta:
+    return timedelta(seconds=count)
+
+
+async def soon(queue: WorkQueue[str]) -> str:
+    async with asyncio.timeout(5):
+        return await queue.get()
+
+
+async def drained(queue: WorkQueue[str]) -> list[str]:
+    """All that is ready now, each finished at once."""
+    keys = []
+    while len(queue):
+        key = await soon(queue)
+        keys.append(key)
+        queue.done(key)
+    return keys
+
+
+async def test_a_key_that_is_added_many_times_comes_once() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for _ in range(20):
+        queue.add("a")
+    assert await drained(queue) == ["a"]
+
+
+async def test_a_key_that_is_added_while_busy_comes_again_after_done_and_not_before() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    key = await soon(queue)
+    queue.add("a")
+    queue.add("b")
+    assert await soon(queue) == "b", "no second worker may get the busy key"
+    queue.done(key)
+    assert await soon(queue) == "a"
+
+
+async def test_a_hold_goes_before_a_resync_of_everything() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for number in range(100):
+        queue.add(f"resync-{number}", Priority.LOW)
+    queue.add("held")
+    assert await soon(queue) == "held"
+
+
+async def test_a_waiting_key_moves_up_when_something_happens_to_it_and_still_comes_once() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for name in ("a", "b", "c"):
+        queue.add(name, Priority.LOW)
+    queue.add("c")
+    assert await drained(queue) == ["c", "a", "b"]
+
+
+async def test_a_low_add_does_not_move_a_high_key_down() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a", Priority.LOW)
+    queue.add("b", Priority.HIGH)
+    queue.add("b", Priority.LOW)
+    assert await drained(queue) == ["b", "a"]
+
+
+async def test_a_waiting_worker_wakes_for_a_key() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    workers = [asyncio.create_task(queue.get()) for _ in range(3)]
+    await asyncio.sleep(0)
+    queue.add("a")
+    done, pending = await asyncio.wait(workers, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.result() for task in done] == ["a"]
+    assert len(pending) == 2
+    for task in pending:
+        task.cancel()
+
+
+async def test_of_several_delays_the_earliest_counts() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add_after("a", seconds(3600))
+    queue.add_after("a", seconds(0.01))
+    queue.add_after("a", seconds(1800))
+    assert await soon(queue) == "a"
+    queue.done("a")
+    assert len(queue) == 0
+
+
+async def test_the_back_off_doubles_up_to_its_cap_and_begins_anew_after_a_success() -> None:
+    queue: WorkQueue[str] = WorkQueue(base=seconds(1), cap=seconds(10), jitter=lambda: 0.5)
+    assert [queue.retry("a") for _ in range(6)] == [seconds(n) for n in (1, 2, 4, 8, 10, 10)]
+    queue.succeeded("a")
+    assert queue.retry("a") == seconds(1)
+
+
+async def test_many_failures_do_not_overflow_the_back_off() -> None:
+    queue: WorkQueue[str] = WorkQueue(base=seconds(1), cap=seconds(10), jitter=lambda: 0.5)
+    for _ in range(5000):
+        assert queue.retry("a") <= seconds(10)
+
+
+async def test_the_back_off_of_many_keys_is_spread() -> None:
+    queue: WorkQueue[str] = WorkQueue(base=seconds(10))
+    assert len({queue.retry(f"key-{number}") for number in range(50)}) > 10
+
+
+async def test_a_server_that_asks_for_a_longer_wait_gets_it() -> None:
+    queue: WorkQueue[str] = WorkQueue(base=seconds(1), jitter=lambda: 0.5)
+    assert queue.retry("a", at_least=seconds(60)) == seconds(60)
+
+
+async def test_a_forgotten_key_does_not_come_back_by_its_timer() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock=clock)
+    queue.add_after("gone", seconds(0))
+    queue.forget("gone")
+    queue.add_after("there", seconds(0))
+    assert await soon(queue) == "there"
+    assert len(queue) == 0
+
+
+async def test_shutting_down_waits_for_the_busy_and_drops_the_rest() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("busy")
+    queue.add("waiting")
+    busy = await soon(queue)
+    closing = asyncio.create_task(queue.shut_down(drain=seconds(5)))
+    await asyncio.sleep(0)
+    assert not closing.done()
+    with pytest.raises(ShutDownError):
+        await soon(queue)
+    queue.done(busy)
+    assert await closing is True
+
+
+async def test_shutting_down_gives_up_on_a_stuck_worker() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("stuck")
+    await soon(queue)
+    assert await queue.shut_down(drain=seconds(0.01)) is False
+
+
+async def test_the_longest_running_key_shows() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock=clock)
+    queue.add("a")
+    await soon(queue)
+    clock.now += 42
+    assert queue.longest_running == seconds(42)
+    queue.done("a")
+    assert queue.longest_running == seconds(0)
