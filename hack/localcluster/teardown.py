@@ -1,0 +1,198 @@
+"""Ends everything that a cluster has on this machine, and nothing else; from any state, any number of times.
+
+It trusts no running component: after a crash the kubelet is gone and its mounts are not. Order matters: first what
+starts other things, then containers, then mounts, then names.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from localcluster import network
+from localcluster.debian import which
+from localcluster.errors import ClusterError
+from localcluster.paths import Layout
+from localcluster.processes import Processes, Record, end, identify
+
+_CONTAINER_LOG_LINKS = Path("/var/log/containers")  # the kubelet's, not configurable
+
+
+def tear_down(layout: Layout) -> None:
+    """End the cluster's processes and containers, unmount, delete its namespace, control groups and folders.
+
+    Raises ClusterError if something could not be removed; calling it again goes on from there.
+    """
+    starters = [record for record in Processes(layout.records) if record.alive]
+    end([record for record in starters if record.name in ("kubelet", "traefik", "kube-proxy")])
+    shims = list(_shims(layout))
+    end(_descendants(shims))
+    end(_in_control_groups(layout))
+    end([record for record in Processes(layout.records) if record.alive])
+    end(list(_shims(layout)))
+    _remove_shim_sockets(layout)
+    _unmount_below(layout.state, layout.runtime)
+    network.delete(layout.network_namespace)
+    _remove_control_groups(layout)
+    _remove_log_links(layout)
+    for folder in (layout.runtime, layout.state):
+        _remove(folder)
+    layout.lock.unlink(missing_ok=True)
+    _remove_if_empty(layout.runtime.parent)
+
+
+def leftovers(layout: Layout) -> list[str]:
+    """What the cluster still has on this machine, in words; empty after a complete teardown."""
+    found = [f"process {record.pid} ({record.name})" for record in Processes(layout.records) if record.alive]
+    found += [f"container shim {record.pid}" for record in _shims(layout)]
+    found += [f"process {record.pid} in a container" for record in _in_control_groups(layout)]
+    found += [f"mount {point}" for point in _mounts_below(layout.state, layout.runtime)]
+    found += [f"control group {group}" for group in _control_groups(layout)]
+    found += [
+        f"path {path}" for path in (layout.network_namespace, layout.runtime, layout.state) if os.path.lexists(path)
+    ]
+    return found
+
+
+def _shims(layout: Layout) -> Iterator[Record]:
+    """containerd's shims of this cluster: the socket in their command line is the cluster's alone."""
+    for pid, arguments in _command_lines():
+        ours = Path(arguments[0]).name == "containerd-shim-runc-v2" and str(layout.containerd_socket) in arguments
+        if ours and (record := identify(pid, "containerd-shim-runc-v2")):
+            yield record
+
+
+def _command_lines() -> Iterator[tuple[int, list[str]]]:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                line = (folder / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if line:
+                yield int(folder.name), line.decode(errors="replace").rstrip("\0").split("\0")
+
+
+def _descendants(roots: list[Record]) -> list[Record]:
+    """Every process below `roots`: a shim adopts all that its container started."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            children.setdefault(parent, []).append(int(folder.name))
+    found: list[Record] = []
+    waiting = [record.pid for record in roots]
+    while waiting:
+        for pid in children.get(waiting.pop(), []):
+            waiting.append(pid)
+            if record := identify(pid, "container"):
+                found.append(record)
+    return found
+
+
+def _control_groups(layout: Layout) -> list[Path]:
+    """The cluster's control group in each mounted hierarchy, v1 or v2."""
+    groups = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        if rest.split()[0] in ("cgroup", "cgroup2"):
+            group = Path(_unescape(fields.split()[4])) / layout.identity
+            if group.is_dir():
+                groups.append(group)
+    return groups
+
+
+def _in_control_groups(layout: Layout) -> list[Record]:
+    pids: set[int] = set()
+    for group in _control_groups(layout):
+        for members in group.rglob("cgroup.procs"):
+            try:
+                pids.update(int(pid) for pid in members.read_text().split())
+            except OSError:  # gone, or a threaded group whose processes are listed by its parent
+                continue
+    return [record for pid in sorted(pids) if (record := identify(pid, "container"))]
+
+
+def _remove_control_groups(layout: Layout) -> None:
+    for group in _control_groups(layout):
+        for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+            _remove_control_group(folder)
+        _remove_control_group(group)
+
+
+def _remove_control_group(folder: Path) -> None:
+    for attempt in range(50):
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:  # the kernel still counts a process that has just ended
+            time.sleep(0.02 * (attempt < 49))
+        else:
+            return
+    raise ClusterError(f"control group {folder} cannot be removed: see its cgroup.procs for what still runs in it")
+
+
+def _remove_shim_sockets(layout: Layout) -> None:
+    """A shim that was killed leaves its socket in a folder that all containerds of the machine share."""
+    for bootstrap in (layout.runtime / "containerd").glob("io.containerd.runtime.v2.task/*/*/bootstrap.json"):
+        try:
+            address = str(json.loads(bootstrap.read_text())["address"])
+        except (OSError, ValueError, KeyError):
+            continue
+        if address.startswith("unix:///run/containerd/s/"):
+            Path(address.removeprefix("unix://")).unlink(missing_ok=True)
+    _remove_if_empty(Path("/run/containerd/s"))
+
+
+def _mounts_below(*folders: Path) -> list[Path]:
+    """Mount points in or at `folders`, the latest mounted first."""
+    points = [
+        Path(_unescape(line.split()[4])) for line in Path("/proc/self/mountinfo").read_text().splitlines() if line
+    ]
+    return [point for point in reversed(points) if any(point.is_relative_to(folder) for folder in folders)]
+
+
+def _unmount_below(*folders: Path) -> None:
+    while points := _mounts_below(*folders):
+        for point in points:
+            answer = subprocess.run(
+                [which("umount") or "umount", "--lazy", str(point)], capture_output=True, text=True, check=False
+            )
+            if answer.returncode and point in _mounts_below(*folders):
+                raise ClusterError(f"cannot unmount {point}: {answer.stderr.strip()}")
+
+
+def _remove_log_links(layout: Layout) -> None:
+    if _CONTAINER_LOG_LINKS.is_dir():
+        for link in _CONTAINER_LOG_LINKS.iterdir():
+            if link.is_symlink() and Path(os.readlink(link)).is_relative_to(layout.pod_logs):
+                link.unlink(missing_ok=True)
+        _remove_if_empty(_CONTAINER_LOG_LINKS)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        raise ClusterError(f"cannot remove {folder}: {problem}") from problem
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return
+
+
+def _unescape(path: str) -> str:
+    """mountinfo writes blanks and their like as octal escapes."""
+    return path.encode().decode("unicode_escape").encode("latin-1").decode() if "\\" in path else path

@@ -1,0 +1,3 @@
+module modelsync.dev/hack/tools/pause
+
+go 1.24.0
