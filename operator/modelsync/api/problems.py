@@ -1,0 +1,56 @@
+"""A mistake in what a person wrote, told so that the person can put it right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """Where (`spec.serving.args[2]`) and, in `message`: the value, what is allowed, what to do next."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class SpecError(ValueError):
+    """A spec that cannot be acted on. `problems` has one entry for each mistake; `str()` is one line of all."""
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+_SENTENCES = {
+    "missing": "is required; set it",
+    "extra_forbidden": "is not a field; take it out or check its spelling",
+}
+
+
+def explain(error: ValidationError, *, root: str) -> list[FieldProblem]:
+    """Pydantic's findings as problems of fields below `root` (`spec`), in the spelling of the wire."""
+    return [_problem(dict(item), root) for item in error.errors(include_url=False, include_context=False)]
+
+
+def _problem(item: dict[str, object], root: str) -> FieldProblem:
+    location = item["loc"]
+    path = root
+    for part in location if isinstance(location, tuple) else ():
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    path = path.removesuffix(".[key]")
+    kind = str(item["type"])
+    if kind in _SENTENCES:
+        return FieldProblem(path, _SENTENCES[kind])
+    text = str(item["msg"]).removeprefix("Value error, ")
+    if kind == "value_error":
+        return FieldProblem(path, text)
+    return FieldProblem(path, f"{_shown(item.get('input'))} is refused: {text[:1].lower()}{text[1:]}")
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -1,0 +1,106 @@
+"""What the administrator of a cluster says once for all ModelDeployments: `modelsync run --config FILE`.
+
+These are the limits that no tenant can go beyond. An empty list allows nothing.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.alias_generators import to_camel
+
+from modelsync.api.problems import explain
+from modelsync.api.spec import AliasPattern, HoldAction, Image, Tag
+
+
+class SettingsError(ValueError):
+    """The administrator's file cannot be used; the message says where, why, and what is allowed."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+class HoldSettings(_Part):
+    """Holds that apply to every ModelDeployment, beside its own."""
+
+    tags: tuple[Tag, ...] = Field(("regulatory-hold",), description="Tags that hold.")
+    aliases: tuple[AliasPattern, ...] = Field(
+        ("regulatory-hold", "regulatory-hold-*"), description="Aliases that hold, with * and ?."
+    )
+    action: HoldAction = Field(
+        HoldAction.FALLBACK, description="The least that a hold does: Block cannot be weakened to Fallback."
+    )
+
+
+def _default_puller() -> str:
+    try:
+        return f"modelsync:{installed_version('modelsync')}"
+    except PackageNotFoundError:
+        return "modelsync:latest"
+
+
+class OperatorSettings(_Part):
+    """The administrator's settings; each field's description is what the documentation says of it."""
+
+    allowed_registries: tuple[Annotated[str, Field(pattern=r"^https?://\S+$")], ...] = Field(
+        ("https://api.wandb.ai",),
+        description="Base URLs of the W&B servers that a ModelDeployment may name, exact but for a slash at the end.",
+    )
+    allowed_images: tuple[str, ...] = Field(
+        ("vllm/vllm-openai",),
+        description="Repositories that spec.serving.image may come from, without tag; * stands for any characters. "
+        "`vllm/vllm-openai` and `docker.io/vllm/vllm-openai` are the same.",
+    )
+    allowed_args: tuple[Annotated[str, Field(pattern=r"^--[a-z0-9][a-z0-9.-]*$")], ...] = Field(
+        (), description="Flags of vLLM that are refused otherwise, such as --trust-remote-code."
+    )
+    allowed_env: tuple[str, ...] = Field(
+        (), description="Environment names beyond the built-in list; * stands for any characters."
+    )
+    hold: HoldSettings = Field(
+        default_factory=lambda: HoldSettings(), description="Holds that apply to every ModelDeployment."
+    )
+    serving_image: Image = Field(
+        "vllm/vllm-openai:v0.32.0", description="Image of vLLM for new revisions whose spec names none."
+    )
+    puller_image: Image = Field(
+        default_factory=_default_puller, description="Image of modelsync, for the pods' init container."
+    )
+
+    @field_validator("allowed_registries")
+    @classmethod
+    def _without_slash(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(url.rstrip("/") for url in urls)
+
+
+def load(path: Path) -> OperatorSettings:
+    """Read the administrator's YAML file. Raises SettingsError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); give --config a readable YAML file") from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, Mapping):
+        raise SettingsError(
+            f"{path}: must hold a mapping of settings, such as `allowedRegistries: [https://api.wandb.ai]`"
+        )
+    return parse(raw, source=str(path))
+
+
+def parse(raw: Mapping[str, Any], *, source: str = "settings") -> OperatorSettings:
+    """Read settings that are already a mapping; `source` is where they came from. Raises SettingsError."""
+    try:
+        return OperatorSettings.model_validate(raw)
+    except ValidationError as error:
+        lines = "; ".join(map(str, explain(error, root="")))
+        raise SettingsError(f"{source}: {lines}") from error

@@ -1,0 +1,392 @@
+"""What a user asks for: `spec` of a ModelDeployment.
+
+The types, their bounds and every default. Defaults live here and nowhere else: the CRD carries none (but `replicas`,
+which the scale sub-resource needs), so that what GitOps tools compare is what the user wrote. A field is here only when
+it works. What a schema and CEL cannot say is in `validation`.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from modelsync.api.duration import Between
+from modelsync.api.model import (
+    ApiModel,
+    LabelKey,
+    LabelValue,
+    Matches,
+    Name,
+    Unique,
+    cel,
+    ordered,
+)
+from modelsync.api.quantity import Quantity
+from modelsync.api.scheduling import Scheduling
+
+_HOSTNAME = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+_BASE_URL = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$"
+_MODEL_REF_EXAMPLE = "for example acme/wandb-registry-model/chat:production"
+
+ModelRef = Annotated[
+    str,
+    Field(min_length=1, max_length=512),
+    Matches(
+        "^[^:]*:.+$",
+        f"names no alias; write entity/project/collection:alias, {_MODEL_REF_EXAMPLE} (:v12 pins a version)",
+    ),
+    Matches(
+        "^[^:]*$|^[^/:]+/[^/:]+/[^/:]+:[^/:]+$",
+        f"must be entity/project/collection:alias, three names with / between them and one alias, {_MODEL_REF_EXAMPLE}",
+    ),
+]
+Image = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^\S+$")]
+Key = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+Tag = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    Matches("^[-A-Za-z0-9_]+( +[-A-Za-z0-9_]+)*$", "is no W&B tag; tags hold letters, digits, -, _ and single spaces"),
+]
+AliasPattern = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    Matches("^[^/:]+$", "is no W&B alias; aliases hold neither / nor :"),
+]
+Hostname = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    Matches(_HOSTNAME, "must be a host name in lower case without port, such as chat.example.com or *.example.com"),
+]
+ServedName = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    Matches(
+        "^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$",
+        "cannot be asked for as a model; use letters, digits, ., _, / and -, without @, which separates the revision",
+    ),
+]
+Argument = Annotated[str, Field(min_length=3, max_length=2048)]
+Resources = Annotated[dict[LabelKey, Quantity], Field(max_length=16)]
+
+
+# --- registry ------------------------------------------------------------------------------------------------------
+
+
+class SecretKeyRef(ApiModel):
+    """A key of a Secret in this namespace."""
+
+    name: Name = Field(description="Name of the Secret.")
+    key: Key = Field(description="Key in the Secret.")
+
+
+class ConfigMapKeyRef(ApiModel):
+    """A key of a ConfigMap in this namespace."""
+
+    name: Name = Field(description="Name of the ConfigMap.")
+    key: Key = Field(description="Key in the ConfigMap.")
+
+
+class Auth(ApiModel):
+    """Where the W&B API key is."""
+
+    secret_key_ref: SecretKeyRef = Field(
+        description="The Secret that holds the W&B API key. It must carry the label modelsync.dev/wandb-credential: 'true'."
+    )
+
+
+class CABundle(ApiModel):
+    """Where the certificates of a private authority are."""
+
+    config_map_key_ref: ConfigMapKeyRef = Field(description="The ConfigMap that holds them, in PEM.")
+
+
+class Registry(ApiModel):
+    """The W&B server and the credential for it."""
+
+    base_url: Annotated[
+        str,
+        Field(min_length=1, max_length=253),
+        Matches(
+            _BASE_URL, "must be the URL of a W&B server without user, query or fragment, such as https://api.wandb.ai"
+        ),
+    ] = Field(
+        alias="baseURL",
+        description="URL of the W&B server, such as https://api.wandb.ai. The administrator says which are allowed.",
+    )
+    auth: Auth = Field(description="Credential for the server.")
+    ca_bundle: CABundle | None = Field(
+        None, description="Certificates to trust beside the public ones, for a server with a private authority."
+    )
+    poll_interval: Annotated[timedelta, Between("1s", "1h")] = Field(
+        timedelta(seconds=30), description="How often the registry is asked when no webhook has told of a change."
+    )
+
+
+# --- hold ----------------------------------------------------------------------------------------------------------
+
+
+class HoldAction(StrEnum):
+    """What a hold on the version that serves does."""
+
+    FALLBACK = "Fallback"
+    BLOCK = "Block"
+
+
+class Hold(ApiModel):
+    """Marks in the registry that forbid a version to serve. They add to the administrator's and never weaken them."""
+
+    tags: Annotated[list[Tag], Field(max_length=16), Unique()] = Field(
+        default_factory=list,
+        description="Tags that hold: on a version; on a collection, all of it; on a collection as `<tag> v7`, that "
+        "version.",
+    )
+    aliases: Annotated[list[AliasPattern], Field(max_length=16), Unique()] = Field(
+        default_factory=list,
+        description="Aliases that hold the version they are on. `*` and `?` stand for any characters, since an alias "
+        "can be on one version of a collection only.",
+    )
+    action: HoldAction = Field(
+        HoldAction.FALLBACK,
+        description="When the version that serves is held: Fallback serves the newest promoted version that is not "
+        "held, and nothing if there is none; Block serves nothing. The administrator may demand Block.",
+    )
+
+
+# --- serving -------------------------------------------------------------------------------------------------------
+
+
+class EnvVar(ApiModel):
+    """An environment variable of the model server."""
+
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=128),
+        Matches("^[A-Za-z_][A-Za-z0-9_]*$", "is no name of an environment variable; use letters, digits and _"),
+    ] = Field(description="Name; one that the documented allow-list or the administrator allows.")
+    value: Annotated[str, Field(max_length=4096)] = Field(description="Value, taken literally.")
+
+
+class ResourceRequirements(ApiModel):
+    """What a pod's model server needs and may use."""
+
+    limits: Resources | None = Field(None, description="Most that it may use, e.g. nvidia.com/gpu: 1.")
+    requests: Resources | None = Field(None, description="What it needs. Kubernetes' default: the limits.")
+
+
+class PodMetadata(ApiModel):
+    """Labels and annotations for the pods. Those of modelsync.dev, kubernetes.io and k8s.io are not yours to set."""
+
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = Field(None, description="Labels.")
+    annotations: Annotated[dict[LabelKey, Annotated[str, Field(max_length=4096)]], Field(max_length=32)] | None = Field(
+        None, description="Annotations."
+    )
+
+
+class LocalReference(ApiModel):
+    """An object of this namespace."""
+
+    name: Name = Field(description="Its name.")
+
+
+class Storage(ApiModel):
+    """Where a pod keeps the model's files."""
+
+    type: Literal["EmptyDir"] = Field(description="EmptyDir: the node's own disk, gone with the pod.")
+    size: Quantity | None = Field(None, description="Most that the files may take; without it what the node has.")
+
+
+class Serving(ApiModel):
+    """How vLLM runs. A change here makes a new revision, which is rolled out like a new version."""
+
+    image: Image | None = Field(
+        None,
+        description="Image of vLLM. Default: the operator's; a new default of the operator is used for new revisions "
+        "only.",
+    )
+    args: Annotated[list[Argument], Field(max_length=64), ordered()] = Field(
+        default_factory=list,
+        description="Arguments for `vllm serve`, one `--flag=value` per item, spelt exactly. Flags that the operator "
+        "sets, and those that load code or open administrative doors, are refused.",
+    )
+    env: Annotated[list[EnvVar], Field(max_length=64), Unique(("name",))] = Field(
+        default_factory=list, description="Environment of vLLM; only names that are on the allow-list."
+    )
+    resources: ResourceRequirements = Field(
+        default_factory=lambda: ResourceRequirements(), description="What each pod's model server needs and may use."
+    )
+    served_model_name: ServedName | None = Field(
+        None,
+        description="The model name that clients ask for. Default: the ModelDeployment's name. Answers say "
+        "`<name>@<revision>`, which can be asked for too.",
+    )
+    shutdown_timeout: Annotated[timedelta, Between("1s", "1h", whole_seconds=True)] = Field(
+        timedelta(seconds=60), description="How long answers that are under way may still take when a pod ends."
+    )
+    scheduling: Scheduling = Field(default_factory=Scheduling, description="Where the pods may run.")
+    pod_metadata: PodMetadata = Field(
+        default_factory=lambda: PodMetadata(), description="Labels and annotations for the pods."
+    )
+    service_account_name: Name | None = Field(
+        None, description="ServiceAccount of the pods; its token is not mounted. Kubernetes' default: default."
+    )
+    image_pull_secrets: Annotated[list[LocalReference], Field(max_length=8), Unique(("name",))] = Field(
+        default_factory=list, description="Secrets of this namespace for pulling images."
+    )
+    shared_memory: Quantity = Field(
+        "2Gi",
+        description="Size of /dev/shm, which tensor parallelism needs. It counts as memory of the pod as far as used.",
+    )
+    storage: Storage = Field(
+        default_factory=lambda: Storage(type="EmptyDir"),
+        description="Where a pod keeps the model's files. Default: EmptyDir.",
+    )
+
+
+# --- rollout -------------------------------------------------------------------------------------------------------
+
+
+class Pause(ApiModel):
+    """A wait."""
+
+    duration: Annotated[timedelta, Between("0s", "720h")] | None = Field(
+        None, description="How long; without it until a person promotes."
+    )
+
+
+class Step(ApiModel):
+    """One step of a rollout: a share for the canary, or a wait."""
+
+    set_weight: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None, description="Share of the requests that the canary gets, in per cent."
+    )
+    pause: Pause | None = Field(None, description="Wait here. `pause: {}` waits until a person promotes.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.set_weight is None) == (self.pause is None):
+            raise ValueError(STEP_MESSAGE)
+        return self
+
+
+STEP_MESSAGE = "a step is exactly one of setWeight and pause; write each as an item of its own"
+STEPS_MESSAGE = (
+    "steps need traffic.gateway; set spec.traffic.gateway, or leave spec.rollout.steps out for a switch at once"
+)
+
+Steps = Annotated[
+    list[Annotated[Step, cel(("has(self.setWeight) != has(self.pause)", STEP_MESSAGE))],],
+    Field(max_length=32),
+    ordered(),
+]
+
+DEFAULT_STEPS = (
+    Step(set_weight=5),
+    Step(pause=Pause(duration=timedelta(minutes=10))),
+    Step(set_weight=50),
+    Step(pause=Pause(duration=timedelta(minutes=10))),
+)
+
+
+class KeepPrevious(ApiModel):
+    """How the version before is kept ready to come back."""
+
+    replicas: Annotated[int, Field(ge=0, le=100)] = Field(1, description="Pods that stay warm; 0 keeps none.")
+    duration: Annotated[timedelta, Between("0s", "8760h")] = Field(
+        timedelta(hours=1), description="For how long after the promotion."
+    )
+
+
+class Rollout(ApiModel):
+    """How a new version takes over."""
+
+    steps: Steps | None = Field(
+        None,
+        description="Steps of the canary, before it is promoted. Default with traffic.gateway: 5 % for 10 min, 50 % "
+        "for 10 min; without: none, the Service switches when all pods are ready.",
+    )
+    progress_deadline: Annotated[timedelta, Between("10s", "24h")] = Field(
+        timedelta(minutes=30),
+        description="Longest wait for pods without any progress. Pauses and the pulling of bytes do not count.",
+    )
+    keep_previous: KeepPrevious = Field(
+        default_factory=KeepPrevious, description="How the version before is kept ready to come back."
+    )
+
+
+# --- traffic -------------------------------------------------------------------------------------------------------
+
+
+class ParentRef(ApiModel):
+    """A Gateway, or one of its listeners."""
+
+    name: Name = Field(description="Name of the Gateway.")
+    namespace: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | None = (
+        Field(None, description="Namespace of the Gateway, whose allowedRoutes must consent. Default: this one.")
+    )
+    section_name: Name | None = Field(None, description="Name of the listener. Default: all that allow it.")
+
+
+class Gateway(ApiModel):
+    """The Gateways that bring the requests."""
+
+    parent_refs: Annotated[list[ParentRef], Field(min_length=1, max_length=8), ordered()] = Field(
+        description="Gateways that carry the route."
+    )
+    hostnames: Annotated[list[Hostname], Field(max_length=16), Unique()] = Field(
+        default_factory=list, description="Host names of the route. Default: those of the listener."
+    )
+
+
+class Traffic(ApiModel):
+    """How requests reach the versions."""
+
+    gateway: Gateway | None = Field(
+        None,
+        description="Route by Gateway API, which steps need. Without it the Service that has the ModelDeployment's "
+        "name selects one revision.",
+    )
+    settle: Annotated[timedelta, Between("0s", "60s")] = Field(
+        timedelta(seconds=5),
+        description="How long the gateway's data plane may lag behind the route that it has accepted.",
+    )
+
+
+# --- the whole -----------------------------------------------------------------------------------------------------
+
+
+class ModelDeploymentSpec(ApiModel):
+    """What is to be served, and how a new version takes over."""
+
+    model_ref: ModelRef = Field(
+        description="The W&B artifact to serve, entity/project/collection:alias. Names may hold spaces. The alias is "
+        "what deploys: moving it in the registry rolls out the version it moves to. `:v12` pins a version."
+    )
+    replicas: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1, description="Pods that serve. Leave it out when an autoscaler owns it; the operator never writes it."
+    )
+    registry: Registry = Field(description="The W&B server and the credential for it.")
+    hold: Hold = Field(
+        default_factory=Hold,
+        description="Marks in the registry that forbid a version to serve, beside the administrator's.",
+    )
+    serving: Serving = Field(default_factory=Serving, description="How vLLM runs.")
+    rollout: Rollout = Field(default_factory=Rollout, description="How a new version takes over.")
+    traffic: Traffic = Field(default_factory=Traffic, description="How requests reach the versions.")
+    suspend: bool = Field(False, description="No forward move while true. Holds, and going back, still act.")
+    revision_history_limit: Annotated[int, Field(ge=1, le=100)] = Field(
+        10, description="Promoted revisions that are remembered, to go back to."
+    )
+
+    @model_validator(mode="after")
+    def _steps_need_a_gateway(self) -> Self:
+        if self.rollout.steps and self.traffic.gateway is None:
+            raise ValueError(STEPS_MESSAGE)
+        return self
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps in force: the given ones, else the default with a gateway and none without."""
+        if self.rollout.steps is not None:
+            return tuple(self.rollout.steps)
+        return DEFAULT_STEPS if self.traffic.gateway is not None else ()
