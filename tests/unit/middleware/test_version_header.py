@@ -1,0 +1,186 @@
+"""Each answer of a model's pod names its version, whatever kind of answer it is."""
+
+import ast
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import pytest
+
+from modelsync import middleware
+from modelsync.middleware.modelsync_middleware import VersionHeader
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+NAMED = {
+    b"x-model-version": b"chat llm:v7",
+    b"x-model-revision": b"v7-3fa9c1d2",
+    b"x-model-digest": b"md5:abc",
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELSYNC_VERSION", "chat llm:v7")
+    monkeypatch.setenv("MODELSYNC_REVISION", "v7-3fa9c1d2")
+    monkeypatch.setenv("MODELSYNC_DIGEST", "md5:abc")
+
+
+class Recorder:
+    """What a server would see of an application's answer."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    async def send(self, message: Message) -> None:
+        self.messages.append(message)
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return dict(self.messages[0]["headers"])
+
+
+async def receive() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def http(path: str = "/v1/completions") -> Message:
+    return {"type": "http", "method": "POST", "path": path, "headers": []}
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+async def test_an_answer_of_any_status_carries_the_three_headers(status: int) -> None:
+    async def app(scope: Message, receive: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    server = Recorder()
+    await VersionHeader(app)(http(), receive, server.send)
+
+    assert server.headers == {b"content-type": b"text/plain", **NAMED}
+    assert server.messages[0]["status"] == status
+
+
+async def test_chunks_of_a_stream_pass_one_by_one_and_unchanged() -> None:
+    server = Recorder()
+    seen_after_each_chunk = []
+
+    async def app(scope: Message, receive: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for chunk in (b"data: 1\n\n", b"data: 2\n\n"):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            seen_after_each_chunk.append(len(server.messages))
+        await send({"type": "http.response.body", "body": b""})
+
+    await VersionHeader(app)(http(), receive, server.send)
+
+    assert server.headers == NAMED
+    assert seen_after_each_chunk == [2, 3]
+    assert [m["body"] for m in server.messages[1:]] == [b"data: 1\n\n", b"data: 2\n\n", b""]
+
+
+async def test_an_unhandled_exception_becomes_a_named_500_and_still_reaches_the_servers_log() -> None:
+    async def app(scope: Message, receive: object, send: Send) -> None:
+        raise RuntimeError("secret detail")
+
+    server = Recorder()
+    with pytest.raises(RuntimeError):
+        await VersionHeader(app)(http(), receive, server.send)
+
+    assert server.messages[0]["status"] == 500
+    assert NAMED.items() <= server.headers.items()
+    assert b"secret" not in server.messages[1]["body"]
+
+
+async def test_an_exception_after_the_answer_began_sends_nothing_more() -> None:
+    async def app(scope: Message, receive: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("cut")
+
+    server = Recorder()
+    with pytest.raises(RuntimeError):
+        await VersionHeader(app)(http(), receive, server.send)
+
+    assert len(server.messages) == 1
+
+
+async def test_what_the_application_claims_about_its_version_is_replaced() -> None:
+    async def app(scope: Message, receive: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"X-Model-Version", b"forged")]})
+
+    server = Recorder()
+    await VersionHeader(app)(http(), receive, server.send)
+
+    assert [value for name, value in server.messages[0]["headers"] if name.lower() == b"x-model-version"] == [
+        b"chat llm:v7"
+    ]
+
+
+async def test_a_websocket_is_named_on_accept() -> None:
+    async def app(scope: Message, receive: object, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hi"})
+
+    server = Recorder()
+    await VersionHeader(app)({"type": "websocket", "path": "/v1/realtime"}, receive, server.send)
+
+    assert server.headers == NAMED
+    assert server.messages[1] == {"type": "websocket.send", "text": "hi"}
+
+
+async def test_lifespan_events_pass_untouched() -> None:
+    seen: list[object] = []
+
+    async def app(scope: Message, receive: object, send: object) -> None:
+        seen.extend((scope["type"], receive, send))
+
+    server = Recorder()
+    send = server.send
+    await VersionHeader(app)({"type": "lifespan"}, receive, send)
+
+    assert seen == ["lifespan", receive, send]
+
+
+async def test_a_name_outside_ascii_is_percent_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELSYNC_VERSION", "modèle\n:v1")
+
+    async def app(scope: Message, receive: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    server = Recorder()
+    await VersionHeader(app)(http(), receive, server.send)
+
+    assert server.headers[b"x-model-version"] == b"mod%C3%A8le%0A:v1"
+
+
+async def test_without_an_environment_there_are_no_empty_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MODELSYNC_VERSION", "MODELSYNC_REVISION", "MODELSYNC_DIGEST"):
+        monkeypatch.delenv(name)
+
+    async def app(scope: Message, receive: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    server = Recorder()
+    await VersionHeader(app)(http(), receive, server.send)
+
+    assert server.headers == {}
+
+
+def test_the_file_is_python_3_9_and_imports_only_the_standard_library() -> None:
+    import sys
+
+    tree = ast.parse(middleware.source(), feature_version=(3, 9))
+    imported = {
+        alias.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    } | {(node.module or "").partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+
+    assert imported <= sys.stdlib_module_names
+    assert middleware.path().name == middleware.FILE_NAME
+
+
+def test_the_import_path_names_the_class_in_the_file() -> None:
+    module, _, name = middleware.IMPORT_PATH.rpartition(".")
+    classes = {node.name for node in ast.parse(middleware.source()).body if isinstance(node, ast.ClassDef)}
+
+    assert f"{module}.py" == middleware.FILE_NAME
+    assert name in classes
