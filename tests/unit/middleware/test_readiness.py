@@ -56,6 +56,7 @@ class Server:
         self.most_running = max(self.most_running, self.running)
         leaving = asyncio.ensure_future(receive())
         await self.may_answer.wait()
+        await asyncio.sleep(0)  # lets `leaving` run
         self.client_left = leaving.done()
         leaving.cancel()
         self.running -= 1
@@ -248,6 +249,18 @@ async def test_sigterm_ends_readiness_and_still_reaches_the_servers_own_handler(
         assert reason.startswith("shutting down")
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def test_a_handler_that_the_server_set_by_signal_is_called_too() -> None:
+    calls: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: calls.append(number))  # as uvicorn does by itself
+    app = VersionHeader(Server())
+    assert await probe(app) == (200, "")
+
+    signal.raise_signal(signal.SIGTERM)
+
+    assert calls == [signal.SIGTERM]
+    assert (await probe(app))[0] == 503
 
 
 async def test_without_served_names_the_pod_never_becomes_ready(monkeypatch: pytest.MonkeyPatch) -> None:
