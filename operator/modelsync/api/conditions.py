@@ -1,0 +1,74 @@
+"""Conditions as `metav1.Condition` has them, their types, and how a new set is merged into the old one.
+
+kstatus reads `Ready`, `Reconciling` and `Stalled`. The abnormal-true ones (`ABNORMAL`) are absent when all is well,
+because several health checks count any condition that is False as bad.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from modelsync.api.model import ApiModel
+
+
+class ConditionType(StrEnum):
+    """What a condition speaks of. The order is the order in `status.conditions`."""
+
+    READY = "Ready"
+    AVAILABLE = "Available"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    ON_HOLD = "OnHold"
+    ROLLED_BACK = "RolledBack"
+    MODEL_RESOLVED = "ModelResolved"
+    MODEL_VERIFIED = "ModelVerified"
+    ROUTE_READY = "RouteReady"
+    SPEC_APPLIED = "SpecApplied"
+
+
+ABNORMAL = frozenset(
+    {ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.ON_HOLD, ConditionType.ROLLED_BACK}
+)
+"""True or absent, never False."""
+
+Truth = Literal["True", "False", "Unknown"]
+
+MAX_MESSAGE = 1024
+"""Characters of a message; the apiserver would take 32768, a pager and a wide column do not."""
+
+
+class Condition(ApiModel):
+    """One observation about the whole resource, as `metav1.Condition`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Annotated[str, Field(max_length=64, description="What it speaks of.")]
+    status: Annotated[Truth, Field(description="True, False, or Unknown.")]
+    reason: Annotated[str, Field(max_length=128, description="Why, as one word that alerts can match.")]
+    message: Annotated[str, Field(max_length=MAX_MESSAGE, description="Why, for a person.")] = ""
+    last_transition_time: Annotated[datetime, Field(description="When `status` last became another.")]
+    observed_generation: Annotated[
+        int | None, Field(ge=0, description="The `metadata.generation` that this was said of.")
+    ] = None
+
+
+def merged(previous: Sequence[Condition], current: Iterable[Condition]) -> tuple[Condition, ...]:
+    """`current` in the order of `ConditionType`; where type and status are as in `previous`, the old transition time
+    stays, so that a quiet world gives an equal status."""
+    before = {condition.type: condition for condition in previous}
+    order = {kind: place for place, kind in enumerate(ConditionType)}
+    kept = []
+    for condition in sorted(current, key=lambda item: order[ConditionType(item.type)]):
+        old = before.get(condition.type)
+        if old is not None and old.status == condition.status:
+            condition = condition.model_copy(update={"last_transition_time": old.last_transition_time})
+        kept.append(condition)
+    return tuple(kept)
+
+
+def find(conditions: Iterable[Condition], kind: ConditionType) -> Condition | None:
+    """The condition of that type, if it is there."""
+    return next((condition for condition in conditions if condition.type == kind), None)

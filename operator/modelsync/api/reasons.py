@@ -1,0 +1,88 @@
+"""Every reason that a condition, an event, `status.waiting` or a move may carry, each with what it tells its reader.
+
+One place, so that an alert, a runbook and the code mean the same word. A reason once released keeps its meaning.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """CamelCase, as `metav1.Condition.reason` asks."""
+
+    # --- serving as asked, or on the way ---
+    HEALTHY = "Healthy"  # what the alias names serves with all replicas
+    SCALED_TO_ZERO = "ScaledToZero"  # spec.replicas is 0: nothing is meant to serve
+    FIRST = "First"  # nothing serves yet: no steps, no pauses
+    CANARY = "Canary"  # a new version goes by the steps
+    PAUSED = "Paused"  # a step waits for its time
+    AWAITING_PROMOTION = "AwaitingPromotion"  # a step waits for a person's promote
+    PROMOTING = "Promoting"  # the steps are done; all traffic moves to the new version
+    ROLLBACK = "Rollback"  # the alias names a version that was promoted earlier
+    RECOVERY = "Recovery"  # the stable lost all its pods, and the canary takes over
+    UNDER_CAPACITY = "UnderCapacity"  # serves, with fewer ready pods than replicas
+
+    # --- waiting ---
+    RESOLVING = "Resolving"  # the registry has not answered yet
+    PULLING = "Pulling"  # bytes of the model are on their way
+    STARTING = "Starting"  # pods are not ready yet
+    SETTLING = "Settling"  # the data plane may lag behind the route for `traffic.settle`
+    ROUTE_NOT_ACCEPTED = "RouteNotAccepted"  # the gateway has not accepted the route
+    FRESH_LOOK = "FreshLook"  # a registry answer newer than the last wait is needed before more traffic moves
+    HOLD_STATE_UNKNOWN = "HoldStateUnknown"  # the registry has not said whether a version is held
+    STABLE_NOT_READY = "StableNotReady"  # the canary could be taken back, but no pod of the stable is ready
+    FLAPPED = "Flapped"  # the canary lost its pods and has to be ready for a while first
+    DRAINING = "Draining"  # a revision that lost its traffic waits until its pods may go
+    SUSPENDED = "Suspended"  # spec.suspend stops forward moves
+
+    # --- the registry ---
+    RESOLVED = "Resolved"
+    MISSING = "Missing"  # project, collection, alias or version is not there or may not be seen
+    DENIED = "Denied"  # the credential is refused
+    THROTTLED = "Throttled"  # the registry asked to be left alone for a while
+    UNREACHABLE = "Unreachable"  # network, 5xx, or an answer that is none
+    REFUSED = "Refused"  # the operator did not ask: server not allowed, or the credential cannot be had
+    WITHDRAWN = "Withdrawn"  # the version that the alias names is deleted
+
+    # --- a model that is bad: the revision has failed ---
+    CRASHED = "Crashed"  # a container ended with an error after it had been ready
+    CRASHED_LOADING = "CrashedLoading"  # it ended with an error three times before it was ever ready
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"  # no progress for rollout.progressDeadline
+    ABORTED = "Aborted"  # a person said abort
+
+    # --- infrastructure: retried, never the model's fault ---
+    CONTENT_REFUSED = "ContentRefused"  # the bytes are not those of the version
+    PULL_FAILED = "PullFailed"  # the bytes could not be had
+    IMAGE_UNAVAILABLE = "ImageUnavailable"  # the serving image could not be had
+    INSUFFICIENT_CAPACITY = "InsufficientCapacity"  # no node has room
+    PODS_REFUSED = "PodsRefused"  # quota, admission or Pod Security refused the pods
+    PODS_FAILING = "PodsFailing"  # volume, Secret, sandbox or the like
+
+    # --- holds ---
+    REGULATORY_HOLD = "RegulatoryHold"  # the registry forbids the version to serve
+    FALLBACK = "Fallback"  # a hold is on the stable; an earlier version serves
+    BLOCKED = "Blocked"  # a hold is on the stable, and nothing else may or can serve: clients get 503
+    HOLD_LIFTED = "HoldLifted"
+
+    # --- model bytes ---
+    VERIFIED = "Verified"  # every file is what the artifact's digest says
+    NOT_YET_PULLED = "NotYetPulled"
+
+    # --- route ---
+    ACCEPTED = "Accepted"  # every parent gateway accepted the route
+    NO_GATEWAY = "NoGateway"  # traffic.gateway is not set: the plain Service carries the traffic
+    NO_ROUTE = "NoRoute"  # no route is written yet
+
+    # --- spec ---
+    APPLIED = "Applied"  # the spec has been acted on
+    PENDING = "Pending"  # the spec has not been acted on yet
+
+    # --- what happened, for events and history ---
+    STARTED = "Started"  # a move began
+    STEP = "Step"  # a canary reached its next step
+    PROMOTED = "Promoted"  # a revision is the stable now
+    TAKEN_BACK = "TakenBack"  # the alias left the canary, which lost its exposure
+    SUPERSEDED = "Superseded"  # a third version took the canary's place
+    HELD = "Held"  # a hold was seen
+    FAILED = "Failed"  # a revision failed and is not tried again
+    RETRIED = "Retried"  # a person said retry
+    REQUEST_IGNORED = "RequestIgnored"  # a person's annotation does not fit what is going on
