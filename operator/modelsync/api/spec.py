@@ -91,7 +91,8 @@ class Auth(ApiModel):
     """Where the W&B API key is."""
 
     secret_key_ref: SecretKeyRef = Field(
-        description="The Secret that holds the W&B API key. It must carry the label modelsync.dev/wandb-credential: 'true'."
+        description="The Secret that holds the W&B API key. It must carry the label "
+        "modelsync.dev/wandb-credential: 'true'."
     )
 
 

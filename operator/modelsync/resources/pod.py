@@ -1,0 +1,280 @@
+"""The pod of a revision: an init container that pulls and verifies, then vLLM on nothing but what was verified.
+
+It satisfies Pod Security `restricted`. vLLM gets the model read-only, no token, no network use of its own (offline,
+no usage statistics) and a root file system that it cannot write. What a tenant may say was checked before; nothing of
+a tenant may change what is set here.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from modelsync.api import names
+from modelsync.api.spec import Registry
+from modelsync.resources.objects import Object
+from modelsync.resources.revision import Artifact, RevisionInputs
+
+PULL_CONTAINER = "pull"
+SERVE_CONTAINER = "vllm"
+
+MIDDLEWARE = "modelsync_middleware.VersionHeader"
+"""What `--middleware` loads; the puller lays its module into `MIDDLEWARE_DIR`."""
+
+READY_PATH = "/modelsync/ready"
+"""Answered by the middleware: 200 once the model has really answered."""
+
+HEALTH_PATH = "/health"
+MODELS_DIR = "/models"
+MIDDLEWARE_DIR = "/modelsync"
+SCRATCH_DIR = "/scratch"
+CA_DIR = "/etc/modelsync/ca"
+CA_FILE = "ca.crt"
+RESULT_FILE = "/dev/termination-log"
+
+VLLM_USER = 2000
+"""The user `vllm` of vLLM's own images (vllm-project/vllm#40275); any other fails in torch for want of a name."""
+
+SHORTEST_PRE_STOP = timedelta(seconds=5)
+"""Endpoints take this long to leave kube-proxy and gateways, however small `settle` is."""
+
+GRACE_MARGIN = timedelta(seconds=15)
+"""From the end of vLLM's drain to its exit."""
+
+LONGEST_LOAD = timedelta(hours=3)
+"""A model may take this long to load before its container is restarted; the rollout's own deadline is shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """All that a pod template is made of."""
+
+    name: str
+    """Of the ModelDeployment."""
+    revision: str
+    inputs: RevisionInputs
+    artifact: Artifact
+    registry: Registry
+    settle: timedelta
+    puller_image: str
+    fuse_sha256: str
+
+    @property
+    def pre_stop(self) -> timedelta:
+        """Whole seconds, at least `settle`: a pod must outlive the data plane's knowledge of it."""
+        needed = max(self.settle, SHORTEST_PRE_STOP)
+        return timedelta(seconds=-(-needed // timedelta(seconds=1)))
+
+    @property
+    def grace(self) -> timedelta:
+        """More than waiting and draining take together, else answers under way are cut."""
+        return self.pre_stop + self.inputs.serving.shutdown_timeout + GRACE_MARGIN
+
+    @property
+    def served_names(self) -> tuple[str, str]:
+        """The revision's own name first, since vLLM puts the first into each answer; then what clients ask for."""
+        name = self.inputs.serving.served_model_name or self.name
+        return f"{name}@{self.revision}", name
+
+    @property
+    def model_dir(self) -> str:
+        """Where the verified files lie."""
+        return f"{MODELS_DIR}/{self.artifact.digest}"
+
+
+def pod_template(pod: Pod) -> Object:
+    """`spec.template` of the revision's Deployment."""
+    serving = pod.inputs.serving
+    metadata = serving.pod_metadata
+    template: Object = {
+        "metadata": {
+            "labels": {**(metadata.labels or {}), **names.labels(pod.name, pod.revision)},
+        },
+        "spec": {
+            "automountServiceAccountToken": False,
+            # Environment variables of every Service in the namespace; vLLM reads names that begin with VLLM_.
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": _seconds(pod.grace),
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": VLLM_USER,
+                "runAsGroup": VLLM_USER,
+                "fsGroup": VLLM_USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "initContainers": [_pull(pod)],
+            "containers": [_serve(pod)],
+            "volumes": _volumes(pod),
+            **serving.scheduling.wire(),
+        },
+    }
+    if metadata.annotations:
+        template["metadata"]["annotations"] = dict(metadata.annotations)
+    if serving.service_account_name:
+        template["spec"]["serviceAccountName"] = serving.service_account_name
+    if serving.image_pull_secrets:
+        template["spec"]["imagePullSecrets"] = [secret.wire() for secret in serving.image_pull_secrets]
+    return template
+
+
+def _pull(pod: Pod) -> Object:
+    secret = pod.registry.auth.secret_key_ref
+    env: list[Object] = [
+        {"name": "WANDB_BASE_URL", "value": _literal(pod.registry.base_url.rstrip("/"))},
+        {"name": "WANDB_API_KEY", "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}},
+        {"name": "HOME", "value": "/tmp"},  # noqa: S108  an emptyDir of the pod's own
+    ]
+    mounts: list[Object] = [
+        {"name": "model", "mountPath": MODELS_DIR},
+        {"name": "middleware", "mountPath": MIDDLEWARE_DIR},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+    ]
+    if pod.registry.ca_bundle is not None:
+        # Beside the image's own certificates: OpenSSL goes on to read its folder of them.
+        env.append({"name": "SSL_CERT_FILE", "value": f"{CA_DIR}/{CA_FILE}"})
+        mounts.append({"name": "ca", "mountPath": CA_DIR, "readOnly": True})
+    return {
+        "name": PULL_CONTAINER,
+        "image": pod.puller_image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": [
+            "pull",
+            f"--artifact-id={_literal(pod.artifact.artifact_id)}",
+            f"--digest={pod.artifact.digest}",
+            f"--ref={_literal(pod.artifact.ref)}",
+            f"--middleware-dir={MIDDLEWARE_DIR}",
+            f"--result={RESULT_FILE}",
+            pod.model_dir,
+        ],
+        "env": env,
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "256Mi"},
+            # The puller stays under 200 MiB; pages of files being written count too, and are given back.
+            "limits": {"memory": "512Mi"},
+        },
+        "terminationMessagePath": RESULT_FILE,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": _container_security(),
+        "volumeMounts": mounts,
+    }
+
+
+def _serve(pod: Pod) -> Object:
+    serving = pod.inputs.serving
+    container: Object = {
+        "name": SERVE_CONTAINER,
+        "image": pod.inputs.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["vllm", "serve", pod.model_dir],
+        "args": [
+            "--host=0.0.0.0",
+            f"--port={names.PORT}",
+            "--served-model-name",
+            *pod.served_names,
+            f"--middleware={MIDDLEWARE}",
+            f"--shutdown-timeout={_seconds(serving.shutdown_timeout)}",
+            *map(_literal, serving.args),
+        ],
+        "env": [
+            # The tenant's come first: Kubernetes lets the last of two win.
+            *({"name": variable.name, "value": _literal(variable.value)} for variable in serving.env),
+            *({"name": name, "value": _literal(value)} for name, value in _environment(pod).items()),
+        ],
+        "ports": [{"name": names.PORT_NAME, "containerPort": names.PORT, "protocol": "TCP"}],
+        "startupProbe": {
+            **_probe(HEALTH_PATH),
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+            "failureThreshold": _seconds(LONGEST_LOAD),
+        },
+        "readinessProbe": {
+            **_probe(READY_PATH),
+            "periodSeconds": 1,
+            "timeoutSeconds": 2,
+            "failureThreshold": 3,
+        },
+        # Begins after the startup probe has succeeded, so that it cannot kill a slow load.
+        "livenessProbe": {**_probe(HEALTH_PATH), "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
+        "lifecycle": {"preStop": {"sleep": {"seconds": _seconds(pod.pre_stop)}}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": _container_security(),
+        "volumeMounts": [
+            {"name": "model", "mountPath": MODELS_DIR, "readOnly": True},
+            {"name": "middleware", "mountPath": MIDDLEWARE_DIR, "readOnly": True},
+            {"name": "scratch", "mountPath": SCRATCH_DIR},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+        ],
+    }
+    resources = serving.resources.wire()
+    if resources:
+        container["resources"] = resources
+    return container
+
+
+def _environment(pod: Pod) -> dict[str, str]:
+    """What the operator sets for vLLM. `validation` refuses every one of these names in spec.serving.env."""
+    cache = f"{SCRATCH_DIR}/.cache"
+    return {
+        "MODELSYNC_REVISION": pod.revision,
+        "MODELSYNC_VERSION": f"{pod.artifact.collection}:{pod.artifact.version}",
+        "MODELSYNC_DIGEST": pod.artifact.digest,
+        "MODELSYNC_SERVED_NAMES": ",".join(pod.served_names),
+        "MODELSYNC_FUSE_SHA256": pod.fuse_sha256,
+        "PYTHONPATH": MIDDLEWARE_DIR,
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HOME": SCRATCH_DIR,
+        "USER": "vllm",
+        "LOGNAME": "vllm",
+        "XDG_CACHE_HOME": cache,
+        "XDG_CONFIG_HOME": f"{SCRATCH_DIR}/.config",
+        "HF_HOME": f"{cache}/huggingface",
+        "VLLM_CACHE_ROOT": f"{cache}/vllm",
+        "VLLM_CONFIG_ROOT": f"{SCRATCH_DIR}/.config/vllm",
+        "TORCHINDUCTOR_CACHE_DIR": f"{cache}/torchinductor",
+        "TRITON_CACHE_DIR": f"{cache}/triton",
+        "TMPDIR": "/tmp",  # noqa: S108
+    }
+
+
+def _volumes(pod: Pod) -> list[Object]:
+    serving = pod.inputs.serving
+    size = serving.storage.size
+    volumes: list[Object] = [
+        {"name": "model", "emptyDir": {"sizeLimit": size} if size else {}},
+        {"name": "middleware", "emptyDir": {"sizeLimit": "1Mi"}},
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": serving.shared_memory}},
+    ]
+    if pod.registry.ca_bundle is not None:
+        bundle = pod.registry.ca_bundle.config_map_key_ref
+        volumes.append(
+            {"name": "ca", "configMap": {"name": bundle.name, "items": [{"key": bundle.key, "path": CA_FILE}]}}
+        )
+    return volumes
+
+
+def _probe(path: str) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": names.PORT_NAME, "scheme": "HTTP"}}
+
+
+def _container_security() -> Object:
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+    }
+
+
+def _literal(text: str) -> str:
+    """`text` as the container gets it: Kubernetes would replace `$(NAME)` in arguments and environment."""
+    return text.replace("$", "$$")
+
+
+def _seconds(value: timedelta) -> int:
+    return int(value.total_seconds())

@@ -1,0 +1,31 @@
+"""A revision's Deployment, and the Secret of its fuse."""
+
+import base64
+from copy import deepcopy
+
+from modelsync.api import names
+from modelsync.resources.objects import Object, Owner, metadata
+from modelsync.resources.record import Record
+
+FUSE_TOKEN_KEY = "token"  # noqa: S105  the key in the Secret, not a token
+
+
+def deployment(record: Record, replicas: int) -> Object:
+    """The Deployment as the record has it, with `replicas` pods. Nothing else may ever differ."""
+    found = deepcopy(record.template)
+    found["spec"]["replicas"] = replicas
+    return found
+
+
+def fuse_secret(owner: Owner, revision: str, token: str) -> Object:
+    """The Secret that keeps the token with which the operator blows the fuse of `revision`; its pods know the hash."""
+    meta = metadata(owner, names.fuse_secret(owner.name, revision), revision)
+    meta["labels"][names.FUSE_LABEL] = "true"
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": meta,
+        "type": "Opaque",
+        "immutable": True,
+        "data": {FUSE_TOKEN_KEY: base64.b64encode(token.encode()).decode()},
+    }
