@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
+from modelsync.api.reasons import Reason
+
 Revision: TypeAlias = str
 """`v7-3fa9c1d2`: the version's name and 8 hex digits of the hash of all that makes a pod (DESIGN §1)."""
 
@@ -67,7 +69,8 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """A person's annotations, as they stand now. Each names a revision, so that an old one cannot act on a new one;
+    """A person's annotations, as they stand now. Each names a revision, so that an old one cannot act on a new one; a
+    token after a slash (`v7-3fa9c1d2/2`) makes it another request, for the second promote of one rollout.
     `requested_at` is any token, and asks for a look at the registry. Done ones are echoed in `State.handled`."""
 
     promote: str | None = None
@@ -166,7 +169,7 @@ class Trouble:
     kind: TroubleKind
     message: str
     count: int = 1  # restarts of the container it happened in
-    since: datetime | None = None
+    since: datetime | None = None  # when it last happened; of a crash, when the container ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +202,12 @@ class RevisionView:
     pulling: bool = False  # an init container is transferring now
     trouble: Trouble | None = None
     verified: Verified | None = None
+    recorded_at: datetime | None = None  # when the record was written: the history limit forgets the oldest
 
 
 @dataclass(frozen=True, slots=True)
 class RouteView:
-    """The live HTTPRoute. `weights` holds every backend in order, zero weights included, `BLOCKED` for the blocked
+    """The live HTTPRoute, also when the spec asks for none any more. `weights` holds every backend in order, zero weights included, `BLOCKED` for the blocked
     Service; `other` is set when rules or backends differ from what we render in any other way (drift)."""
 
     weights: tuple[tuple[Revision, Weight], ...]
@@ -225,18 +229,30 @@ class Problem:
 # --- what the planner keeps between passes, in .status ---------------------------------------------------------------
 
 
+class MoveReason(StrEnum):
+    """Why a move has no steps."""
+
+    FIRST = "First"  # nothing serves
+    ROLLBACK = "Rollback"  # the alias names a revision further down the stack
+    FALLBACK = "Fallback"  # the stable is held
+    RECOVERY = "Recovery"  # the stable lost all its pods, and the canary takes over
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A move to a revision without steps: the first one, a way back, a fallback from a hold, recovery."""
+    """A move to a revision without steps."""
 
     revision: Revision
-    reason: str
+    reason: MoveReason
     started_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A move by steps. `weight` is what the current step wants; `step_started_at` is when that weight had settled."""
+    """A move by steps. `step` is what it works on, `len(steps)` when only the promotion is left. `weight` is the share
+    that the route is to give it now: a step's share is taken over when the pods for it are ready. `step_started_at`
+    is when that weight had settled, and the clock of a pause. A weight grows only on a registry answer that was asked
+    for later than `look_after`. `flapped`: it lost all pods under traffic, and waits until it has been ready a while."""
 
     revision: Revision
     step: int
@@ -244,6 +260,8 @@ class Canary:
     steps: tuple[Step, ...]
     started_at: datetime
     step_started_at: datetime | None = None
+    look_after: datetime | None = None
+    flapped: bool = False
     promoted_by: str | None = None  # a person skipped what is left
 
 
@@ -259,7 +277,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold mark, latched."""
+    """A hold mark, latched. `since` is when the answer that first showed it was asked for."""
 
     mark: HoldMark
     since: datetime
@@ -350,6 +368,11 @@ class CutOff:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveRoute:
+    """Delete the HTTPRoute: the spec asks for no gateway any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Remove:
     """Delete Deployment and Service; with `forget` the record too (beyond the history limit)."""
 
@@ -357,7 +380,7 @@ class Remove:
     forget: bool = False
 
 
-Action: TypeAlias = EnsureRevision | Scale | SetRoute | PointService | CutOff | Remove
+Action: TypeAlias = EnsureRevision | Scale | SetRoute | RemoveRoute | PointService | CutOff | Remove
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,13 +395,43 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Something that has to happen before more moves. `until`: when it ends by itself, where that is known."""
+
+    reason: Reason
+    revision: Revision | None = None
+    until: datetime | None = None
+
+
+class Outcome(StrEnum):
+    """How a move ended."""
+
+    PROMOTED = "Promoted"
+    TAKEN_BACK = "TakenBack"
+    SUPERSEDED = "Superseded"
+    FAILED = "Failed"
+    HELD = "Held"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A move that ended in this pass, for the history."""
+
+    revision: Revision
+    outcome: Outcome
+    reason: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What to do now.
 
     `state` is written to `.status` first when it differs from the observed one; then, in order, `actions`. Without
     `urgent` a refused status write ends the pass; with it (a hold) the actions are done all the same (DESIGN §4).
     `requeue_after` is when to look again though nothing happens. `look`: the next move needs a registry answer that
-    is asked for from now on.
+    is asked for from now on. `waits` says what has to happen before more moves, most telling first; `finished` what
+    came to its end in this pass.
     """
 
     state: State
@@ -387,3 +440,5 @@ class Plan:
     requeue_after: timedelta | None = None
     look: bool = False
     urgent: bool = False
+    waits: tuple[Wait, ...] = ()
+    finished: tuple[Finished, ...] = ()
