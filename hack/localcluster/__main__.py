@@ -6,6 +6,7 @@ Every error a person can act on is one message and exit code 1; Ctrl-C while com
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -14,6 +15,8 @@ import click
 from localcluster import Cluster, ClusterError, Progress
 from localcluster.build import build as build_tools
 from localcluster.build import gateway_api_manifests
+from localcluster.images import modelsync_image, vllm_standin_image
+from localcluster.oci import write_archive
 from localcluster.tools import CONTROL_PLANE, EVERYTHING
 
 _name = click.option(
@@ -87,6 +90,28 @@ def status(name: str) -> None:
     if not found.processes:
         click.echo(f"cluster {name} is not up")
     sys.exit(0 if found.running else 1)
+
+
+@main.command()
+@_name
+@click.option("--tag", default="dev", show_default=True, help="The tag of the operator's image.")
+@click.option(
+    "--archive",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write an OCI archive instead, for another cluster or a registry.",
+)
+def images(name: str, tag: str, archive: Path | None) -> None:
+    """Make the operator's and the vLLM stand-in's images and load them into the node."""
+    progress = Progress()
+    made = (modelsync_image(tag, progress=progress), vllm_standin_image(progress=progress))
+    if archive is not None:
+        with archive.open("wb") as output:
+            write_archive(made, output)
+    else:
+        with progress.step(f"loading into cluster {name}"):
+            Cluster(name).load_images(*made)
+    for image in made:
+        click.echo(f"{image.name} {image.digest}")
 
 
 @main.command("exec", context_settings={"ignore_unknown_options": True})

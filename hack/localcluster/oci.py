@@ -52,6 +52,7 @@ class Image:
     user: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: str = "/"
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def config(self) -> bytes:
         """The image's configuration document."""
@@ -65,6 +66,7 @@ class Image:
                     "User": self.user,
                     "Env": [f"{name}={value}" for name, value in sorted(self.environment.items())],
                     "WorkingDir": self.folder,
+                    "Labels": dict(sorted(self.labels.items())),
                 },
                 "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in self.layers]},
             }

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from localcluster import network
@@ -27,12 +28,12 @@ def tear_down(layout: Layout) -> None:
     Raises ClusterError if something could not be removed; calling it again goes on from there.
     """
     starters = [record for record in Processes(layout.records) if record.alive]
-    end([record for record in starters if record.name in ("kubelet", "traefik", "kube-proxy")])
+    _kill([record for record in starters if record.name in ("kubelet", "traefik", "kube-proxy")])
     shims = list(_shims(layout))
-    end(_descendants(shims))
-    end(_in_control_groups(layout))
-    end([record for record in Processes(layout.records) if record.alive])
-    end(list(_shims(layout)))
+    _kill(_descendants(shims))
+    _kill(_in_control_groups(layout))
+    _kill([record for record in Processes(layout.records) if record.alive])
+    _kill(list(_shims(layout)))
     _remove_shim_sockets(layout)
     _unmount_below(layout.state, layout.runtime)
     network.delete(layout.network_namespace)
@@ -55,6 +56,11 @@ def leftovers(layout: Layout) -> list[str]:
         f"path {path}" for path in (layout.network_namespace, layout.runtime, layout.state) if os.path.lexists(path)
     ]
     return found
+
+
+def _kill(records: list[Record]) -> None:
+    """Without a grace: whatever they would still write is about to be removed."""
+    end(records, grace=timedelta())
 
 
 def _shims(layout: Layout) -> Iterator[Record]:

@@ -1,0 +1,191 @@
+"""Our images, made without a registry and without Docker: the operator's, and that of the vLLM stand-in.
+
+Three layers on the base system: dependencies (made again when uv.lock changes), source (when a file changes), users.
+Python's byte code is compiled into them: a pod must not spend its start compiling.
+"""
+
+import os
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from localcluster.base_system import BaseSystem, base_system
+from localcluster.errors import ClusterError
+from localcluster.layers import key_of, layer, staging
+from localcluster.oci import Entry, Image, Layer, write_layer
+from localcluster.paths import cache_folder, repository
+from localcluster.progress import Progress
+
+MODELSYNC_IMAGE = "docker.io/library/modelsync"
+VLLM_STANDIN_IMAGE = "docker.io/library/vllm-standin"
+VLLM_VERSION = "v0.32.0"
+
+# What the vLLM stand-in imports; versions come from uv.lock.
+VLLM_STANDIN_REQUIREMENTS = ("prometheus-client", "starlette", "uvicorn")
+
+_PLATFORMS = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+_MODELSYNC_SCRIPT = """#!/usr/bin/python3 -I
+import sys
+
+from modelsync.cli import main
+
+sys.exit(main())
+"""
+# Not isolated (-I), as vLLM's own is not: an init container's middleware is found by PYTHONPATH.
+_VLLM_SCRIPT = """#!/usr/bin/python3
+import sys
+
+from vllm_standin.cli import main
+
+sys.exit(main())
+"""
+
+
+def modelsync_image(tag: str = "dev", *, progress: Progress | None = None) -> Image:
+    """The operator's (and puller's) image from this checkout; another `tag` of the same source shares all layers."""
+    progress = progress or Progress(quiet=True)
+    base = base_system(progress)
+    with progress.step(f"image modelsync:{tag}"):
+        project = tomllib.loads((repository() / "pyproject.toml").read_text())["project"]
+        metadata = f"Metadata-Version: 2.1\nName: modelsync\nVersion: {project['version']}\n"
+        extras = [
+            Entry("usr/local/bin/modelsync", _MODELSYNC_SCRIPT.encode(), mode=0o755),
+            Entry(f"{base.packages}/modelsync-{project['version']}.dist-info/METADATA", metadata.encode()),
+        ]
+        return Image(
+            f"{MODELSYNC_IMAGE}:{tag}",
+            (
+                *base.layers,
+                _dependencies(base, "modelsync", _locked_requirements("--no-dev")),
+                _source(base, repository() / "operator" / "modelsync", extras),
+                _users(base, "nonroot", 65532),
+            ),
+            entrypoint=("modelsync",),
+            user="65532:65532",
+            environment=_ENVIRONMENT | {"HOME": "/tmp"},  # noqa: S108 - the container's, the only place it may write
+            labels={"org.opencontainers.image.version": tag},
+        )
+
+
+def vllm_standin_image(*, progress: Progress | None = None) -> Image:
+    """The image that takes the place of `vllm/vllm-openai`: `vllm serve …` starts the stand-in.
+
+    As in vLLM's own image there is a user `vllm` (2000), and a container is root unless its pod says otherwise.
+    """
+    progress = progress or Progress(quiet=True)
+    base = base_system(progress)
+    with progress.step(f"image vllm-standin:{VLLM_VERSION}"):
+        return Image(
+            f"{VLLM_STANDIN_IMAGE}:{VLLM_VERSION}",
+            (
+                *base.layers,
+                _dependencies(base, "vllm-standin", _locked_requirements("--all-groups"), VLLM_STANDIN_REQUIREMENTS),
+                _source(
+                    base,
+                    repository() / "hack" / "vllm_standin",
+                    [Entry("usr/local/bin/vllm", _VLLM_SCRIPT.encode(), mode=0o755)],
+                ),
+                _users(base, "vllm", 2000),
+            ),
+            entrypoint=("vllm", "serve"),
+            environment=_ENVIRONMENT,
+        )
+
+
+def _locked_requirements(*groups: str) -> str:
+    """What uv.lock pins, with hashes, as a requirements file."""
+    return _uv("export", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *groups)
+
+
+def _dependencies(base: BaseSystem, kind: str, locked: str, only: Sequence[str] = ()) -> Layer:
+    """A layer with the locked requirements; with `only`, just these and what they need, in the locked versions."""
+
+    def make(path: Path) -> Layer:
+        with staging(path) as work:
+            requirements, target = work / "requirements.txt", work / "packages"
+            requirements.write_text(locked)
+            what = [*only, "--constraint", str(requirements)] if only else ["--no-deps", "-r", str(requirements)]
+            machine = os.uname().machine
+            _uv(
+                *("pip", "install", "--target", str(target), "--only-binary", ":all:", "--link-mode", "copy"),
+                *("--python-version", base.python.removeprefix("python")),
+                *("--python-platform", _PLATFORMS.get(machine, machine)),
+                *what,
+            )
+            shutil.rmtree(target / "bin", ignore_errors=True)  # scripts of libraries, for another interpreter
+            base.compile(target, base.packages)
+            return write_layer(_tree(target, base.packages), path)
+
+    return layer(f"{kind}-dependencies", key_of(base.root.name, locked, *only), make)
+
+
+def _source(base: BaseSystem, package: Path, extras: Sequence[Entry]) -> Layer:
+    """A layer with a package of this checkout and the `extras` beside it."""
+    files = {
+        path.relative_to(package): path.read_bytes()
+        for path in sorted(package.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    if not files:
+        raise ClusterError(f"{package.relative_to(repository())} is empty: there is nothing to make an image of")
+
+    def make(path: Path) -> Layer:
+        with staging(path) as work:
+            tree = work / "packages"
+            for name, content in files.items():
+                (tree / package.name / name).parent.mkdir(parents=True, exist_ok=True)
+                (tree / package.name / name).write_bytes(content)
+            base.compile(tree, base.packages)
+            return write_layer([*_tree(tree, base.packages), *extras], path)
+
+    parts = [f"{name}\0{key_of(content.decode('latin-1'))}" for name, content in files.items()]
+    parts += [f"{extra.path}\0{extra.content!r}" for extra in extras]
+    return layer(f"{package.name.replace('_', '-')}-source", key_of(base.root.name, *parts), make)
+
+
+def _users(base: BaseSystem, name: str, number: int) -> Layer:
+    """A layer with a user of that name and number, and a home that belongs to it."""
+    home = f"home/{name}"
+    entries = [
+        Entry(
+            "etc/passwd", f"{base.read('etc/passwd')}{name}:x:{number}:{number}::/{home}:/usr/sbin/nologin\n".encode()
+        ),
+        Entry("etc/group", f"{base.read('etc/group')}{name}:x:{number}:\n".encode()),
+        Entry(home, mode=0o750, owner=number),
+    ]
+    return layer(f"{name}-user", key_of(base.root.name, name, str(number)), lambda path: write_layer(entries, path))
+
+
+def _tree(folder: Path, destination: str) -> list[Entry]:
+    return [
+        Entry(f"{destination}/{path.relative_to(folder)}", path, mode=0o755 if os.access(path, os.X_OK) else 0o644)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    ]
+
+
+def _uv(*arguments: str) -> str:
+    command = [_uv_program(), *arguments, "--quiet"]
+    environment = os.environ | {"UV_PYTHON_DOWNLOADS": "never"}
+    environment.pop("VIRTUAL_ENV", None)
+    answer = subprocess.run(command, cwd=repository(), env=environment, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise ClusterError(f"`uv {' '.join(arguments[:2])}` failed: {answer.stderr.strip()}")
+    return answer.stdout
+
+
+def _uv_program() -> str:
+    """uv as the Makefile sets it up, else the one on PATH."""
+    ours = sorted((cache_folder() / "uv").glob("*/bin/uv"), key=lambda path: path.stat().st_mtime)
+    found = str(ours[-1]) if ours else shutil.which("uv")
+    if not found:
+        raise ClusterError("uv is needed to make images: run `make setup`")
+    return found
