@@ -1,0 +1,129 @@
+"""The CustomResourceDefinition, made of the types; `make generate` writes it to `crds/`.
+
+What is checked by the apiserver is said here and in the types' own rules; `validation` has the rest.
+"""
+
+from typing import Any
+
+import yaml
+
+from modelsync.api import names
+from modelsync.api.names import MAX_NAME_LENGTH
+from modelsync.api.schema import structural
+from modelsync.api.spec import STEPS_MESSAGE, ModelDeploymentSpec
+from modelsync.api.status import ModelDeploymentStatus
+
+_NAME_RULES = (
+    {
+        "rule": f"self.metadata.name.size() <= {MAX_NAME_LENGTH}",
+        "message": f"metadata.name must have at most {MAX_NAME_LENGTH} characters; modelsync adds "
+        "the revision to it, so choose a shorter one",
+    },
+    {
+        "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "message": "metadata.name must be a DNS label that begins with a letter (small letters, digits and -), since a "
+        "Service gets the same name",
+    },
+    {
+        # `chat` has a Service `chat-blocked`; a ModelDeployment of that name would fight for it.
+        "rule": f"!self.metadata.name.matches('-({names.BLOCKED}|{names.REVISION_PATTERN})$')",
+        "message": f"metadata.name must not end in -{names.BLOCKED} or like a revision (-v7-3fa9c1d2), which names the "
+        "children of another ModelDeployment; choose another name",
+    },
+)
+
+_STEPS_RULE = {
+    "rule": "!has(self.rollout) || !has(self.rollout.steps) || self.rollout.steps.size() == 0 "
+    "|| (has(self.traffic) && has(self.traffic.gateway))",
+    "message": STEPS_MESSAGE,
+}
+
+
+def crd() -> dict[str, Any]:
+    """The definition, as it is applied to a cluster."""
+    spec = structural(ModelDeploymentSpec)
+    # The only default: the scale sub-resource reads this path, and an autoscaler needs a number there.
+    spec["properties"]["replicas"]["default"] = ModelDeploymentSpec.model_fields["replicas"].default
+    spec["x-kubernetes-validations"] = [*spec.get("x-kubernetes-validations", []), _STEPS_RULE]
+    schema = {
+        "type": "object",
+        "description": "ModelDeployment serves, with vLLM, the version of a model that an alias in a Weights & Biases "
+        "registry names.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            # The length bounds the cost of the rules on the name; 253 is Kubernetes' own limit.
+            "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
+            "spec": spec,
+            "status": structural(ModelDeploymentStatus),
+        },
+        "x-kubernetes-validations": list(_NAME_RULES),
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": names.CRD_NAME, "labels": {names.APP_PART_OF_LABEL: "modelsync"}},
+        "spec": {
+            "group": names.GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": names.KIND,
+                "listKind": names.LIST_KIND,
+                "plural": names.PLURAL,
+                "singular": names.SINGULAR,
+                "shortNames": list(names.SHORT_NAMES),
+                "categories": list(names.CATEGORIES),
+            },
+            "versions": [
+                {
+                    "name": names.VERSION,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": schema},
+                    "subresources": {
+                        "status": {},
+                        "scale": {
+                            "specReplicasPath": ".spec.replicas",
+                            "statusReplicasPath": ".status.replicas",
+                            "labelSelectorPath": ".status.selector",
+                        },
+                    },
+                    "additionalPrinterColumns": _columns(),
+                }
+            ],
+        },
+    }
+
+
+def render() -> str:
+    """The definition as YAML."""
+    return yaml.dump(crd(), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _columns() -> list[dict[str, Any]]:
+    def column(name: str, path: str, description: str, kind: str = "string", *, wide: bool = False) -> dict[str, Any]:
+        found: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path, "description": description}
+        return {**found, "priority": 1} if wide else found
+
+    return [
+        column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether what is asked for serves fully."),
+        column("Phase", ".status.phase", "One word for where it stands."),
+        column("Alias", ".status.resolved.alias", "The alias that deploys."),
+        column("Version", ".status.promoted[-1:]", "The revision that was promoted last."),
+        column("Target", ".status.resolved.revision", "The revision that the alias asks for."),
+        column("Weight", ".status.canary.weight", "Share of the canary, in per cent.", "integer"),
+        column("Age", ".metadata.creationTimestamp", "Time since it was created.", "date"),
+        column("Digest", ".status.resolved.digest", "Digest that the alias names.", wide=True),
+        column("Replicas", ".status.replicas", "Pods of stable and canary.", "integer", wide=True),
+        column("Fallback", ".status.fallback.revision", "Where a hold would send the traffic.", wide=True),
+        column("Hold", ".status.holds[*].name", "A mark that holds.", wide=True),
+        column("Status", '.status.conditions[?(@.type=="Ready")].message', "What Ready says.", wide=True),
+    ]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
