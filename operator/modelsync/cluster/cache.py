@@ -64,8 +64,14 @@ class Cache:
         self._hosts: dict[tuple[Kind, Key], tuple[str, ...]] = {}
 
     def put(self, kind: Kind, obj: Object, *, deleted: bool = False) -> set[Key]:
-        """Take in what a watch said. Returns the keys that it may matter to."""
+        """Take in what a watch, a list or a write told. Returns the keys that it may matter to.
+
+        What is not newer than what is known is passed over: a list may be older than a watch, and a watch than our own
+        write. (resourceVersions of one object compare as numbers: KEP-5504.)
+        """
         here = Key(str(obj["metadata"].get("namespace", "")), name_of(obj))
+        if not deleted and self._is_known(kind, here, obj):
+            return set()
         if kind == MODEL_DEPLOYMENT:
             return self._put_owner(here, obj, deleted) | {here}
         key = owner_key(obj)
@@ -98,7 +104,7 @@ class Cache:
         found = self._children.get(key, {})
         return [entry.unpack() for (each, _), entry in found.items() if each == kind]
 
-    def keys(self) -> list[Key]:
+    def owners(self) -> list[Key]:
         """Every ModelDeployment."""
         return list(self._owners)
 
@@ -115,26 +121,14 @@ class Cache:
         entry = self._routes.get(key)
         return entry.unpack() if entry else None
 
-    def retain(self, kind: Kind, namespace: str | None, live: Set[tuple[Key, str]]) -> set[Key]:
-        """Drop what is not in `live` (namespace and name, with the uid): ghosts of deletions that no watch reported.
+    def known(self, kind: Kind, namespace: str | None) -> set[tuple[Key, str]]:
+        """What is held of `kind`: namespace and name, with the uid."""
+        return {(place, entry.uid) for place, entry in self._of(kind, namespace)}
 
-        Returns the ModelDeployments that it may matter to.
-        """
-        gone = [(place, entry) for place, entry in list(self._of(kind, namespace)) if (place, entry.uid) not in live]
-        touched: set[Key] = set()
-        for _, entry in gone:
-            touched |= self.put(kind, entry.unpack(), deleted=True)
-        return touched
-
-    def resource_version(self, kind: Kind, place: Key) -> str | None:
-        """The resourceVersion under which an object was last seen."""
-        if kind == MODEL_DEPLOYMENT:
-            entry = self._owners.get(place)
-        elif kind == HTTP_ROUTE:
-            entry = self._routes.get(place)
-        else:
-            entry = next((entry for found, entry in self._of(kind, place.namespace) if found == place), None)
-        return entry.resource_version if entry else None
+    def prune(self, kind: Kind, gone: Set[tuple[Key, str]]) -> set[Key]:
+        """Drop ghosts: what was deleted while no watch could tell. Returns the keys that it may matter to."""
+        entries = [entry for place, entry in self._of(kind, None) if (place, entry.uid) in gone]
+        return {key for entry in entries for key in self.put(kind, entry.unpack(), deleted=True)}
 
     def counts(self) -> dict[str, int]:
         """How many objects of each kind are held."""
@@ -144,6 +138,23 @@ class Cache:
                 totals[kind.kind] += 1
         totals[HTTP_ROUTE.kind] = len(self._routes)
         return totals
+
+    def _is_known(self, kind: Kind, place: Key, obj: Object) -> bool:
+        had = self._entry(kind, place, obj)
+        if had is None or had.uid != uid_of(obj):
+            return False
+        new = resource_version_of(obj)
+        return had.resource_version == new or (
+            had.resource_version.isdigit() and new.isdigit() and int(new) < int(had.resource_version)
+        )
+
+    def _entry(self, kind: Kind, place: Key, obj: Object) -> Entry | None:
+        if kind == MODEL_DEPLOYMENT:
+            return self._owners.get(place)
+        if kind == HTTP_ROUTE:
+            return self._routes.get(place)
+        key = owner_key(obj)
+        return self._children.get(key, {}).get((kind, place.name)) if key else None
 
     def _of(self, kind: Kind, namespace: str | None) -> Iterator[tuple[Key, Entry]]:
         if kind == MODEL_DEPLOYMENT:
