@@ -25,6 +25,7 @@ from modelsync import __version__
 from modelsync.registry.credential import Credential
 from modelsync.registry.errors import (
     DeniedError,
+    GraphQLError,
     NotFoundError,
     NotGraphQLError,
     RefusedError,
@@ -42,17 +43,6 @@ DEFAULT_WAIT = timedelta(seconds=30)
 """How long to hold back after a 429 that names no time."""
 MAX_WAIT = timedelta(hours=1)
 """A server or proxy that names a longer time is not believed: holds could not be seen for that long."""
-
-
-@dataclass(frozen=True, slots=True)
-class GraphQLError:
-    """One entry of an answer's `errors`."""
-
-    message: str
-    path: tuple[str | int, ...] = ()
-    """Response keys (aliases) and list indices from the root; empty when the error is about the whole request."""
-    code: str = ""
-    """`extensions.code`, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +266,11 @@ class GraphQL:
         messages = tuple(error.message for error in errors)
         said = f": {'; '.join(messages[:3])}" if messages else ""
         if status == 403:
-            return DeniedError(f"{self.base_url} answered 403{said}", status=status)
+            return DeniedError(f"{self.base_url} answered 403{said}", status=status, errors=tuple(errors))
         if status == 404:
-            return NotFoundError(f"{self.base_url} answered 404{said}")
+            return NotFoundError(f"{self.base_url} answered 404{said}", errors=tuple(errors))
         if status >= 500:
-            return UnreachableError(f"{self.base_url} answered {status}{said}")
+            return UnreachableError(f"{self.base_url} answered {status}{said}", status=status)
         return RefusedError(f"{self.base_url} refused the query ({status}){said}", status=status, messages=messages)
 
     def _failure_without_graphql(self, status: int, headers: Mapping[str, str]) -> RegistryError:
@@ -288,7 +278,7 @@ class GraphQL:
         if status == 403:
             return DeniedError(f"{self.base_url} answered 403 with {kind}", status=status)
         if status >= 500:
-            return UnreachableError(f"{self.base_url} answered {status} with {kind}")
+            return UnreachableError(f"{self.base_url} answered {status} with {kind}", status=status)
         return NotGraphQLError(
             f"{self.base_url} answered {status} with {kind}, which is no GraphQL answer; check that the base URL is a "
             "W&B server and no login page or proxy stands before it"

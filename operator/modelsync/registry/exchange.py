@@ -1,0 +1,243 @@
+"""Puts many small questions to one server in few requests, and tells for each why it has no answer.
+
+A batch that the server will not run is asked again in halves, down to single questions, so that one bad reference or a
+limit on the size of queries spoils nothing else. What concerns the whole server (throttled, wrong key, dead network)
+ends the exchange at once: no further request is sent.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from modelsync.api.reference import ModelRef
+from modelsync.registry.errors import (
+    DeniedError,
+    GraphQLError,
+    NotFoundError,
+    NotGraphQLError,
+    RefusedError,
+    RegistryError,
+    ThrottledError,
+    UnreachableError,
+)
+from modelsync.registry.graphql import GraphQL, Response, now_utc
+from modelsync.registry.query import DIGEST_ALGORITHM, OPERATION, ArtifactById, CollectionPage, Path, Unit, document
+
+BATCH = 20
+"""References a request. Whether W&B's server limits the complexity of a query is not documented, so keep it small."""
+PARALLEL = 4
+"""Requests to one server at a time, for one exchange."""
+_GROW_AFTER = 50
+"""Requests that must succeed in a row before a batch size that was cut down is doubled again."""
+_GIVE_UP_AFTER = 2
+"""Single questions that may end in a 5xx, one after the other, before the server counts as down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for one unit: a value that may be null, with the errors that the server put down to it."""
+
+    value: Any
+    errors: tuple[GraphQLError, ...]
+    project_missing: bool
+    """The project around it was null."""
+    status: int
+    asked_at: datetime
+    answered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """No reply to one unit, and why."""
+
+    error: RegistryError
+    asked_at: datetime
+    answered_at: datetime
+
+
+@dataclass(slots=True)
+class ServerTraits:
+    """What was learned about a server, to be kept from one exchange to the next. Holds no credential."""
+
+    batch: int = BATCH
+    without: set[str] = field(default_factory=set)
+    successes: int = 0
+    throttled: ThrottledError | None = None
+
+    def succeeded(self) -> None:
+        """A batch was answered."""
+        self.successes += 1
+        if self.batch < BATCH and self.successes >= _GROW_AFTER:
+            self.batch, self.successes = min(BATCH, self.batch * 2), 0
+
+    def refused(self, size: int) -> None:
+        """A batch of `size` was refused whose parts were answered: it was too large."""
+        self.batch, self.successes = max(1, min(self.batch, size // 2)), 0
+
+
+async def ask(api: GraphQL, units: Iterable[Unit], traits: ServerTraits) -> Mapping[Unit, Reply | NoReply]:
+    """Ask for all `units` and return something for each of them; raises nothing of its own."""
+    exchange = _Exchange(api, traits)
+    await exchange.run(batches(units, traits.batch))
+    return exchange.results
+
+
+def batches(units: Iterable[Unit], limit: int) -> list[list[Unit]]:
+    """Split into requests of at most `limit` references; what concerns one project stands together.
+
+    A collection's page rides with the collection's references and is not counted, unless it stands alone.
+    """
+    ordered = sorted(set(units), key=_place)
+    chunks: list[list[Unit]] = []
+    counted = limit
+    for unit in ordered:
+        if isinstance(unit, CollectionPage) and chunks and _place(chunks[-1][-1])[:4] == _place(unit)[:4]:
+            chunks[-1].append(unit)
+            continue
+        if counted >= limit:
+            chunks.append([])
+            counted = 0
+        chunks[-1].append(unit)
+        counted += 1
+    return chunks
+
+
+def _place(unit: Unit) -> tuple[str, ...]:
+    """Order by project and collection; in a collection, references before its page."""
+    match unit:
+        case CollectionPage(collection=home, after=after):
+            return ("p", home.entity, home.project, home.collection, "page", after or "")
+        case ArtifactById(artifact_id=artifact_id):
+            return ("a", artifact_id)
+        case ModelRef():
+            return ("p", unit.entity, unit.project, unit.collection, "alias", unit.alias)
+
+
+class _Exchange:
+    def __init__(self, api: GraphQL, traits: ServerTraits) -> None:
+        self.results: dict[Unit, Reply | NoReply] = {}
+        self._api = api
+        self._traits = traits
+        self._stopped: NoReply | None = None
+        self._down = 0
+        self._slots = asyncio.Semaphore(PARALLEL)
+
+    async def run(self, chunks: Sequence[Sequence[Unit]]) -> None:
+        if chunks:  # the first alone: a throttled or dead server, or a wrong key, costs one request and not four
+            await self._ask(chunks[0])
+        await asyncio.gather(*(self._ask(chunk) for chunk in chunks[1:]))
+
+    async def _ask(self, chunk: Sequence[Unit]) -> None:
+        async with self._slots:
+            parts = await self._once(chunk)
+        for part in parts:
+            await self._ask(part)
+        if parts and len(chunk) > 1 and not any(self._refused(unit) for unit in chunk):
+            self._traits.refused(len(chunk))
+
+    async def _once(self, chunk: Sequence[Unit]) -> Sequence[Sequence[Unit]]:
+        """Send one request; return the parts in which it has to be asked again, if any."""
+        if (throttled := self._traits.throttled) and self._stopped is None and now_utc() < throttled.until:
+            self._stopped = NoReply(throttled, now_utc(), now_utc())
+        if self._stopped is not None:
+            self._fail(chunk, self._stopped)
+            return ()
+        request = document(chunk, without=self._traits.without)
+        asked_at = now_utc()
+        try:
+            response = await self._api.execute(request.query, request.variables, operation=OPERATION)
+        except RegistryError as error:
+            reply = NoReply(error, asked_at, now_utc())
+            if told := _told_apart(reply, request.paths.values()):
+                return self._keep(chunk, told, request.paths)
+            return self._again_after(error, chunk, reply)
+        self._down = 0
+        self._traits.succeeded()
+        return self._keep(chunk, response, request.paths)
+
+    def _again_after(self, error: RegistryError, chunk: Sequence[Unit], reply: NoReply) -> Sequence[Sequence[Unit]]:
+        match error:
+            case RefusedError(messages=messages) if DIGEST_ALGORITHM not in self._traits.without and any(
+                DIGEST_ALGORITHM in text for text in messages
+            ):
+                self._traits.without.add(DIGEST_ALGORITHM)
+                return (chunk,)
+            case RefusedError() | NotFoundError() | DeniedError(status=403) if len(chunk) > 1:
+                middle = len(chunk) // 2
+                return (chunk[:middle], chunk[middle:])
+            case UnreachableError(status=int()) if len(chunk) > 1:
+                return [[unit] for unit in chunk]
+            case UnreachableError(status=int()):
+                self._down += 1
+                if self._down >= _GIVE_UP_AFTER:
+                    self._stopped = reply
+            case ThrottledError():
+                self._traits.throttled = error
+                self._stopped = reply
+            case DeniedError(status=401) | NotGraphQLError() | UnreachableError():
+                self._stopped = reply
+        self._fail(chunk, reply)
+        return ()
+
+    def _keep(self, chunk: Sequence[Unit], response: Response, paths: Mapping[Unit, Path]) -> Sequence[Sequence[Unit]]:
+        """Give each unit its part of the answer; return those that have to be asked for again, one by one."""
+        at_large = tuple(error for error in response.errors if not _belongs(error, paths.values()))
+        again: list[list[Unit]] = []
+        for unit in chunk:
+            path = paths[unit]
+            outer = response.data.get(path[0])
+            value = outer.get(path[1]) if len(path) > 1 and isinstance(outer, Mapping) else outer
+            errors = tuple(error for error in response.errors if _touches(error.path, path))
+            if value is None and not errors and (response.status >= 400 or _spoiled(path, response.errors, at_large)):
+                if len(chunk) > 1:  # null because of another one's error; alone, it can only be because of its own
+                    again.append([unit])
+                    continue
+                errors = at_large
+            self.results[unit] = Reply(
+                value=value,
+                errors=errors,
+                project_missing=len(path) > 1 and outer is None,
+                status=response.status,
+                asked_at=response.asked_at,
+                answered_at=response.answered_at,
+            )
+        return again
+
+    def _fail(self, chunk: Sequence[Unit], reply: NoReply) -> None:
+        for unit in chunk:
+            self.results[unit] = reply
+
+    def _refused(self, unit: Unit) -> bool:
+        result = self.results.get(unit)
+        return isinstance(result, NoReply)
+
+
+def _told_apart(reply: NoReply, paths: Iterable[Path]) -> Response | None:
+    """Read a 403 or 404 without any data as an answer, if it says for each of its errors which unit it is about."""
+    error = reply.error
+    known = tuple(paths)
+    if isinstance(error, NotFoundError) or (isinstance(error, DeniedError) and error.status == 403):
+        status = 404 if isinstance(error, NotFoundError) else 403
+        if error.errors and all(_belongs(each, known) for each in error.errors):
+            return Response({}, error.errors, status, reply.asked_at, reply.answered_at)
+    return None
+
+
+def _spoiled(path: Path, errors: Iterable[GraphQLError], at_large: Sequence[GraphQLError]) -> bool:
+    """Whether the unit at `path` may be null because of an error that is not its own.
+
+    An error in a field that may not be null makes null of the next thing around it that may, so of a whole project.
+    """
+    return bool(at_large) or any(error.path[:1] == path[:1] for error in errors)
+
+
+def _touches(error: tuple[str | int, ...], path: Path) -> bool:
+    """Whether an error at `error` is about the unit at `path`: at it, above it, or within it."""
+    common = min(len(error), len(path))
+    return common > 0 and error[:common] == path[:common]
+
+
+def _belongs(error: GraphQLError, paths: Iterable[Path]) -> bool:
+    return any(_touches(error.path, path) for path in paths)

@@ -1,0 +1,164 @@
+"""What a reply means: a positive answer, or which kind of none. Pure.
+
+Null and an error are different things, and neither is "no": W&B answers 404, or null, for what is not there and for
+what this key may not see alike, so `Missing` says both.
+"""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Literal
+
+from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.registry import wire
+from modelsync.registry.errors import DeniedError, GraphQLError, NotFoundError, ThrottledError
+from modelsync.registry.exchange import NoReply, Reply
+from modelsync.registry.model import (
+    ArtifactOutcome,
+    CollectionOutcome,
+    CollectionRead,
+    Denied,
+    Failure,
+    Missing,
+    Outcome,
+    Subject,
+    Throttled,
+    Unreachable,
+)
+
+_DENIED = ("permission", "forbidden", "unauthorized", "unauthenticated", "access denied", "not authorized")
+_MISSING = ("not found", "not_found", "does not exist", "could not find")
+
+_What = Literal["project", "collection", "alias", "version"]
+
+
+def of_ref(ref: ModelRef, reply: Reply | NoReply, collection: CollectionOutcome) -> Outcome:
+    """Read the reply about a reference; `collection` is what the same look said about the collection around it."""
+    if isinstance(reply, Reply) and reply.value is not None:
+        if isinstance(reply.value, dict) and reply.value.get("artifact", ...) is None and not reply.errors:
+            message = f"{ref} names a version that was deleted, or that this API key may not see"
+            return Missing(
+                subject=ref, what="version", message=message, asked_at=reply.asked_at, answered_at=reply.answered_at
+            )
+        try:
+            return wire.resolved(reply.value, ref, reply.asked_at, reply.answered_at)
+        except wire.UnexpectedShapeError as error:
+            return _odd(ref, reply, error)
+    if isinstance(collection, Missing):
+        what: _What = collection.what
+    else:
+        what = "version" if ref.is_pinned else "alias"
+    known = collection.aliases if isinstance(collection, CollectionRead) else ()
+    return _failure(ref, reply, what, known)
+
+
+def of_collection(collection: CollectionRef, replies: Collection[Reply | NoReply]) -> CollectionOutcome:
+    """Read the replies about a collection, one for each page of its aliases. `hold_aliases` stays empty."""
+    pages: list[wire.AliasesPage] = []
+    for number, reply in enumerate(replies, start=1):
+        if not isinstance(reply, Reply) or reply.value is None:
+            return _failure(collection, reply, "collection")
+        try:
+            pages.append(wire.aliases_page(reply.value))
+        except wire.UnexpectedShapeError as error:
+            return _odd(collection, reply, error)
+        if number == len(replies) and pages[-1].next is not None:
+            return _odd(collection, reply, wire.UnexpectedShapeError(f"more than {number} pages of aliases"))
+    return CollectionRead(
+        collection=collection,
+        tags=pages[-1].tags,
+        aliases=frozenset().union(*(page.aliases for page in pages)),
+        hold_aliases=frozenset(),
+        asked_at=min(reply.asked_at for reply in replies),
+        answered_at=max(reply.answered_at for reply in replies),
+    )
+
+
+def of_artifact(artifact_id: str, reply: Reply | NoReply) -> ArtifactOutcome:
+    """Read the reply about an artifact that was asked for by its id."""
+    if isinstance(reply, Reply) and reply.value is not None:
+        try:
+            return wire.artifact_read(reply.value, reply.asked_at, reply.answered_at)
+        except wire.UnexpectedShapeError as error:
+            return _odd(artifact_id, reply, error)
+    return _failure(artifact_id, reply, "version")
+
+
+def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Collection[str] = ()) -> Failure:
+    asked_at, answered_at = reply.asked_at, reply.answered_at
+    if isinstance(reply, NoReply):
+        error = reply.error
+        if isinstance(error, ThrottledError):
+            return Throttled(
+                subject=subject, until=error.until, message=str(error), asked_at=asked_at, answered_at=answered_at
+            )
+        if isinstance(error, DeniedError):
+            return Denied(
+                subject=subject, message=_denied(subject, str(error)), asked_at=asked_at, answered_at=answered_at
+            )
+        if not isinstance(error, NotFoundError):
+            return Unreachable(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at)
+        said = "; ".join(each.message for each in error.errors)
+        what = "project" if "project" in said.lower() else what
+    else:
+        said = "; ".join(each.message for each in reply.errors)
+        match _meaning(reply.errors, reply.status):
+            case "denied":
+                return Denied(
+                    subject=subject, message=_denied(subject, said), asked_at=asked_at, answered_at=answered_at
+                )
+            case "unknown":
+                message = f"{subject}: the server answered with an error: {said}"
+                return Unreachable(subject=subject, message=message, asked_at=asked_at, answered_at=answered_at)
+        if reply.project_missing:
+            what = "project"
+    return Missing(
+        subject=subject, what=what, message=_missing(subject, what, known), asked_at=asked_at, answered_at=answered_at
+    )
+
+
+def _meaning(errors: Collection[GraphQLError], status: int) -> Literal["denied", "missing", "unknown"]:
+    """Tell errors apart by their code and words, since W&B sends them with HTTP 200, 403 and 404 alike."""
+    if not errors:
+        return "denied" if status == 403 else "missing"
+    texts = [f"{error.code} {error.message}".lower() for error in errors]
+    if any(word in text for text in texts for word in _DENIED):
+        return "denied"
+    if all(any(word in text for word in _MISSING) for text in texts):
+        return "missing"
+    return "denied" if status == 403 else "missing" if status == 404 else "unknown"
+
+
+def _missing(subject: Subject, what: _What, known: Collection[str]) -> str:
+    if isinstance(subject, str):
+        return f"artifact {subject} is not there, or this API key may not see it"
+    home = subject.in_collection if isinstance(subject, ModelRef) else subject
+    if what == "project":
+        return (
+            f"project {home.entity}/{home.project} is not there, or this API key may not see it; check the spelling "
+            "and what the key's user may read"
+        )
+    if what == "collection":
+        return (
+            f"project {home.entity}/{home.project} has no collection {home.collection!r}, or this API key may not see "
+            "it; check the spelling"
+        )
+    name = subject.alias if isinstance(subject, ModelRef) else ""
+    if what == "version":
+        return f"{home} has no version {name}; it was deleted or unlinked, or never was"
+    close = get_close_matches(name, known, n=1)
+    listed = ", ".join(sorted(known)[:8]) + (", …" if len(known) > 8 else "")
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    has = f"its aliases are {listed}" if known else "no version of it carries one"
+    return f"{home} has no alias {name!r}; {hint}{has}"
+
+
+def _denied(subject: Subject, said: str) -> str:
+    return f"{subject}: {said}; check the API key and what its user may read"
+
+
+def _odd(subject: Subject, reply: Reply, error: wire.UnexpectedShapeError) -> Failure:
+    """An answer that is not what the schema promises, unless its own errors tell why."""
+    if reply.errors:
+        return _failure(subject, reply, "version")
+    message = f"{subject}: the server's answer is not what W&B's schema promises ({error})"
+    return Unreachable(subject=subject, message=message, asked_at=reply.asked_at, answered_at=reply.answered_at)

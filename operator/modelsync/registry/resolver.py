@@ -1,0 +1,175 @@
+"""Answers questions about versions, aliases and hold marks from a W&B server.
+
+One look is one request where possible: all references, and the tags and aliases of their collections. Another follows
+only for what the first showed to be needed: further pages of aliases, versions that carry a hold alias, served versions
+that their collection no longer shows. It never retries and remembers no answer.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.registry import outcomes
+from modelsync.registry.errors import RegistryError
+from modelsync.registry.exchange import NoReply, Reply, ServerTraits, ask
+from modelsync.registry.graphql import GraphQL
+from modelsync.registry.holds import is_hold_alias
+from modelsync.registry.model import (
+    AliasedVersion,
+    ArtifactOutcome,
+    CollectionOutcome,
+    CollectionRead,
+    Denied,
+    Missing,
+    Outcome,
+    Question,
+    Reading,
+    Resolved,
+    ServedVersion,
+)
+from modelsync.registry.organizations import Organizations
+from modelsync.registry.query import ArtifactById, CollectionPage, Unit
+from modelsync.registry.wire import UnexpectedShapeError, aliases_page
+
+MAX_ALIAS_PAGES = 100
+"""Pages of aliases read of one collection: a server that always shows a next page must not hold up the rest."""
+
+
+class Resolver:
+    """Reads from one server as one credential sees it.
+
+    Keeps what it learned about the server from look to look (limits, organizations' names), never a credential and
+    never an answer.
+    """
+
+    def __init__(self) -> None:
+        self._traits = ServerTraits()
+        self._organizations = Organizations()
+
+    async def read(self, api: GraphQL, questions: Iterable[Question], *, hold_aliases: Iterable[str] = ()) -> Reading:
+        """Ask what `questions` need, each thing once. Raises nothing: each thing has an outcome of its own.
+
+        `hold_aliases` are patterns to look for besides those of the questions. While the server has asked to wait,
+        nothing is sent and everything is `Throttled`.
+        """
+        asked = list(questions)
+        look = _Look(api, self._traits, self._organizations)
+        refs = {ref for question in asked for ref in question.all_refs}
+        homes = {home for question in asked for home in question.collections}
+        await look.read(refs, homes)
+        if any(ref.is_registry and _no_project(look.refs[ref]) for ref in refs):
+            await self._organizations.learn(api)
+            renamed = {home for home in homes if self._organizations.actual(home) != home}
+            renamed = {home for home in renamed if _no_project(look.collections[home])}
+            if renamed:
+                await look.read({ref for ref in refs if ref.in_collection in renamed}, renamed)
+        patterns = {*hold_aliases, *(pattern for question in asked for pattern in question.hold.aliases)}
+        await look.follow_up({served for question in asked for served in question.served}, patterns)
+        return Reading(look.refs, look.collections, look.artifacts)
+
+
+def failed(questions: Iterable[Question], error: RegistryError, at: datetime) -> Reading:
+    """What a look brings that could not even be begun."""
+    reply = NoReply(error, at, at)
+    asked = list(questions)
+    collections = {home: outcomes.of_collection(home, [reply]) for question in asked for home in question.collections}
+    refs = {
+        ref: outcomes.of_ref(ref, reply, collections[ref.in_collection])
+        for question in asked
+        for ref in question.all_refs
+    }
+    return Reading(refs, collections, {})
+
+
+class _Look:
+    """One look: what was asked, and what is known so far."""
+
+    def __init__(self, api: GraphQL, traits: ServerTraits, organizations: Organizations) -> None:
+        self.refs: dict[ModelRef, Outcome] = {}
+        self.collections: dict[CollectionRef, CollectionOutcome] = {}
+        self.artifacts: dict[str, ArtifactOutcome] = {}
+        self._api = api
+        self._traits = traits
+        self._organizations = organizations
+
+    async def read(self, refs: Iterable[ModelRef], homes: Iterable[CollectionRef]) -> None:
+        """Read references and collections; `homes` holds every collection of `refs`."""
+        asked_refs = {ref: self._actual(ref) for ref in refs}
+        asked_homes = {home: self._organizations.actual(home) for home in homes}
+        first: set[Unit] = {*asked_refs.values(), *(CollectionPage(home) for home in asked_homes.values())}
+        replies = await ask(self._api, first, self._traits)
+        pages = await self._further_pages({home: [replies[CollectionPage(home)]] for home in asked_homes.values()})
+        for home, actual in asked_homes.items():
+            self.collections[home] = outcomes.of_collection(home, pages[actual])
+        for ref, actual_ref in asked_refs.items():
+            self.refs[ref] = outcomes.of_ref(ref, replies[actual_ref], self.collections[ref.in_collection])
+
+    async def follow_up(self, served: Iterable[ServedVersion], patterns: Iterable[str]) -> None:
+        """Read which versions carry hold aliases, and the served versions that their collection does not show."""
+        wanted = list(patterns)
+        carriers: dict[CollectionRef, dict[str, ModelRef]] = {}
+        for home, read in self.collections.items():
+            if isinstance(read, CollectionRead):
+                held = {alias for alias in read.aliases if is_hold_alias(alias, wanted)}
+                carriers[home] = {alias: self._actual(home.at(alias)) for alias in held}
+        known = {(ref.collection_ref, alias): ref for ref in self._resolved() for alias in ref.aliases}
+        unknown = {
+            ref
+            for aliases in carriers.values()
+            for alias, ref in aliases.items()
+            if (ref.in_collection, alias) not in known
+        }
+        lost = {each.artifact_id for each in served if self._is_lost(each)}
+        replies = await ask(self._api, {*unknown, *(ArtifactById(each) for each in lost)}, self._traits)
+        for artifact_id in lost:
+            self.artifacts[artifact_id] = outcomes.of_artifact(artifact_id, replies[ArtifactById(artifact_id)])
+        for home, aliases in carriers.items():
+            found = set()
+            for alias, ref in aliases.items():
+                read = self.collections[home]
+                version = known.get((ref.in_collection, alias)) or outcomes.of_ref(ref, replies[ref], read)
+                if isinstance(version, Resolved):
+                    found.add(AliasedVersion(alias, version.version, version.artifact_id, version.digest))
+            if found and isinstance(read := self.collections[home], CollectionRead):
+                self.collections[home] = replace(read, hold_aliases=frozenset(found))
+
+    async def _further_pages(
+        self, pages: dict[CollectionRef, list[Reply | NoReply]]
+    ) -> Mapping[CollectionRef, list[Reply | NoReply]]:
+        """Follow the cursors of collections whose aliases fill more than a page."""
+        for _ in range(MAX_ALIAS_PAGES):
+            following = {home: cursor for home, got in pages.items() if (cursor := _next_page(got[-1]))}
+            if not following:
+                break
+            units: list[Unit] = [CollectionPage(home, cursor) for home, cursor in following.items()]
+            replies = await ask(self._api, units, self._traits)
+            for home, cursor in following.items():
+                pages[home].append(replies[CollectionPage(home, cursor)])
+        return pages
+
+    def _resolved(self) -> Iterable[Resolved]:
+        return (outcome for outcome in self.refs.values() if isinstance(outcome, Resolved))
+
+    def _is_lost(self, served: ServedVersion) -> bool:
+        """Whether the collection was read and shows something else, or nothing, where the served version was."""
+        outcome = self.refs[served.collection.at(served.version)]
+        if isinstance(outcome, Resolved):
+            return outcome.artifact_id != served.artifact_id
+        return isinstance(outcome, Missing | Denied)
+
+    def _actual(self, ref: ModelRef) -> ModelRef:
+        return self._organizations.actual(ref.in_collection).at(ref.alias)
+
+
+def _no_project(outcome: Outcome | CollectionOutcome) -> bool:
+    return isinstance(outcome, Missing) and outcome.what == "project"
+
+
+def _next_page(reply: Reply | NoReply) -> str | None:
+    if not isinstance(reply, Reply) or reply.value is None:
+        return None
+    try:
+        return aliases_page(reply.value).next
+    except UnexpectedShapeError:
+        return None

@@ -1,0 +1,194 @@
+"""What is known to those who ask one server with one credential, and who has to be told when it changes. No I/O.
+
+Answers are shared between keys only in here: one store belongs to one (server, credential) pair.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.registry.holds import is_hold_alias
+from modelsync.registry.model import (
+    Answers,
+    ArtifactRead,
+    CollectionRead,
+    Failure,
+    Kept,
+    Positive,
+    Question,
+    Reading,
+    Resolved,
+)
+
+Key: TypeAlias = tuple[str, str]
+"""Namespace and name of a ModelDeployment."""
+
+
+def keep(previous: Kept[Positive] | None, outcome: Positive | Failure) -> Kept[Positive]:
+    """Add an answer to what is known. One that was asked for earlier than what is known changes nothing.
+
+    Answers may overtake each other: a look does not wait for a poll that is under way.
+    """
+    if previous is not None and outcome.asked_at < previous.latest.asked_at:
+        return previous
+    positive = outcome if isinstance(outcome, Resolved | CollectionRead | ArtifactRead) else None
+    same = previous is not None and type(previous.latest) is type(outcome)
+    return Kept(
+        latest=outcome,
+        positive=positive if positive is not None or previous is None else previous.positive,
+        since=previous.since if previous is not None and same else outcome.answered_at,
+    )
+
+
+def answers_of(reading: Reading) -> Answers:
+    """Take one look as all that is known."""
+    return Answers(
+        refs={ref: keep(None, outcome) for ref, outcome in reading.refs.items()},
+        collections={home: keep(None, outcome) for home, outcome in reading.collections.items()},
+        artifacts={artifact_id: keep(None, outcome) for artifact_id, outcome in reading.artifacts.items()},
+    )
+
+
+_Item: TypeAlias = ModelRef | CollectionRef | str
+"""One thing that is answered by itself; a text is an artifact's id."""
+
+
+class Store:
+    """The questions of the keys of one pair, and what is known about them."""
+
+    def __init__(self) -> None:
+        self._questions: dict[Key, Question] = {}
+        self._askers: dict[_Item, set[Key]] = {}
+        self._patterns: Counter[str] = Counter()
+        self._refs: dict[ModelRef, Kept[Resolved]] = {}
+        self._collections: dict[CollectionRef, Kept[CollectionRead]] = {}
+        self._artifacts: dict[str, Kept[ArtifactRead]] = {}
+        self._told: dict[Key, tuple[object, ...]] = {}
+
+    @property
+    def hold_aliases(self) -> frozenset[str]:
+        """The patterns of all keys: what one key's look brings must not lack what another key looks for."""
+        return frozenset(self._patterns)
+
+    def ask(self, key: Key, question: Question) -> bool:
+        """Set what `key` wants to know; say whether any of it has no answer yet."""
+        before = self._questions.get(key)
+        if before != question:
+            self._questions[key] = question
+            self._move(key, _items(before), _items(question))
+            self._patterns.update(question.hold.aliases)
+            self._patterns -= Counter(before.hold.aliases if before else ())
+        return any(item not in self._refs and item not in self._collections for item in _expected(question))
+
+    def forget(self, key: Key) -> None:
+        """Drop `key`, and every answer that nobody else asks for."""
+        before = self._questions.pop(key, None)
+        self._told.pop(key, None)
+        if before is not None:
+            self._move(key, _items(before), frozenset())
+            self._patterns -= Counter(before.hold.aliases)
+
+    def questions(self, keys: Iterable[Key]) -> list[Question]:
+        """The questions of those of `keys` that are still here."""
+        return [self._questions[key] for key in keys if key in self._questions]
+
+    def add(self, reading: Reading) -> set[Key]:
+        """Add one look; return the keys for which something that matters to them has changed."""
+        touched: set[Key] = set()
+        for ref, outcome in reading.refs.items():
+            if ref in self._askers:
+                self._refs[ref] = keep(self._refs.get(ref), outcome)
+                touched |= self._askers[ref]
+        for home, read in reading.collections.items():
+            if home in self._askers:
+                self._collections[home] = keep(self._collections.get(home), read)
+                touched |= self._askers[home]
+        for artifact_id, found in reading.artifacts.items():
+            if artifact_id in self._askers:
+                self._artifacts[artifact_id] = keep(self._artifacts.get(artifact_id), found)
+                touched |= self._askers[artifact_id]
+        changed = set()
+        for key in touched:
+            view = self._view(self._questions[key])
+            if self._told.get(key) != view:
+                self._told[key] = view
+                changed.add(key)
+        return changed
+
+    def answers(self, key: Key) -> Answers:
+        """All that is known for `key`; nothing, if it is not here."""
+        question = self._questions.get(key)
+        items = _items(question)
+        return Answers(
+            refs={item: kept for item in items if isinstance(item, ModelRef) and (kept := self._refs.get(item))},
+            collections={
+                item: kept
+                for item in items
+                if isinstance(item, CollectionRef) and (kept := self._collections.get(item))
+            },
+            artifacts={item: kept for item in items if isinstance(item, str) and (kept := self._artifacts.get(item))},
+        )
+
+    def concerned(self, matches: Callable[[CollectionRef], bool]) -> set[Key]:
+        """The keys that have to do with a collection: it is asked about, or what they ask about is linked there."""
+        keys: set[Key] = set()
+        for item, askers in self._askers.items():
+            if isinstance(item, ModelRef):
+                kept = self._refs.get(item)
+                places = [item.in_collection, *_places(kept.positive if kept else None)]
+            else:
+                places = [item] if isinstance(item, CollectionRef) else []
+            if any(matches(place) for place in places):
+                keys |= askers
+        return keys
+
+    def _move(self, key: Key, before: frozenset[_Item], after: frozenset[_Item]) -> None:
+        for item in after - before:
+            self._askers.setdefault(item, set()).add(key)
+        for item in before - after:
+            self._askers[item].discard(key)
+            if self._askers[item]:
+                continue
+            del self._askers[item]
+            if isinstance(item, ModelRef):
+                self._refs.pop(item, None)
+            elif isinstance(item, CollectionRef):
+                self._collections.pop(item, None)
+            else:
+                self._artifacts.pop(item, None)
+
+    def _view(self, question: Question) -> tuple[object, ...]:
+        """What of the answers matters to one question, to be compared with what it was."""
+        refs = [kept.latest for ref in sorted(question.all_refs) if (kept := self._refs.get(ref))]
+        reads = [kept.latest for home in sorted(question.collections) if (kept := self._collections.get(home))]
+        artifacts = [
+            kept.latest for served in sorted(question.served) if (kept := self._artifacts.get(served.artifact_id))
+        ]
+        return (*refs, *(_what_matters(read, question) for read in reads), *artifacts)
+
+
+def _items(question: Question | None) -> frozenset[_Item]:
+    if question is None:
+        return frozenset()
+    return _expected(question) | {served.artifact_id for served in question.served}
+
+
+def _expected(question: Question) -> frozenset[_Item]:
+    """What every look answers; a served version is only read by its id when its collection does not show it."""
+    return frozenset((*question.all_refs, *question.collections))
+
+
+def _places(positive: Resolved | None) -> Iterable[CollectionRef]:
+    if positive is None:
+        return ()
+    return (positive.collection_ref, *(link.collection for link in positive.artifact.links))
+
+
+def _what_matters(read: CollectionRead | Failure, question: Question) -> object:
+    """A collection's aliases change with each version that is logged; only those of holds matter."""
+    if not isinstance(read, CollectionRead):
+        return read
+    held = frozenset(alias for alias in read.aliases if is_hold_alias(alias, question.hold.aliases))
+    carriers = frozenset(each for each in read.hold_aliases if each.alias in held)
+    return (read.collection, read.tags, held, carriers)
