@@ -216,7 +216,6 @@ def kubelet_config(layout: Layout) -> str:
             "authorization": {"mode": "Webhook"},
             "failCgroupV1": False,
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{layout.identity}",
             "cgroupsPerQOS": False,
             "enforceNodeAllocatable": [],
             "failSwapOn": False,
@@ -245,6 +244,7 @@ def kube_proxy_config(layout: Layout) -> str:
             "kind": "KubeProxyConfiguration",
             "clientConnection": {"kubeconfig": str(layout.component_kubeconfig("kube-proxy"))},
             "mode": "nftables",
+            "nftables": {"minSyncPeriod": "100ms"},  # how late an ended pod leaves its Service; 1 s by default
             "clusterCIDR": POD_RANGE,
             "hostnameOverride": NODE_NAME,
             "bindAddress": NODE_ADDRESS,

@@ -4,9 +4,11 @@ It trusts no running component: after a crash the kubelet is gone and its mounts
 starts other things, then containers, then mounts, then names.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,7 +21,9 @@ from localcluster.errors import ClusterError
 from localcluster.paths import Layout
 from localcluster.processes import Processes, Record, end, identify
 
-_CONTAINER_LOG_LINKS = Path("/var/log/containers")  # the kubelet's, not configurable
+# The kubelet's, not configurable.
+_CONTAINER_LOG_LINKS = Path("/var/log/containers")
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 
 
 def tear_down(layout: Layout) -> None:
@@ -34,11 +38,10 @@ def tear_down(layout: Layout) -> None:
     _kill(_in_control_groups(layout))
     _kill([record for record in Processes(layout.records) if record.alive])
     _kill(list(_shims(layout)))
-    _remove_shim_sockets(layout)
     _unmount_below(layout.state, layout.runtime)
     network.delete(layout.network_namespace)
     _remove_control_groups(layout)
-    _remove_log_links(layout)
+    _remove_shared_leftovers(layout)
     for folder in (layout.runtime, layout.state):
         _remove(folder)
     layout.lock.unlink(missing_ok=True)
@@ -102,15 +105,26 @@ def _descendants(roots: list[Record]) -> list[Record]:
     return found
 
 
+def _bundles(layout: Layout) -> list[Path]:
+    """containerd's folder for each container of the cluster that was not ended in good order."""
+    return list((layout.runtime / "containerd").glob("io.containerd.runtime.v2.task/*/*"))
+
+
 def _control_groups(layout: Layout) -> list[Path]:
-    """The cluster's control group in each mounted hierarchy, v1 or v2."""
-    groups = []
+    """The containers' control groups, in each mounted hierarchy, v1 or v2."""
+    hierarchies = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
         if rest.split()[0] in ("cgroup", "cgroup2"):
-            group = Path(_unescape(fields.split()[4])) / layout.identity
-            if group.is_dir():
-                groups.append(group)
+            hierarchies.append(Path(_unescape(fields.split()[4])))
+    groups = []
+    for bundle in _bundles(layout):
+        try:
+            path = str(json.loads((bundle / "config.json").read_text())["linux"]["cgroupsPath"])
+        except (OSError, ValueError, KeyError):  # stopped before the container was made
+            continue
+        if bundle.name in path:  # never a group that others share
+            groups += [group for root in hierarchies if (group := root / path.lstrip("/")).is_dir()]
     return groups
 
 
@@ -130,6 +144,7 @@ def _remove_control_groups(layout: Layout) -> None:
         for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
             _remove_control_group(folder)
         _remove_control_group(group)
+        _remove_if_empty(group.parent)
 
 
 def _remove_control_group(folder: Path) -> None:
@@ -145,16 +160,43 @@ def _remove_control_group(folder: Path) -> None:
     raise ClusterError(f"control group {folder} cannot be removed: see its cgroup.procs for what still runs in it")
 
 
-def _remove_shim_sockets(layout: Layout) -> None:
-    """A shim that was killed leaves its socket in a folder that all containerds of the machine share."""
-    for bootstrap in (layout.runtime / "containerd").glob("io.containerd.runtime.v2.task/*/*/bootstrap.json"):
+def _remove_shared_leftovers(layout: Layout) -> None:
+    """What killed components leave in folders that are not configurable and that others may use too."""
+    for bundle in _bundles(layout):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            address = str(json.loads((bundle / "bootstrap.json").read_text())["address"])
+            if address.startswith("unix:///run/containerd/s/"):
+                Path(address.removeprefix("unix://")).unlink(missing_ok=True)
+        for result in Path("/var/lib/cni/results").glob(f"*-{bundle.name}-*"):
+            result.unlink(missing_ok=True)
+    if _CONTAINER_LOG_LINKS.is_dir():
+        for link in _CONTAINER_LOG_LINKS.iterdir():
+            if link.is_symlink() and Path(os.readlink(link)).is_relative_to(layout.pod_logs):
+                link.unlink(missing_ok=True)
+    _remove_device_plugins()
+    for folder in (
+        Path("/run/containerd/s"),
+        Path("/run/containerd"),
+        Path("/var/lib/cni/results"),
+        Path("/var/lib/cni"),
+    ):
+        _remove_if_empty(folder)
+    _remove_if_empty(_CONTAINER_LOG_LINKS)
+
+
+def _remove_device_plugins() -> None:
+    """The kubelet's socket for device plugins, if it belongs to no kubelet that runs, here or of another cluster."""
+    socket_path = _DEVICE_PLUGINS / "kubelet.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
-            address = str(json.loads(bootstrap.read_text())["address"])
-        except (OSError, ValueError, KeyError):
-            continue
-        if address.startswith("unix:///run/containerd/s/"):
-            Path(address.removeprefix("unix://")).unlink(missing_ok=True)
-    _remove_if_empty(Path("/run/containerd/s"))
+            probe.connect(str(socket_path))
+        except ConnectionRefusedError:
+            for name in ("kubelet.sock", "kubelet_internal_checkpoint", "DEPRECATION"):
+                (_DEVICE_PLUGINS / name).unlink(missing_ok=True)
+        except OSError:
+            return
+    _remove_if_empty(_DEVICE_PLUGINS)
+    _remove_if_empty(_DEVICE_PLUGINS.parent)
 
 
 def _mounts_below(*folders: Path) -> list[Path]:
@@ -173,14 +215,6 @@ def _unmount_below(*folders: Path) -> None:
             )
             if answer.returncode and point in _mounts_below(*folders):
                 raise ClusterError(f"cannot unmount {point}: {answer.stderr.strip()}")
-
-
-def _remove_log_links(layout: Layout) -> None:
-    if _CONTAINER_LOG_LINKS.is_dir():
-        for link in _CONTAINER_LOG_LINKS.iterdir():
-            if link.is_symlink() and Path(os.readlink(link)).is_relative_to(layout.pod_logs):
-                link.unlink(missing_ok=True)
-        _remove_if_empty(_CONTAINER_LOG_LINKS)
 
 
 def _remove(folder: Path) -> None:
