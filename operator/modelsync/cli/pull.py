@@ -1,0 +1,214 @@
+"""`modelsync pull`: by hand with a reference, and in a pod's init container with an artifact's id and digest."""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from modelsync.api.reference import InvalidReferenceError, ModelRef
+from modelsync.puller.display import duration, shown_on, size
+from modelsync.puller.errors import EXIT_USAGE, OUTCOMES, InterruptedPullError, InvalidInputError, PullError
+from modelsync.puller.middleware_file import place_middleware
+from modelsync.puller.progress import Progress
+from modelsync.puller.pull import Effort, PullRequest, Registry, pull
+from modelsync.puller.result import ALREADY_PUBLISHED, PullResult, encode, failure_document, write_result
+from modelsync.registry.credential import Credential, InvalidCredentialError
+
+EXIT_DEFECT = 1
+
+_OUTCOME_ROWS = "\n".join(f"  {outcome:<21}{code}  {meaning}" for outcome, code, meaning in OUTCOMES)
+_EPILOG = f"""\b
+Environment:
+  WANDB_API_KEY    the key; it is never taken from the command line
+  WANDB_BASE_URL   the W&B server, as in https://api.wandb.ai; there is no default
+  HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE   as usual
+
+\b
+Exit codes:
+  0    DIR is published and verified
+  1    a defect in modelsync
+  2    what was asked for cannot be asked
+  3    the registry, the network or the volume failed: pulling again may work
+  4    the content was refused: pulling again gives the same
+  130, 143   ended by SIGINT or SIGTERM; the next pull goes on from there
+
+\b
+Outcomes in the result (success: Pulled, AlreadyPublished) with their exit codes:
+{_OUTCOME_ROWS}
+"""
+
+
+@click.command("pull", epilog=_EPILOG, short_help="Fetch and verify an artifact, and publish it as a folder.")
+@click.argument("where", nargs=-1, metavar="[REF] DIR")
+@click.option("--artifact-id", default="", metavar="ID", help="Pull this artifact instead of resolving REF.")
+@click.option("--digest", default="", metavar="HEX", help="The digest that --artifact-id must have.")
+@click.option(
+    "--ref",
+    "link",
+    default="",
+    metavar="REF",
+    help="With --artifact-id: a link to that version through which the key may see its files.",
+)
+@click.option("--base-url", envvar="WANDB_BASE_URL", default="", metavar="URL", help="The W&B server. [WANDB_BASE_URL]")
+@click.option(
+    "--ca-file",
+    envvar="REQUESTS_CA_BUNDLE",
+    type=click.Path(path_type=Path),
+    help="More certificate authorities to trust, PEM. [REQUESTS_CA_BUNDLE]",
+)
+@click.option(
+    "--connections", type=click.IntRange(1, 64), default=16, show_default=True, help="How many files or parts at once."
+)
+@click.option(
+    "--retry-for",
+    default="5m",
+    show_default=True,
+    metavar="DURATION",
+    help="Without any progress for so long, give up. 0s: try once.",
+)
+@click.option("--verify", is_flag=True, help="If DIR is published already, read all of it again.")
+@click.option(
+    "--middleware-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also place the server's middleware into this folder.",
+)
+@click.option(
+    "--result", "result_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result, JSON, here too."
+)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="What to print at the end.")
+def command(
+    where: tuple[str, ...],
+    artifact_id: str,
+    digest: str,
+    link: str,
+    base_url: str,
+    ca_file: Path | None,
+    connections: int,
+    retry_for: str,
+    verify: bool,
+    middleware_dir: Path | None,
+    result_file: Path | None,
+    output: str,
+) -> None:
+    """Fetch an artifact from Weights & Biases, verify every byte of it, and publish it as the folder DIR.
+
+    REF is entity/project/collection:alias, as in 'acme/wandb-registry-model/chat llm:production'.
+
+    DIR appears in one step, and only when the manifest has the artifact's digest and each file the manifest's. It must
+    not exist yet, or be empty; it must not be a mount point itself. What is fetched waits beside it, in a hidden folder
+    .DIR.modelsync, and a pull that was cut short goes on from there. Files of versions published in the same place
+    are reused after a check. If DIR holds this version already, nothing is asked for.
+    """
+    # As the first process of a container, a process without a handler does not even get SIGTERM.
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    document: dict[str, Any]
+    try:
+        with shown_on(sys.stderr) as progress:
+            result = _pull(
+                _request(where, artifact_id=artifact_id, digest=digest, link=link, verify=verify),
+                Registry(base_url, _credential(), ca_file),
+                effort=Effort(connections, _seconds(retry_for)),
+                progress=progress,
+                middleware_dir=middleware_dir,
+            )
+        document, code = result.document(), 0
+    except PullError as error:
+        document, code = failure_document(error, digest=digest), _exit_code(error)
+    except Exception as error:
+        document, code = _defect(error), EXIT_DEFECT
+    if result_file is not None:
+        try:
+            write_result(result_file, document)
+        except PullError as error:
+            click.echo(f"error: {error}", err=True)
+            code = code or EXIT_USAGE
+    if "message" in document:
+        click.echo(f"error: {document['message']}", err=True)
+    if output == "json":
+        click.echo(encode(document))
+    elif "message" not in document:
+        click.echo(_sentence(result))
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _pull(
+    request: PullRequest, registry: Registry, *, effort: Effort, progress: Progress, middleware_dir: Path | None
+) -> PullResult:
+    if middleware_dir is not None:
+        place_middleware(middleware_dir)
+    return pull(request, registry, effort=effort, progress=progress)
+
+
+def _request(where: tuple[str, ...], *, artifact_id: str, digest: str, link: str, verify: bool) -> PullRequest:
+    by_id = bool(artifact_id or digest or link)
+    if len(where) != (1 if by_id else 2):
+        raise InvalidInputError(
+            "write `modelsync pull --artifact-id ID --digest HEX [--ref REF] DIR`: with an id, DIR is the only argument"
+            if by_id
+            else "write `modelsync pull REF DIR`, as in `modelsync pull 'acme/wandb-registry-model/chat "
+            "llm:production' ./model`; see `modelsync pull --help`"
+        )
+    if by_id and not (artifact_id and digest):
+        raise InvalidInputError("--artifact-id, --digest and --ref belong together: pass at least the first two")
+    text = link if by_id else where[0]
+    try:
+        ref = ModelRef.parse(text) if text else None
+    except InvalidReferenceError as error:
+        raise InvalidInputError(str(error)) from None
+    return PullRequest(Path(where[-1]), ref=ref, artifact_id=artifact_id, digest=digest, verify=verify)
+
+
+def _credential() -> Credential | None:
+    key = os.environ.get("WANDB_API_KEY")
+    try:
+        return None if key is None else Credential(key, source="WANDB_API_KEY")
+    except InvalidCredentialError as error:
+        raise InvalidInputError(str(error)) from None
+
+
+def _seconds(text: str) -> float:
+    if text == "5m":  # the default, without pydantic's import in every pod's start
+        return 300.0
+    from modelsync.api.duration import parse
+
+    try:
+        return parse(text).total_seconds()
+    except ValueError as error:
+        raise InvalidInputError(f"--retry-for: {error}") from None
+
+
+def _sentence(result: PullResult) -> str:
+    what = f"{result.ref or 'the artifact'}: {result.files} files, {size(result.bytes)}"
+    if result.outcome == ALREADY_PUBLISHED:
+        return f"{result.folder} holds {what} already\ndigest {result.digest}"
+    rate = f" ({size(result.bytes / result.seconds)}/s)" if result.seconds > 0 else ""
+    reused = f"; {size(result.reused_bytes)} did not have to be fetched" if result.reused_bytes else ""
+    return (
+        f"{result.folder} holds {what}, verified, after {duration(result.seconds)}{rate}{reused}\n"
+        f"digest {result.digest}"
+    )
+
+
+def _exit_code(error: PullError) -> int:
+    return 128 + error.signum if isinstance(error, InterruptedPullError) and error.signum else error.exit_code
+
+
+def _exit_on_signal(signum: int, frame: object) -> None:
+    raise InterruptedPullError(f"ended by {signal.Signals(signum).name} before anything was fetched", signum=signum)
+
+
+def _defect(error: Exception) -> dict[str, Any]:
+    """Say where a defect is, on one line: what a termination message may hold and a person can pass on."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    return {
+        "outcome": "Defect",
+        "message": f"a defect in modelsync: {type(error).__name__} at {where}: {json.dumps(str(error))[:500]}; "
+        "please report it; nothing was published",
+    }

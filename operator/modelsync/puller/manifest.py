@@ -1,0 +1,156 @@
+"""An artifact's manifest: read from the bytes that the object store gave, and proved against the artifact's digest.
+
+Proved means: the digest over all names and file digests is the one that the registry holds, so that whoever can write
+to the object store alone cannot add, drop, rename or swap a file. Must never do I/O.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from modelsync.puller.digests import Algorithm, hasher, hex_of
+from modelsync.puller.errors import BadManifestError, ManifestMismatchError, UnsafeNameError, UnsupportedReferenceError
+from modelsync.puller.names import check_names, shown
+
+MAX_MANIFEST_BYTES = 16 * 2**20
+"""About 70,000 files. A model has dozens; the puller's memory is bounded."""
+
+_HEADER = b"wandb-artifact-manifest-v1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of an artifact."""
+
+    path: str
+    digest: str
+    """base64, as the manifest has it."""
+    algorithm: Algorithm
+    size: int | None
+    """Bytes; None in manifests that do not say."""
+
+    @property
+    def content_key(self) -> str:
+        """Name of the content, the same for the same bytes in every version."""
+        size = "" if self.size is None else f"-{self.size}"
+        return f"{self.algorithm.lower()}-{hex_of(self.digest)}{size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest that may be acted on: proved, with safe names, all of its bytes kept by W&B."""
+
+    digest: str
+    algorithm: Algorithm
+    entries: tuple[Entry, ...]
+    """In the order of their names."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files whose size is known."""
+        return sum(entry.size or 0 for entry in self.entries)
+
+
+def read_manifest(content: bytes, *, digest: str, algorithm: Algorithm) -> Manifest:
+    """Parse `content` and prove that it is the manifest of the artifact with `digest`.
+
+    Raises BadManifestError, ManifestMismatchError, UnsafeNameError, UnsupportedReferenceError.
+    """
+    contents = _contents(content)
+    found = _manifest_digest(((path, str(entry.get("digest"))) for path, entry in contents.items()), algorithm)
+    if found != digest:
+        raise ManifestMismatchError(
+            f"the manifest has the {algorithm} digest {found}, and the artifact's digest is {digest}: it is not the "
+            "manifest of this artifact; nothing was published; pull again, and if it stays so, the object store gives "
+            "wrong bytes and the artifact must be logged again"
+        )
+    check_names(contents)
+    return Manifest(digest, algorithm, tuple(_entry(path, contents[path], algorithm) for path in sorted(contents)))
+
+
+def digest_of(entries: Iterable[Entry], algorithm: Algorithm) -> str:
+    """Compute the artifact's digest, hex, over `entries`, as wandb.sdk.artifacts.artifact_manifests does."""
+    return _manifest_digest(((entry.path, entry.digest) for entry in entries), algorithm)
+
+
+def _manifest_digest(digests: Iterable[tuple[str, str]], algorithm: Algorithm) -> str:
+    taken = hasher(algorithm)
+    taken.update(_HEADER)
+    for path, digest in sorted(digests):
+        # Lone surrogates are refused by check_names; here they must only not stop the proof.
+        taken.update(f"{path}:{digest}\n".encode(errors="surrogatepass"))
+    return taken.hexdigest()
+
+
+def _contents(content: bytes) -> dict[str, dict[str, Any]]:
+    try:
+        document = json.loads(content, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise BadManifestError(
+            f"the manifest is not JSON ({shown(str(error))}); nothing was published; pull again, and if it stays so, "
+            "the artifact must be logged again"
+        ) from None
+    version = document.get("version") if isinstance(document, dict) else None
+    if version != 1:
+        raise BadManifestError(
+            f"the manifest has version {shown(repr(version))}; this modelsync reads version 1; use a newer modelsync"
+        )
+    contents = document.get("contents")
+    if not isinstance(contents, dict) or not all(isinstance(entry, dict) for entry in contents.values()):
+        raise BadManifestError("the manifest's `contents` is not a map of files; the artifact must be logged again")
+    return contents
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        # json.loads keeps the last of two, another reader the first: two readers, two artifacts.
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UnsafeNameError(
+            f"the manifest names {shown(twice)} twice; nothing was published; the artifact must be logged again",
+            file=shown(twice),
+        )
+    return found
+
+
+def _entry(path: str, fields: dict[str, Any], artifact_algorithm: Algorithm) -> Entry:
+    if (ref := fields.get("ref")) is not None:
+        raise UnsupportedReferenceError(
+            f"{shown(path)} is a reference to {shown(str(ref))}, not a file that W&B keeps, and references are not "
+            "pulled; nothing was published; log the artifact with its files (`artifact.add_file` or `add_dir`)",
+            file=path,
+        )
+    extra = fields.get("extra")
+    named = extra.get("alg") if isinstance(extra, dict) else None
+    if named not in (None, *Algorithm):
+        raise BadManifestError(
+            f"{shown(path)} has a digest of the kind {shown(repr(named))}; this modelsync verifies "
+            f"{' and '.join(Algorithm)}; use a newer modelsync",
+            file=path,
+        )
+    algorithm = Algorithm(named) if named else Algorithm.MD5
+    if algorithm is not artifact_algorithm and artifact_algorithm is Algorithm.MD5:
+        # `extra` is not under the artifact's digest: who can only write to the object store must not be able to
+        # replace MD5 by an algorithm for which collisions are cheap.
+        raise BadManifestError(
+            f"{shown(path)} has an {algorithm} digest in an artifact whose digests are {artifact_algorithm}; nothing "
+            "was published; the artifact must be logged again",
+            file=path,
+        )
+    digest = fields.get("digest")
+    if not isinstance(digest, str) or hex_of(digest) is None:
+        raise BadManifestError(
+            f"{shown(path)} has the digest {shown(repr(digest))}, which is not the base64 of 16 bytes; the artifact "
+            "must be logged again",
+            file=path,
+        )
+    size = fields.get("size")
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+        raise BadManifestError(
+            f"{shown(path)} has the size {shown(repr(size))}, which is no number of bytes; the artifact must be "
+            "logged again",
+            file=path,
+        )
+    return Entry(path, digest, algorithm, size)

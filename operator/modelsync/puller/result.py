@@ -1,0 +1,80 @@
+"""What a pull tells the machine that started it: a line of JSON, small enough for a container's termination message."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelsync.puller.errors import PullError, StorageFailedError
+from modelsync.puller.names import shown
+
+MAX_BYTES = 4096
+"""What Kubernetes keeps of a termination message."""
+
+PULLED = "Pulled"
+ALREADY_PUBLISHED = "AlreadyPublished"
+
+
+@dataclass(frozen=True, slots=True)
+class PullResult:
+    """A folder that is published and verified."""
+
+    outcome: str
+    """PULLED, or ALREADY_PUBLISHED by an earlier pull."""
+    folder: Path
+    digest: str
+    files: int
+    bytes: int
+    """Size of all files."""
+    reused_bytes: int
+    """How many of them did not have to be fetched."""
+    seconds: float
+    ref: str = ""
+    """The version, as `entity/project/collection:v7`, if a reference was given."""
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "outcome": self.outcome,
+            "digest": self.digest,
+            "files": self.files,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "reused_bytes": self.reused_bytes,
+            **({"ref": self.ref} if self.ref else {}),
+        }
+
+
+def failure_document(error: PullError, *, digest: str = "") -> dict[str, Any]:
+    """Return the JSON object of a pull that published nothing."""
+    return {
+        "outcome": error.outcome,
+        **({"digest": digest} if digest else {}),
+        "message": str(error),
+        **({"file": shown(error.file)} if error.file else {}),
+    }
+
+
+def encode(document: dict[str, Any]) -> str:
+    """Write one line of JSON of at most MAX_BYTES; a message that does not fit is cut, and says so."""
+    line = json.dumps(document, ensure_ascii=False)
+    message = str(document.get("message", ""))
+    while len(line.encode()) > MAX_BYTES and message:
+        message = message[: len(message) - max(16, len(line.encode()) - MAX_BYTES)]
+        line = json.dumps({**document, "message": f"{message}…"}, ensure_ascii=False)
+    return line
+
+
+def write_result(path: Path, document: dict[str, Any]) -> None:
+    """Put the document into `path`. Raises StorageFailedError.
+
+    It is written in place and not renamed: a container's termination log is a mounted file.
+    """
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "w") as file:
+            file.write(encode(document) + "\n")
+    except OSError as error:
+        raise StorageFailedError(
+            f"the result file {path} cannot be written ({error.strerror}); pass another --result"
+        ) from None
