@@ -4,8 +4,8 @@ Answers are shared between keys only in here: one store belongs to one (server, 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias, TypeVar
 
 from modelsync.api.reference import CollectionRef, ModelRef
 from modelsync.registry.holds import is_hold_alias
@@ -119,15 +119,12 @@ class Store:
     def answers(self, key: Key) -> Answers:
         """All that is known for `key`; nothing, if it is not here."""
         question = self._questions.get(key)
-        items = _items(question)
+        if question is None:
+            return Answers({}, {}, {})
         return Answers(
-            refs={item: kept for item in items if isinstance(item, ModelRef) and (kept := self._refs.get(item))},
-            collections={
-                item: kept
-                for item in items
-                if isinstance(item, CollectionRef) and (kept := self._collections.get(item))
-            },
-            artifacts={item: kept for item in items if isinstance(item, str) and (kept := self._artifacts.get(item))},
+            refs=_known(self._refs, question.all_refs),
+            collections=_known(self._collections, question.collections),
+            artifacts=_known(self._artifacts, {served.artifact_id for served in question.served}),
         )
 
     def concerned(self, matches: Callable[[CollectionRef], bool]) -> set[Key]:
@@ -160,12 +157,22 @@ class Store:
 
     def _view(self, question: Question) -> tuple[object, ...]:
         """What of the answers matters to one question, to be compared with what it was."""
-        refs = [kept.latest for ref in sorted(question.all_refs) if (kept := self._refs.get(ref))]
-        reads = [kept.latest for home in sorted(question.collections) if (kept := self._collections.get(home))]
-        artifacts = [
-            kept.latest for served in sorted(question.served) if (kept := self._artifacts.get(served.artifact_id))
-        ]
-        return (*refs, *(_what_matters(read, question) for read in reads), *artifacts)
+        refs = _known(self._refs, sorted(question.all_refs))
+        collections = _known(self._collections, sorted(question.collections))
+        artifacts = _known(self._artifacts, sorted({served.artifact_id for served in question.served}))
+        return (
+            *((ref, kept.latest) for ref, kept in refs.items()),
+            *((home, _what_matters(kept.latest, question)) for home, kept in collections.items()),
+            *((artifact_id, kept.latest) for artifact_id, kept in artifacts.items()),
+        )
+
+
+_Name = TypeVar("_Name")
+_Known = TypeVar("_Known")
+
+
+def _known(table: Mapping[_Name, _Known], names: Iterable[_Name]) -> dict[_Name, _Known]:
+    return {name: table[name] for name in names if name in table}
 
 
 def _items(question: Question | None) -> frozenset[_Item]:
