@@ -60,6 +60,10 @@ REQUESTED_AT_ANNOTATION = f"{GROUP}/requested-at"
 HOLD_ANNOTATION = f"{GROUP}/hold"
 """On the HTTPRoute while a hold shapes it: which hold, for whoever looks at the route before the status."""
 
+LEADER_EPOCH_ANNOTATION = f"{GROUP}/leader-epoch"
+"""On a ModelDeployment and its children: which leadership of the operator touched them first. It makes every
+resourceVersion void that the leader before knows, so that none of its writes can come late."""
+
 # --- children ------------------------------------------------------------------------------------------------------
 
 BLOCKED = "blocked"

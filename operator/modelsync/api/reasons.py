@@ -71,10 +71,14 @@ class Reason(StrEnum):
     ACCEPTED = "Accepted"  # every parent gateway accepted the route
     NO_GATEWAY = "NoGateway"  # traffic.gateway is not set: the plain Service carries the traffic
     NO_ROUTE = "NoRoute"  # no route is written yet
+    CONFLICT = "Conflict"  # an older route, or ModelDeployment, has the same host and path
+    GATEWAY_API_MISSING = "GatewayAPIMissing"  # the cluster does not know HTTPRoute
 
     # --- spec ---
     APPLIED = "Applied"  # the spec has been acted on
     PENDING = "Pending"  # the spec has not been acted on yet
+    INVALID_SPEC = "InvalidSpec"  # the spec asks for what may not or cannot be; what serves goes on
+    WRITE_REFUSED = "WriteRefused"  # the API server refuses what the operator has to write
 
     # --- what happened, for events and history ---
     STARTED = "Started"  # a move began

@@ -25,7 +25,7 @@ from modelsync.cluster.errors import (
     NotFoundError,
     UnavailableError,
 )
-from modelsync.cluster.kinds import Kind, Object
+from modelsync.cluster.kinds import Kind, Object, resource_version_of, uid_of
 
 READ_TIMEOUT = timedelta(seconds=15)
 WRITE_TIMEOUT = timedelta(seconds=5)
@@ -101,34 +101,32 @@ class Cluster:
             what=what,
         )
 
-    async def apply(
-        self,
-        kind: Kind,
-        namespace: str | None,
-        body: Object,
-        *,
-        resource_version: str | None = None,
-        uid: str | None = None,
-    ) -> Object:
+    async def apply(self, kind: Kind, namespace: str | None, body: Object, *, read: Object | None = None) -> Object:
         """Server-side apply the full intent of `body`.
 
-        With `resource_version` or `uid` the object must exist and be the one that was read, else ConflictError;
-        without both it is created when it is not there.
+        With `read` the object must still be the one that was read, unchanged, else ConflictError; without it, it is
+        created when it is not there. (A resourceVersion alone is no precondition: apply would create the object anew
+        when it is gone. The uid forbids that.)
         """
         metadata = dict(body["metadata"])
-        if resource_version:
-            metadata["resourceVersion"] = resource_version
-        if uid:
-            metadata["uid"] = uid
+        if read is not None:
+            metadata |= {"resourceVersion": resource_version_of(read), "uid": uid_of(read)}
         name = metadata["name"]
-        return await self._write(
-            "PATCH",
-            kind.path(namespace, name),
-            {**body, "metadata": metadata},
-            "application/apply-patch+yaml",
-            query={"fieldManager": names.FIELD_MANAGER, "force": "true"},
-            what=_what("apply", kind, namespace, name),
-        )
+        what = _what("apply", kind, namespace, name)
+        try:
+            return await self._write(
+                "PATCH",
+                kind.path(namespace, name),
+                {**body, "metadata": metadata},
+                "application/apply-patch+yaml",
+                query={"fieldManager": names.FIELD_MANAGER, "force": "true"},
+                what=what,
+            )
+        except InvalidError as error:
+            # So the API server says that another object of the same name is there now.
+            if read is not None and "metadata.uid" in error.reason:
+                raise ConflictError(f"{what}: it was made anew since it was read") from None
+            raise
 
     async def replace(self, kind: Kind, namespace: str | None, body: Object) -> Object:
         """Replace an object; `metadata.resourceVersion` in `body` is the precondition. Raises ConflictError."""
@@ -181,19 +179,17 @@ class Cluster:
         namespace: str | None,
         name: str,
         *,
-        uid: str | None = None,
-        resource_version: str | None = None,
+        read: Object | None = None,
         grace: timedelta | None = None,
     ) -> None:
         """Delete an object, and in the background what it owns. One that is gone already is fine.
 
-        With `uid` or `resource_version` it must be the one that was read, else ConflictError. `grace` is the pods'
-        grace period, in whole seconds.
+        With `read` it must be the one that was read (by uid), else ConflictError. `grace` is a pod's grace period, in
+        whole seconds.
         """
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        preconditions = {"uid": uid, "resourceVersion": resource_version}
-        if given := {key: value for key, value in preconditions.items() if value}:
-            body["preconditions"] = given
+        if read is not None:
+            body["preconditions"] = {"uid": uid_of(read)}
         if grace is not None:
             body["gracePeriodSeconds"] = int(grace.total_seconds())
         try:
