@@ -4,9 +4,9 @@ Kubernetes' own field names and meanings, typed here so that a mistake is refuse
 and not when its first pod is created. References to other namespaces are left out on purpose.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelsync.api.model import ApiModel, LabelKey, LabelValue, Name, QualifiedName, ordered
 
@@ -31,6 +31,16 @@ class Toleration(ApiModel):
         None, ge=0, le=86400 * 365, description="How many seconds a NoExecute taint is tolerated; without it for ever."
     )
 
+    @model_validator(mode="after")
+    def _as_kubernetes_takes_it(self) -> Self:
+        if self.key is None and self.operator != "Exists":
+            raise ValueError("a toleration without key tolerates every taint and needs operator: Exists")
+        if self.operator == "Exists" and self.value:
+            raise ValueError("a toleration with operator: Exists has no value; take value out or use Equal")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds needs effect: NoExecute")
+        return self
+
 
 class Requirement(ApiModel):
     """A rule on one label."""
@@ -38,6 +48,11 @@ class Requirement(ApiModel):
     key: LabelKey = Field(description="The label's key.")
     operator: Operator = Field(description="How the label relates to values.")
     values: Values | None = Field(None, description="For In and NotIn one value or more, else none.")
+
+    @model_validator(mode="after")
+    def _fitting_values(self) -> Self:
+        _check_values(self.operator, self.values or [])
+        return self
 
 
 class NodeRequirement(ApiModel):
@@ -50,6 +65,11 @@ class NodeRequirement(ApiModel):
     values: Values | None = Field(
         None, description="For In and NotIn one value or more, for Gt and Lt one whole number, else none."
     )
+
+    @model_validator(mode="after")
+    def _fitting_values(self) -> Self:
+        _check_values(self.operator, self.values or [])
+        return self
 
 
 NodeRequirements = Annotated[list[NodeRequirement], Field(max_length=32), ordered()]
@@ -165,3 +185,12 @@ class Scheduling(ApiModel):
     topology_spread_constraints: Annotated[list[TopologySpreadConstraint], Field(max_length=8), ordered()] | None = (
         Field(None, description="How the pods are spread over zones or nodes.")
     )
+
+
+def _check_values(operator: str, values: list[str]) -> None:
+    if operator in ("In", "NotIn") and not values:
+        raise ValueError(f"operator: {operator} needs one value or more in values")
+    if operator in ("Exists", "DoesNotExist") and values:
+        raise ValueError(f"operator: {operator} takes no values; take them out")
+    if operator in ("Gt", "Lt") and not (len(values) == 1 and values[0].isdigit()):
+        raise ValueError(f"operator: {operator} needs exactly one whole number in values")

@@ -8,9 +8,10 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from modelsync.api.problems import explain
@@ -56,8 +57,10 @@ class OperatorSettings(_Part):
         description="Repositories that spec.serving.image may come from, without tag; * stands for any characters. "
         "`vllm/vllm-openai` and `docker.io/vllm/vllm-openai` are the same.",
     )
-    allowed_args: tuple[Annotated[str, Field(pattern=r"^--[a-z0-9][a-z0-9.-]*$")], ...] = Field(
-        (), description="Flags of vLLM that are refused otherwise, such as --trust-remote-code."
+    allowed_args: tuple[Annotated[str, Field(pattern=r"^--[a-z0-9][a-z0-9._-]*$")], ...] = Field(
+        (),
+        description="Flags of vLLM that are refused otherwise, such as --trust-remote-code; one key of a JSON "
+        "flag as --compilation-config.backend.",
     )
     allowed_env: tuple[str, ...] = Field(
         (), description="Environment names beyond the built-in list; * stands for any characters."
@@ -72,10 +75,15 @@ class OperatorSettings(_Part):
         default_factory=_default_puller, description="Image of modelsync, for the pods' init container."
     )
 
-    @field_validator("allowed_registries")
-    @classmethod
-    def _without_slash(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(url.rstrip("/") for url in urls)
+
+def same_server(url: str, allowed: str) -> bool:
+    """Whether two base URLs mean one server: scheme and host in any case, with or without a slash at the end."""
+    return _normal(url) == _normal(allowed)
+
+
+def _normal(url: str) -> tuple[str, str, str]:
+    parts = urlsplit(url)
+    return parts.scheme.lower(), parts.netloc.lower(), parts.path.rstrip("/")
 
 
 def load(path: Path) -> OperatorSettings:

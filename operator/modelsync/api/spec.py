@@ -51,7 +51,7 @@ Tag = Annotated[
 AliasPattern = Annotated[
     str,
     Field(min_length=1, max_length=128),
-    Matches("^[^/:]+$", "is no W&B alias; aliases hold neither / nor :"),
+    Matches(r"^[^/:\[\]]+$", "is no W&B alias; leave out / and :, and of patterns use * and ? only"),
 ]
 Hostname = Annotated[
     str,

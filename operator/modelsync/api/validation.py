@@ -1,0 +1,146 @@
+"""What a schema cannot say of a spec: references that parse, and the limits that the administrator has set.
+
+Everything here is decided without asking anyone. Secrets, Gateways and registries that are not there are found where
+they are read.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelsync.api import env_policy, images, quantity
+from modelsync.api.problems import FieldProblem, SpecError, explain
+from modelsync.api.reference import InvalidReferenceError, ModelRef
+from modelsync.api.settings import OperatorSettings, same_server
+from modelsync.api.spec import HoldAction, ModelDeploymentSpec, ResourceRequirements
+from modelsync.api.vllm_flags import check_args
+
+_RESERVED_DOMAINS = ("modelsync.dev", "kubernetes.io", "k8s.io")
+_NATIVE_RESOURCES = ("cpu", "memory", "ephemeral-storage")
+_HUGE_PAGES = "hugepages-"
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRules:
+    """What holds, and what a hold does at least: the administrator's word and the spec's together."""
+
+    tags: tuple[str, ...]
+    aliases: tuple[str, ...]
+    action: HoldAction
+
+
+def read_spec(model_deployment: Mapping[str, Any]) -> ModelDeploymentSpec:
+    """Parse `.spec` of a live object. Raises SpecError, with one problem for each mistake."""
+    try:
+        return ModelDeploymentSpec.model_validate(model_deployment.get("spec") or {})
+    except ValidationError as error:
+        raise SpecError(explain(error, root="spec")) from None
+
+
+def problems(spec: ModelDeploymentSpec, settings: OperatorSettings) -> list[FieldProblem]:
+    """Everything that keeps `spec` from being acted on, in the order of the fields; empty when it is fine."""
+    return [
+        *_model_ref(spec),
+        *_registry(spec, settings),
+        *_image(spec, settings),
+        *_args(spec, settings),
+        *_env(spec, settings),
+        *_resources(spec.serving.resources),
+        *_pod_metadata(spec),
+    ]
+
+
+def hold_rules(spec: ModelDeploymentSpec, settings: OperatorSettings) -> HoldRules:
+    """The union of both: a ModelDeployment can add marks and demand Block, and take nothing away."""
+    demands = {spec.hold.action, settings.hold.action}
+    return HoldRules(
+        tags=tuple(dict.fromkeys((*settings.hold.tags, *spec.hold.tags))),
+        aliases=tuple(dict.fromkeys((*settings.hold.aliases, *spec.hold.aliases))),
+        action=HoldAction.BLOCK if HoldAction.BLOCK in demands else HoldAction.FALLBACK,
+    )
+
+
+def _model_ref(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
+    try:
+        ModelRef.parse(spec.model_ref)
+    except InvalidReferenceError as error:
+        yield FieldProblem("spec.modelRef", str(error))
+
+
+def _registry(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:
+    url = spec.registry.base_url
+    if not any(same_server(url, allowed) for allowed in settings.allowed_registries):
+        yield FieldProblem(
+            "spec.registry.baseURL",
+            f"{url!r} is not an allowed registry; allowed: {_listed(settings.allowed_registries)}; use one of them, or "
+            "ask the administrator to add it to allowedRegistries",
+        )
+
+
+def _image(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:
+    image = spec.serving.image
+    # The administrator's own default needs no permission.
+    if image is None or image == settings.serving_image or images.is_allowed(image, settings.allowed_images):
+        return
+    yield FieldProblem(
+        "spec.serving.image",
+        f"{image!r} is from a repository that is not allowed; allowed: {_listed(settings.allowed_images)}; use one of "
+        "them, or ask the administrator to add it to allowedImages",
+    )
+
+
+def _args(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:
+    version = images.tag(spec.serving.image or settings.serving_image)
+    for problem in check_args(spec.serving.args, version, settings.allowed_args):
+        yield FieldProblem(problem.field, problem.message)
+
+
+def _env(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:
+    for index, variable in enumerate(spec.serving.env):
+        refusal = env_policy.refusal(variable.name, settings.allowed_env)
+        if refusal:
+            yield FieldProblem(f"spec.serving.env[{index}].name", refusal)
+
+
+def _resources(resources: ResourceRequirements) -> Iterator[FieldProblem]:
+    limits, requests = resources.limits or {}, resources.requests or {}
+    for kind, amounts in (("limits", limits), ("requests", requests)):
+        for name, amount in amounts.items():
+            field = f"spec.serving.resources.{kind}[{name}]"
+            if not _is_resource(name):
+                near = get_close_matches(name, _NATIVE_RESOURCES, n=1, cutoff=0.6)
+                hint = (
+                    f"did you mean {near[0]}?" if near else "a device is named with its domain, such as nvidia.com/gpu"
+                )
+                yield FieldProblem(field, f"{name!r} is no resource of Kubernetes; {hint}")
+            elif "/" in name and quantity.parse(amount).denominator != 1:
+                yield FieldProblem(field, f"{amount!r} is not whole; devices cannot be shared, write a whole number")
+    for name, amount in requests.items():
+        field, limit = f"spec.serving.resources.requests[{name}]", limits.get(name)
+        if "/" in name and (limit is None or quantity.parse(limit) != quantity.parse(amount)):
+            yield FieldProblem(field, f"{amount!r} must equal limits[{name}] for a device; set both the same")
+        elif limit is not None and quantity.parse(amount) > quantity.parse(limit):
+            yield FieldProblem(field, f"{amount!r} is more than the limit {limit!r}; raise the limit or ask for less")
+
+
+def _is_resource(name: str) -> bool:
+    return "/" in name or name in _NATIVE_RESOURCES or name.startswith(_HUGE_PAGES)
+
+
+def _pod_metadata(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
+    metadata = spec.serving.pod_metadata
+    for kind, keys in (("labels", metadata.labels or {}), ("annotations", metadata.annotations or {})):
+        for key in keys:
+            domain = key.rpartition("/")[0]
+            if any(domain == reserved or domain.endswith(f".{reserved}") for reserved in _RESERVED_DOMAINS):
+                yield FieldProblem(
+                    f"spec.serving.podMetadata.{kind}[{key}]",
+                    f"{key!r} is reserved, as all below {', '.join(_RESERVED_DOMAINS)} is; use a domain of your own",
+                )
+
+
+def _listed(allowed: tuple[str, ...]) -> str:
+    return ", ".join(allowed) or "none"
