@@ -1,0 +1,11 @@
+"""A stand-in for a W&B server: the real protocol, small and local, for tests, the demo and development.
+
+It must never become a mock of ourselves: the real wandb SDK runs against it in the tests, and what it does not know of
+W&B it refuses instead of inventing an answer. `python -m wandb_standin` runs it; in a test: `with StandIn() as s`.
+"""
+
+from wandb_standin.admin import Admin, AdminError, Delivery, LoggedRequest, Version
+from wandb_standin.server import DEFAULT_API_KEY, Settings
+from wandb_standin.standin import StandIn
+
+__all__ = ["DEFAULT_API_KEY", "Admin", "AdminError", "Delivery", "LoggedRequest", "Settings", "StandIn", "Version"]

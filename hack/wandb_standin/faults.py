@@ -1,0 +1,154 @@
+"""Faults that tests and people set: what shall go wrong, for whom, how often and for how long.
+
+A fault never changes what the store holds; when it is lifted, the server is as it was.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from wandb_standin.errors import RefusedError
+
+Kind: TypeAlias = Literal[
+    "status",  # answer with `status` and nothing else done; 429 and 503 carry `retry_after` and `reset` if given
+    "html",  # a proxy's login page with HTTP 200
+    "reset",  # the connection is reset without an answer
+    "slow",  # the answer comes `delay` seconds late
+    "error",  # a GraphQL answer with an error for `ref` (or for the whole operation, data null); others are answered
+    "refuse-batch",  # HTTP 400 for a GraphQL request that looks up more than `limit` references
+    "corrupt",  # a download has one wrong byte, at `offset`
+    "truncate",  # a download promises its size and ends after `offset` bytes
+    "resize",  # a download is whole by its own headers, but `offset` bytes longer (or shorter, if negative)
+    "expired",  # a presigned URL counts as expired
+    "manifest",  # the manifest of `ref` names another digest for its first file, so that it is not the artifact's
+]
+
+FILE_KINDS: Final = ("corrupt", "truncate", "resize", "expired")
+CODES: Final = {401: "UNAUTHENTICATED", 403: "PERMISSION_ERROR", 404: "NOT_FOUND"}
+
+
+@dataclass
+class Fault:
+    """One fault. Globs (`*`) select whom it hits.
+
+    Attributes:
+        operation: GraphQL operation's name, or `download`, `upload`, `file_stream`, `telemetry`.
+        ref: `entity/project/collection:alias` as the client wrote it, for `error` and `manifest`.
+        file: file name in the artifact, for what hits downloads; `wandb_manifest.json` is the manifest.
+        user: the user whose key was shown (`` for none).
+        status: HTTP status, for `status`; sets the code of an `error` (401, 403, 404).
+        message: the error's text; a fitting one if not given.
+        delay: seconds.
+        offset: bytes; see the kinds.
+        limit: references.
+        retry_after: value of the Retry-After header, in seconds.
+        reset: value of the RateLimit-Reset header, in seconds.
+        times: how many requests it hits; any number if None.
+        seconds: for how long; until lifted if None.
+    """
+
+    kind: Kind
+    operation: str = "*"
+    ref: str = "*"
+    file: str = "*"
+    user: str = "*"
+    status: int = 503
+    message: str = ""
+    delay: float = 0.0
+    offset: int = 0
+    limit: int = 1
+    retry_after: float | None = None
+    reset: float | None = None
+    times: int | None = None
+    seconds: float | None = None
+    id: str = ""
+    hits: int = 0
+    _until: float | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Fault:
+        """A fault from the admin API's JSON.
+
+        Raises:
+            RefusedError: an unknown kind or field; says what there is.
+        """
+        allowed = {f.name for f in fields(cls) if not f.name.startswith("_")} - {"id", "hits"}
+        unknown = sorted(body.keys() - allowed)
+        if unknown:
+            raise RefusedError(f"a fault has no field {unknown[0]!r}; it has {', '.join(sorted(allowed))}")
+        if body.get("kind") not in get_args(Kind):
+            raise RefusedError(f"no fault of kind {body.get('kind')!r}; there are {', '.join(get_args(Kind))}")
+        return cls(**body)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the admin API: what was set, its id, how often it hit and the seconds that are left."""
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
+        if self._until is not None:
+            shown["seconds"] = max(0.0, self._until - time.monotonic())
+        return shown
+
+    def start(self, fault_id: str) -> None:
+        """The clock begins to run."""
+        self.id = fault_id
+        self._until = None if self.seconds is None else time.monotonic() + self.seconds
+
+    @property
+    def over(self) -> bool:
+        """Spent or past its time."""
+        if self.times is not None and self.hits >= self.times:
+            return True
+        return self._until is not None and time.monotonic() >= self._until
+
+
+class Faults:
+    """The faults that are set, in the order in which they were."""
+
+    def __init__(self) -> None:
+        self._faults: dict[str, Fault] = {}
+        self._next = 1
+
+    def add(self, fault: Fault) -> str:
+        """Set a fault; the id lifts it."""
+        fault.start(f"fault-{self._next}")
+        self._next += 1
+        self._faults[fault.id] = fault
+        return fault.id
+
+    def lift(self, fault_id: str | None = None) -> None:
+        """Lift one, or all.
+
+        Raises:
+            RefusedError: there is no such fault (a fault that is over stays known until it is lifted).
+        """
+        if fault_id is None:
+            self._faults.clear()
+        elif self._faults.pop(fault_id, None) is None:
+            raise RefusedError(f"no fault {fault_id!r}; there are {', '.join(self._faults) or 'none'}", "NOT_FOUND")
+
+    def list(self) -> list[Fault]:
+        """Those that still hit."""
+        return [f for f in self._faults.values() if not f.over]
+
+    def hit(
+        self, *kinds: Kind, operation: str, user: str, ref: str | None = None, file: str | None = None
+    ) -> Fault | None:
+        """The first fault of these kinds that hits this, counted. Without a ref or file, one set on such does not."""
+        for fault in self._faults.values():
+            if (
+                fault.kind in kinds
+                and not fault.over
+                and fnmatchcase(operation, fault.operation)
+                and fnmatchcase(user, fault.user)
+                and _selects(fault.ref, ref)
+                and _selects(fault.file, file)
+            ):
+                fault.hits += 1
+                return fault
+        return None
+
+
+def _selects(pattern: str, value: str | None) -> bool:
+    return pattern == "*" if value is None else fnmatchcase(value, pattern)

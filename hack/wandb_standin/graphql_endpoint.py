@@ -1,0 +1,260 @@
+"""GraphQL over HTTP: validates each request against the schema, runs it, and answers with W&B's status codes.
+
+Parsed and validated documents are kept, so that a poller's query costs its execution only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    FieldNode,
+    FragmentSpreadNode,
+    GraphQLAbstractType,
+    GraphQLError,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLResolveInfo,
+    GraphQLScalarType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    build_schema,
+    execute,
+    get_operation_ast,
+    parse,
+    validate,
+)
+
+from wandb_standin.context import Context
+from wandb_standin.errors import STATUS_BY_CODE, RefusedError
+from wandb_standin.model import Collection, Entity, Project, Run, User
+from wandb_standin.queries import RESOLVERS, Resolver
+
+MAX_CACHED_DOCUMENTS: Final = 512
+
+
+@dataclass(frozen=True)
+class Request:
+    """A valid request: what is asked (`operation` is the client's name for it, or its first field)."""
+
+    document: DocumentNode
+    variables: dict[str, Any]
+    operation: str
+    operation_name: str | None
+    lookups: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """HTTP status and the body to be sent as JSON."""
+
+    status: int
+    body: dict[str, Any]
+
+
+class GraphQL:
+    """The endpoint without its transport."""
+
+    def __init__(self) -> None:
+        self._schema = build()
+        self._documents: OrderedDict[str, DocumentNode | Answer] = OrderedDict()
+
+    def read(self, body: object) -> Request | Answer:
+        """Check a request against the schema; an `Answer` is the refusal (HTTP 400 and `errors`)."""
+        if not isinstance(body, dict) or not isinstance(body.get("query"), str):
+            return _refuse('the body is a JSON object with a "query"')
+        variables = body.get("variables") or {}
+        operation_name = body.get("operationName") or None
+        if not isinstance(variables, dict) or not isinstance(operation_name, str | None):
+            return _refuse('"variables" is an object and "operationName" a string')
+        document = self._document(body["query"])
+        if isinstance(document, Answer):
+            return document
+        operation = get_operation_ast(document, operation_name)
+        if operation is None:
+            return _refuse(f"no operation {operation_name!r} in the document")
+        name = operation.name.value if operation.name else _first_field(operation)
+        return Request(document, variables, name, operation_name, _count_lookups(document, operation))
+
+    def run(self, request: Request, context: Context) -> Answer:
+        """Execute. Refusals of single fields leave the others in `data`, with `path`s in `errors`."""
+        result = execute(
+            self._schema,
+            request.document,
+            variable_values=request.variables,
+            operation_name=request.operation_name,
+            context_value=context,
+            field_resolver=_read_field,
+            type_resolver=_type_of,
+        )
+        if not isinstance(result, ExecutionResult):
+            raise TypeError("a resolver of this schema must not be asynchronous")
+        if not result.errors:
+            return Answer(200, {"data": result.data})
+        body: dict[str, Any] = {"errors": [_shown(error) for error in result.errors]}
+        if result.data is None and all(error.path is None for error in result.errors):
+            return Answer(400, body)
+        codes = [error["extensions"]["code"] for error in body["errors"] if "extensions" in error]
+        return Answer(STATUS_BY_CODE.get(codes[0], 500) if codes else 500, body | {"data": result.data})
+
+    def _document(self, query: str) -> DocumentNode | Answer:
+        known = self._documents.get(query)
+        if known is None:
+            known = self._checked(query)
+            self._documents[query] = known
+            if len(self._documents) > MAX_CACHED_DOCUMENTS:
+                self._documents.popitem(last=False)
+        else:
+            self._documents.move_to_end(query)
+        return known
+
+    def _checked(self, query: str) -> DocumentNode | Answer:
+        try:
+            document = parse(query)
+        except GraphQLError as error:
+            return Answer(400, {"errors": [error.formatted]})
+        errors = validate(self._schema, document)
+        return Answer(400, {"errors": [dict(error.formatted) for error in errors]}) if errors else document
+
+
+def build() -> GraphQLSchema:
+    """The schema with its resolvers.
+
+    Raises:
+        LookupError: a resolver is for a field that the schema does not have.
+    """
+    from wandb_standin import automations_api, mutations  # noqa: F401 (they register resolvers)
+
+    schema = build_schema(resources.files(__package__).joinpath("schema.graphql").read_text())
+    for kind in schema.type_map.values():
+        if isinstance(kind, GraphQLInputObjectType):
+            for name, input_field in kind.fields.items():
+                input_field.out_name = snake_case(name)
+        elif isinstance(kind, GraphQLObjectType | GraphQLInterfaceType) and not kind.name.startswith("__"):
+            for field in kind.fields.values():
+                for name, argument in field.args.items():
+                    argument.out_name = snake_case(name)
+    for (type_name, field_name), function in RESOLVERS.items():
+        kind = schema.type_map[type_name]
+        if not isinstance(kind, GraphQLObjectType) or field_name not in kind.fields:
+            raise LookupError(f"no field {type_name}.{field_name} in the schema")
+        kind.fields[field_name].resolve = _adapted(function)
+    _scalar(schema, "DateTime").coerce_output_value = _show_time
+    _scalar(schema, "Int64").coerce_output_value = _show_integer
+    return schema
+
+
+@cache
+def snake_case(name: str) -> str:
+    """`artifactManifestID` -> `artifact_manifest_id`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _scalar(schema: GraphQLSchema, name: str) -> GraphQLScalarType:
+    kind = schema.type_map[name]
+    if not isinstance(kind, GraphQLScalarType):
+        raise LookupError(f"{name} is no scalar of the schema")
+    return kind
+
+
+def _show_time(value: datetime) -> str:
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _show_integer(value: float) -> int:
+    return int(value)
+
+
+def _adapted(function: Resolver) -> Callable[..., Any]:
+    def resolve(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
+        try:
+            return function(source, info.context, **arguments)
+        except RefusedError as error:
+            raise _as_graphql(error) from error
+
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"{function.__name__} must not be asynchronous")
+    return resolve
+
+
+def _read_field(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
+    """The key or attribute of the field's name; a function there is called for its value."""
+    if isinstance(source, dict):
+        value = source.get(info.field_name)
+        if not callable(value):
+            return value
+        try:
+            return value(info, **arguments)
+        except RefusedError as error:
+            raise _as_graphql(error) from error
+    return getattr(source, snake_case(info.field_name))
+
+
+def _as_graphql(error: RefusedError) -> GraphQLError:
+    return GraphQLError(error.message, extensions={"code": error.code})
+
+
+def _shown(error: GraphQLError) -> dict[str, Any]:
+    """As W&B shows errors: message, path, extensions, no locations. A fault of this server says so."""
+    shown: dict[str, Any] = {"message": error.message}
+    if error.path is not None:
+        shown["path"] = error.path
+    if error.extensions:
+        shown["extensions"] = error.extensions
+    elif error.original_error is not None:
+        shown["message"] = f"stand-in failed: {type(error.original_error).__name__}: {error.original_error}"
+    return shown
+
+
+def _type_of(value: Any, info: GraphQLResolveInfo[Context], abstract: GraphQLAbstractType) -> str:
+    if isinstance(value, Collection):
+        return value.kind
+    if isinstance(value, Run | User | Project | Entity):
+        return type(value).__name__
+    name = getattr(value, "graphql_type", None) or (value.get("__typename") if isinstance(value, dict) else None)
+    if not isinstance(name, str):
+        raise TypeError(f"{value!r} is no {abstract.name}")
+    return name
+
+
+def _refuse(message: str) -> Answer:
+    return Answer(400, {"errors": [{"message": message}]})
+
+
+def _first_field(operation: OperationDefinitionNode) -> str:
+    fields = [s.name.value for s in operation.selection_set.selections if isinstance(s, FieldNode)]
+    return fields[0] if fields else operation.operation.value
+
+
+def _count_lookups(document: DocumentNode, operation: OperationDefinitionNode) -> int:
+    """How many registry references the request asks for: what a limit on batches would count."""
+    fragments = {d.name.value: d.selection_set for d in document.definitions if hasattr(d, "type_condition")}  # type: ignore[attr-defined]
+
+    def count(selections: SelectionSetNode, depth: int) -> int:
+        total = 0
+        for selection in selections.selections:
+            if isinstance(selection, FieldNode):
+                if selection.name.value in ("artifactCollectionMembership", "artifactMembership"):
+                    total += 1
+                elif selection.selection_set and depth:
+                    total += count(selection.selection_set, depth - 1)
+            elif isinstance(selection, InlineFragmentNode):
+                total += count(selection.selection_set, depth)
+            elif isinstance(selection, FragmentSpreadNode):
+                total += count(fragments[selection.name.value], depth)
+        return total
+
+    return count(operation.selection_set, 2)
