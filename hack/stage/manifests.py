@@ -1,0 +1,86 @@
+"""The objects that a user of the local cluster applies."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelsync.api import names
+
+API_KEY = "local-" + "0123456789abcdef" * 3
+"""The stand-in's key of the operator's users; it opens nothing anywhere else."""
+
+SECRET = "wandb"  # noqa: S105 the name of the object, not what is in it
+QUICK_STEPS: tuple[Mapping[str, Any], ...] = (
+    {"setWeight": 20},
+    {"pause": {"duration": "4s"}},
+    {"setWeight": 50},
+    {"pause": {"duration": "4s"}},
+)
+
+
+def namespace(name: str) -> dict[str, Any]:
+    """A namespace that enforces the restricted Pod Security level."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def credential(name_space: str, *, key: str = API_KEY, labelled: bool = True, name: str = SECRET) -> dict[str, Any]:
+    """The Secret with the W&B key; only with its label may modelsync read it."""
+    labels = {names.CREDENTIAL_LABEL: "true"} if labelled else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": name_space, "labels": labels},
+        "stringData": {"WANDB_API_KEY": key},
+    }
+
+
+def model_deployment(
+    name_space: str,
+    name: str,
+    model_ref: str,
+    *,
+    server: str,
+    replicas: int = 2,
+    steps: Sequence[Mapping[str, Any]] = QUICK_STEPS,
+    hold_action: str = "Fallback",
+    keep_previous: Mapping[str, Any] | None = None,
+    hostname: str | None = None,
+    poll_interval: str = "2s",
+    gateway: bool = True,
+    **spec: Any,
+) -> dict[str, Any]:
+    """A ModelDeployment whose times fit a test: short pauses, a settle of one second, drains of ten seconds."""
+    serving = {
+        "servedModelName": "chat",
+        "shutdownTimeout": "20s",
+        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+        "sharedMemory": "16Mi",
+    }
+    rollout: dict[str, Any] = {
+        "progressDeadline": "60s",
+        "keepPrevious": dict(keep_previous or {"replicas": 1, "duration": "10m"}),
+    }
+    traffic: dict[str, Any] = {"settle": "1s"}
+    if gateway:
+        rollout["steps"] = list(steps)
+        parents = [{"name": "models", "namespace": "gateways"}]
+        traffic["gateway"] = {"parentRefs": parents, "hostnames": [hostname or f"{name}.{name_space}.example.com"]}
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": name, "namespace": name_space},
+        "spec": {
+            "modelRef": model_ref,
+            "replicas": replicas,
+            "registry": {
+                "baseURL": server,
+                "auth": {"secretKeyRef": {"name": SECRET, "key": "WANDB_API_KEY"}},
+                "pollInterval": poll_interval,
+            },
+            "hold": {"action": hold_action},
+            "serving": serving | spec.pop("serving", {}),
+            "rollout": rollout | spec.pop("rollout", {}),
+            "traffic": traffic,
+            **spec,
+        },
+    }

@@ -1,0 +1,121 @@
+"""The two servers beside the cluster: the W&B stand-in, and the operator as the service account of `deploy/rbac.yaml`.
+
+Both are recorded as processes of the cluster, so that they outlive the demo (its user goes on to play) and end with
+`make cluster-down`. Runs inside the cluster's network namespace.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from localcluster import Cluster
+from localcluster.paths import Layout
+from localcluster.processes import Processes
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SYSTEM_NAMESPACE = "modelsync-system"
+REGISTRY_PORT = 8080
+WEBHOOK_PORT = 9443
+WEBHOOK_TOKEN = "local-webhook-token"  # noqa: S105 opens nothing outside of the namespace
+
+
+class Servers:
+    """Starts, ends and restarts them."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._layout = Layout.named(cluster.name)
+        self._processes = Processes(self._layout.records)
+        self.folder = self._layout.state / "stage"
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def registry_url(self) -> str:
+        """The W&B stand-in, as pods and the operator reach it."""
+        return f"http://{self._cluster.node_address}:{REGISTRY_PORT}"
+
+    @property
+    def operator_log(self) -> Path:
+        """What the operator logs, of all its starts."""
+        return self._cluster.logs / "modelsync.log"
+
+    def start_registry(self) -> None:
+        """Start the W&B stand-in if it does not run."""
+        host = self._cluster.node_address
+        blobs = self.folder / "blobs"
+        command = ["-m", "wandb_standin", "--host", host, "--port", str(REGISTRY_PORT), "--blobs", str(blobs)]
+        self._start("wandb-standin", command)
+
+    def start_operator(self, *, puller_image: str, settings: Mapping[str, Any] | None = None) -> None:
+        """Start the operator, or start it anew when its settings differ from those of the running one."""
+        config = {
+            "allowedRegistries": [self.registry_url],
+            "allowedImages": ["docker.io/library/vllm-standin"],
+            "servingImage": "docker.io/library/vllm-standin:v0.32.0",
+            "pullerImage": puller_image,
+            **(settings or {}),
+        }
+        path = self.folder / f"settings-{abs(hash(yaml.safe_dump(config)))}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        token = self.folder / "webhook-token"
+        token.write_text(WEBHOOK_TOKEN)
+        kubeconfig = self._service_account_kubeconfig()
+        command = ["-m", "modelsync", "run", "--kubeconfig", str(kubeconfig), "--config", str(path)]
+        command += ["--webhook-port", str(WEBHOOK_PORT), "--webhook-token-file", str(token)]
+        self._start("modelsync", command)
+
+    def kill_operator(self) -> None:
+        """End the operator as a crash would: at once, with nothing said."""
+        record = self._processes.get("modelsync")
+        if record is None or not record.alive:
+            return
+        handle = os.pidfd_open(record.pid)
+        try:
+            if record.alive:  # checked after opening, so that it cannot be another process by now
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            _wait_until_gone(lambda: record.alive)
+        finally:
+            os.close(handle)
+
+    def end_operator(self) -> None:
+        """End the operator as a rolling update would: SIGTERM, then wait."""
+        self._processes.end("modelsync")
+
+    def end(self) -> None:
+        """End both."""
+        self._processes.end("modelsync", "wandb-standin")
+
+    def _start(self, name: str, arguments: Sequence[str]) -> None:
+        source = os.pathsep.join(str(REPOSITORY / part) for part in ("operator", "hack"))
+        environment = {**os.environ, "PYTHONPATH": source, "PYTHONUNBUFFERED": "1"}
+        log = self._cluster.logs / f"{name}.log"
+        self._processes.start(name, [sys.executable, *arguments], environment=environment, log=log)
+
+    def _service_account_kubeconfig(self) -> Path:
+        """A kubeconfig of the operator's own service account: it may do what `deploy/rbac.yaml` says, and no more."""
+        path = self.folder / "operator.kubeconfig"
+        if path.exists():
+            return path
+        documents = list(yaml.safe_load_all((REPOSITORY / "deploy" / "rbac.yaml").read_text()))
+        self._cluster.apply(*(document for document in documents if document))
+        duration = "--duration=24h"
+        token = self._cluster.kubectl("create", "token", "modelsync", f"--namespace={SYSTEM_NAMESPACE}", duration)
+        config = yaml.safe_load(self._cluster.kubeconfig.read_text())
+        config["users"] = [{"name": user["name"], "user": {"token": token.strip()}} for user in config["users"]]
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+
+def _wait_until_gone(alive: Any) -> None:
+    deadline = time.monotonic() + 10
+    while alive():
+        if time.monotonic() > deadline:
+            raise TimeoutError("a process that was killed is still there after 10 s")
+        time.sleep(0.01)

@@ -1,0 +1,90 @@
+"""One stage for all e2e tests: the local cluster that the tests run in, the W&B stand-in, the operator."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from localcluster import Cluster
+from stage import Deployment, Stage, model_deployment
+from stage.stage import ENTITY, REGISTRY
+
+_numbers = count(1)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stage() -> AsyncIterator[Stage]:
+    """The servers run on after the tests only as long as the cluster does."""
+    opened = await Stage.open(Cluster.current())
+    yield opened
+    opened.servers.end()
+    await opened.close()
+
+
+class Scene:
+    """A namespace and a collection of a test's own, and the ModelDeployment in it."""
+
+    def __init__(self, stage: Stage, namespace: str) -> None:
+        self.stage = stage
+        self.namespace = namespace
+        self.collection = f"Chat Model {namespace}"  # with spaces, as W&B's own examples have
+
+    @property
+    def path(self) -> str:
+        """entity/project/collection in the registry."""
+        return f"{ENTITY}/{REGISTRY}/{self.collection}"
+
+    def log(self, text: str, **options: Any) -> str:
+        """Log a version; returns its name in the registry, `v0` first."""
+        return self.stage.log_version(self.collection, text, **options).version
+
+    def point(self, version: str, alias: str = "production") -> None:
+        """Move an alias."""
+        self.stage.registry.set_alias(f"{self.path}:{version}", alias)
+
+    def hold(self, version: str) -> None:
+        """Set the regulatory hold."""
+        self.stage.registry.add_tag(f"{self.path}:{version}", "regulatory-hold")
+
+    def lift(self, version: str) -> None:
+        """Take the hold away."""
+        self.stage.registry.remove_tag(f"{self.path}:{version}", "regulatory-hold")
+
+    async def deploy(self, **options: Any) -> Deployment:
+        """Apply a ModelDeployment of the collection's `production`."""
+        options = {"server": self.stage.servers.registry_url, "model_ref": f"{self.path}:production", **options}
+        return await self.stage.deploy(model_deployment(self.namespace, "chat", **options))
+
+    async def serving(self, **options: Any) -> Deployment:
+        """A first version, `v0`, that serves fully."""
+        self.log("I am the first version")
+        self.point("v0")
+        deployment = await self.deploy(**options)
+        await deployment.until_serving("v0")
+        return deployment
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def scene(stage: Stage) -> AsyncIterator[Scene]:
+    """A fresh namespace; it is deleted afterwards so that pods don't add up on the one node."""
+    name = f"e2e-{next(_numbers)}"
+    await stage.namespace(name)
+    made = Scene(stage, name)
+    stage.add_webhook(made.collection)
+    yield made
+    stage.registry.lift_fault()
+    stage.cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def make_scene(stage: Stage) -> Callable[[], Awaitable[Scene]]:
+    """For tests that need namespaces of another kind."""
+
+    async def make(**options: Any) -> Scene:
+        name = f"e2e-{next(_numbers)}"
+        await stage.namespace(name, **options)
+        return Scene(stage, name)
+
+    return make

@@ -1,0 +1,107 @@
+"""Bad input gets a condition that names the field and the next step; what serves goes on; the log has no traceback."""
+
+import pytest
+
+from stage import model_deployment
+from stage.stage import condition, stable_version, weight_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+OTHER_KEY = "wrong-" + "f" * 40
+
+
+@pytest.fixture(autouse=True)
+def no_traceback(stage):
+    """Whatever a test here does, the operator's log stays free of tracebacks."""
+    before = stage.servers.operator_log.stat().st_size
+    yield
+    with stage.servers.operator_log.open(errors="replace") as log:
+        log.seek(before)
+        assert "Traceback" not in log.read()
+
+
+async def said(deployment, kind, *words, status=("False", "Unknown")):
+    """The condition's message, once it says all the words."""
+
+    def ready(now):
+        found = condition(now, kind)
+        return found.get("status") in status and all(word in found.get("message", "") for word in words)
+
+    now = await deployment.until(f"{kind} says {words}", ready, 30)
+    return condition(now, kind)["message"]
+
+
+async def test_an_unknown_alias_is_named(scene):
+    scene.log("I am here")
+    deployment = await scene.deploy(model_ref=f"{scene.path}:prodution")
+    await said(deployment, "ModelResolved", "prodution")
+    await said(deployment, "Ready", "prodution")
+
+
+async def test_a_wrong_key_names_the_secret(make_scene):
+    scene = await make_scene(key=OTHER_KEY)
+    scene.log("I am here")
+    scene.point("v0")
+    deployment = await scene.deploy()
+    message = await said(deployment, "Ready", "wandb")
+    assert OTHER_KEY not in message
+
+
+async def test_a_secret_without_the_label_is_not_read_and_the_label_is_named(make_scene):
+    scene = await make_scene(labelled=False)
+    scene.log("I am here")
+    scene.point("v0")
+    deployment = await scene.deploy()
+    await said(deployment, "Ready", "modelsync.dev/wandb-credential")
+
+
+async def test_a_server_that_the_administrator_does_not_allow_is_never_asked(scene):
+    deployment = await scene.deploy(server="http://192.0.2.7:9")
+    await said(deployment, "Ready", "spec.registry.baseURL", scene.stage.servers.registry_url)
+
+
+async def test_an_unreachable_server_leaves_what_serves(scene):
+    deployment = await scene.serving()
+    with scene.stage.registry.fault("reset"):
+        await said(deployment, "ModelResolved", scene.stage.servers.registry_url, status=("Unknown",))
+        status = await deployment.status()
+        assert condition(status, "Available")["status"] == "True"
+        assert condition(status, "Ready")["status"] == "True"
+        assert weight_of(status, "v0") == 100
+
+
+async def test_corrupt_bytes_are_never_served(scene):
+    deployment = await scene.serving()
+    version = scene.log("I am the second version")
+    with scene.stage.registry.fault("corrupt", ref="*safetensors*"):
+        async with deployment.traffic() as traffic:
+            scene.point(version)
+            await said(deployment, "ModelVerified", "safetensors", status=("False",))
+            status = await deployment.status()
+    assert stable_version(status) == "v0"
+    assert traffic.lost() == []
+
+
+async def test_a_refused_argument_is_named_with_what_to_write_and_what_serves_goes_on(scene):
+    deployment = await scene.serving()
+    await deployment.change(serving={"args": ["--max-modle-len=2048"]})
+    await said(deployment, "Ready", "spec.serving.args[0]", "--max-model-len", status=("False",))
+    status = await deployment.status()
+    assert condition(status, "Stalled")["status"] == "True"
+    assert condition(status, "SpecApplied")["status"] == "False"
+    assert weight_of(status, "v0") == 100
+    await deployment.change(serving={"args": []})
+    await deployment.until_serving("v0")
+
+
+async def test_an_image_that_is_not_allowed_is_named(scene):
+    scene.log("I am here")
+    scene.point("v0")
+    deployment = await scene.deploy(serving={"image": "docker.io/library/evil:v1"})
+    await said(deployment, "Ready", "spec.serving.image", "vllm-standin")
+
+
+async def test_an_invalid_spec_is_refused_by_the_apiserver(scene):
+    bad = model_deployment(scene.namespace, "chat", "no-alias", server=scene.stage.servers.registry_url)
+    with pytest.raises(Exception, match="names no alias"):
+        await scene.stage.deploy(bad)
