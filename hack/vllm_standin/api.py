@@ -46,9 +46,10 @@ def make_app(
     max_model_len: int,
     api_keys: Sequence[str] = (),
     middleware: Sequence[str] = (),
+    fingerprint: str | None = None,
 ) -> Starlette:
     """The application that `vllm serve` would run. Raises MiddlewareError."""
-    api = _Api(model, engine, metrics, served_names, max_model_len)
+    api = _Api(model, engine, metrics, served_names, max_model_len, fingerprint)
     app = Starlette(routes=api.routes(), exception_handlers={HTTPException: _http_error, ApiError: _api_error})
     app.add_middleware(_HttpMetrics, metrics=metrics, paths=frozenset(route.path for route in api.routes()))
     app.add_middleware(CORSMiddleware, allow_origins=(), allow_methods=("*",), allow_headers=("*",))
@@ -61,14 +62,20 @@ def make_app(
 
 class _Api:
     def __init__(
-        self, model: Model, engine: Engine, metrics: Metrics, served_names: Sequence[str], max_model_len: int
+        self,
+        model: Model,
+        engine: Engine,
+        metrics: Metrics,
+        served_names: Sequence[str],
+        max_model_len: int,
+        fingerprint: str | None,
     ) -> None:
         self._model = model
         self._engine = engine
         self._metrics = metrics
         self._names = served_names
         self._max_model_len = max_model_len
-        self._fingerprint = f"vllm-{VLLM_VERSION}-{model.fingerprint}"
+        self._fingerprint = fingerprint
         self._created = int(time.time())
         self._load = 0
 

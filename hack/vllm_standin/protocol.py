@@ -195,7 +195,7 @@ def model_list(names: Sequence[str], root: str, max_model_len: int, created: int
 class TextAnswer:
     """The answer to one text request, whole or in chunks; `model` is the name that the server gives itself."""
 
-    def __init__(self, request: TextRequest, model: str, fingerprint: str) -> None:
+    def __init__(self, request: TextRequest, model: str, fingerprint: str | None) -> None:
         self._request = request
         self._fingerprint = fingerprint
         prefix = "chatcmpl" if request.chat else "cmpl"

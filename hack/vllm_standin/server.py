@@ -6,6 +6,7 @@ As vLLM does, the port is bound before the model loads and listens only when it 
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import uvicorn
 
+from vllm_standin import VLLM_VERSION
 from vllm_standin.api import MiddlewareError, make_app
 from vllm_standin.engine import Engine, crash
 from vllm_standin.metrics import Metrics
@@ -45,6 +47,8 @@ class Options:
     log_level: str
     access_log: bool
     quiet_paths: frozenset[str]
+    fingerprint_mode: str
+    fingerprint_value: str | None
 
 
 def serve(options: Options) -> int:
@@ -65,6 +69,7 @@ def serve(options: Options) -> int:
                 max_model_len=max_model_len,
                 api_keys=options.api_keys,
                 middleware=options.middleware,
+                fingerprint=_fingerprint(options, model),
             )
         except MiddlewareError as error:
             raise StartError(str(error)) from None
@@ -164,6 +169,13 @@ def _max_model_len(asked: int | None, model: Model) -> int:
     return asked
 
 
+def _fingerprint(options: Options, model: Model) -> str | None:
+    """`system_fingerprint` by `--fingerprint-mode`; the stand-in has no parallelism to put into it."""
+    if options.fingerprint_mode == "custom":
+        return options.fingerprint_value
+    return None if options.fingerprint_mode == "none" else f"vllm-{VLLM_VERSION}-{model.fingerprint}"
+
+
 def _log_config(quiet_paths: frozenset[str]) -> dict[str, object]:
     return {
         "version": 1,
@@ -184,8 +196,8 @@ class QuietPaths:
     def __init__(self, paths: frozenset[str]) -> None:
         self._paths = paths
 
-    def filter(self, record: "object") -> bool:
+    def filter(self, record: logging.LogRecord) -> bool:
         """Whether the access log's record is written; uvicorn puts the path third among its arguments."""
-        args = getattr(record, "args", None)
+        args = record.args
         path = str(args[2]).partition("?")[0] if isinstance(args, tuple) and len(args) > 2 else ""
         return path not in self._paths

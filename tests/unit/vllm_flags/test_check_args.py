@@ -2,7 +2,8 @@
 
 import pytest
 
-from modelsync.api.vllm_flags import OWNED, REFUSED, ArgProblem, check_args, table_for
+from modelsync.api import vllm_flags
+from modelsync.api.vllm_flags import OWNED, REFUSED, ArgProblem, FlagTable, check_args, table_for
 
 VERSION = "v0.32.0"
 
@@ -203,6 +204,26 @@ def test_a_long_item_is_shortened_in_its_message() -> None:
 )
 def test_a_version_without_a_table_gets_the_newest_that_is_not_newer_or_else_the_only_one(version: str | None) -> None:
     assert table_for(version).version == "0.32.0"
+
+
+@pytest.mark.parametrize(
+    ("version", "table"),
+    [
+        ("0.9.2", "0.18.0"),
+        ("0.18.0", "0.18.0"),
+        ("0.31.9", "0.18.0"),
+        ("0.32.0", "0.32.0"),
+        ("1.0", "0.40.1"),
+        (None, "0.40.1"),
+    ],
+)
+def test_among_several_tables_the_newest_that_is_not_newer_is_taken(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, table: str
+) -> None:
+    tables = {(0, 32, 0): "0.32.0", (0, 18, 0): "0.18.0", (0, 40, 1): "0.40.1"}
+    monkeypatch.setattr(vllm_flags, "_tables", lambda: {key: FlagTable(value, {}, {}) for key, value in tables.items()})
+
+    assert table_for(version).version == table
 
 
 def test_a_flag_of_a_newer_vllm_can_be_allowed_by_the_administrator() -> None:
