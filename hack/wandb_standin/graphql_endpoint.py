@@ -214,7 +214,7 @@ def _shown(error: GraphQLError) -> dict[str, Any]:
         shown["path"] = error.path
     if error.extensions:
         shown["extensions"] = error.extensions
-    elif error.original_error is not None:
+    elif error.original_error is not None and not isinstance(error.original_error, GraphQLError):
         shown["message"] = f"stand-in failed: {type(error.original_error).__name__}: {error.original_error}"
     return shown
 

@@ -313,6 +313,7 @@ class Server:
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         key = request.match_info["key"]
+        request[ENTRY].refs.append(_file_name(key))
         faulty = await self._refusal(request, "upload", "PUT", key)
         return faulty or await storage.receive(request, self.store, key)
 

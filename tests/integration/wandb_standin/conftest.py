@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from wandb_standin import Admin, StandIn
 
 SDK_FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR")
@@ -26,7 +27,7 @@ def admin(standin: StandIn) -> Iterator[Admin]:
     yield client
     client.lift_fault()
     client.rate_limit(None)
-    client.configure(url_expiry_seconds=3600.0, registry_tag_events=False)
+    client.configure(url_expiry_seconds=3600.0, registry_tag_events=False, xxhash_digests={"acme-ml": False})
 
 
 @pytest.fixture(scope="session")
