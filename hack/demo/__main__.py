@@ -1,0 +1,147 @@
+"""The story: rollout, a bad version taken back, the alias moved back, a hold, and the hold lifted.
+
+Everything shown is read from the cluster or counted by the client; the story only moves aliases and tags.
+"""
+
+import asyncio
+import sys
+import time
+
+from rich.console import Console
+
+from demo.screen import Screen
+from localcluster import Cluster, ClusterError, Progress
+from stage import Deployment, Stage, StageError, model_deployment
+from stage.stage import ENTITY, REGISTRY, condition, stable_version, weight_of
+
+NAMESPACE = "demo"
+COLLECTION = "Chat LLM"
+PATH = f"{ENTITY}/{REGISTRY}/{COLLECTION}"
+STEPS = (
+    {"setWeight": 10},
+    {"pause": {"duration": "5s"}},
+    {"setWeight": 50},
+    {"pause": {"duration": "5s"}},
+)
+
+
+async def main() -> int:
+    """Play the story; 0 when it went as told and no request was lost."""
+    console = Console()
+    started = time.monotonic()
+    console.rule("[bold]modelsync: moving an alias in Weights & Biases is the deployment")
+    stage = await Stage.open(Cluster.current(), progress=Progress())
+    try:
+        await stage.namespace(NAMESPACE)
+        if not _logged(stage):
+            stage.add_webhook(COLLECTION)
+        first = stage.log_version(COLLECTION, "Hello, I am the first version.").version
+        _point(stage, first)
+        manifest = model_deployment(
+            NAMESPACE,
+            "chat",
+            f"{PATH}:production",
+            server=stage.servers.registry_url,
+            steps=STEPS,
+            hostname="chat.example.com",
+        )
+        manifest["spec"]["traffic"]["settle"] = "3s"
+        deployment = await stage.deploy(manifest)
+        async with Screen(console, deployment) as screen:
+            await _story(stage, deployment, screen, first)
+        lost = screen.traffic.lost()
+    except (StageError, TimeoutError) as problem:
+        console.print(f"[red]The story stopped: {problem}")
+        console.print(f"The operator's log: {stage.servers.operator_log}")
+        return 1
+    finally:
+        await stage.close()
+    _end(console, deployment, screen, time.monotonic() - started)
+    return 1 if lost else 0
+
+
+async def _story(stage: Stage, deployment: Deployment, screen: Screen, first: str) -> None:
+    screen.act(
+        "A ModelDeployment names an alias", f"`{PATH}:production` is {first}; pods pull it, verify it, and serve it."
+    )
+    await deployment.until_serving(first, timeout=180)
+    await screen.start_traffic()
+
+    second = stage.log_version(COLLECTION, "Hello, I am the second version.").version
+    screen.act(
+        "Rollout", f"The alias moves to {second}: 10 %, then 50 %, then all. Watch the answers follow the weights."
+    )
+    _point(stage, second)
+    await deployment.until_weight(second, 10)
+    await deployment.until_weight(second, 50)
+    await deployment.until_serving(second)
+
+    bad = stage.log_version(COLLECTION, "I am broken.", faults={"crash_after_seconds": 1.5}).version
+    screen.act("A bad version", f"The alias moves to {bad}, which dies soon after its load: it never gets a request.")
+    _point(stage, bad)
+    await deployment.until(f"{bad} is taken back", lambda s: condition(s, "RolledBack").get("status") == "True", 120)
+    screen.say(
+        f"{bad} has failed and is not tried again; {second} served all the time. The alias goes back to {second}."
+    )
+    _point(stage, second)
+    await deployment.until_serving(second)
+
+    screen.act("The alias moves back", f"Someone prefers {first}. It is kept warm, so going back needs no steps.")
+    _point(stage, first)
+    await deployment.until_serving(first)
+
+    third = stage.log_version(COLLECTION, "Hello, I am the next version.").version
+    screen.act("And forward again", f"The alias moves to {third}, by the steps.")
+    _point(stage, third)
+    await deployment.until_serving(third)
+
+    screen.act(
+        "A regulatory hold",
+        f"The tag `regulatory-hold` is set on {third}: no byte of it from now on; {first} takes over.",
+    )
+    stage.registry.add_tag(f"{PATH}:{third}", "regulatory-hold")
+    await deployment.until(
+        f"{first} has all the traffic",
+        lambda s: weight_of(s, first) == 100 and condition(s, "OnHold").get("status") == "True",
+    )
+    await screen.watch(answers=80)
+
+    screen.act("The hold is lifted", f"The tag is taken away: {third} comes back, by the steps.")
+    stage.registry.remove_tag(f"{PATH}:{third}", "regulatory-hold")
+    await deployment.until(
+        f"{third} is the stable again", lambda s: stable_version(s) == third and not s.get("canary"), 120
+    )
+    await deployment.until_serving(third)
+
+
+def _logged(stage: Stage) -> bool:
+    return any(collection["path"] == PATH for collection in stage.registry.collections())
+
+
+def _point(stage: Stage, version: str) -> None:
+    stage.registry.set_alias(f"{PATH}:{version}", "production")
+
+
+def _end(console: Console, deployment: Deployment, screen: Screen, seconds: float) -> None:
+    lost = screen.traffic.lost()
+    console.rule("[bold]the end")
+    console.print(f"{len(screen.traffic.answers)} requests, [bold]{len(lost)} lost[/], in {seconds:.0f} s.")
+    for answer in lost[:5]:
+        console.print(f"  [red]lost: {answer.detail}")
+    console.print(
+        "\nThe cluster goes on. What to try next:\n"
+        "  python -m localcluster exec -- kubectl get mdep -n demo -w\n"
+        "  python -m localcluster exec -- kubectl describe mdep chat -n demo\n"
+        f"  python -m localcluster exec -- python -m wandb_standin ctl --help   # move aliases, set tags of {PATH!r}\n"
+        "  make demo-down   # leaves nothing",
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(asyncio.run(main()))
+    except ClusterError as problem:
+        sys.exit(f"demo: {problem}")
+    except KeyboardInterrupt:
+        sys.exit("demo: interrupted; `make demo-down` leaves nothing")

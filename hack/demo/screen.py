@@ -1,0 +1,194 @@
+"""What the demo's watcher sees: a line for all that moves, and below it a live table of versions, weights and answers.
+
+Without a terminal the table is printed as a line whenever it changes.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from modelsync.cluster.errors import ClusterError
+from stage import Deployment
+from stage.stage import condition
+from traffic import Outcome, Traffic
+
+RECENT_SECONDS = 3.0
+LOOK_SECONDS = 0.2
+COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
+
+
+class Screen:
+    """Reads the ModelDeployment and the traffic, and shows both. `async with Screen(…)` starts and stops it."""
+
+    def __init__(self, console: Console, deployment: Deployment) -> None:
+        self.traffic: Traffic = deployment.traffic(rate=20.0)
+        self._console = console
+        self._deployment = deployment
+        self._status: dict[str, Any] = {}
+        self._told: dict[str, str] = {}
+        self._colours: dict[str, str] = {}
+        self._act = 0
+        self._started = time.monotonic()
+        self._sending = False
+        self._watcher: asyncio.Task[None] | None = None
+        self._live = Live(console=console, refresh_per_second=5, transient=True)
+
+    async def __aenter__(self) -> Self:
+        """Begin to look."""
+        if self._console.is_terminal:
+            self._live.start()
+        self._watcher = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the traffic, let it end, and leave the last table on the screen."""
+        if self._sending:
+            await self.traffic.stop()
+        if self._watcher:
+            self._watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watcher
+        if self._console.is_terminal:
+            self._live.stop()
+        self._console.print(self._picture())
+
+    def act(self, title: str, text: str) -> None:
+        """Open a new act."""
+        self._act += 1
+        self._console.print(f"\n[bold]{self._act}. {title}.[/] {text}", highlight=False)
+
+    def say(self, text: str) -> None:
+        """Tell something."""
+        self._console.print(f"   {text}", highlight=False)
+
+    async def start_traffic(self) -> None:
+        """Send requests from now on."""
+        await self.traffic.__aenter__()
+        self._sending = True
+        self.say("A client asks 20 times a second from now on, a fifth of it streams.")
+
+    async def watch(self, *, answers: int) -> None:
+        """Let so many more requests be sent."""
+        sent = len(self.traffic.answers)
+        await self.traffic.until(lambda traffic: len(traffic.answers) >= sent + answers)
+
+    async def _watch(self) -> None:
+        while True:
+            with suppress(ClusterError):
+                self._status = await self._deployment.status()
+                self._tell()
+            if self._console.is_terminal:
+                self._live.update(self._picture())
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _tell(self) -> None:
+        """A line for each thing that became another: the weights, the phase, what is waited for, a condition."""
+        status = self._status
+        weights = ", ".join(f"{part['revision']} {part['weight']} %" for part in status.get("traffic") or ())
+        self._changed("weights", weights, f"[bold]weights:[/] {weights}")
+        ready = condition(status, "Ready")
+        self._changed("phase", status.get("phase", ""), f"{status.get('phase')}: {ready.get('message', '')}")
+        for kind in ("OnHold", "RolledBack", "ModelVerified"):
+            found = condition(status, kind)
+            if found.get("status") == "True":
+                self._changed(kind, found.get("message", ""), f"{kind}: {found.get('message', '')}")
+            else:
+                self._told.pop(kind, None)
+
+    def _changed(self, kind: str, value: str, line: str) -> None:
+        if value and self._told.get(kind) != value:
+            self._told[kind] = value
+            self._console.print(f"   [dim]{time.monotonic() - self._started:6.1f} s[/]  {line}", highlight=False)
+
+    def _picture(self) -> Panel:
+        status = self._status
+        weights = {part["revision"]: part["weight"] for part in status.get("traffic") or ()}
+        now = time.monotonic()
+        recent = self.traffic.by_revision([a for a in self.traffic.answers[-400:] if now - a.sent < RECENT_SECONDS])
+        total = self.traffic.by_revision()
+        table = Table(box=None, expand=True, padding=(0, 1))
+        for column, style in (
+            ("revision", ""),
+            ("", ""),
+            ("pods", ""),
+            ("weight", ""),
+            ("", ""),
+            ("answers now", ""),
+            ("all", ""),
+        ):
+            table.add_column(
+                column,
+                style=style,
+                no_wrap=True,
+                justify="right" if column in ("weight", "answers now", "all") else "left",
+            )
+        for revision in self._revisions(weights, total):
+            colour = self._colours.setdefault(revision, COLOURS[len(self._colours) % len(COLOURS)])
+            share = weights.get(revision, 0)
+            percent = "–" if revision == "blocked" else f"{share} %"
+            rate = f"{recent[revision] / RECENT_SECONDS:.0f}/s" if recent[revision] else ""
+            bar = ProgressBar(total=100, completed=share, width=30, complete_style=colour, finished_style=colour)
+            table.add_row(
+                Text(revision, colour),
+                self._role(revision),
+                self._pods(revision),
+                percent,
+                bar,
+                rate,
+                str(total[revision] or ""),
+            )
+        waiting = status.get("waiting") or {}
+        ready = condition(status, "Ready")
+        counts = {outcome: sum(a.outcome is outcome for a in self.traffic.answers) for outcome in Outcome}
+        lost = counts[Outcome.LOST]
+        foot = Text.assemble(
+            (f"{len(self.traffic.answers)} requests  ", ""),
+            (f"{lost} lost", "bold red" if lost else "bold green"),
+            (
+                f"  {counts[Outcome.BLOCKED] + counts[Outcome.REFUSED]} refused"
+                if counts[Outcome.BLOCKED] + counts[Outcome.REFUSED]
+                else "",
+                "yellow",
+            ),
+            (f"\nwaiting: {waiting.get('message')}" if waiting else "", "dim"),
+        )
+        title = f"chat  {status.get('phase', '')}  Ready={ready.get('status', '')} ({ready.get('reason', '')})"
+        return Panel(
+            Group(table, foot),
+            title=title,
+            title_align="left",
+            border_style="red" if condition(status, "OnHold") else "blue",
+        )
+
+    def _revisions(self, weights: dict[str, int], total: Any) -> list[str]:
+        canary = (self._status.get("canary") or {}).get("revision")
+        known = [*(self._status.get("promoted") or ()), *([canary] if canary else ()), *weights, *total]
+        return list(dict.fromkeys(revision for revision in known if revision))
+
+    def _role(self, revision: str) -> str:
+        status = self._status
+        promoted = status.get("promoted") or [""]
+        if any(hold["version"] == revision.partition("-")[0] for hold in status.get("holds") or ()):
+            return "on hold"
+        if revision == promoted[-1]:
+            return "stable"
+        if revision == (status.get("canary") or {}).get("revision"):
+            return "canary"
+        if any(failure["revision"] == revision for failure in status.get("failed") or ()):
+            return "failed"
+        return "previous" if revision == (status.get("previous") or {}).get("revision") else ""
+
+    def _pods(self, revision: str) -> str:
+        theirs = [pod for pod in self._status.get("pods") or () if pod["revision"] == revision]
+        return f"{sum(pod['state'] == 'Ready' for pod in theirs)}/{len(theirs)}" if theirs else ""
