@@ -1,1 +1,5 @@
 """PURE. Observed world -> plan. No I/O, no clock, no randomness; imports only `modelsync.api`."""
+
+from modelsync.rollout.plan import plan
+
+__all__ = ["plan"]

@@ -207,8 +207,9 @@ class RevisionView:
 
 @dataclass(frozen=True, slots=True)
 class RouteView:
-    """The live HTTPRoute, also when the spec asks for none any more. `weights` holds every backend in order, zero weights included, `BLOCKED` for the blocked
-    Service; `other` is set when rules or backends differ from what we render in any other way (drift)."""
+    """The live HTTPRoute, also when the spec asks for none any more. `weights` holds every backend in order, zero
+    weights included, `BLOCKED` for the blocked Service; `drifted` is set when rules or backends differ from what we
+    render in any other way."""
 
     weights: tuple[tuple[Revision, Weight], ...]
     accepted: bool | None  # Accepted and ResolvedRefs on every parent at this generation; None: not yet said
@@ -252,7 +253,7 @@ class Canary:
     """A move by steps. `step` is what it works on, `len(steps)` when only the promotion is left. `weight` is the share
     that the route is to give it now: a step's share is taken over when the pods for it are ready. `step_started_at`
     is when that weight had settled, and the clock of a pause. A weight grows only on a registry answer that was asked
-    for later than `look_after`. `flapped`: it lost all pods under traffic, and waits until it has been ready a while."""
+    for later than `look_after`. `flapped`: it lost all pods under traffic, and has to be ready for a while again."""
 
     revision: Revision
     step: int

@@ -1,0 +1,154 @@
+"""The planner: what is observed in, what to do out.
+
+Read it top down; each line of `plan` is one decision, and each decision is a function of the facts and the state so
+far. Pure: no clock, no I/O, no randomness, no memory. What is intended is in `Plan.state`, which is written before
+anything acts on it; the actions follow from that state and from what is observed, so that after a crash between any
+two writes the next pass comes to the same actions.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from modelsync.api.reasons import Reason
+from modelsync.rollout import capacity, moves, requests, traffic
+from modelsync.rollout.facts import FLAP_GRACE, Facts
+from modelsync.rollout.goal import goal
+from modelsync.rollout.holds import latched
+from modelsync.rollout.model import Action, Hold, Observed, Plan, PointService, RemoveRoute, SetRoute, State
+from modelsync.rollout.notes import Notes
+
+POD_CHECK = timedelta(seconds=1)
+"""How soon to look again at pods that a hold ends, should their last event get lost."""
+
+
+def plan(observed: Observed) -> Plan:
+    """Decide what to do now. Total: every `Observed` has a plan, and a world that is as wanted has an empty one."""
+    notes = Notes()
+    holds = latched(observed)
+    facts = Facts(observed, holds)
+
+    state = _told_of_holds(facts, observed.state, holds, notes)
+    state = moves.expire_previous(facts, state)
+    state = moves.forget_failures(facts, state)
+    state = moves.judge(facts, state, notes)
+    state = requests.answer(facts, state, notes)
+    state = moves.pursue(facts, state, goal(facts, state), notes)
+
+    actions, urgent = _actions(facts, state, notes)
+    return Plan(
+        state=state,
+        actions=actions,
+        events=tuple(notes.events),
+        requeue_after=_requeue_after(facts, state, notes, urgent=urgent),
+        look=notes.look,
+        urgent=urgent,
+        waits=tuple(notes.waits),
+        finished=tuple(notes.finished),
+    )
+
+
+def _told_of_holds(facts: Facts, state: State, holds: tuple[Hold, ...], notes: Notes) -> State:
+    if holds == state.holds:
+        return state
+    for hold in holds:
+        if hold not in state.holds:
+            mark = hold.mark
+            told = f"{mark.collection}:{mark.version} must not serve: {_VIA[mark.via]} {mark.name!r}"
+            notes.warn(Reason.REGULATORY_HOLD, "Hold", told)
+    for hold in state.holds:
+        if hold not in holds:
+            told = f"the hold on {hold.mark.collection}:{hold.mark.version} is lifted ({hold.mark.name!r} is gone)"
+            notes.tell(Reason.HOLD_LIFTED, "Hold", told)
+    return replace(state, holds=holds)
+
+
+_VIA = {"VersionTag": "its tag", "CollectionTag": "the collection's tag", "Alias": "its alias"}
+
+
+def _actions(facts: Facts, state: State, notes: Notes) -> tuple[tuple[Action, ...], bool]:
+    """One kind of side effect in a pass, in the order in which each makes the next safe. A hold does all it needs at
+    once, exposure first (DESIGN §4)."""
+    weights = traffic.wanted(facts, state, notes)
+    replicas = capacity.wanted_replicas(facts, state)
+    cut = capacity.cut_off(facts)
+    route = _route(facts, state, weights, notes)
+    service = _service(facts, state, weights)
+    more = (
+        capacity.bring_up(facts, replicas)
+        or capacity.take_down(facts, state, replicas)
+        or capacity.forget(facts, state, replicas)
+    )
+    if cut or _held_is_exposed(facts):
+        return (*route, *service, *cut, *more), True
+    return route or service or more, False
+
+
+def _held_is_exposed(facts: Facts) -> bool:
+    return bool(facts.held_digests) and any(
+        facts.exposed(revision) and facts.held(revision) for revision in facts.views
+    )
+
+
+def _route(facts: Facts, state: State, weights: traffic.Weights, notes: Notes) -> tuple[Action, ...]:
+    if not facts.policy.gateway:
+        return (RemoveRoute(),) if facts.observed.route is not None else ()
+    if facts.route is None and (_nothing_is_meant(facts, state) or _forbidden(facts)):
+        return ()
+    # A route that may not be written any more (a conflict, say) is still taken from a held revision.
+    if _forbidden(facts) and not _held_is_exposed(facts):
+        return ()
+    write = traffic.next_write(facts, state, weights, notes)
+    return (SetRoute(write, _why(facts, state)),) if write is not None else ()
+
+
+def _service(facts: Facts, state: State, weights: traffic.Weights) -> tuple[Action, ...]:
+    if facts.observed.service is None and _nothing_is_meant(facts, state):
+        return ()
+    selected = traffic.wanted_service(facts, state, weights)
+    return (PointService(selected),) if selected != facts.observed.service else ()
+
+
+def _nothing_is_meant(facts: Facts, state: State) -> bool:
+    """Before the first answer of the registry there is nothing to route to, and nothing to block."""
+    return not state.promoted and state.target is None and not facts.held_digests
+
+
+def _forbidden(facts: Facts) -> bool:
+    return any(problem.blocks_route for problem in facts.observed.problems)
+
+
+def _why(facts: Facts, state: State) -> str:
+    """One line for the route's annotation and the log."""
+    if state.stable is not None and facts.held(state.stable):
+        return f"a hold is on {state.stable}"
+    if state.target is not None:
+        return f"{state.target.reason} to {state.target.revision}"
+    if state.canary is not None:
+        return f"canary {state.canary.revision} at {state.canary.weight} %"
+    return f"{state.stable} is the stable"
+
+
+def _requeue_after(facts: Facts, state: State, notes: Notes, *, urgent: bool) -> timedelta | None:
+    """When time alone can change the plan."""
+    moments = [wait.until for wait in notes.waits if wait.until is not None]
+    if facts.settles_at is not None:
+        moments.append(facts.settles_at)
+    if state.previous is not None:
+        moments.append(state.previous.until)
+    if state.stable is not None and (state.canary is not None or state.target is not None):
+        unready = facts.view(state.stable).unready_since
+        if unready is not None:
+            moments.append(unready + FLAP_GRACE)
+    moments.extend(_deadlines(facts, state))
+    delays = [moment - facts.now for moment in moments if moment > facts.now]
+    if urgent:
+        delays.append(POD_CHECK)
+    return min(delays, default=None)
+
+
+def _deadlines(facts: Facts, state: State) -> list[datetime]:
+    revision, started = moves.judged(state)
+    if revision is None or started is None:
+        return []
+    ends = moves.deadline(facts, state, revision, started)
+    return [] if ends is None else [ends]

@@ -1,0 +1,96 @@
+"""A person's annotations: promote, promote-full, abort, retry, and the wish to look at the registry now.
+
+Each is acted on once and echoed in `State.handled`; one that names a revision which it does not fit is echoed too and
+answered by a Warning, so that an old annotation can never act on a new rollout. Nothing here starts a move by itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from modelsync.api.reasons import Reason
+from modelsync.rollout.facts import Facts
+from modelsync.rollout.model import Failure, MoveReason, Pause, Revision, State
+from modelsync.rollout.notes import Notes
+
+_Handler = Callable[[Facts, State, Revision, Notes], State | None]
+
+
+def answer(facts: Facts, state: State, notes: Notes) -> State:
+    """Act on what is new among the requests. One that cannot be acted on yet stays new."""
+    asked, handled = facts.observed.requests, state.handled
+    if asked == handled:
+        return state
+    done: dict[str, str | None] = {}
+    for name, handle in _HANDLERS.items():
+        value = getattr(asked, name)
+        if value == getattr(handled, name):
+            continue
+        answered = state if value is None else handle(facts, state, value.partition("/")[0], notes)
+        if answered is not None:
+            state = answered
+            done[name] = value
+    if asked.requested_at != handled.requested_at:
+        notes.look = notes.look or asked.requested_at is not None
+        done["requested_at"] = asked.requested_at
+    return replace(state, handled=replace(handled, **done)) if done else state
+
+
+def _promote(facts: Facts, state: State, revision: Revision, notes: Notes) -> State | None:
+    canary = state.canary
+    if canary is None or canary.revision != revision:
+        return _ignored(state, "promote", revision, "it is not the canary", notes)
+    if facts.not_forward is not None:
+        return None
+    step = canary.steps[canary.step] if canary.step < len(canary.steps) else None
+    if step is None:
+        return state  # only the promotion is left, and that waits for pods, not for a person
+    if not isinstance(step, Pause) or canary.step_started_at is None:
+        return None  # the pause is still to come
+    notes.tell(Reason.STEP, "Promote", f"a person ended the pause of {revision}", revision)
+    return replace(state, canary=replace(canary, step=canary.step + 1, look_after=facts.now))
+
+
+def _promote_full(facts: Facts, state: State, revision: Revision, notes: Notes) -> State | None:
+    canary = state.canary
+    if canary is None or canary.revision != revision:
+        return _ignored(state, "promote-full", revision, "it is not the canary", notes)
+    if facts.not_forward is not None:
+        return None
+    notes.tell(Reason.PROMOTING, "Promote", f"a person skipped the steps that were left of {revision}", revision)
+    skipped = replace(canary, step=len(canary.steps), look_after=facts.now, promoted_by="a person")
+    return replace(state, canary=skipped)
+
+
+def _abort(facts: Facts, state: State, revision: Revision, notes: Notes) -> State | None:
+    target = state.target
+    going_back = target is not None and target.reason is MoveReason.ROLLBACK and target.revision == revision
+    if (state.canary is None or state.canary.revision != revision) and not going_back:
+        why = "only a canary or a way back can be aborted; move the alias to serve another version"
+        return _ignored(state, "abort", revision, why, notes)
+    return failed(state, Failure(revision, Reason.ABORTED, facts.now, "a person said abort"))
+
+
+def _retry(facts: Facts, state: State, revision: Revision, notes: Notes) -> State | None:
+    if not any(failure.revision == revision for failure in state.failed):
+        return _ignored(state, "retry", revision, "it has not failed", notes)
+    notes.tell(Reason.RETRIED, "Retry", f"a person said to try {revision} again", revision)
+    return replace(state, failed=tuple(failure for failure in state.failed if failure.revision != revision))
+
+
+def failed(state: State, failure: Failure) -> State:
+    """`state` with the failure noted; a revision has at most one."""
+    others = tuple(old for old in state.failed if old.revision != failure.revision)
+    return replace(state, failed=(*others, failure))
+
+
+def _ignored(state: State, request: str, revision: Revision, why: str, notes: Notes) -> State:
+    notes.warn(Reason.REQUEST_IGNORED, "Request", f"{request} of {revision!r} was ignored: {why}")
+    return state
+
+
+_HANDLERS: dict[str, _Handler] = {
+    "promote": _promote,
+    "promote_full": _promote_full,
+    "abort": _abort,
+    "retry": _retry,
+}

@@ -1,0 +1,150 @@
+"""The planner's memory on the wire: `State` to fields of `.status` and back.
+
+`load(dump(state)) == state` for every state, or a quiet world would write for ever. A status that an older or newer
+operator wrote is read as far as it can be understood: what is missing means what it meant before it existed.
+"""
+
+from typing import Any, Literal, cast
+
+from modelsync.api import duration
+from modelsync.api.status import (
+    CanaryStatus,
+    FailureStatus,
+    HandledStatus,
+    HoldStatus,
+    ModelDeploymentStatus,
+    PauseDurationStatus,
+    PreviousStatus,
+    StepStatus,
+    TargetStatus,
+)
+from modelsync.rollout.model import (
+    Canary,
+    Failure,
+    Hold,
+    HoldMark,
+    MoveReason,
+    Pause,
+    Previous,
+    Requests,
+    SetWeight,
+    State,
+    Step,
+    Target,
+)
+
+_MESSAGE = 1024
+
+
+def load(status: ModelDeploymentStatus) -> State:
+    """The intent that `status` holds; of an empty status, the empty state."""
+    return State(
+        target=_load_target(status.target),
+        canary=_load_canary(status.canary),
+        promoted=tuple(status.promoted),
+        failed=tuple(Failure(item.revision, item.reason, item.at, item.message) for item in status.failed),
+        holds=tuple(
+            Hold(HoldMark(item.digest, item.collection, item.version, item.via, item.name), item.since)
+            for item in status.holds
+        ),
+        previous=Previous(status.previous.revision, status.previous.until) if status.previous else None,
+        handled=Requests(**status.handled.model_dump()) if status.handled else Requests(),
+    )
+
+
+def dump(state: State) -> dict[str, Any]:
+    """The fields of `ModelDeploymentStatus` that hold intent, by their Python names."""
+    return {
+        "target": _dump_target(state.target),
+        "canary": _dump_canary(state.canary),
+        "promoted": state.promoted,
+        "failed": tuple(
+            FailureStatus(revision=item.revision, reason=item.reason, message=item.message[:_MESSAGE], at=item.at)
+            for item in state.failed
+        ),
+        "holds": tuple(
+            HoldStatus(
+                digest=hold.mark.digest,
+                collection=hold.mark.collection,
+                version=hold.mark.version,
+                via=hold.mark.via,
+                name=hold.mark.name,
+                since=hold.since,
+            )
+            for hold in state.holds
+        ),
+        "previous": (
+            PreviousStatus(revision=state.previous.revision, until=state.previous.until) if state.previous else None
+        ),
+        "handled": _dump_handled(state.handled),
+    }
+
+
+def _load_target(target: TargetStatus | None) -> Target | None:
+    return Target(target.revision, MoveReason(target.reason), target.started_at) if target is not None else None
+
+
+def _dump_target(target: Target | None) -> TargetStatus | None:
+    if target is None:
+        return None
+    reason = cast(Literal["First", "Rollback", "Fallback", "Recovery"], target.reason.value)
+    return TargetStatus(revision=target.revision, reason=reason, started_at=target.started_at)
+
+
+def _load_canary(canary: CanaryStatus | None) -> Canary | None:
+    if canary is None:
+        return None
+    return Canary(
+        revision=canary.revision,
+        step=canary.step,
+        weight=canary.weight,
+        steps=tuple(_load_step(step) for step in canary.steps),
+        started_at=canary.started_at,
+        step_started_at=canary.step_started_at,
+        look_after=canary.look_after,
+        flapped=canary.flapped,
+        promoted_by=canary.promoted_by,
+    )
+
+
+def _load_step(step: StepStatus) -> Step:
+    if step.set_weight is not None:
+        return SetWeight(step.set_weight)
+    if step.pause is None or step.pause.duration is None:
+        return Pause()
+    return Pause(duration.parse(step.pause.duration))
+
+
+def _dump_canary(canary: Canary | None) -> CanaryStatus | None:
+    if canary is None:
+        return None
+    return CanaryStatus(
+        revision=canary.revision,
+        step=canary.step,
+        weight=canary.weight,
+        steps=tuple(_dump_step(step) for step in canary.steps),
+        started_at=canary.started_at,
+        step_started_at=canary.step_started_at,
+        look_after=canary.look_after,
+        flapped=canary.flapped,
+        promoted_by=canary.promoted_by,
+    )
+
+
+def _dump_step(step: Step) -> StepStatus:
+    if isinstance(step, SetWeight):
+        return StepStatus(set_weight=step.weight)
+    length = duration.render(step.duration) if step.duration is not None else None
+    return StepStatus(pause=PauseDurationStatus(duration=length))
+
+
+def _dump_handled(handled: Requests) -> HandledStatus | None:
+    if handled == Requests():
+        return None
+    return HandledStatus(
+        promote=handled.promote,
+        promote_full=handled.promote_full,
+        abort=handled.abort,
+        retry=handled.retry,
+        requested_at=handled.requested_at,
+    )
