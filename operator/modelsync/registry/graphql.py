@@ -10,7 +10,7 @@ The protocol as measured with wandb's client 0.31: `POST {base}/graphql` with Ba
 import json
 import re
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -120,7 +120,7 @@ def user_agent() -> str:
 
 
 def now_utc() -> datetime:
-    """The clock of this package, in UTC; passed in where a test needs another one."""
+    """The clock of this package, in UTC."""
     return datetime.now(UTC)
 
 
@@ -139,7 +139,6 @@ class GraphQL:
         ssl_context: ssl.SSLContext | None = None,
         session: aiohttp.ClientSession | None = None,
         timeout: timedelta = TIMEOUT,
-        now: Callable[[], datetime] = now_utc,
     ) -> None:
         """Raises InvalidBaseURLError."""
         self.base_url = parse_base_url(base_url)
@@ -148,7 +147,6 @@ class GraphQL:
         self._session = session
         self._owns_session = session is None
         self._timeout = timeout
-        self._now = now
 
     async def execute(
         self, query: str, variables: Mapping[str, Any] | None = None, *, operation: str | None = None
@@ -161,9 +159,9 @@ class GraphQL:
         body: dict[str, Any] = {"query": query, "variables": dict(variables or {})}
         if operation:
             body["operationName"] = operation
-        asked_at = self._now()
+        asked_at = now_utc()
         status, headers, content = await self._post(body)
-        answered_at = self._now()
+        answered_at = now_utc()
         if error := self._failure_of_status(status, headers, answered_at):
             raise error
         answer = _json_object(content)

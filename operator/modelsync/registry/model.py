@@ -316,6 +316,8 @@ class Reading:
     refs: Mapping[ModelRef, Outcome]
     collections: Mapping[CollectionRef, CollectionOutcome]
     artifacts: Mapping[str, ArtifactOutcome]
+    silent: bool = False
+    """The server did not answer anything at all."""
 
 
 # --- what is kept between looks -------------------------------------------------------------------------------------

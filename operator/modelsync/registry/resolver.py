@@ -11,7 +11,7 @@ from datetime import datetime
 
 from modelsync.api.reference import CollectionRef, ModelRef
 from modelsync.registry import outcomes
-from modelsync.registry.errors import RegistryError
+from modelsync.registry.errors import NotGraphQLError, RegistryError, UnreachableError
 from modelsync.registry.exchange import NoReply, Reply, ServerTraits, ask
 from modelsync.registry.graphql import GraphQL
 from modelsync.registry.holds import is_hold_alias
@@ -66,7 +66,7 @@ class Resolver:
                 await look.read({ref for ref in refs if ref.in_collection in renamed}, renamed)
         patterns = {*hold_aliases, *(pattern for question in asked for pattern in question.hold.aliases)}
         await look.follow_up({served for question in asked for served in question.served}, patterns)
-        return Reading(look.refs, look.collections, look.artifacts)
+        return Reading(look.refs, look.collections, look.artifacts, silent=not look.answered)
 
 
 def failed(questions: Iterable[Question], error: RegistryError, at: datetime) -> Reading:
@@ -89,6 +89,7 @@ class _Look:
         self.refs: dict[ModelRef, Outcome] = {}
         self.collections: dict[CollectionRef, CollectionOutcome] = {}
         self.artifacts: dict[str, ArtifactOutcome] = {}
+        self.answered = False
         self._api = api
         self._traits = traits
         self._organizations = organizations
@@ -98,7 +99,7 @@ class _Look:
         asked_refs = {ref: self._actual(ref) for ref in refs}
         asked_homes = {home: self._organizations.actual(home) for home in homes}
         first: set[Unit] = {*asked_refs.values(), *(CollectionPage(home) for home in asked_homes.values())}
-        replies = await ask(self._api, first, self._traits)
+        replies = await self._ask(first)
         pages = await self._further_pages({home: [replies[CollectionPage(home)]] for home in asked_homes.values()})
         for home, actual in asked_homes.items():
             self.collections[home] = outcomes.of_collection(home, pages[actual])
@@ -121,7 +122,7 @@ class _Look:
             if (ref.in_collection, alias) not in known
         }
         lost = {each.artifact_id for each in served if self._is_lost(each)}
-        replies = await ask(self._api, {*unknown, *(ArtifactById(each) for each in lost)}, self._traits)
+        replies = await self._ask({*unknown, *(ArtifactById(each) for each in lost)})
         for artifact_id in lost:
             self.artifacts[artifact_id] = outcomes.of_artifact(artifact_id, replies[ArtifactById(artifact_id)])
         for home, aliases in carriers.items():
@@ -143,10 +144,17 @@ class _Look:
             if not following:
                 break
             units: list[Unit] = [CollectionPage(home, cursor) for home, cursor in following.items()]
-            replies = await ask(self._api, units, self._traits)
+            replies = await self._ask(units)
             for home, cursor in following.items():
                 pages[home].append(replies[CollectionPage(home, cursor)])
         return pages
+
+    async def _ask(self, units: Iterable[Unit]) -> Mapping[Unit, Reply | NoReply]:
+        replies = await ask(self._api, units, self._traits)
+        for reply in replies.values():
+            if isinstance(reply, Reply) or not isinstance(reply.error, UnreachableError | NotGraphQLError):
+                self.answered = True
+        return replies
 
     def _resolved(self) -> Iterable[Resolved]:
         return (outcome for outcome in self.refs.values() if isinstance(outcome, Resolved))
