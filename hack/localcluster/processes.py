@@ -18,6 +18,8 @@ from pathlib import Path
 
 from localcluster.errors import ClusterError
 
+_RECORDED_WITHIN = timedelta(seconds=10)
+
 # $0 is the record, $1 the fingerprint, the rest the command. The reads are the shell's own, so `self` is the process.
 _LAUNCHER = """
 read -r boot < /proc/sys/kernel/random/boot_id &&
@@ -84,7 +86,7 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 check=True,
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + _RECORDED_WITHIN.total_seconds()
         while not path.exists():
             if time.monotonic() > deadline:
                 raise ClusterError(f"{name} did not start: see {log}")

@@ -165,7 +165,7 @@ def _installed(tool: Tool) -> dict[str, Path] | None:
 
 def has_version(wanted: str, said: str) -> bool:
     """Whether a program's answer about its version names exactly `wanted` (with or without the `v`)."""
-    return re.search(rf"(?<![\w.]){re.escape(wanted.removeprefix('v'))}(?![\w.])", said.replace("v", " ")) is not None
+    return re.search(rf"(?<![\w.])v?{re.escape(wanted.removeprefix('v'))}(?![\w.-])", said) is not None
 
 
 def _say_version(path: str, arguments: Sequence[str]) -> str:
