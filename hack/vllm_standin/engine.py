@@ -1,8 +1,9 @@
 """The engine behind the API: what a request says, when each token comes, and what a shutdown does to it.
 
 It counts what vLLM's engine counts and knows nothing of HTTP. A drain is vLLM's (`EngineCore._handle_shutdown` and
-`_reject_add_in_shutdown`): running requests go on, new ones end at once with finish_reason `abort`; when the time is
-over, the running ones end so too.
+`_reject_add_in_shutdown`): running requests go on, new ones end at once with finish_reason `abort`. When the time is
+over vLLM kills its engine process, and clients see their streams end somehow; here they end with `abort`, which counts
+as lost just the same and lets a test tell why.
 """
 
 import asyncio
@@ -144,9 +145,8 @@ class Engine:
             except TimeoutError:
                 print(f"[shutdown] EngineCore: aborting in-flight requests count={self._running}", flush=True)
         self._aborted = True
-        for waiter in (*self._pauses, *self._queue):
-            if not waiter.done():
-                waiter.set_result(None)
+        for pause in self._pauses:  # those in the queue follow, each as the one before gives up its place
+            _finish(pause)
         await self._idle.wait()
 
     def _admit(self, stream: bool) -> tuple[bool, bool, bool]:
