@@ -228,10 +228,12 @@ def _reason(error: BaseException) -> str:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLError):
             return f"TLS failed ({getattr(cause, 'verify_message', '') or cause.reason or 'handshake'})"
-        if isinstance(cause, (ConnectTimeoutError, ReadTimeoutError, TimeoutError)):
-            return "no answer in time"
         if isinstance(cause, NameResolutionError):
             return "the host name is not known"
+        # NewConnectionError, any failure to connect, calls itself a timeout.
+        timed_out = isinstance(cause, (ConnectTimeoutError, ReadTimeoutError, TimeoutError))
+        if timed_out and not isinstance(cause, NewConnectionError):
+            return "no answer in time"
         if isinstance(cause, OSError) and not isinstance(cause, HTTPError) and cause.strerror:
             return cause.strerror
     return "the connection failed" if isinstance(error, NewConnectionError) else "the connection broke off"

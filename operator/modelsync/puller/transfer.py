@@ -350,20 +350,20 @@ class Transfer:
                     self._active.remove(download)
                     self._changed.notify_all()
                 return
-            dropped = download.rewind()
-        if download.rewinds > 1:
-            raise CorruptFileError(
-                f"{shown(entry.path)}: its {download.size} bytes have the {entry.algorithm} {found} and must have "
-                f"{entry.digest}, also when fetched a second time; nothing was published; the object store, or a proxy "
-                "before it, gives wrong bytes: log the artifact again, or name another version",
-                file=entry.path,
+            if download.rewinds:
+                download.partial.clear()
+                raise CorruptFileError(
+                    f"{shown(entry.path)}: its {download.size} bytes have the {entry.algorithm} {found} and must have "
+                    f"{entry.digest}, also when fetched a second time; nothing was published; the object store, or a "
+                    "proxy before it, gives wrong bytes: log the artifact again, or name another version",
+                    file=entry.path,
+                )
+            self._progress.note(
+                f"{shown(entry.path)}: its bytes have the {entry.algorithm} {found} and must have {entry.digest}; "
+                "fetching it once more"
             )
-        self._progress.fetch(-dropped)
-        self._progress.note(
-            f"{shown(entry.path)}: its bytes have the {entry.algorithm} {found} and must have {entry.digest}; "
-            "fetching it once more"
-        )
-        download.url = self._fresh_url(entry.path, download.url)
+            download.url = self._fresh_url(entry.path, download.url)
+            self._progress.fetch(-download.rewind())
         with self._changed:
             self._changed.notify_all()
 
