@@ -111,7 +111,7 @@ def _resources(resources: ResourceRequirements) -> Iterator[FieldProblem]:
         for name, amount in amounts.items():
             field = f"spec.serving.resources.{kind}[{name}]"
             if not _is_resource(name):
-                near = get_close_matches(name, _NATIVE_RESOURCES, n=1, cutoff=0.6)
+                near = get_close_matches(name, _NATIVE_RESOURCES, n=1, cutoff=0.7)
                 hint = (
                     f"did you mean {near[0]}?" if near else "a device is named with its domain, such as nvidia.com/gpu"
                 )

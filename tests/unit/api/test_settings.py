@@ -1,0 +1,54 @@
+"""The administrator's file."""
+
+from pathlib import Path
+
+import pytest
+
+from modelsync.api.settings import OperatorSettings, SettingsError, load
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_reads_the_file_in_the_spelling_of_kubernetes(tmp_path: Path) -> None:
+    settings = load(
+        written(
+            tmp_path,
+            "allowedRegistries: ['https://wandb.example.com/']\nhold: {tags: [legal], action: Block}\n"
+            "pullerImage: corp/modelsync:1\n",
+        )
+    )
+    assert settings.allowed_registries == ("https://wandb.example.com/",)
+    assert (settings.hold.tags, settings.hold.action) == (("legal",), "Block")
+    assert settings.puller_image == "corp/modelsync:1"
+    assert settings.serving_image == "vllm/vllm-openai:v0.32.0"
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "# nothing yet\n")) == OperatorSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("allowedRegistry: []", "allowedRegistry: is not a field; take it out or check its spelling"),
+        ("allowedRegistries: [wandb.example.com]", r"allowedRegistries\[0\]: 'wandb.example.com' is refused"),
+        ("allowedArgs: [trust-remote-code]", r"allowedArgs\[0\]: 'trust-remote-code' is refused"),
+        ("hold: {action: Ignore}", "hold.action: 'Ignore' is refused: input should be 'Fallback' or 'Block'"),
+        ("- a list", "must hold a mapping of settings"),
+        ("a: [", "is no YAML"),
+    ],
+)
+def test_a_mistake_names_the_file_and_the_setting(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as error:
+        load(written(tmp_path, text))
+    assert "settings.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load(tmp_path / "none.yaml")

@@ -1,0 +1,131 @@
+"""The spec as it is read: defaults, and mistakes that name the field and what to write."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from modelsync.api.problems import SpecError
+from modelsync.api.spec import DEFAULT_STEPS, HoldAction, ModelDeploymentSpec
+from modelsync.api.validation import read_spec
+
+GATEWAY = {"gateway": {"parentRefs": [{"name": "models"}]}}
+
+
+def spoilt(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """`spec` with `value` at the dotted `path`."""
+    *parents, last = path.split(".")
+    at = spec
+    for part in parents:
+        at = at.setdefault(part, {})
+    at[last] = value
+    return spec
+
+
+def messages(spec: dict[str, Any]) -> list[str]:
+    try:
+        read_spec({"spec": spec})
+    except SpecError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def test_what_is_left_out_has_the_documented_default(minimal: dict[str, Any]) -> None:
+    spec = ModelDeploymentSpec.model_validate(minimal)
+    assert (spec.replicas, spec.suspend, spec.revision_history_limit) == (1, False, 10)
+    assert spec.registry.poll_interval == timedelta(seconds=30)
+    assert (spec.hold.tags, spec.hold.aliases, spec.hold.action) == ([], [], HoldAction.FALLBACK)
+    assert spec.serving.image is None
+    assert spec.serving.shutdown_timeout == timedelta(seconds=60)
+    assert (spec.serving.shared_memory, spec.serving.storage.type) == ("2Gi", "EmptyDir")
+    assert spec.rollout.progress_deadline == timedelta(minutes=30)
+    assert (spec.rollout.keep_previous.replicas, spec.rollout.keep_previous.duration) == (1, timedelta(hours=1))
+    assert (spec.traffic.gateway, spec.traffic.settle) == (None, timedelta(seconds=5))
+
+
+def test_the_default_steps_are_there_only_with_a_gateway(minimal: dict[str, Any]) -> None:
+    assert ModelDeploymentSpec.model_validate(minimal).steps == ()
+    steps = ModelDeploymentSpec.model_validate(minimal | {"traffic": GATEWAY}).steps
+    assert steps == DEFAULT_STEPS
+    assert [step.wire() for step in steps] == [
+        {"setWeight": 5},
+        {"pause": {"duration": "10m"}},
+        {"setWeight": 50},
+        {"pause": {"duration": "10m"}},
+    ]
+
+
+def test_given_steps_replace_the_default_even_when_there_are_none(minimal: dict[str, Any]) -> None:
+    spec = minimal | {"traffic": GATEWAY, "rollout": {"steps": []}}
+    assert ModelDeploymentSpec.model_validate(spec).steps == ()
+
+
+def test_steps_without_a_gateway_are_refused_with_the_two_ways_out(minimal: dict[str, Any]) -> None:
+    assert messages(spoilt(minimal, "rollout.steps", [{"setWeight": 5}])) == [
+        "spec: steps need traffic.gateway; set spec.traffic.gateway, or leave spec.rollout.steps out for a switch at "
+        "once"
+    ]
+
+
+def test_every_mistake_is_told_in_one_go(minimal: dict[str, Any]) -> None:
+    minimal["modelRef"] = "acme/models/chat"
+    minimal["registry"] = {"baseURL": "wandb.example.com", "auth": {}}
+    assert messages(minimal) == [
+        "spec.modelRef: 'acme/models/chat' names no alias; write entity/project/collection:alias, for example "
+        "acme/wandb-registry-model/chat:production (:v12 pins a version)",
+        "spec.registry.baseURL: 'wandb.example.com' must be the URL of a W&B server without user, query or fragment, "
+        "such as https://api.wandb.ai",
+        "spec.registry.auth.secretKeyRef: is required; set it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("gates", {}, "spec.gates: is not a field; take it out or check its spelling"),
+        ("serving.storage", {"type": "NodeCache"}, "spec.serving.storage.type: 'NodeCache' is refused: input should"),
+        ("replicas", 0, "spec.replicas: 0 is refused: input should be greater than or equal to 1"),
+        ("serving.sharedMemory", "2GB", "spec.serving.sharedMemory: '2GB' is not a Kubernetes quantity; write"),
+        ("serving.env", [{"name": "A", "value": ""}, {"name": "A", "value": "2"}], "spec.serving.env: 'A' is there"),
+        ("hold.tags", ["a", "a"], "spec.hold.tags: 'a' is there twice; each may be there once"),
+        ("hold.aliases", ["held[1]"], "spec.hold.aliases[0]: 'held[1]' is no W&B alias"),
+        ("serving.servedModelName", "chat@v1", "spec.serving.servedModelName: 'chat@v1' cannot be asked for as"),
+        ("serving.shutdownTimeout", "500ms", "spec.serving.shutdownTimeout: 500ms must be a duration in whole"),
+        ("serving.scheduling.tolerations", [{}], "spec.serving.scheduling.tolerations[0]: a toleration without key"),
+        ("registry.baseURL", "https://user:pw@wandb.example.com", "spec.registry.baseURL: "),
+        ("registry.baseURL", "https://wandb.example.com/?a=b", "spec.registry.baseURL: "),
+        ("registry.baseURL", "https://wandb.example.com\n", "spec.registry.baseURL: "),
+    ],
+)  # fmt: skip
+def test_a_mistake_names_its_field_and_the_way_out(
+    minimal: dict[str, Any], path: str, value: Any, message: str
+) -> None:
+    found = messages(spoilt(minimal, path, value))
+    assert len(found) == 1
+    assert found[0].startswith(message)
+
+
+@pytest.mark.parametrize("step", [{}, {"setWeight": 5, "pause": {}}])
+def test_a_step_is_exactly_one_thing(minimal: dict[str, Any], step: dict[str, Any]) -> None:
+    assert messages(minimal | {"traffic": GATEWAY, "rollout": {"steps": [step]}}) == [
+        "spec.rollout.steps[0]: a step is exactly one of setWeight and pause; write each as an item of its own"
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://api.wandb.ai", "http://10.250.0.1:8080", "https://wandb.corp/base/", "https://[fd00::1]:8443"],
+)
+def test_takes_the_servers_that_people_have(minimal: dict[str, Any], url: str) -> None:
+    assert messages(spoilt(minimal, "registry.baseURL", url)) == []
+
+
+def test_a_spec_reads_back_what_it_writes(minimal: dict[str, Any]) -> None:
+    spec = ModelDeploymentSpec.model_validate(minimal | {"traffic": GATEWAY, "rollout": {"steps": [{"pause": {}}]}})
+    assert ModelDeploymentSpec.model_validate(spec.wire()) == spec
+
+
+def test_no_spec_at_all_says_what_is_required() -> None:
+    with pytest.raises(SpecError) as error:
+        read_spec({"metadata": {"name": "chat"}})
+    assert [problem.field for problem in error.value.problems] == ["spec.modelRef", "spec.registry"]
