@@ -180,16 +180,19 @@ class Cluster:
         name: str,
         *,
         read: Object | None = None,
+        uid: str | None = None,
         grace: timedelta | None = None,
     ) -> None:
         """Delete an object, and in the background what it owns. One that is gone already is fine.
 
-        With `read` it must be the one that was read (by uid), else ConflictError. `grace` is a pod's grace period, in
-        whole seconds.
+        With `read` it must still be the one that was read, unchanged, and with `uid` the same one, else ConflictError.
+        `grace` is a pod's grace period, in whole seconds.
         """
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if read is not None:
-            body["preconditions"] = {"uid": uid_of(read)}
+            body["preconditions"] = {"uid": uid_of(read), "resourceVersion": resource_version_of(read)}
+        elif uid is not None:
+            body["preconditions"] = {"uid": uid}
         if grace is not None:
             body["gracePeriodSeconds"] = int(grace.total_seconds())
         try:

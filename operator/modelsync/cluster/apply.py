@@ -1,0 +1,404 @@
+"""The only writer: actions of a plan as requests, each with the state that it was decided on as its precondition.
+
+Children are written whole by server-side apply and only when they differ; what is not the ModelDeployment's own (by
+owner uid) is never touched. The order of the actions is the planner's and is kept. Nothing is decided here.
+"""
+
+import asyncio
+import base64
+import hashlib
+import secrets
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from modelsync.api import names, quantity
+from modelsync.api.settings import OperatorSettings
+from modelsync.cluster import fuse
+from modelsync.cluster.cache import Cache
+from modelsync.cluster.client import Cluster
+from modelsync.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
+from modelsync.cluster.gather import Gathered, holds_told
+from modelsync.cluster.kinds import (
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    MODEL_DEPLOYMENT,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    SECRET,
+    SERVICE,
+    Kind,
+    Object,
+    annotations_of,
+    is_controlled_by,
+    labels_of,
+    name_of,
+    uid_of,
+)
+from modelsync.resources.budget import disruption_budget
+from modelsync.resources.objects import Owner
+from modelsync.resources.record import Record, RecordError, record
+from modelsync.resources.route import http_route
+from modelsync.resources.service import blocked_service, plain_service, revision_service
+from modelsync.resources.workload import FUSE_TOKEN_KEY, deployment, fuse_secret
+from modelsync.rollout.model import (
+    BLOCKED,
+    Action,
+    CutOff,
+    EnsureRevision,
+    Plan,
+    PointService,
+    Remove,
+    RemoveRoute,
+    Revision,
+    Scale,
+    SetRoute,
+    State,
+)
+
+CUT_GRACE = timedelta(seconds=1)
+"""What a pod of a held revision gets to end. Zero would leave the container running on a node that is cut off."""
+
+log = structlog.get_logger(__name__)
+
+
+class ForeignObjectError(ClusterError):
+    """A name that we need is taken by an object that is not ours; it is left alone."""
+
+
+class RecordLostError(ClusterError):
+    """A revision is to be brought up again, but its record is gone or cannot be read."""
+
+
+class Applier:
+    """Writes to the cluster what plans say."""
+
+    def __init__(self, cluster: Cluster, cache: Cache, settings: OperatorSettings) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._settings = settings
+
+    async def write_status(self, gathered: Gathered, status: Mapping[str, Any]) -> bool:
+        """Write the status if it differs from the one that was read; say whether it did. Raises ConflictError."""
+        owner = gathered.read.family.owner
+        if (owner.get("status") or {}) == status:
+            return False
+        self._cache.put(MODEL_DEPLOYMENT, await self._cluster.replace_status(MODEL_DEPLOYMENT, owner, status))
+        return True
+
+    async def apply(self, gathered: Gathered, plan: Plan) -> None:
+        """Do the plan's actions in order. Raises the first ClusterError.
+
+        Of an urgent plan every action is tried, whatever became of the ones before.
+        """
+        work = _Pass(self._cluster, self._cache, self._settings, gathered, plan)
+        first: ClusterError | None = None
+        for action in plan.actions:
+            try:
+                await work.do(action)
+            except ClusterError as error:
+                if not plan.urgent:
+                    raise
+                log.error("apply.failed", key=str(gathered.read.family.key), action=repr(action), problem=str(error))
+                first = first or error
+        if first is not None:
+            raise first
+
+    async def keep_up(self, gathered: Gathered, state: State) -> int:
+        """Put right what the planner does not look at: edits by hand, the budget, the blocked Service.
+
+        Returns how many objects were written.
+        """
+        work = _Pass(self._cluster, self._cache, self._settings, gathered, Plan(state))
+        return await work.keep_up(state)
+
+    async def stamp(self, gathered: Gathered, epoch: int) -> bool:
+        """Mark the family as touched by this leadership, so that no write of the leader before can come late.
+
+        Returns whether anything was stamped; what was read before is then out of date. Raises ClusterErrors.
+        """
+        family = gathered.read.family
+        objects = [
+            (MODEL_DEPLOYMENT, family.owner),
+            *((DEPLOYMENT, each) for each in family.deployments.values()),
+            *((SERVICE, each) for each in family.services.values()),
+            *([(HTTP_ROUTE, family.route)] if family.route is not None else []),
+        ]
+        stale = [
+            (kind, obj) for kind, obj in objects if annotations_of(obj).get(names.LEADER_EPOCH_ANNOTATION) != str(epoch)
+        ]
+        patch = {"metadata": {"annotations": {names.LEADER_EPOCH_ANNOTATION: str(epoch)}}}
+
+        async def one(kind: Kind, obj: Object) -> None:
+            try:
+                written = await self._cluster.merge(kind, family.key.namespace, name_of(obj), patch)
+            except NotFoundError:
+                return
+            self._cache.put(kind, written)
+
+        await asyncio.gather(*(one(kind, obj) for kind, obj in stale))
+        return bool(stale)
+
+
+@dataclass(slots=True)
+class _Pass:
+    """The writes of one pass over one ModelDeployment."""
+
+    cluster: Cluster
+    cache: Cache
+    settings: OperatorSettings
+    gathered: Gathered
+    plan: Plan
+
+    async def do(self, action: Action) -> None:
+        match action:
+            case EnsureRevision(revision, replicas):
+                await self._ensure(revision, replicas)
+            case Scale(revision, replicas):
+                await self._scale(revision, replicas)
+            case SetRoute(weights):
+                await self._set_route(weights)
+            case RemoveRoute():
+                await self._delete(HTTP_ROUTE, self.gathered.read.family.route)
+            case PointService(revision):
+                await self._put(SERVICE, plain_service(self._owner, revision), self._service(self._owner.name))
+            case CutOff(revision):
+                await self._cut_off(revision)
+            case Remove(revision, forget):
+                await self._remove(revision, forget=forget)
+
+    async def keep_up(self, state: State) -> int:
+        family, read, observed = self.gathered.read.family, self.gathered.read, self.gathered.observed
+        written = 0
+        for revision, each in read.records.items():
+            child = names.child(self._owner.name, revision)
+            live = family.deployments.get(child)
+            if live is None or not observed.revisions[revision].deployed:
+                continue
+            wanted = deployment(each, observed.revisions[revision].replicas)
+            written += await self._put(DEPLOYMENT, wanted, live)
+            written += await self._put(SERVICE, revision_service(self._owner, revision), self._service(child))
+        if observed.service is not None:
+            plain = plain_service(self._owner, observed.service)
+            written += await self._put(SERVICE, plain, self._service(self._owner.name))
+        if read.spec.traffic.gateway is not None and family.services:
+            written += await self._ensure_blocked_service()
+        if state.stable is not None:
+            budget = disruption_budget(self._owner, state.stable)
+            written += await self._put(POD_DISRUPTION_BUDGET, budget, family.budgets.get(self._owner.name))
+        return written
+
+    # --- actions ---
+
+    async def _ensure(self, revision: Revision, replicas: int) -> None:
+        found = self.gathered.read.records.get(revision) or await self._write_record(revision)
+        child = names.child(self._owner.name, revision)
+        await self._put(SERVICE, revision_service(self._owner, revision), self._service(child))
+        await self._put(DEPLOYMENT, deployment(found, replicas), self._deployment(revision))
+
+    async def _scale(self, revision: Revision, replicas: int) -> None:
+        live = self._deployment(revision)
+        if live is None:
+            return
+        found = self.gathered.read.records.get(revision)
+        if found is not None:
+            await self._put(DEPLOYMENT, deployment(found, replicas), live)
+            return
+        # Without its record nothing of it can be rendered; the number of pods can be set all the same.
+        patch = {"metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}, "spec": {"replicas": replicas}}
+        self.cache.put(DEPLOYMENT, await self.cluster.merge(DEPLOYMENT, self._owner.namespace, name_of(live), patch))
+
+    async def _set_route(self, weights: tuple[tuple[Revision, int], ...]) -> None:
+        gateway = self.gathered.read.spec.traffic.gateway
+        if gateway is None:
+            return
+        if any(revision == BLOCKED for revision, _ in weights):
+            await self._ensure_blocked_service()
+        hold = holds_told(self.plan.state.holds)
+        route = http_route(self._owner, gateway, weights, hold=hold)
+        await self._put(HTTP_ROUTE, route, self.gathered.read.family.route)
+
+    async def _cut_off(self, revision: Revision) -> None:
+        pods = [pod for pod in self.gathered.read.family.pods if labels_of(pod).get(names.REVISION_LABEL) == revision]
+        running = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Running"]
+        blown = await self._blow_fuse(revision, running)
+        # Scaled first, or the ReplicaSet would make a new pod for each one that goes.
+        results = [await _tried(self._scale(revision, 0))]
+        results += await asyncio.gather(*(_tried(self._cut(pod)) for pod in pods))
+        log.info("revision.cut_off", revision=revision, pods=len(pods), acknowledged=blown)
+        for error in filter(None, results):
+            raise error
+
+    async def _cut(self, pod: Object) -> None:
+        await self.cluster.delete(POD, self._owner.namespace, name_of(pod), uid=uid_of(pod), grace=CUT_GRACE)
+
+    async def _blow_fuse(self, revision: Revision, pods: list[Object]) -> int:
+        if not pods:
+            return 0
+        try:
+            secret = await self.cluster.get(
+                SECRET, self._owner.namespace, names.fuse_secret(self._owner.name, revision)
+            )
+            return await fuse.blow(pods, _token(secret))
+        except (ClusterError, ValueError, KeyError) as error:
+            log.warning("fuse.unavailable", revision=revision, problem=str(error))
+            return 0
+
+    async def _remove(self, revision: Revision, *, forget: bool) -> None:
+        await self._delete(DEPLOYMENT, self._deployment(revision))
+        await self._delete(SERVICE, self._service(names.child(self._owner.name, revision)))
+        if forget:
+            child = names.child(self._owner.name, revision)
+            await self._delete(CONTROLLER_REVISION, self.gathered.read.family.records.get(child))
+            secret = names.fuse_secret(self._owner.name, revision)
+            await self.cluster.delete(SECRET, self._owner.namespace, secret)
+
+    # --- records ---
+
+    async def _write_record(self, revision: Revision) -> Record:
+        read, pinned = self.gathered.read, self.gathered.pinned
+        if pinned is None or pinned.revision != revision:
+            raise RecordLostError(
+                f"revision {revision} of {read.family.key} cannot be brought up: its record (ControllerRevision "
+                f"{names.child(self._owner.name, revision)}) is gone; point the alias at a version to make it anew"
+            )
+        token = await self._fuse_token(revision)
+        body = record(
+            self._owner,
+            pinned.inputs,
+            pinned.artifact,
+            read.spec,
+            self.settings,
+            fuse_sha256=hashlib.sha256(token.encode()).hexdigest(),
+        )
+        try:
+            written = await self.cluster.create(CONTROLLER_REVISION, self._owner.namespace, body)
+        except AlreadyExistsError:
+            # Written by a pass that ended here, or not yet in what was read: it is immutable, so it counts.
+            written = await self._own(CONTROLLER_REVISION, name_of(body))
+        self.cache.put(CONTROLLER_REVISION, written)
+        try:
+            return Record.parse(written)
+        except RecordError as error:
+            raise RecordLostError(str(error)) from None
+
+    async def _fuse_token(self, revision: Revision) -> str:
+        """The token of the revision's fuse; made once, since the record holds its hash."""
+        token = secrets.token_urlsafe(32)
+        body = fuse_secret(self._owner, revision, token)
+        try:
+            await self.cluster.create(SECRET, self._owner.namespace, body)
+        except AlreadyExistsError:
+            return _token(await self._own(SECRET, name_of(body)))
+        return token
+
+    async def _own(self, kind: Kind, name: str) -> Object:
+        """Read what took the name; raise ForeignObjectError unless it is our own."""
+        found = await self.cluster.get(kind, self._owner.namespace, name)
+        self._check_own(kind, found)
+        return found
+
+    # --- objects ---
+
+    async def _put(self, kind: Kind, wanted: Object, live: Object | None) -> bool:
+        """Write `wanted` unless `live`, as it was read, has it all; say whether it was written."""
+        if live is not None and covers(live, wanted) and not _has_more(kind, live, wanted):
+            return False
+        namespace = self._owner.namespace
+        if live is None:
+            taken = await self.cluster.find(kind, namespace, name_of(wanted))
+            if taken is not None:
+                self._check_own(kind, taken)
+                live = taken
+        try:
+            written = await self.cluster.apply(kind, namespace, wanted, read=live)
+        except ConflictError:
+            # Whatever came between: taking exposure from a held revision is right in every state.
+            if not self.plan.urgent or live is None:
+                raise
+            written = await self.cluster.apply(kind, namespace, wanted)
+        self.cache.put(kind, written)
+        return True
+
+    async def _delete(self, kind: Kind, live: Object | None) -> None:
+        if live is None:
+            return
+        await self.cluster.delete(kind, self._owner.namespace, name_of(live), read=live)
+        if not live["metadata"].get("finalizers"):
+            self.cache.put(kind, live, deleted=True)
+
+    async def _ensure_blocked_service(self) -> bool:
+        name = names.child(self._owner.name, BLOCKED)
+        return await self._put(SERVICE, blocked_service(self._owner), self._service(name))
+
+    def _check_own(self, kind: Kind, found: Object) -> None:
+        if not is_controlled_by(found, self._owner.uid):
+            raise ForeignObjectError(
+                f"{kind} {self._owner.namespace}/{name_of(found)} is there already and is not this "
+                f"{names.KIND}'s; it is left alone: delete it, or choose another name for the {names.KIND}"
+            )
+
+    @property
+    def _owner(self) -> Owner:
+        return self.gathered.read.owner
+
+    def _service(self, name: str) -> Object | None:
+        return self.gathered.read.family.services.get(name)
+
+    def _deployment(self, revision: Revision) -> Object | None:
+        return self.gathered.read.family.deployments.get(names.child(self._owner.name, revision))
+
+
+def covers(live: Any, wanted: Any) -> bool:
+    """Whether everything in `wanted` stands so in `live`, which may hold more: defaults, status, fields of others.
+
+    Lists count as one value, as long as `wanted`. Quantities are compared as numbers; nothing is the same as empty.
+    """
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping | None) and all(
+            covers((live or {}).get(key), value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        found = live or []
+        return (
+            isinstance(found, list)
+            and len(found) == len(wanted)
+            and all(covers(one, other) for one, other in zip(found, wanted, strict=True))
+        )
+    if live == wanted or (not live and not wanted):
+        return True
+    return isinstance(live, str) and isinstance(wanted, str) and _same_quantity(live, wanted)
+
+
+def _same_quantity(one: str, other: str) -> bool:
+    try:
+        return quantity.canonical(one) == quantity.canonical(other)
+    except ValueError:
+        return False
+
+
+def _has_more(kind: Kind, live: Object, wanted: Object) -> bool:
+    """Whether `live` holds of what must be exactly ours more than `wanted`."""
+    if kind == SERVICE:
+        return bool((live.get("spec") or {}).get("selector") != wanted["spec"]["selector"])
+    if kind == HTTP_ROUTE:
+        hold = names.HOLD_ANNOTATION
+        return live.get("spec") != wanted["spec"] or annotations_of(live).get(hold) != annotations_of(wanted).get(hold)
+    return False
+
+
+def _token(secret: Object) -> str:
+    """Raises KeyError or ValueError when it is not there."""
+    return base64.b64decode(secret["data"][FUSE_TOKEN_KEY], validate=True).decode()
+
+
+async def _tried(work: Awaitable[object]) -> ClusterError | None:
+    try:
+        await work
+    except ClusterError as error:
+        return error
+    return None
