@@ -8,6 +8,7 @@ The protocol as measured with wandb's client 0.31: `POST {base}/graphql` with Ba
 """
 
 import json
+import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
@@ -229,7 +230,8 @@ class GraphQL:
         except aiohttp.ClientHttpProxyError as error:
             problem = f"the proxy of HTTPS_PROXY or HTTP_PROXY answered {error.status}"
         except (aiohttp.ClientConnectorError, aiohttp.ClientOSError) as error:
-            problem = error.strerror or "the connection failed"
+            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            problem = os.strerror(cause.errno).lower() if cause.errno else "the connection failed"
         except aiohttp.ClientError as error:
             problem = f"the connection broke off ({type(error).__name__})"
         except OSError as error:

@@ -177,6 +177,4 @@ def _marks_another(read: CollectionRead | None, digest: str, names: HoldNames) -
 def _marks_version(tag: str, version: str, names: HoldNames) -> bool:
     """Whether a collection tag is a hold on `version`: `regulatory-hold` on each, `regulatory-hold v7` on v7."""
     words = tag.split()
-    return " ".join(words) in names.tags or (
-        len(words) > 1 and words[-1] == version and " ".join(words[:-1]) in names.tags
-    )
+    return tag in names.tags or (len(words) > 1 and words[-1] == version and " ".join(words[:-1]) in names.tags)

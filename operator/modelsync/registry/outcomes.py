@@ -92,9 +92,8 @@ def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Colle
                 subject=subject, until=error.until, message=str(error), asked_at=asked_at, answered_at=answered_at
             )
         if isinstance(error, DeniedError):
-            return Denied(
-                subject=subject, message=_denied(subject, str(error)), asked_at=asked_at, answered_at=answered_at
-            )
+            told = str(error) if error.status == 401 else _denied(subject, str(error))
+            return Denied(subject=subject, message=told, asked_at=asked_at, answered_at=answered_at)
         if not isinstance(error, NotFoundError):
             return Unreachable(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at)
         said = "; ".join(each.message for each in error.errors)
@@ -153,7 +152,7 @@ def _missing(subject: Subject, what: _What, known: Collection[str]) -> str:
 
 
 def _denied(subject: Subject, said: str) -> str:
-    return f"{subject}: {said}; check the API key and what its user may read"
+    return f"{subject}: {said}; check what the API key's user may read"
 
 
 def _odd(subject: Subject, reply: Reply, error: wire.UnexpectedShapeError) -> Failure:
