@@ -1,7 +1,7 @@
 """Why the server refuses something, in the words and codes that W&B's own server answers with."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 STATUS_BY_CODE: Final = {
     "UNAUTHENTICATED": 401,
@@ -20,15 +20,20 @@ class RefusedError(Exception):
     """
 
     message: str
-    code: str = "BAD_REQUEST"
+    code: str | None = "BAD_REQUEST"
+    http_status: int | None = None
 
     def __str__(self) -> str:
         return self.message
 
     @property
     def status(self) -> int:
-        """HTTP status of an answer that has nothing but this refusal."""
-        return STATUS_BY_CODE[self.code]
+        """HTTP status of the answer; 200 where there is neither a status nor a code."""
+        return self.http_status or STATUS_BY_CODE.get(self.code or "", 200)
+
+    def as_json(self) -> dict[str, Any]:
+        """An entry of `errors`, without its path."""
+        return {"message": self.message} | ({"extensions": {"code": self.code}} if self.code else {})
 
 
 def not_logged_in() -> RefusedError:

@@ -17,7 +17,7 @@ Kind: TypeAlias = Literal[
     "html",  # a proxy's login page with HTTP 200
     "reset",  # the connection is reset without an answer
     "slow",  # the answer comes `delay` seconds late
-    "error",  # a GraphQL answer with an error for `ref` (or for the whole operation, data null); others are answered
+    "error",  # a GraphQL error for `ref`, whose field is null; what else was asked for in the request is answered
     "refuse-batch",  # HTTP 400 for a GraphQL request that looks up more than `limit` references
     "corrupt",  # a download has one wrong byte, at `offset`
     "truncate",  # a download promises its size and ends after `offset` bytes
@@ -39,7 +39,7 @@ class Fault:
         ref: `entity/project/collection:alias` as the client wrote it, for `error` and `manifest`.
         file: file name in the artifact, for what hits downloads; `wandb_manifest.json` is the manifest.
         user: the user whose key was shown (`` for none).
-        status: HTTP status, for `status`; sets the code of an `error` (401, 403, 404).
+        status: HTTP status, for `status` (503 if not given) and `error` (200 if not given).
         message: the error's text; a fitting one if not given.
         delay: seconds.
         offset: bytes; see the kinds.
@@ -55,7 +55,7 @@ class Fault:
     ref: str = "*"
     file: str = "*"
     user: str = "*"
-    status: int = 503
+    status: int | None = None
     message: str = ""
     delay: float = 0.0
     offset: int = 0
@@ -133,7 +133,13 @@ class Faults:
         return [f for f in self._faults.values() if not f.over]
 
     def hit(
-        self, *kinds: Kind, operation: str, user: str, ref: str | None = None, file: str | None = None
+        self,
+        *kinds: Kind,
+        operation: str,
+        user: str,
+        ref: str | None = None,
+        file: str | None = None,
+        lookups: int = 0,
     ) -> Fault | None:
         """The first fault of these kinds that hits this, counted. Without a ref or file, one set on such does not."""
         for fault in self._faults.values():
@@ -144,6 +150,7 @@ class Faults:
                 and fnmatchcase(user, fault.user)
                 and _selects(fault.ref, ref)
                 and _selects(fault.file, file)
+                and not (fault.kind == "refuse-batch" and lookups <= fault.limit)
             ):
                 fault.hits += 1
                 return fault

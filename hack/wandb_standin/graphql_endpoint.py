@@ -5,7 +5,6 @@ Parsed and validated documents are kept, so that a poller's query costs its exec
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections import OrderedDict
 from collections.abc import Callable
@@ -38,10 +37,11 @@ from graphql import (
     validate,
 )
 
+from wandb_standin import fields  # noqa: F401 (it registers the resolvers)
 from wandb_standin.context import Context
-from wandb_standin.errors import STATUS_BY_CODE, RefusedError
+from wandb_standin.errors import RefusedError
+from wandb_standin.fields.registry import RESOLVERS, Resolver
 from wandb_standin.model import Collection, Entity, Project, Run, User
-from wandb_standin.queries import RESOLVERS, Resolver
 
 MAX_CACHED_DOCUMENTS: Final = 512
 
@@ -104,11 +104,10 @@ class GraphQL:
             raise TypeError("a resolver of this schema must not be asynchronous")
         if not result.errors:
             return Answer(200, {"data": result.data})
-        body: dict[str, Any] = {"errors": [_shown(error) for error in result.errors]}
+        errors = [_shown(error) for error in result.errors]
         if result.data is None and all(error.path is None for error in result.errors):
-            return Answer(400, body)
-        codes = [error["extensions"]["code"] for error in body["errors"] if "extensions" in error]
-        return Answer(STATUS_BY_CODE.get(codes[0], 500) if codes else 500, body | {"data": result.data})
+            return Answer(400, {"errors": errors})
+        return Answer(_status(result.errors), {"errors": errors, "data": result.data})
 
     def _document(self, query: str) -> DocumentNode | Answer:
         known = self._documents.get(query)
@@ -136,8 +135,6 @@ def build() -> GraphQLSchema:
     Raises:
         LookupError: a resolver is for a field that the schema does not have.
     """
-    from wandb_standin import automations_api, mutations  # noqa: F401 (they register resolvers)
-
     schema = build_schema(resources.files(__package__).joinpath("schema.graphql").read_text())
     for kind in schema.type_map.values():
         if isinstance(kind, GraphQLInputObjectType):
@@ -148,10 +145,10 @@ def build() -> GraphQLSchema:
                 for name, argument in field.args.items():
                     argument.out_name = snake_case(name)
     for (type_name, field_name), function in RESOLVERS.items():
-        kind = schema.type_map[type_name]
-        if not isinstance(kind, GraphQLObjectType) or field_name not in kind.fields:
+        owner = schema.type_map.get(type_name)
+        if not isinstance(owner, GraphQLObjectType) or field_name not in owner.fields:
             raise LookupError(f"no field {type_name}.{field_name} in the schema")
-        kind.fields[field_name].resolve = _adapted(function)
+        owner.fields[field_name].resolve = _adapted(function)
     _scalar(schema, "DateTime").coerce_output_value = _show_time
     _scalar(schema, "Int64").coerce_output_value = _show_integer
     return schema
@@ -180,43 +177,35 @@ def _show_integer(value: float) -> int:
 
 def _adapted(function: Resolver) -> Callable[..., Any]:
     def resolve(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
-        try:
-            return function(source, info.context, **arguments)
-        except RefusedError as error:
-            raise _as_graphql(error) from error
+        return function(source, info.context, **arguments)
 
-    if inspect.iscoroutinefunction(function):
-        raise TypeError(f"{function.__name__} must not be asynchronous")
     return resolve
 
 
 def _read_field(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
     """The key or attribute of the field's name; a function there is called for its value."""
-    if isinstance(source, dict):
-        value = source.get(info.field_name)
-        if not callable(value):
-            return value
-        try:
-            return value(info, **arguments)
-        except RefusedError as error:
-            raise _as_graphql(error) from error
-    return getattr(source, snake_case(info.field_name))
+    if not isinstance(source, dict):
+        return getattr(source, snake_case(info.field_name))
+    value = source.get(info.field_name)
+    return value(info, **arguments) if callable(value) else value
 
 
-def _as_graphql(error: RefusedError) -> GraphQLError:
-    return GraphQLError(error.message, extensions={"code": error.code})
+def _status(errors: list[GraphQLError]) -> int:
+    """The first error's: a refusal says it itself, anything else is this server's own failure."""
+    first = errors[0].original_error
+    return first.status if isinstance(first, RefusedError) else 500
 
 
 def _shown(error: GraphQLError) -> dict[str, Any]:
-    """As W&B shows errors: message, path, extensions, no locations. A fault of this server says so."""
-    shown: dict[str, Any] = {"message": error.message}
-    if error.path is not None:
-        shown["path"] = error.path
-    if error.extensions:
-        shown["extensions"] = error.extensions
-    elif error.original_error is not None and not isinstance(error.original_error, GraphQLError):
-        shown["message"] = f"stand-in failed: {type(error.original_error).__name__}: {error.original_error}"
-    return shown
+    """As W&B shows errors: message, path and a code, no locations."""
+    cause = error.original_error
+    if isinstance(cause, RefusedError):
+        shown = cause.as_json()
+    elif cause is not None and not isinstance(cause, GraphQLError):
+        shown = {"message": f"the stand-in failed: {type(cause).__name__}: {cause}"}
+    else:
+        shown = {"message": error.message}
+    return shown | ({"path": error.path} if error.path is not None else {})
 
 
 def _type_of(value: Any, info: GraphQLResolveInfo[Context], abstract: GraphQLAbstractType) -> str:
@@ -235,8 +224,8 @@ def _refuse(message: str) -> Answer:
 
 
 def _first_field(operation: OperationDefinitionNode) -> str:
-    fields = [s.name.value for s in operation.selection_set.selections if isinstance(s, FieldNode)]
-    return fields[0] if fields else operation.operation.value
+    names = [s.name.value for s in operation.selection_set.selections if isinstance(s, FieldNode)]
+    return names[0] if names else operation.operation.value
 
 
 def _count_lookups(document: DocumentNode, operation: OperationDefinitionNode) -> int:

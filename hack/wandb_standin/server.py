@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import hdrs, web
 
@@ -200,7 +200,7 @@ class Server:
             raise
         except RefusedError as refusal:
             entry.status = refusal.status
-            return web.json_response({"errors": [{"message": refusal.message}]}, status=refusal.status)
+            return web.json_response({"errors": [refusal.as_json()]}, status=refusal.status)
         finally:
             entry.seconds = time.perf_counter() - began
             await self.log.add(entry)
@@ -225,18 +225,14 @@ class Server:
         if fault.kind == "html":
             page = "<!doctype html><html><head><title>Sign in</title></head><body>Please sign in</body></html>"
             return web.Response(text=page, content_type="text/html")
-        message = fault.message or _message_of(fault.status)
-        headers = _fault_headers(fault)
+        status = fault.status or 503
+        refusal = RefusedError(fault.message or _message_of(status), CODES.get(status), status)
+        headers = _fault_headers(fault, status)
         if request.path.startswith(STORAGE_PATH):
-            response = storage.s3_error(
-                fault.status, "InternalError" if fault.status >= 500 else "AccessDenied", message
-            )
+            response = storage.s3_error(status, "InternalError" if status >= 500 else "AccessDenied", refusal.message)
             response.headers.update(headers)
             return response
-        error: dict[str, Any] = {"message": message}
-        if fault.status in CODES:
-            error["extensions"] = {"code": CODES[fault.status]}
-        return web.json_response({"errors": [error], "data": None}, status=fault.status, headers=headers)
+        return web.json_response({"errors": [refusal.as_json()], "data": None}, status=status, headers=headers)
 
     def _user_of(self, request: web.Request) -> User | None:
         """The caller; None without credentials.
@@ -270,9 +266,8 @@ class Server:
         try:
             user = self._user_of(request)
         except RefusedError as refusal:
-            error = {"message": refusal.message, "extensions": {"code": refusal.code}}
             faulty = await self._fault_of(request, entry.operation)
-            return faulty or web.json_response({"errors": [error]}, status=refusal.status)
+            return faulty or web.json_response({"errors": [refusal.as_json()]}, status=refusal.status)
         faulty = await self._fault_of(request, entry.operation)
         if faulty is not None:
             return faulty
@@ -282,11 +277,14 @@ class Server:
             return web.json_response(body, status=429, headers=verdict.headers)
         if isinstance(parsed, Answer):
             return _json(parsed, verdict.headers)
-        batch = self.faults.hit("refuse-batch", operation=parsed.operation, user=entry.user or "")
-        if batch is not None and parsed.lookups > batch.limit:
+        batch = self.faults.hit(
+            "refuse-batch", operation=parsed.operation, user=entry.user or "", lookups=parsed.lookups
+        )
+        if batch is not None:
             entry.faults.append(batch.id)
             message = batch.message or f"query is too complex: {parsed.lookups} lookups, at most {batch.limit}"
-            return web.json_response({"errors": [{"message": message}]}, status=400, headers=verdict.headers)
+            status = batch.status or 400
+            return web.json_response({"errors": [{"message": message}]}, status=status, headers=verdict.headers)
         context = Context(
             store=self.store,
             automations=self.automations,
@@ -304,7 +302,8 @@ class Server:
         fault = self.faults.hit("error", operation=operation, user=entry.user or "", ref=ref)
         if fault is not None:
             entry.faults.append(fault.id)
-            raise RefusedError(fault.message or _message_of(fault.status), CODES.get(fault.status, "BAD_REQUEST"))
+            status = fault.status or 200
+            raise RefusedError(fault.message or _message_of(status), CODES.get(status), status)
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
         key = request.match_info["key"]
@@ -346,10 +345,11 @@ class Server:
             if fault is not None:
                 entry.faults.append(fault.id)
                 return web.Response(body=storage.altered_manifest(path.read_bytes()))
-        fault = self.faults.hit("corrupt", "truncate", "resize", operation="download", user="", file=name)
-        if fault is not None and request.method == "GET":
-            entry.faults.append(fault.id)
-            return await storage.send_wrong(request, path, blob.size, fault)
+        if request.method == hdrs.METH_GET:
+            fault = self.faults.hit("corrupt", "truncate", "resize", operation="download", user="", file=name)
+            if fault is not None:
+                entry.faults.append(fault.id)
+                return await storage.send_wrong(request, path, blob.size, fault)
         return storage.send(self.store, blob)
 
     async def _download_by_handler(self, request: web.Request) -> web.StreamResponse:
@@ -425,11 +425,11 @@ def _message_of(status: int) -> str:
     }.get(status, "internal server error")
 
 
-def _fault_headers(fault: Fault) -> dict[str, str]:
+def _fault_headers(fault: Fault, status: int) -> dict[str, str]:
     headers = {}
     if fault.retry_after is not None:
         headers["Retry-After"] = f"{fault.retry_after:g}"
-    if fault.status == 429:
+    if status == 429:
         headers |= {"RateLimit-Limit": "1000", "RateLimit-Remaining": "0"}
     if fault.reset is not None:
         headers["RateLimit-Reset"] = f"{fault.reset:g}"

@@ -1,4 +1,4 @@
-"""Everything the server remembers, and the only place that changes it.
+"""Versions, collections, aliases, links and tags: what the server remembers, and the only place that changes it.
 
 Whether an SDK or the admin API asks, a change goes through the same function, so that seeded state cannot be told from
 state that an SDK made. The store knows no HTTP and checks no permission; it says what happened as events.
@@ -6,13 +6,12 @@ state that an SDK made. The store knows no HTTP and checks no permission; it say
 
 from __future__ import annotations
 
-import itertools
 import re
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias
 
 from wandb_standin import manifest as manifests
 from wandb_standin.blobs import Blob, Blobs
@@ -24,19 +23,16 @@ from wandb_standin.model import (
     Collection,
     CollectionKind,
     DigestAlgorithm,
-    Entity,
     Entry,
     Manifest,
     Membership,
-    Organization,
     Project,
-    Role,
     Run,
     Tag,
     User,
-    global_id,
     now,
 )
+from wandb_standin.places import Places
 
 EventType: TypeAlias = Literal[
     "CREATE_ARTIFACT",
@@ -54,8 +50,6 @@ MAX_TAGS_PER_COLLECTION_CALL: Final = 20
 TAG_PATTERN: Final = re.compile(r"^[-\w]+( +[-\w]+)*$")
 VERSION_PATTERN: Final = re.compile(r"^v\d+$")
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Event:
@@ -70,140 +64,16 @@ class Event:
     author: str = ""
 
 
-class Store:
+class Store(Places):
     """The server's memory. `on_event` hears of every change that W&B would tell an automation."""
 
     def __init__(self, blobs: Blobs, on_event: Callable[[Event], None] = lambda event: None) -> None:
+        super().__init__()
         self.blobs = blobs
         self.on_event = on_event
-        self.organizations: dict[str, Organization] = {}
-        self.entities: dict[str, Entity] = {}
-        self.users: dict[str, User] = {}
-        self.nodes: dict[str, object] = {}
         self.client_ids: dict[str, Artifact] = {}
         self.manifest_by_key: dict[str, Manifest] = {}
         self._uploads: dict[tuple[str, str], str] = {}
-        self._numbers = itertools.count(1001)
-
-    def add_organization(self, name: str, entity_name: str) -> Organization:
-        """An organization, its display name, and the entity that its registries live under."""
-        entity = self._new_entity(entity_name, "ORGANIZATION", None)
-        organization = Organization(self._id("Organization"), name, entity)
-        entity.organization = organization
-        self.organizations[name] = organization
-        return organization
-
-    def add_team(self, name: str, organization: Organization) -> Entity:
-        """A team of the organization."""
-        return self._new_entity(name, "TEAM", organization)
-
-    def add_user(
-        self, username: str, api_key: str, *, entity: str | None = None, roles: dict[str, Role] | None = None
-    ) -> User:
-        """A user; `entity` is the default one for what they do without naming any (their own, if None)."""
-        if username in self.users:
-            raise RefusedError(f"a user {username!r} exists already", "CONFLICT")
-        if len(api_key) < 40:
-            raise RefusedError(f"an API key has 40 characters or more; {username!r} was given {len(api_key)}")
-        user = User(
-            id=self._id("User"),
-            username=username,
-            name=username.title(),
-            email=f"{username}@example.com",
-            entity=entity or username,
-            api_key=api_key,
-            roles={"*": Role.MEMBER} if roles is None else roles,
-        )
-        user.roles.setdefault(username, Role.ADMIN)
-        self.users[username] = user
-        if username not in self.entities:
-            own = self._new_entity(username, "USER", None)
-            own.user = user
-        self.nodes[user.id] = user
-        return user
-
-    def user_by_key(self, api_key: str) -> User | None:
-        """Whose key it is."""
-        return next((u for u in self.users.values() if secrets.compare_digest(u.api_key, api_key)), None)
-
-    def organizations_of(self, user: User) -> list[Organization]:
-        """The organizations in one of whose places the user has a role."""
-        named = {place.split("/")[0] for place, role in user.roles.items() if role > Role.NONE}
-        return [
-            organization
-            for organization in self.organizations.values()
-            if "*" in named or any(e.name in named for e in self.entities.values() if e.organization is organization)
-        ]
-
-    def ensure_project(self, entity_name: str, name: str) -> Project:
-        """The project, made if need be; the entity must exist, and a registry is only made on purpose.
-
-        Raises:
-            RefusedError: there is no such entity.
-        """
-        entity = self.entities.get(entity_name)
-        if entity is None:
-            raise not_found(f"entity {entity_name!r}")
-        project = entity.projects_by_name.get(name)
-        if project is None:
-            project = Project(
-                id=self._id("Project"),
-                internal_id=self._id("ProjectInternalId"),
-                name=name,
-                entity=entity,
-                created_at=now(),
-                updated_at=now(),
-                allow_all_artifact_types_in_registry=True,
-            )
-            entity.projects_by_name[name] = project
-            self.nodes[project.id] = project
-        return project
-
-    def find_project(self, entity_name: str | None, name: str | None) -> Project | None:
-        """The project, or None. An organization's display name is not its entity's name (wandb.sdk maps it first)."""
-        entity = self.entities.get(entity_name or "")
-        return entity.projects_by_name.get(name or "") if entity else None
-
-    def ensure_type(self, project: Project, name: str) -> ArtifactType:
-        """The artifact type of the project, made if need be."""
-        if name not in project.types:
-            project.types[name] = ArtifactType(self._id("ArtifactType"), name, project, now())
-        return project.types[name]
-
-    def upsert_run(self, project: Project, name: str | None, user: User | None) -> tuple[Run, bool]:
-        """The run, and whether it is new."""
-        name = name or secrets.token_hex(4)
-        run = project.runs.get(name)
-        if run is not None:
-            run.updated_at = run.heartbeat_at = now()
-            return run, False
-        moment = now()
-        number = next(self._numbers)
-        run = Run(
-            id=global_id("Run", number),
-            internal_id=global_id("RunInternalId", number),
-            name=name,
-            display_name=f"brisk-run-{number}",
-            project=project,
-            user=user,
-            created_at=moment,
-            updated_at=moment,
-            heartbeat_at=moment,
-        )
-        project.runs[name] = run
-        self.nodes[run.id] = run
-        return run, True
-
-    def node(self, kind: type[T], node_id: str) -> T:
-        """What has this id.
-
-        Raises:
-            RefusedError: nothing of that kind has it.
-        """
-        found = self.nodes.get(node_id)
-        if not isinstance(found, kind):
-            raise not_found(f"{kind.__name__.lower()} {node_id!r}")
-        return found
 
     def create_artifact(
         self,
@@ -247,7 +117,7 @@ class Store:
                 self._remember_client_id(client_id, same[-1].artifact)
                 return same[-1].artifact
         artifact = Artifact(
-            id=self._id("Artifact"),
+            id=self.new_id("Artifact"),
             artifact_sequence=sequence,
             artifact_type=artifact_type,
             digest=digest,
@@ -260,7 +130,7 @@ class Store:
             ttl_is_inherited=ttl_seconds is None,
             history_step=history_step,
             wanted_aliases=aliases,
-            tags=[Tag(self._id("Tag"), name) for name in dict.fromkeys(tags)],
+            tags=[Tag(self.new_id("Tag"), name) for name in dict.fromkeys(tags)],
             created_by=run or user,
         )
         if run is not None:
@@ -271,7 +141,7 @@ class Store:
 
     def create_manifest(self, artifact: Artifact, *, name: str, digest: str, kind: str) -> Manifest:
         """A manifest of a version that is not committed; the newest one with a file counts."""
-        manifest_id = self._id("ArtifactManifest")
+        manifest_id = self.new_id("ArtifactManifest")
         key = f"{_storage_root(artifact)}/{manifest_id.rstrip('=')}/{name}"
         manifest = Manifest(manifest_id, artifact, name, digest, kind, key)
         artifact.manifests.append(manifest)
@@ -463,7 +333,7 @@ class Store:
                 raise RefusedError(f"alias {name!r} is a version: the server gives and keeps it")
             if holder is not None:
                 holder.aliases = [a for a in holder.aliases if a.alias != name]
-            membership.aliases.append(Alias(self._id("ArtifactAlias"), name, collection))
+            membership.aliases.append(Alias(self.new_id("ArtifactAlias"), name, collection))
             collection.updated_at = now()
             self._emit("ADD_ARTIFACT_ALIAS", collection, membership, author, alias=name)
 
@@ -544,7 +414,7 @@ class Store:
         membership = next((m for m in artifact.memberships if m.artifact_collection is sequence), None)
         for name in [_checked_tag(n) for n in add]:
             if all(t.name != name for t in artifact.tags):
-                artifact.tags.append(Tag(self._id("Tag"), name))
+                artifact.tags.append(Tag(self.new_id("Tag"), name))
                 artifact.updated_at = now()
                 self._emit("ADD_ARTIFACT_TAG", sequence, membership, author, artifact=artifact, tag=name)
         for name in remove:
@@ -562,7 +432,7 @@ class Store:
             raise RefusedError(f"at most {MAX_TAGS_PER_COLLECTION_CALL} tags at a time")
         for name in add:
             if all(t.name != name for t in collection.tags):
-                collection.tags.append(Tag(self._id("Tag"), name))
+                collection.tags.append(Tag(self.new_id("Tag"), name))
                 self._emit("ADD_COLLECTION_TAG", collection, None, author, tag=name)
         for name in remove:
             if any(t.name == name for t in collection.tags):
@@ -588,19 +458,6 @@ class Store:
         collection.state = "DELETED"
         del collection.project.collections[collection.name]
 
-    def _id(self, kind: str) -> str:
-        return global_id(kind, next(self._numbers))
-
-    def _new_entity(
-        self, name: str, entity_type: Literal["USER", "TEAM", "ORGANIZATION"], organization: Organization | None
-    ) -> Entity:
-        if name in self.entities:
-            raise RefusedError(f"an entity {name!r} exists already", "CONFLICT")
-        entity = Entity(self._id("Entity"), name, entity_type, organization)
-        self.entities[name] = entity
-        self.nodes[entity.id] = entity
-        return entity
-
     def _ensure_collection(
         self, project: Project, name: str, kind: CollectionKind, artifact_type: ArtifactType
     ) -> Collection:
@@ -613,7 +470,7 @@ class Store:
             raise RefusedError(f"invalid artifact collection name {name!r}")
         moment: datetime = now()
         collection = Collection(
-            id=self._id("ArtifactCollection"),
+            id=self.new_id("ArtifactCollection"),
             kind=kind,
             name=name,
             project=project,
@@ -628,8 +485,8 @@ class Store:
     def _add_membership(self, collection: Collection, artifact: Artifact) -> Membership:
         index = collection.next_version
         collection.next_version += 1
-        membership = Membership(self._id("ArtifactCollectionMembership"), collection, artifact, index, now())
-        membership.aliases.append(Alias(self._id("ArtifactAlias"), f"v{index}", collection))
+        membership = Membership(self.new_id("ArtifactCollectionMembership"), collection, artifact, index, now())
+        membership.aliases.append(Alias(self.new_id("ArtifactAlias"), f"v{index}", collection))
         collection.memberships.append(membership)
         collection.updated_at = now()
         artifact.memberships.append(membership)

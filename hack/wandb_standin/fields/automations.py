@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from wandb_standin.automations import Integration, Trigger, scope_of
 from wandb_standin.context import Context
 from wandb_standin.errors import RefusedError, not_found, permission_denied
+from wandb_standin.fields.registry import Input, resolver
 from wandb_standin.model import Entity, Role, now
-from wandb_standin.queries import resolver
-
-Input = dict[str, Any]
 
 
 @resolver("Mutation.createGenericWebhookIntegration")
