@@ -15,7 +15,9 @@ import click
 from localcluster import Cluster, ClusterError, Progress
 from localcluster.build import build as build_tools
 from localcluster.build import gateway_api_manifests
+from localcluster.existing import check_existing
 from localcluster.images import modelsync_image, vllm_standin_image
+from localcluster.kind import kind_down, kind_up
 from localcluster.oci import write_archive
 from localcluster.tools import CONTROL_PLANE, EVERYTHING
 
@@ -65,11 +67,23 @@ def build(control_plane_only: bool) -> None:
 @_name
 @click.option("--control-plane-only", is_flag=True, help="No node: pods are never run, tests play their part.")
 @click.option("--without-gateway-crds", is_flag=True, help="Leave out the Gateway API and Traefik.")
-def up(name: str, control_plane_only: bool, without_gateway_crds: bool) -> None:
+@click.option("--existing", is_flag=True, help="Bring nothing up: say what the cluster of KUBECONFIG lacks.")
+def up(name: str, control_plane_only: bool, without_gateway_crds: bool, existing: bool) -> None:
     """Bring a cluster up; what is up already stays."""
+    if existing:
+        _report_existing()
+        return
     cluster = Cluster(name)
     cluster.up(control_plane_only=control_plane_only, gateway_api=not without_gateway_crds, progress=Progress())
     click.echo(f"kubectl: python -m localcluster exec --name {name} -- kubectl get nodes", err=True)
+
+
+def _report_existing() -> None:
+    found = check_existing()
+    for finding in found:
+        click.echo(f"has      {finding.what}" if finding.fine else f"missing  {finding.what}: {finding.next_step}")
+    if not all(finding.fine for finding in found):
+        sys.exit(1)
 
 
 @main.command()
@@ -122,6 +136,20 @@ def execute(name: str, command: tuple[str, ...]) -> None:
     cluster = Cluster(name)
     line, environment = cluster.command(command), cluster.environment()
     os.execvpe(line[0], line, environment)  # noqa: S606 - becoming the command keeps its signals and exit code
+
+
+@main.command("kind-up")
+@click.option("--name", default="modelsync", show_default=True, help="The kind cluster's name.")
+def kind_up_command(name: str) -> None:
+    """With Docker: make a kind cluster with the same gateway."""
+    kind_up(name, Progress())
+
+
+@main.command("kind-down")
+@click.option("--name", default="modelsync", show_default=True, help="The kind cluster's name.")
+def kind_down_command(name: str) -> None:
+    """Remove the kind cluster."""
+    kind_down(name, Progress())
 
 
 if __name__ == "__main__":
