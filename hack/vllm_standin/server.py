@@ -82,6 +82,7 @@ def serve(options: Options) -> int:
             log_config=_log_config(options.quiet_paths),
             timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
         )
+        print(f"Starting vLLM server on {_address(listener)}", flush=True)
         asyncio.run(_run(config, listener, engine, options.shutdown_timeout, model))
     return 0
 
@@ -133,6 +134,12 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise StartError(f"cannot bind {host or '0.0.0.0'}:{port}: {error.strerror}") from None
     return listener
+
+
+def _address(listener: socket.socket) -> str:
+    """Where the server listens; tells the port that `--port 0` found."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _load(directory: Path) -> Model:

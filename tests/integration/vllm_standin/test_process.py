@@ -1,0 +1,237 @@
+"""The life of a stand-in process: command line, loading, drain, and the faults that the artifact asks for."""
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from vllm_standin.artifact import make_model
+
+SLOW = {"token_seconds": 0.05}
+
+
+def finish_reasons(events: list[Any]) -> list[str]:
+    return [
+        choice["finish_reason"]
+        for event in events
+        if event != "[DONE]"
+        for choice in event["choices"]
+        if choice["finish_reason"]
+    ]
+
+
+async def ready(served: Any) -> int:
+    async with served.client.get(served.url + "/modelsync/ready") as answer:
+        status: int = answer.status
+        return status
+
+
+async def test_a_drain_under_load_loses_nothing_that_had_begun(serve: Any) -> None:
+    served = await (await serve("--shutdown-timeout", "30", faults=SLOW)).listening()
+    begun = [asyncio.ensure_future(served.stream(max_tokens=20, ignore_eos=True)) for _ in range(10)]
+    begun += [asyncio.ensure_future(served.complete(max_tokens=20, ignore_eos=True)) for _ in range(5)]
+    await served.until_running(15)
+
+    served.terminate()
+    await served.said("stopping engine client mode=drain timeout=30s")
+    late_stream, (late_status, late) = await asyncio.gather(served.stream(), served.complete())
+    streams, wholes = (await asyncio.gather(*begun))[:10], (await asyncio.gather(*begun))[10:]
+
+    assert late_status == 200
+    assert late["choices"][0] == {**late["choices"][0], "text": "", "finish_reason": "abort"}
+    assert finish_reasons(late_stream) == ["abort"]
+    assert late_stream[-1] == "[DONE]"
+    assert [(finish_reasons(events), events[-1]) for events in streams] == [(["length"], "[DONE]")] * 10
+    assert [body["choices"][0]["finish_reason"] for _, body in wholes] == ["length"] * 5
+    assert await served.exit_code() == 0
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await served.complete()
+
+
+async def test_when_the_timeout_is_over_what_still_runs_ends_with_abort(serve: Any) -> None:
+    served = await (await serve("--shutdown-timeout", "1", faults={"token_seconds": 3600})).listening()
+    running = asyncio.ensure_future(served.stream())
+    whole = asyncio.ensure_future(served.complete())
+    await served.until_running(2)
+
+    served.terminate()
+
+    assert finish_reasons(await running) == ["abort"]
+    assert (await whole)[1]["choices"][0]["finish_reason"] == "abort"
+    assert await served.exit_code() == 0
+
+
+async def test_without_a_shutdown_timeout_requests_are_aborted_at_once(serve: Any) -> None:
+    served = await (await serve(faults={"token_seconds": 3600})).listening()
+    running = asyncio.ensure_future(served.stream())
+    await served.until_running(1)
+
+    served.terminate()
+
+    assert finish_reasons(await running) == ["abort"]
+    assert await served.exit_code() == 0
+    await served.said("mode=abort")
+
+
+async def test_it_does_not_listen_before_the_model_is_loaded(serve: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    served = await serve(port=port, faults={"load_seconds": 1})
+    await served.said("Starting to load model")
+
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await served.client.get(f"http://127.0.0.1:{port}/health")
+    await served.listening()
+    assert (await served.complete())[0] == 200
+
+
+async def test_a_broken_folder_is_refused_with_the_files_name_and_no_traceback(serve: Any, tmp_path: Path) -> None:
+    make_model(tmp_path / "broken", "chat", "v1")
+    weights = tmp_path / "broken" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+    served = await serve(folder=tmp_path / "broken")
+
+    assert await served.exit_code() == 1
+    assert "cannot load the model: model.safetensors: MetadataIncompleteBuffer" in served.output[-1]
+    assert "Traceback" not in "".join(served.output)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("--max-modle-len", "1"), 2, "unrecognized arguments: --max-modle-len 1"),
+        (("--port", "x"), 2, "argument --port: invalid int value: 'x'"),
+        (("--dtype", "x"), 2, "argument --dtype: invalid choice: 'x'"),
+        (("--ssl-keyfile", "x"), 2, "--ssl-keyfile: the stand-in does not do what this flag asks for"),
+        (("--max-model-len", "8k"), 1, "User-specified max_model_len (8000) is greater than the derived"),
+        (("--middleware", "nowhere.Class"), 1, "--middleware nowhere.Class: No module named 'nowhere'"),
+        (("--middleware", "json.Class"), 1, "--middleware json.Class: json has no Class"),
+        (("--middleware", "json.dumps"), 1, "Invalid middleware json.dumps. Must be a function or a class."),
+        (("--host", "192.0.2.1"), 1, "cannot bind 192.0.2.1:0"),
+    ],
+)
+async def test_a_wrong_command_line_ends_with_a_sentence(
+    serve: Any, args: tuple[str, ...], code: int, message: str
+) -> None:
+    served = await serve(*args)
+
+    assert await served.exit_code() == code
+    assert message in "".join(served.output)
+    assert "Traceback" not in "".join(served.output)
+
+
+async def test_vllms_liberties_with_flags_are_taken(serve: Any) -> None:
+    args = ("--max_model_len=1k", "-tp", "1", "--compilation-config.cudagraph_mode=NONE", "-O2", "--enforce-eager")
+    served = await (await serve(*args)).listening()
+
+    async with served.client.get(served.url + "/v1/models") as answer:
+        assert (await answer.json())["data"][0]["max_model_len"] == 1000
+    said = await served.said("Flags without effect in the stand-in: (.*)")
+    assert said[1] == "--compilation-config, --enforce-eager, --optimization-level, --tensor-parallel-size"
+
+
+async def test_the_fingerprint_is_what_the_flags_say(serve: Any) -> None:
+    served = await (await serve("--fingerprint-mode=custom", "--fingerprint-value=v7-3fa9c1d2")).listening()
+
+    assert (await served.complete())[1]["system_fingerprint"] == "v7-3fa9c1d2"
+    assert (await served.stream())[-2]["system_fingerprint"] == "v7-3fa9c1d2"
+
+
+async def test_an_api_key_guards_the_api_and_not_the_health(serve: Any) -> None:
+    served = await (await serve("--api-key", "secret")).listening()
+
+    assert (await served.complete())[0] == 401
+    assert (await served.post("/v1/completions", {"prompt": "x"}, authorization="Bearer secret"))[0] == 200
+
+
+async def test_errors_come_at_the_rate_of_the_artifact(serve: Any) -> None:
+    served = await (await serve(faults={"error_rate": 0.5})).listening()
+
+    answers = [await served.complete() for _ in range(4)]
+
+    assert [status for status, _ in answers] == [200, 500, 200, 500]
+    assert answers[1][1]["error"] == {
+        "message": "Internal server error",
+        "type": "InternalServerError",
+        "param": None,
+        "code": 500,
+    }
+
+
+async def test_a_stream_can_end_in_an_error_event(serve: Any) -> None:
+    served = await (await serve(faults={"stream_error_rate": 1})).listening()
+
+    *chunks, error, done = await served.stream()
+
+    assert finish_reasons(chunks) == []
+    assert chunks
+    assert error["error"]["type"] == "InternalServerError"
+    assert done == "[DONE]"
+
+
+async def test_the_process_dies_on_the_request_after_its_last(serve: Any) -> None:
+    served = await (await serve(faults={"crash_after_requests": 2, "exit_code": 134})).listening()
+    assert [(await served.complete())[0] for _ in range(2)] == [200, 200]
+
+    with pytest.raises(aiohttp.ClientError):
+        await served.complete()
+
+    assert await served.exit_code() == 134
+
+
+async def test_the_process_dies_some_time_after_it_began_to_serve(serve: Any) -> None:
+    served = await serve(faults={"crash_after_seconds": 0.1})
+
+    await served.said("Starting vLLM server")
+    assert await served.exit_code() == 1
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [
+        ({"oom": True, "exit_code": 3}, "torch.OutOfMemoryError: CUDA out of memory."),
+        ({"crash_on_load": True, "exit_code": 3}, "Engine core initialization failed."),
+    ],
+)
+async def test_loading_can_fail_as_vllms_does(serve: Any, faults: dict[str, Any], message: str) -> None:
+    served = await serve(faults=faults)
+
+    assert await served.exit_code() == 3
+    assert message in "".join(served.output)
+
+
+async def test_loading_that_never_ends_is_ended_by_sigterm(serve: Any) -> None:
+    served = await serve(faults={"never_ready": True})
+    await served.said("Starting to load model")
+
+    served.terminate()
+
+    assert await served.exit_code() == 130
+    assert "Traceback" not in "".join(served.output)
+
+
+async def test_a_model_that_hangs_never_becomes_ready(serve: Any) -> None:
+    args = ("--middleware", "modelsync_middleware.VersionHeader")
+    served = await (await serve(*args, faults={"hang": True})).listening()
+
+    async with served.client.get(served.url + "/modelsync/ready") as answer:
+        assert answer.status == 503
+        assert "waiting for the model's first answer" in (await answer.json())["reason"]
+
+
+async def test_a_model_that_hangs_later_becomes_ready_and_then_holds_requests_without_a_token(serve: Any) -> None:
+    args = ("--middleware", "modelsync_middleware.VersionHeader")
+    served = await (await serve(*args, faults={"hang_after_requests": 1})).listening()
+    assert await ready(served) == 200
+
+    hanging = asyncio.ensure_future(served.stream())
+    await served.until_running(1)
+
+    assert await ready(served) == 200
+    served.terminate()
+    assert finish_reasons(await hanging) == ["abort"]
