@@ -28,6 +28,9 @@ READY_AGAIN = timedelta(seconds=30)
 CRASHES_LOADING = 3
 """Restarts before it was ever ready after which the model is to blame, and not the start of a node or a volume."""
 
+PATIENCE = timedelta(minutes=30)
+"""How long trouble of the infrastructure may last before a person is called (DESIGN §3: the backoff's cap)."""
+
 INFRASTRUCTURE = frozenset(TroubleKind) - {TroubleKind.CRASHED, TroubleKind.CRASHED_LOADING}
 """Never the model's fault: retried by Kubernetes for as long as it takes."""
 
@@ -91,6 +94,14 @@ class Facts:
         """Something other than the model keeps its pods from serving."""
         trouble = self.view(revision).trouble
         return trouble is not None and trouble.kind in INFRASTRUCTURE
+
+    def patience_ends(self, revision: Revision) -> datetime | None:
+        """When trouble on its pods calls for a person; None while there is none."""
+        view = self.view(revision)
+        if view.trouble is None:
+            return None
+        began = view.progress_at or view.trouble.since
+        return None if began is None else began + PATIENCE
 
     def crashed_since(self, revision: Revision, started: datetime) -> bool:
         """The model itself failed, after `started`. Container times have whole seconds, hence the rounding."""

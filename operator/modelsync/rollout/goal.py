@@ -62,13 +62,28 @@ def _stable_is_held(facts: Facts, state: State) -> Goal | None:
 
 def _fallback(facts: Facts, state: State) -> Revision | None:
     """The promoted revision that takes a held stable's place; never a canary, which nobody has judged."""
-    candidates = [
-        revision for revision in reversed(state.promoted) if not facts.held(revision) and facts.view(revision).recorded
-    ]
+    candidates = _unheld(facts, state)
     if facts.named in candidates:
         return facts.named
     if state.target is not None and state.target.revision in candidates:
         return state.target.revision
+    return _best(facts, candidates)
+
+
+def fallback_of_stable(facts: Facts, state: State) -> Revision | None:
+    """Where a hold on the stable would send the traffic now, under `Fallback`."""
+    return _best(facts, [revision for revision in _unheld(facts, state) if revision != state.stable])
+
+
+def _unheld(facts: Facts, state: State) -> list[Revision]:
+    """Promoted revisions that may serve, newest first."""
+    return [
+        revision for revision in reversed(state.promoted) if not facts.held(revision) and facts.view(revision).recorded
+    ]
+
+
+def _best(facts: Facts, candidates: list[Revision]) -> Revision | None:
+    """One that is ready takes over at once; else the newest is started."""
     return next((revision for revision in candidates if facts.ready(revision)), candidates[0] if candidates else None)
 
 

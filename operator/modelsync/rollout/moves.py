@@ -27,6 +27,9 @@ from modelsync.rollout.model import (
 from modelsync.rollout.notes import Notes
 from modelsync.rollout.requests import failed
 
+_MESSAGE = 512
+"""Characters of a container's last words that are kept with a failure."""
+
 # --- before the goal -----------------------------------------------------------------------------------------------
 
 
@@ -76,7 +79,7 @@ def _crash(facts: Facts, revision: Revision, started: datetime) -> Failure | Non
     if trouble is None or not facts.crashed_since(revision, started):
         return None
     reason = Reason.CRASHED if trouble.kind is TroubleKind.CRASHED else Reason.CRASHED_LOADING
-    return Failure(revision, reason, facts.now, trouble.message)
+    return Failure(revision, reason, facts.now, trouble.message[:_MESSAGE])
 
 
 def _deadline(facts: Facts, state: State, revision: Revision, started: datetime) -> Failure | None:

@@ -147,8 +147,9 @@ def _requeue_after(facts: Facts, state: State, notes: Notes, *, urgent: bool) ->
 
 
 def _deadlines(facts: Facts, state: State) -> list[datetime]:
-    revision, started = moves.judged(state)
-    if revision is None or started is None:
+    """When what moves fails, or calls for a person."""
+    moving = state.canary or state.target
+    if moving is None:
         return []
-    ends = moves.deadline(facts, state, revision, started)
-    return [] if ends is None else [ends]
+    ends = (moves.deadline(facts, state, moving.revision, moving.started_at), facts.patience_ends(moving.revision))
+    return [moment for moment in ends if moment is not None]

@@ -9,8 +9,11 @@ from dataclasses import replace
 
 from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import Facts
-from modelsync.rollout.model import Failure, MoveReason, Pause, Revision, State
+from modelsync.rollout.model import Failure, MoveReason, Pause, Requests, Revision, State
 from modelsync.rollout.notes import Notes
+
+_LONGEST = 256
+"""Characters of a request that count."""
 
 _Handler = Callable[[Facts, State, Revision, Notes], State | None]
 
@@ -20,6 +23,7 @@ def answer(facts: Facts, state: State, notes: Notes) -> State:
     asked, handled = facts.observed.requests, state.handled
     if asked == handled:
         return state
+    asked = Requests(*(_short(getattr(asked, field)) for field in Requests.__dataclass_fields__))
     done: dict[str, str | None] = {}
     for name, handle in _HANDLERS.items():
         value = getattr(asked, name)
@@ -33,6 +37,11 @@ def answer(facts: Facts, state: State, notes: Notes) -> State:
         notes.look = notes.look or asked.requested_at is not None
         done["requested_at"] = asked.requested_at
     return replace(state, handled=replace(handled, **done)) if done else state
+
+
+def _short(value: str | None) -> str | None:
+    """An annotation may be longer than what the status echoes; no revision and no sensible token is."""
+    return value if value is None else value[:_LONGEST]
 
 
 def _promote(facts: Facts, state: State, revision: Revision, notes: Notes) -> State | None:

@@ -4,7 +4,7 @@
 operator wrote is read as far as it can be understood: what is missing means what it meant before it existed.
 """
 
-from typing import Any, Literal, cast
+from typing import Any
 
 from modelsync.api import duration
 from modelsync.api.status import (
@@ -87,8 +87,8 @@ def _load_target(target: TargetStatus | None) -> Target | None:
 def _dump_target(target: Target | None) -> TargetStatus | None:
     if target is None:
         return None
-    reason = cast(Literal["First", "Rollback", "Fallback", "Recovery"], target.reason.value)
-    return TargetStatus(revision=target.revision, reason=reason, started_at=target.started_at)
+
+    return TargetStatus(revision=target.revision, reason=target.reason.value, started_at=target.started_at)
 
 
 def _load_canary(canary: CanaryStatus | None) -> Canary | None:

@@ -1,0 +1,277 @@
+"""What is said of a pass: `.status`, from what was observed and what was planned.
+
+Equal worlds give equal statuses: nothing here moves with the clock alone, or a quiet cluster would be written to for
+ever. Nothing is decided here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from modelsync.api import names
+from modelsync.api.conditions import MAX_MESSAGE, Condition, ConditionType, Truth, merged
+from modelsync.api.reasons import Reason
+from modelsync.api.status import (
+    FallbackStatus,
+    HistoryEntry,
+    ModelDeploymentStatus,
+    PodStatus,
+    ResolvedStatus,
+    TrafficStatus,
+)
+from modelsync.rollout.facts import Facts
+from modelsync.rollout.goal import fallback_of_stable
+from modelsync.rollout.model import (
+    BLOCKED,
+    Finished,
+    HoldAction,
+    MoveReason,
+    Observed,
+    Outcome,
+    Plan,
+    RegistryOutcome,
+    Revision,
+    TroubleKind,
+)
+from modelsync.rollout.situation import Situation, World, situation
+from modelsync.rollout.state import dump
+from modelsync.rollout.waiting import waiting
+
+_MAX_PODS = 64
+_HISTORY = 20
+"""Entries of `status.history`; the registry and events have the rest."""
+
+
+def report(
+    observed: Observed,
+    plan: Plan,
+    previous: ModelDeploymentStatus,
+    *,
+    name: str,
+    resolved: ResolvedStatus | None = None,
+    pods: Sequence[PodStatus] = (),
+    url: str | None = None,
+) -> ModelDeploymentStatus:
+    """The status to write with this plan. `previous` is the one that is there; `name` is the ModelDeployment's;
+    `resolved` (else the one before), `pods` (worst first) and `url` are what the controller knows and no plan needs."""
+    facts = Facts(replace(observed, state=plan.state), plan.state.holds)
+    world = World(facts, plan.state, plan.waits)
+    told = situation(world)
+    stable = plan.state.stable
+    return ModelDeploymentStatus(
+        observed_generation=observed.generation,
+        phase=told.phase,
+        resolved=resolved or previous.resolved,
+        **dump(plan.state),
+        traffic=_traffic(facts),
+        fallback=_fallback(world),
+        pods=tuple(pods[:_MAX_PODS]),
+        waiting=waiting(name, world, told, previous.waiting),
+        history=_history(facts, plan, previous),
+        replicas=sum(facts.view(revision).replicas for revision in _counted(world)),
+        ready_replicas=sum(facts.ready(revision) for revision in _counted(world)),
+        selector=_selector(name, stable) if stable is not None else None,
+        url=url,
+        conditions=merged(previous.conditions, _conditions(world, told)),
+    )
+
+
+def _selector(name: str, stable: Revision) -> str:
+    return ",".join(f"{key}={value}" for key, value in names.selector(name, stable).items())
+
+
+def _counted(world: World) -> list[Revision]:
+    """What the scale sub-resource speaks of: stable and what moves; warm and held pods would mislead an autoscaler."""
+    state = world.state
+    moving = [move.revision for move in (state.canary, state.target) if move is not None]
+    stable = [state.stable] if state.stable is not None else []
+    return [revision for revision in dict.fromkeys(stable + moving) if not world.facts.held(revision)]
+
+
+def _traffic(facts: Facts) -> tuple[TrafficStatus, ...]:
+    if facts.policy.gateway:
+        weights = facts.route.weights if facts.route is not None else ()
+    else:
+        service = facts.observed.service
+        weights = () if service is None else ((service, 1 if service == BLOCKED else 100),)
+    return tuple(
+        TrafficStatus(
+            revision=revision,
+            version=facts.view(revision).version if revision != BLOCKED else None,
+            weight=weight,
+        )
+        for revision, weight in weights
+    )
+
+
+def _fallback(world: World) -> FallbackStatus | None:
+    if world.state.stable is None:
+        return None
+    if world.facts.policy.hold_action is HoldAction.BLOCK:
+        return FallbackStatus(ready=False, reason="spec.hold.action is Block: a hold on the stable blocks")
+    revision = fallback_of_stable(world.facts, world.state)
+    if revision is None:
+        return FallbackStatus(ready=False, reason="no earlier promoted version may serve: a hold on the stable blocks")
+    if world.facts.ready(revision):
+        return FallbackStatus(revision=revision, ready=True, reason="it is warm: a hold takes effect without a gap")
+    message = "it is cold: after a hold nothing serves until it has started"
+    return FallbackStatus(revision=revision, ready=False, reason=message)
+
+
+# --- history -------------------------------------------------------------------------------------------------------
+
+
+def _history(facts: Facts, plan: Plan, previous: ModelDeploymentStatus) -> tuple[HistoryEntry, ...]:
+    entries = previous.history
+    for finished in plan.finished:
+        if finished.outcome is Outcome.PROMOTED:
+            entries = tuple(_closed(entry, facts.now) for entry in entries)
+        entries = (*entries, _entry(facts, finished, plan))
+    return entries[-_HISTORY:]
+
+
+def _closed(entry: HistoryEntry, now: datetime) -> HistoryEntry:
+    return entry if entry.to is not None else entry.model_copy(update={"to": now})
+
+
+def _entry(facts: Facts, finished: Finished, plan: Plan) -> HistoryEntry:
+    view = facts.view(finished.revision)
+    promoted = finished.outcome is Outcome.PROMOTED
+    return HistoryEntry(
+        revision=finished.revision,
+        version=view.version,
+        digest=view.digests[0] if view.digests else None,
+        from_=facts.now if promoted else finished.started_at,
+        to=None if promoted else facts.now,
+        outcome=finished.outcome.value,
+        reason=finished.reason,
+        trigger=_trigger(facts, finished, plan),
+    )
+
+
+def _trigger(facts: Facts, finished: Finished, plan: Plan) -> str:
+    if finished.outcome is Outcome.HELD or finished.reason == MoveReason.FALLBACK:
+        return "Hold"
+    if finished.reason == Reason.ABORTED:
+        return "Person"
+    if finished.outcome is Outcome.FAILED or finished.reason == MoveReason.RECOVERY:
+        return "Pods"
+    before = [revision for revision in plan.state.promoted if revision != finished.revision]
+    if finished.reason == Reason.CANARY and before:
+        same = facts.view(before[-1]).content == facts.view(finished.revision).content
+        return "Spec" if same else "Alias"
+    return "Alias"
+
+
+# --- conditions ----------------------------------------------------------------------------------------------------
+
+
+def _conditions(world: World, told: Situation) -> list[Condition]:
+    found = [
+        _condition(world, ConditionType.READY, told.ready, told.reason, told.message),
+        _available(world),
+        _model_resolved(world),
+        _model_verified(world),
+        _route_ready(world),
+        _spec_applied(world),
+    ]
+    if told.reconciling:
+        found.append(_condition(world, ConditionType.RECONCILING, "True", told.reason, told.message))
+    if told.stalled:
+        found.append(_condition(world, ConditionType.STALLED, "True", told.reason, told.message))
+    if told.reason == Reason.REGULATORY_HOLD:
+        found.append(_condition(world, ConditionType.ON_HOLD, "True", told.reason, told.message))
+    named = world.facts.named
+    failure = next((failure for failure in world.state.failed if failure.revision == named), None)
+    if failure is not None:
+        message = f"{world.version(named)} was taken back: {failure.message}"
+        found.append(_condition(world, ConditionType.ROLLED_BACK, "True", failure.reason, message))
+    return found
+
+
+def _condition(world: World, kind: ConditionType, status: Truth, reason: str, message: str) -> Condition:
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message[:MAX_MESSAGE],
+        last_transition_time=world.facts.now.replace(microsecond=0),
+        observed_generation=world.facts.observed.generation,
+    )
+
+
+def _available(world: World) -> Condition:
+    if world.available:
+        return _condition(world, ConditionType.AVAILABLE, "True", "Serving", "clients get answers")
+    return _condition(world, ConditionType.AVAILABLE, "False", "NotServing", "clients get no answers")
+
+
+def _model_resolved(world: World) -> Condition:
+    registry = world.facts.observed.registry
+    kind = ConditionType.MODEL_RESOLVED
+    if registry.outcome is RegistryOutcome.RESOLVED and registry.candidate is not None:
+        message = f"the alias names {registry.candidate.version}"
+        return _condition(world, kind, "True", Reason.RESOLVED, message)
+    if registry.outcome is RegistryOutcome.PENDING:
+        return _condition(world, kind, "Unknown", Reason.RESOLVING, "the registry has not answered yet")
+    message = registry.message or "the registry gave no answer"
+    withdrawn = registry.outcome is RegistryOutcome.WITHDRAWN
+    return _condition(world, kind, "False" if withdrawn else "Unknown", registry.outcome.value, message)
+
+
+def _model_verified(world: World) -> Condition:
+    """Of what moves; else of the stable."""
+    state, facts = world.state, world.facts
+    moving = state.canary or state.target
+    revision = moving.revision if moving is not None else state.stable
+    kind = ConditionType.MODEL_VERIFIED
+    if revision is None:
+        return _condition(world, kind, "Unknown", Reason.NOT_YET_PULLED, "no version has been pulled yet")
+    view = facts.view(revision)
+    if view.trouble is not None and view.trouble.kind is TroubleKind.CONTENT_REFUSED:
+        message = f"{world.version(revision)}: {view.trouble.message}"
+        return _condition(world, kind, "False", Reason.CONTENT_REFUSED, message)
+    if view.verified is not None:
+        proof = view.verified
+        message = (
+            f"{world.version(revision)}: {proof.files} files, {proof.size} bytes in {proof.seconds:.1f} s, "
+            f"all as digest {proof.digest} says"
+        )
+        return _condition(world, kind, "True", Reason.VERIFIED, message)
+    reason = Reason.PULLING if view.pulling else Reason.NOT_YET_PULLED
+    return _condition(world, kind, "Unknown", reason, f"{world.version(revision)} is not verified yet")
+
+
+def _route_ready(world: World) -> Condition:
+    facts, kind = world.facts, ConditionType.ROUTE_READY
+    if not facts.policy.gateway:
+        message = "spec.traffic.gateway is not set: the plain Service carries the traffic"
+        return _condition(world, kind, "True", Reason.NO_GATEWAY, message)
+    for problem in facts.observed.problems:
+        if problem.blocks_route:
+            return _condition(world, kind, "False", problem.reason, problem.message)
+    route = facts.route
+    if route is None:
+        return _condition(world, kind, "Unknown", Reason.NO_ROUTE, "no route is written yet")
+    if route.accepted:
+        return _condition(world, kind, "True", Reason.ACCEPTED, "every gateway accepted the route")
+    if route.accepted is None:
+        return _condition(world, kind, "Unknown", Reason.ROUTE_NOT_ACCEPTED, "no gateway has spoken of the route yet")
+    said = route.message or "no reason was given"
+    return _condition(world, kind, "False", Reason.ROUTE_NOT_ACCEPTED, f"the gateway refuses the route: {said}")
+
+
+def _spec_applied(world: World) -> Condition:
+    facts, state, kind = world.facts, world.state, ConditionType.SPEC_APPLIED
+    if facts.observed.problems:
+        problem = facts.observed.problems[0]
+        return _condition(world, kind, "False", problem.reason, problem.message)
+    candidate = facts.observed.registry.candidate
+    if candidate is None:
+        return _condition(world, kind, "Unknown", Reason.RESOLVING, "the registry has not answered yet")
+    acted_on = {state.stable, facts.named if facts.named in state.promoted else None}
+    acted_on |= {moving.revision for moving in (state.canary, state.target) if moving is not None}
+    acted_on |= {failure.revision for failure in state.failed}
+    if candidate.revision in acted_on or facts.named in acted_on or facts.held(candidate.revision):
+        return _condition(world, kind, "True", Reason.APPLIED, "the spec has been acted on")
+    return _condition(world, kind, "False", Reason.PENDING, "the spec's revision has not been begun yet")

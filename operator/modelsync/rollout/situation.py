@@ -1,0 +1,335 @@
+"""The truth table of DESIGN §2: what the world looks like, as phase, Ready, and whether somebody is needed.
+
+A chain like the goal's, first match wins; what a pager has to know first stands first. Only words come from here:
+nothing may be decided by them.
+"""
+
+from dataclasses import dataclass
+
+from modelsync.api.conditions import Truth
+from modelsync.api.reasons import Reason
+from modelsync.api.status import Phase
+from modelsync.rollout.facts import CRASHES_LOADING, Facts
+from modelsync.rollout.model import (
+    MoveReason,
+    Pause,
+    RegistryOutcome,
+    Revision,
+    State,
+    Trouble,
+    TroubleKind,
+    Wait,
+)
+from modelsync.rollout.moves import deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """`stalled`: a person is needed. `reconciling`: something is under way or will be by itself."""
+
+    phase: Phase
+    ready: Truth
+    reason: str
+    message: str
+    reconciling: bool = False
+    stalled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a situation is told from: the facts, the intent, and what the planner waits for."""
+
+    facts: Facts
+    state: State
+    waits: tuple[Wait, ...]
+
+    @property
+    def available(self) -> bool:
+        """Clients get answers: who has most of the traffic has a ready pod."""
+        facts = self.facts
+        route = facts.route
+        if not facts.policy.gateway:
+            return facts.observed.service is not None and facts.ready(facts.observed.service) > 0
+        if route is None:
+            return False
+        revision, _ = max(route.weights, key=lambda backend: backend[1])
+        return facts.ready(revision) > 0
+
+    @property
+    def at_goal(self) -> bool:
+        """The stable is what the alias names, and nothing moves."""
+        return (
+            self.state.stable is not None
+            and self.facts.named == self.state.stable
+            and self.state.canary is None
+            and self.state.target is None
+        )
+
+    def version(self, revision: Revision | None) -> str:
+        """`v7 (v7-3fa9c1d2)`."""
+        return f"{self.facts.view(revision).version} ({revision})" if revision is not None else "nothing"
+
+
+def situation(world: World) -> Situation:
+    """The first that fits."""
+    return (
+        _blocked(world)
+        or _on_hold(world)
+        or _spec_needs_a_person(world)
+        or _registry_needs_a_person(world)
+        or _route_refused(world)
+        or _taken_back(world)
+        or _suspended(world)
+        or _target(world)
+        or _canary(world)
+        or _unanswered(world)
+        or _lacking(world)
+        or _healthy(world)
+    )
+
+
+def _holds_on(world: World, revision: Revision | None) -> str:
+    if revision is None:
+        return ""
+    digests = world.facts.view(revision).digests
+    named = (
+        f"{hold.mark.name!r} on {hold.mark.collection}:{hold.mark.version}"
+        for hold in world.state.holds
+        if hold.mark.digest in digests
+    )
+    return ", ".join(dict.fromkeys(named))
+
+
+def _barred(world: World) -> Revision | None:
+    """The held revision that matters: the stable, else what the alias names."""
+    stable, named = world.state.stable, world.facts.named
+    if stable is not None and world.facts.held(stable):
+        return stable
+    return named if named is not None and world.facts.held(named) else None
+
+
+def _blocked(world: World) -> Situation | None:
+    barred = _barred(world)
+    stable = world.state.stable
+    if barred is None or (stable is not None and not world.facts.held(stable)) or _something_serves(world):
+        return None
+    target = world.state.target
+    next_one = "remove the hold, or move the alias to a version that may serve"
+    if target is not None:
+        next_one = f"{world.version(target.revision)} takes over when a pod of it is ready"
+    message = f"nothing serves, clients get 503: hold {_holds_on(world, barred)}; {next_one}"
+    return Situation(Phase.BLOCKED, "False", Reason.REGULATORY_HOLD, message, stalled=True)
+
+
+def _something_serves(world: World) -> bool:
+    return any(world.facts.exposed(revision) and not world.facts.held(revision) for revision in world.facts.views)
+
+
+def _on_hold(world: World) -> Situation | None:
+    barred = _barred(world)
+    if barred is None:
+        return None
+    serving = next(
+        (revision for revision in world.facts.views if world.facts.live(revision) and not world.facts.held(revision)),
+        world.state.stable,
+    )
+    message = (
+        f"{world.version(barred)} must not serve: hold {_holds_on(world, barred)}; {world.version(serving)} serves"
+    )
+    return Situation(Phase.ON_HOLD, "False", Reason.REGULATORY_HOLD, message, stalled=True)
+
+
+def _spec_needs_a_person(world: World) -> Situation | None:
+    problems = world.facts.observed.problems
+    if not problems:
+        return None
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return Situation(Phase.STALLED, "False", problems[0].reason, problems[0].message + more, stalled=True)
+
+
+_PERSON = {
+    RegistryOutcome.MISSING: Reason.MISSING,
+    RegistryOutcome.DENIED: Reason.DENIED,
+    RegistryOutcome.REFUSED: Reason.REFUSED,
+    RegistryOutcome.WITHDRAWN: Reason.WITHDRAWN,
+}
+
+
+def _registry_needs_a_person(world: World) -> Situation | None:
+    registry = world.facts.observed.registry
+    reason = _PERSON.get(registry.outcome)
+    if reason is None or (reason is Reason.WITHDRAWN and world.at_goal):
+        return None
+    return Situation(Phase.STALLED, "False", reason, registry.message or "the registry refused", stalled=True)
+
+
+def _route_refused(world: World) -> Situation | None:
+    route = world.facts.route
+    if route is None or route.accepted is not False:
+        return None
+    said = route.message or "no reason was given"
+    message = f"the gateway refuses the route: {said}; check spec.traffic.gateway.parentRefs"
+    return Situation(Phase.STALLED, "False", Reason.ROUTE_NOT_ACCEPTED, message, stalled=True)
+
+
+def _taken_back(world: World) -> Situation | None:
+    named = world.facts.named
+    failure = next((failure for failure in world.state.failed if failure.revision == named), None)
+    if failure is None:
+        return None
+    serving = world.version(world.state.stable)
+    message = f"{world.version(named)} failed and is not tried again: {failure.message}; {serving} serves"
+    return Situation(Phase.DEGRADED, "False", failure.reason, message, stalled=True)
+
+
+def _suspended(world: World) -> Situation | None:
+    if not world.facts.policy.suspend:
+        return None
+    if not world.at_goal:
+        message = "spec.suspend is true: nothing moves forward; set it to false to go on"
+        return Situation(Phase.SUSPENDED, "Unknown", Reason.SUSPENDED, message, reconciling=True)
+    if _lacks_pods(world):
+        return None
+    message = f"{world.version(world.state.stable)} serves; spec.suspend is true"
+    return Situation(Phase.SUSPENDED, "True", Reason.SUSPENDED, message)
+
+
+_TROUBLE = {
+    TroubleKind.CRASHED: Reason.CRASHED,
+    TroubleKind.CRASHED_LOADING: Reason.CRASHED_LOADING,
+    TroubleKind.CONTENT_REFUSED: Reason.CONTENT_REFUSED,
+    TroubleKind.PULL_FAILED: Reason.PULL_FAILED,
+    TroubleKind.IMAGE: Reason.IMAGE_UNAVAILABLE,
+    TroubleKind.UNSCHEDULABLE: Reason.INSUFFICIENT_CAPACITY,
+    TroubleKind.REFUSED: Reason.PODS_REFUSED,
+    TroubleKind.OTHER: Reason.PODS_FAILING,
+}
+
+
+def trouble_reason(trouble: Trouble) -> Reason:
+    """The reason under which a kind of trouble is told."""
+    return _TROUBLE[trouble.kind]
+
+
+def _trouble(world: World, revision: Revision, phase: Phase) -> Situation | None:
+    """What keeps pods from serving, as long as it does."""
+    facts = world.facts
+    view = facts.view(revision)
+    trouble = view.trouble
+    if trouble is None or facts.ready(revision) >= facts.full:
+        return None
+    message = f"{world.version(revision)}: {trouble.message}"
+    reason = trouble_reason(trouble)
+    ends = facts.patience_ends(revision)
+    patience_over = ends is not None and ends <= facts.now
+    never_by_itself = trouble.kind is TroubleKind.CONTENT_REFUSED or (
+        trouble.kind is TroubleKind.CRASHED_LOADING and trouble.count >= CRASHES_LOADING
+    )
+    if patience_over or never_by_itself:
+        return Situation(Phase.STALLED, "False", reason, message, stalled=True)
+    return Situation(phase, "Unknown", reason, message, reconciling=True)
+
+
+def _target(world: World) -> Situation | None:
+    target = world.state.target
+    if target is None:
+        return None
+    facts = world.facts
+    bringing_up = Phase.PULLING if facts.view(target.revision).pulling else Phase.STARTING
+    phase = bringing_up if target.reason is MoveReason.FIRST else Phase.ROLLING_BACK
+    if (trouble := _trouble(world, target.revision, phase)) is not None:
+        return trouble
+    overdue = deadline(facts, world.state, target.revision, target.started_at)
+    if target.reason is MoveReason.FIRST and overdue is not None and overdue <= facts.now:
+        message = (
+            f"{world.version(target.revision)} made no progress for {facts.policy.progress_deadline}; "
+            "nothing else can serve, so it is still tried; look at its pods"
+        )
+        return Situation(Phase.STALLED, "False", Reason.PROGRESS_DEADLINE_EXCEEDED, message, stalled=True)
+    message = f"{_TARGET[target.reason]} {world.version(target.revision)}, {_pods(world, target.revision)}"
+    return Situation(phase, "Unknown", str(target.reason), message, reconciling=True)
+
+
+_TARGET = {
+    MoveReason.FIRST: "first deployment of",
+    MoveReason.ROLLBACK: "going back to",
+    MoveReason.FALLBACK: "falling back to",
+    MoveReason.RECOVERY: "the stable has no ready pod; traffic goes to",
+}
+
+
+def _canary(world: World) -> Situation | None:
+    canary = world.state.canary
+    if canary is None:
+        return None
+    facts = world.facts
+    phase, reason = _canary_phase(world)
+    if (trouble := _trouble(world, canary.revision, phase)) is not None and facts.ready(canary.revision) < facts.needed(
+        canary.weight
+    ):
+        return trouble
+    step = "promotion"
+    if canary.step < len(canary.steps):
+        step = f"step {canary.step + 1} of {len(canary.steps)}"
+    message = f"{world.version(canary.revision)} at {canary.weight} %, {step}, {_pods(world, canary.revision)}"
+    return Situation(phase, "Unknown", reason, message, reconciling=True)
+
+
+def _canary_phase(world: World) -> tuple[Phase, Reason]:
+    canary = world.state.canary
+    if canary is None:
+        return Phase.HEALTHY, Reason.HEALTHY
+    facts = world.facts
+    if facts.ready(canary.revision) == 0 and canary.weight == 0:
+        pulling = facts.view(canary.revision).pulling
+        return (Phase.PULLING, Reason.PULLING) if pulling else (Phase.STARTING, Reason.STARTING)
+    if canary.step >= len(canary.steps):
+        return Phase.PROMOTING, Reason.PROMOTING
+    step = canary.steps[canary.step]
+    if isinstance(step, Pause) and canary.step_started_at is not None:
+        return (Phase.PAUSED, Reason.AWAITING_PROMOTION) if step.duration is None else (Phase.CANARY, Reason.PAUSED)
+    return Phase.CANARY, Reason.CANARY
+
+
+def _pods(world: World, revision: Revision) -> str:
+    view = world.facts.view(revision)
+    return f"{world.facts.ready(revision)} of {view.replicas} pods ready"
+
+
+def _unanswered(world: World) -> Situation | None:
+    if world.state.stable is not None:
+        return None
+    registry = world.facts.observed.registry
+    asked = registry.outcome is not RegistryOutcome.PENDING
+    message = registry.message or "the registry has not answered yet"
+    reason = Reason(registry.outcome) if asked else Reason.RESOLVING
+    if registry.outcome is RegistryOutcome.RESOLVED:
+        reason, message = Reason.STARTING, "the first version is about to start"
+    return Situation(Phase.RESOLVING if asked else Phase.PENDING, "Unknown", reason, message, reconciling=True)
+
+
+def _lacks_pods(world: World) -> bool:
+    stable = world.state.stable
+    return stable is not None and world.facts.ready(stable) < world.facts.policy.replicas
+
+
+def _lacking(world: World) -> Situation | None:
+    stable = world.state.stable
+    if stable is None or not _lacks_pods(world):
+        return None
+    if (trouble := _trouble(world, stable, Phase.DEGRADED)) is not None:
+        return trouble
+    message = f"{world.version(stable)} serves with {_pods(world, stable)}"
+    return Situation(Phase.DEGRADED, "False", Reason.UNDER_CAPACITY, message, reconciling=True)
+
+
+def _healthy(world: World) -> Situation:
+    serving = world.version(world.state.stable)
+    if not world.at_goal:
+        # The next move has been seen and not begun: the planner says what it waits for.
+        wait = world.waits[0].reason if world.waits else Reason.STARTING
+        message = f"{serving} serves; the alias names {world.version(world.facts.named)}"
+        return Situation(Phase.PENDING, "Unknown", wait, message, reconciling=True)
+    if world.facts.policy.replicas == 0:
+        return Situation(Phase.HEALTHY, "True", Reason.SCALED_TO_ZERO, f"{serving} is scaled to 0")
+    return Situation(Phase.HEALTHY, "True", Reason.HEALTHY, f"{serving} serves")
