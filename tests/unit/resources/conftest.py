@@ -1,0 +1,72 @@
+"""A ModelDeployment, and what the registry answered for it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from modelsync.api.settings import OperatorSettings
+from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.resources.objects import Object, Owner
+from modelsync.resources.record import Record, record
+from modelsync.resources.revision import Artifact, inputs_of
+
+FUSE = "5f" * 32
+
+
+@pytest.fixture
+def owner() -> Owner:
+    return Owner(name="chat", namespace="prod", uid="8c2c1a52-0000-4000-8000-000000000001")
+
+
+@pytest.fixture
+def artifact() -> Artifact:
+    return Artifact(
+        entity="acme",
+        project="wandb-registry-model",
+        collection="chat llm",
+        version="v7",
+        artifact_id="QXJ0aWZhY3Q6MQ==",
+        digest="d41d8cd98f00b204e9800998ecf8427e",
+        size=1234,
+    )
+
+
+@pytest.fixture
+def make_spec() -> Callable[..., ModelDeploymentSpec]:
+    def make(**sections: Any) -> ModelDeploymentSpec:
+        spec: dict[str, Any] = {
+            "modelRef": "acme/wandb-registry-model/chat llm:production",
+            "registry": {
+                "baseURL": "https://wandb.example.com/",
+                "auth": {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}},
+            },
+        }
+        return ModelDeploymentSpec.model_validate(spec | sections)
+
+    return make
+
+
+@pytest.fixture
+def make_record(
+    owner: Owner, artifact: Artifact, make_spec: Callable[..., ModelDeploymentSpec]
+) -> Callable[..., Object]:
+    """The ControllerRevision that a spec with these sections makes."""
+
+    def make(settings: OperatorSettings | None = None, **sections: Any) -> Object:
+        spec, settings = make_spec(**sections), settings or OperatorSettings(puller_image="modelsync:1")
+        inputs = inputs_of(owner.name, spec, artifact, settings, [])
+        return record(owner, inputs, artifact, spec, settings, fuse_sha256=FUSE)
+
+    return make
+
+
+@pytest.fixture
+def make_pod(make_record: Callable[..., Object]) -> Callable[..., Object]:
+    """`spec.template` of the Deployment that a spec with these sections makes."""
+
+    def make(**sections: Any) -> Object:
+        template: Object = Record.parse(make_record(**sections)).template["spec"]["template"]
+        return template
+
+    return make

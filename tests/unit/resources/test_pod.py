@@ -1,0 +1,243 @@
+"""The pod that a spec makes: what it pulls, what it runs, and what nobody can make it do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from modelsync import middleware
+from modelsync.api import env_policy
+from modelsync.api.settings import OperatorSettings
+from modelsync.api.vllm_flags import OWNED
+from modelsync.resources import pod
+from modelsync.resources.objects import Object
+from modelsync.resources.record import Record
+
+Make = Callable[..., Object]
+
+
+def container(template: Object, name: str) -> Object:
+    (found,) = [
+        each
+        for kind in ("initContainers", "containers")
+        for each in template["spec"][kind]
+        if each["name"] == name
+    ]  # fmt: skip
+    assert isinstance(found, dict)
+    return found
+
+
+def environment(found: Object) -> dict[str, Any]:
+    return {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in found["env"]}
+
+
+def test_the_init_container_pulls_exactly_this_version_and_proves_its_digest(make_pod: Make) -> None:
+    pull = container(make_pod(), "pull")
+    assert pull["image"] == "modelsync:1"
+    assert pull["args"] == [
+        "pull",
+        "--artifact-id=QXJ0aWZhY3Q6MQ==",
+        "--digest=d41d8cd98f00b204e9800998ecf8427e",
+        "--ref=acme/wandb-registry-model/chat llm:v7",
+        "--middleware-dir=/modelsync",
+        "--result=/dev/termination-log",
+        "/models/d41d8cd98f00b204e9800998ecf8427e",
+    ]
+    assert environment(pull) == {
+        "WANDB_BASE_URL": "https://wandb.example.com",
+        "WANDB_API_KEY": {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}},
+        "HOME": "/tmp",  # noqa: S108
+    }
+    assert pull["terminationMessagePath"] == "/dev/termination-log"
+
+
+def test_a_private_authority_is_given_to_the_puller_only(make_pod: Make) -> None:
+    registry = {
+        "baseURL": "https://wandb.example.com",
+        "auth": {"secretKeyRef": {"name": "wandb", "key": "KEY"}},
+        "caBundle": {"configMapKeyRef": {"name": "corp-ca", "key": "bundle.pem"}},
+    }
+    template = make_pod(registry=registry)
+    pull = container(template, "pull")
+    assert environment(pull)["SSL_CERT_FILE"] == "/etc/modelsync/ca/ca.crt"
+    assert {"name": "ca", "mountPath": "/etc/modelsync/ca", "readOnly": True} in pull["volumeMounts"]
+    volume = {"name": "corp-ca", "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
+    assert {"name": "ca", "configMap": volume} in template["spec"]["volumes"]
+    assert "ca" not in [mount["name"] for mount in container(template, "vllm")["volumeMounts"]]
+
+
+def test_vllm_serves_the_verified_folder_under_the_revisions_name_first(make_record: Make) -> None:
+    record = Record.parse(make_record())
+    serve = container(record.template["spec"]["template"], "vllm")
+    assert serve["command"] == ["vllm", "serve", "/models/d41d8cd98f00b204e9800998ecf8427e"]
+    assert serve["args"] == [
+        "--host=0.0.0.0",
+        "--port=8000",
+        "--served-model-name",
+        f"chat@{record.revision}",
+        "chat",
+        "--middleware=modelsync_middleware.VersionHeader",
+        "--shutdown-timeout=60",
+    ]
+
+
+def test_the_tenants_arguments_come_last_and_its_name_is_used(make_record: Make) -> None:
+    record = Record.parse(make_record(serving={"args": ["--max-model-len=8192"], "servedModelName": "acme/chat"}))
+    args = container(record.template["spec"]["template"], "vllm")["args"]
+    assert args[3:5] == [f"acme/chat@{record.revision}", "acme/chat"]
+    assert args[-1] == "--max-model-len=8192"
+
+
+def test_each_answer_can_name_its_version(make_record: Make) -> None:
+    record = Record.parse(make_record())
+    told = environment(container(record.template["spec"]["template"], "vllm"))
+    assert told["MODELSYNC_REVISION"] == record.revision
+    assert told["MODELSYNC_VERSION"] == "chat llm:v7"
+    assert told["MODELSYNC_DIGEST"] == "d41d8cd98f00b204e9800998ecf8427e"
+    assert told["MODELSYNC_SERVED_NAMES"] == f"chat@{record.revision},chat"
+    assert told["MODELSYNC_FUSE_SHA256"] == "5f" * 32
+
+
+def test_vllm_gets_no_credential_no_token_and_no_network_use_of_its_own(make_pod: Make) -> None:
+    template = make_pod()
+    told = environment(container(template, "vllm"))
+    assert not any("WANDB" in name for name in told)
+    assert all(isinstance(value, str) for value in told.values())
+    assert template["spec"]["automountServiceAccountToken"] is False
+    assert template["spec"]["enableServiceLinks"] is False
+    offline = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK")
+    assert [told[name] for name in offline] == ["1"] * 4
+
+
+def test_what_is_set_for_vllm_is_what_a_tenant_may_not_set(make_pod: Make) -> None:
+    told = environment(container(make_pod(), "vllm"))
+    assert {name for name in told if not name.startswith("MODELSYNC_")} == env_policy.OPERATOR_SETS
+    assert [name for name in told if env_policy.refusal(name, ["*"]) is None] == []
+
+
+def test_what_is_given_as_an_argument_is_what_a_tenant_may_not_give(make_pod: Make) -> None:
+    args = container(make_pod(), "vllm")["args"]
+    flags = {arg.partition("=")[0] for arg in args if arg.startswith("--")}
+    assert flags <= OWNED.keys()
+
+
+def test_the_names_shared_with_the_middleware_agree() -> None:
+    assert (pod.MIDDLEWARE, pod.READY_PATH) == (middleware.IMPORT_PATH, middleware.READY_PATH)
+
+
+def test_nothing_of_a_tenants_is_expanded_by_kubernetes(make_pod: Make) -> None:
+    given = {
+        "args": ["--chat-template-content-format=$(MODELSYNC_DIGEST)"],
+        "env": [{"name": "TZ", "value": "$(HOME) $$ 5$"}],
+    }
+    serve = container(make_pod(serving=given), "vllm")
+    assert serve["args"][-1] == "--chat-template-content-format=$$(MODELSYNC_DIGEST)"
+    assert environment(serve)["TZ"] == "$$(HOME) $$$$ 5$$"
+
+
+def test_the_model_is_writable_for_the_puller_and_read_only_for_vllm(make_pod: Make) -> None:
+    template = make_pod()
+    by_container = {
+        name: {mount["name"]: mount.get("readOnly", False) for mount in container(template, name)["volumeMounts"]}
+        for name in ("pull", "vllm")
+    }
+    assert (by_container["pull"]["model"], by_container["vllm"]["model"]) == (False, True)
+    assert (by_container["pull"]["middleware"], by_container["vllm"]["middleware"]) == (False, True)
+
+
+def test_every_cache_and_home_lies_where_vllm_can_write(make_pod: Make) -> None:
+    serve = container(make_pod(), "vllm")
+    writable = tuple(mount["mountPath"] for mount in serve["volumeMounts"] if not mount.get("readOnly"))
+    told = environment(serve)
+    for name in (
+        "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT",
+        "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR",
+    ):  # fmt: skip
+        assert told[name].startswith(writable)
+
+
+@pytest.mark.parametrize("name", ["pull", "vllm"])
+def test_each_container_is_as_restricted_as_pod_security_demands(make_pod: Make, name: str) -> None:
+    assert container(make_pod(), name)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+    }
+
+
+def test_the_pod_runs_as_vllms_own_user_who_owns_the_volumes(make_pod: Make) -> None:
+    security = make_pod()["spec"]["securityContext"]
+    assert (security["runAsUser"], security["runAsGroup"], security["fsGroup"]) == (2000, 2000, 2000)
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_ready_means_that_the_model_has_answered(make_pod: Make) -> None:
+    probe = container(make_pod(), "vllm")["readinessProbe"]
+    assert probe["httpGet"]["path"] == "/modelsync/ready"
+    assert probe["periodSeconds"] == 1
+
+
+def test_a_slow_load_is_not_killed(make_pod: Make) -> None:
+    serve = container(make_pod(), "vllm")
+    startup = serve["startupProbe"]
+    assert startup["httpGet"]["path"] == "/health"
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 3 * 3600
+    # Kubernetes asks the liveness probe nothing before the startup probe has succeeded; it must have no head start.
+    assert "initialDelaySeconds" not in serve["livenessProbe"]
+
+
+@pytest.mark.parametrize(
+    ("settle", "shutdown", "pre_stop"),
+    [("5s", "60s", 5), ("0s", "1s", 5), ("30s", "5m", 30), ("5s1ms", "60s", 6)],
+)
+def test_a_pod_outlives_the_gateways_knowledge_of_it_and_then_drains(
+    make_pod: Make, settle: str, shutdown: str, pre_stop: int
+) -> None:
+    template = make_pod(traffic={"settle": settle}, serving={"shutdownTimeout": shutdown})
+    serve = container(template, "vllm")
+    assert serve["lifecycle"]["preStop"] == {"sleep": {"seconds": pre_stop}}
+    drain = int(next(arg for arg in serve["args"] if "--shutdown-timeout" in arg).partition("=")[2])
+    assert template["spec"]["terminationGracePeriodSeconds"] > pre_stop + drain
+
+
+def test_scheduling_resources_and_metadata_arrive_in_the_pod(make_pod: Make) -> None:
+    template = make_pod(
+        serving={
+            "resources": {"limits": {"nvidia.com/gpu": 1}},
+            "scheduling": {
+                "nodeSelector": {"gpu": "h100"},
+                "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+                "runtimeClassName": "nvidia",
+            },
+            "podMetadata": {"labels": {"team": "search"}, "annotations": {"acme.dev/note": "x"}},
+            "serviceAccountName": "chat",
+            "imagePullSecrets": [{"name": "corp"}],
+            "sharedMemory": "16Gi",
+            "storage": {"type": "EmptyDir", "size": "200Gi"},
+        }
+    )
+    spec = template["spec"]
+    assert container(template, "vllm")["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+    assert spec["nodeSelector"] == {"gpu": "h100"}
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    assert (spec["runtimeClassName"], spec["serviceAccountName"]) == ("nvidia", "chat")
+    assert spec["imagePullSecrets"] == [{"name": "corp"}]
+    assert template["metadata"]["labels"]["team"] == "search"
+    assert template["metadata"]["annotations"] == {"acme.dev/note": "x"}
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}
+    assert volumes["model"]["emptyDir"] == {"sizeLimit": "200Gi"}
+
+
+def test_no_label_of_a_tenant_takes_the_pod_out_of_its_services(make_pod: Make) -> None:
+    # Validation refuses such a label; even if it did not, the selectors must hold.
+    labels = make_pod(serving={"podMetadata": {"labels": {"modelsync.dev/name": "other"}}})["metadata"]["labels"]
+    assert labels["modelsync.dev/name"] == "chat"
+
+
+def test_the_pullers_image_is_not_part_of_the_revision(make_record: Make) -> None:
+    one = Record.parse(make_record(OperatorSettings(puller_image="modelsync:1")))
+    other = Record.parse(make_record(OperatorSettings(puller_image="modelsync:2")))
+    assert one.revision == other.revision
+    assert container(other.template["spec"]["template"], "pull")["image"] == "modelsync:2"

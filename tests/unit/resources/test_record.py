@@ -1,0 +1,134 @@
+"""The immutable record, and that a Deployment comes from nothing else."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from modelsync.api.settings import OperatorSettings
+from modelsync.resources.objects import Object, Owner
+from modelsync.resources.record import Record, RecordError
+from modelsync.resources.workload import deployment, fuse_secret
+
+Make = Callable[..., Object]
+
+
+@pytest.fixture
+def written(make_record: Make) -> Object:
+    """As it comes back from the apiserver."""
+    found: Object = json.loads(json.dumps(make_record(traffic={"settle": "7s"})))
+    found["metadata"] |= {"creationTimestamp": "2026-11-21T08:00:00Z", "resourceVersion": "7", "uid": "r"}
+    return found
+
+
+def test_a_record_is_read_back_whole(written: Object, owner: Owner) -> None:
+    record = Record.parse(written)
+    assert record.owner == owner
+    assert written["metadata"]["name"] == f"chat-{record.revision}"
+    assert (record.version, record.digests) == ("v7", ("d41d8cd98f00b204e9800998ecf8427e",))
+    assert record.content == record.inputs.content
+    assert record.artifact.ref == "acme/wandb-registry-model/chat llm:v7"
+    assert record.pre_stop == timedelta(seconds=7)
+    assert record.created == datetime(2026, 11, 21, 8, tzinfo=UTC)
+    assert record.fuse_sha256 == "5f" * 32
+
+
+def test_a_record_is_a_controller_revision_that_belongs_to_the_model_deployment(written: Object, owner: Owner) -> None:
+    assert (written["apiVersion"], written["kind"], written["revision"]) == ("apps/v1", "ControllerRevision", 7)
+    assert written["metadata"]["ownerReferences"] == [
+        {
+            "apiVersion": "modelsync.dev/v1alpha1",
+            "kind": "ModelDeployment",
+            "name": "chat",
+            "uid": owner.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]
+
+
+def test_a_deployment_is_what_the_record_says_whatever_the_operator_says_now(
+    written: Object, make_record: Make
+) -> None:
+    record = Record.parse(written)
+    make_record(OperatorSettings(puller_image="modelsync:9"))
+    made = deployment(record, 3)
+    assert made["spec"]["replicas"] == 3
+    del made["spec"]["replicas"]
+    assert made == written["data"]["deployment"]
+
+
+def test_making_a_deployment_leaves_the_record_alone(written: Object) -> None:
+    record = Record.parse(written)
+    deployment(record, 3)["spec"]["template"]["spec"].clear()
+    assert deployment(record, 1)["spec"]["template"]["spec"]["containers"]
+    assert "replicas" not in record.template["spec"]
+
+
+def test_a_deployment_never_takes_a_ready_pod_before_there_is_another(written: Object) -> None:
+    spec = deployment(Record.parse(written), 2)["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert spec["revisionHistoryLimit"] == 0
+
+
+def test_the_deployment_selects_its_own_pods(written: Object) -> None:
+    made = deployment(Record.parse(written), 1)
+    wanted = made["spec"]["selector"]["matchLabels"].items()
+    assert wanted <= made["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_the_fuse_secret_keeps_the_token_that_pods_know_only_by_its_hash(owner: Owner) -> None:
+    secret = fuse_secret(owner, "v7-3fa9c1d2", "a-token")
+    assert secret["metadata"]["name"] == "chat-v7-3fa9c1d2-fuse"
+    assert secret["metadata"]["labels"]["modelsync.dev/fuse"] == "true"
+    assert secret["data"] == {"token": "YS10b2tlbg=="}
+    assert secret["immutable"] is True
+
+
+def without(written: Object, *path: str) -> Object:
+    at: Any = written
+    for part in path[:-1]:
+        at = at[part]
+    del at[path[-1]]
+    return written
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("data",),
+        ("data", "format"),
+        ("data", "inputs"),
+        ("data", "inputs", "serving", "image"),
+        ("data", "inputs", "digests", "model"),
+        ("data", "artifact", "digest"),
+        ("data", "fuseSHA256"),
+        ("data", "preStop"),
+        ("data", "deployment"),
+        ("metadata", "ownerReferences"),
+    ],
+)
+def test_a_broken_record_is_an_error_that_names_it(written: Object, path: tuple[str, ...]) -> None:
+    name = written["metadata"]["name"]
+    with pytest.raises(RecordError, match=f"ControllerRevision {name}") as error:
+        Record.parse(without(written, *path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("data", [None, [], "x", {"format": 2}, {}])
+def test_a_foreign_record_is_an_error(written: Object, data: Any) -> None:
+    with pytest.raises(RecordError, match="this operator reads 1"):
+        Record.parse(written | {"data": data})
+
+
+def test_an_object_without_anything_is_an_error() -> None:
+    with pytest.raises(RecordError):
+        Record.parse({})
+
+
+def test_a_record_under_another_name_is_an_error(written: Object) -> None:
+    written["metadata"]["name"] = "chat-something"
+    with pytest.raises(RecordError, match="not that of a revision of chat"):
+        Record.parse(written)
