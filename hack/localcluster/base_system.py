@@ -80,6 +80,8 @@ def base_system(progress: Progress) -> BaseSystem:
     if not root.exists():
         with locked("base"):
             if not root.exists():
+                for leftover in root.parent.glob(".making-*"):  # of a run that was killed: nobody else holds the lock
+                    shutil.rmtree(leftover, ignore_errors=True)
                 with progress.step(f"base system {release} with {', '.join(_PACKAGES)} ({_USUAL})") as note:
                     _bootstrap(root, release, mirror, note)
     layers = [layer("base", root.name, lambda path: _pack(root, path))]

@@ -73,7 +73,7 @@ KUBERNETES = Tool(
         "kube-scheduler": ("--version",),
         "kubectl": ("version", "--client"),
     },
-    usual_seconds=430,
+    usual_seconds=270,
     link_flags=_KUBERNETES_LINK_FLAGS,
 )
 KUBERNETES_NODE = Tool(
@@ -82,7 +82,7 @@ KUBERNETES_NODE = Tool(
     version=KUBERNETES_VERSION,
     programs=_commands("k8s.io/kubernetes/cmd", "kubelet", "kube-proxy"),
     probe={"kubelet": ("--version",), "kube-proxy": ("--version",)},
-    usual_seconds=60,
+    usual_seconds=30,
     link_flags=_KUBERNETES_LINK_FLAGS,
 )
 CONTAINERD = Tool(
@@ -91,7 +91,7 @@ CONTAINERD = Tool(
     version="v2.2.1",
     programs=_commands("github.com/containerd/containerd/v2/cmd", "containerd", "containerd-shim-runc-v2", "ctr"),
     probe={"containerd": ("--version",), "containerd-shim-runc-v2": ("-v",), "ctr": ("--version",)},
-    usual_seconds=90,
+    usual_seconds=60,
     link_flags="-X github.com/containerd/containerd/v2/version.Version=v2.2.1",
 )
 CNI_PLUGINS = Tool(
@@ -112,7 +112,7 @@ TRAEFIK = Tool(
     version="v3.6.6",
     programs={"traefik": "github.com/traefik/traefik/v3/cmd/traefik"},
     probe={"traefik": ("version",)},
-    usual_seconds=360,
+    usual_seconds=300,
     link_flags="-X github.com/traefik/traefik/v3/pkg/version.Version=v3.6.6",
 )
 PAUSE = Tool(
