@@ -15,6 +15,9 @@ IMPORT_PATH = "modelsync_middleware.VersionHeader"
 READY_PATH = "/modelsync/ready"
 """What the readiness probe asks: 200 once the model has really answered."""
 
+FUSE_PATH = "/modelsync/fuse"
+"""Where a POST with the revision's token silences the model for good."""
+
 
 def path() -> Path:
     """Where the middleware's file lies."""

@@ -1,4 +1,5 @@
-"""ASGI middleware for a model's pod: each answer names its version, and "ready" means that the model has answered.
+"""ASGI middleware for a model's pod: each answer names its version, "ready" means that the model has answered, and a
+held version falls silent at once (the fuse).
 
 Loaded by `vllm serve --middleware modelsync_middleware.VersionHeader` in an image that we do not build: standard
 library only, Python 3.9 or newer, one file. It reads MODELSYNC_VERSION (`collection:version`), MODELSYNC_REVISION,
@@ -9,6 +10,8 @@ buffer a body, and never keep an answer of the model from its client.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 import math
 import os
@@ -27,11 +30,14 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 READY_PATH = "/modelsync/ready"
+FUSE_PATH = "/modelsync/fuse"
+ALIVE_PATHS = ("/health", "/ping", "/metrics")  # not answers of the model; kubelet restarts a pod that is silent here
 ANSWER_SECONDS = 120.0  # for the first answer: vLLM may still compile and capture graphs
 PROBE_SECONDS = 0.5  # a probe is answered within this time; kubelet gives up after one second
 RETRY_SECONDS = 1.0  # between two tries, however many probes ask
 HEALTH_SECONDS = 0.5
 MAX_BODY_BYTES = 1 << 20
+CUT_SECONDS = 0.5  # for the answers that were under way to end, before the fuse acknowledges
 
 _HEADERS = (
     (b"x-model-version", "MODELSYNC_VERSION"),
@@ -49,6 +55,7 @@ class VersionHeader:
         self._headers = _version_headers()
         self._names = {name for name, _ in self._headers}
         self._readiness = _Readiness(app)
+        self._fuse = _Fuse()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._readiness.watch_for_shutdown()
@@ -66,10 +73,16 @@ class VersionHeader:
             await send(message)
 
         if scope["type"] == "http" and scope["path"] == READY_PATH:
-            await self._readiness.answer(scope, send_named)
+            await self._readiness.answer(scope, send_named, silenced=self._fuse.blown)
+            return
+        if scope["type"] == "http" and scope["path"] == FUSE_PATH:
+            await self._fuse.answer(scope, send_named)
             return
         try:
-            await self._app(scope, receive, send_named)
+            if scope["path"] in ALIVE_PATHS:
+                await self._app(scope, receive, send_named)
+            else:
+                await self._fuse.run(self._app, scope, receive, send_named)
         except Exception:
             # Starlette would answer outside of all middleware, so without our headers. It sees that an answer has
             # begun, and goes on to log the exception.
@@ -77,6 +90,82 @@ class VersionHeader:
                 error = {"message": "Internal server error", "type": "InternalServerError", "param": None, "code": 500}
                 await _send_json(send_named, 500, {"error": error})
             raise
+
+
+class _Fuse:
+    """Once blown, no byte of the model leaves: open answers end, new requests get 451 (RFC 7725).
+
+    `POST /modelsync/fuse` with the revision's token blows it, for as long as the process lives. Here is only the hash
+    of the token: who can read the pod cannot silence it.
+    """
+
+    def __init__(self) -> None:
+        self.blown = False
+        self._hash = os.environ.get("MODELSYNC_FUSE_SHA256", "")
+        self._open: set[asyncio.Task[None]] = set()
+        self._last_byte: float | None = None
+
+    async def answer(self, scope: Scope, send: Send) -> None:
+        """Blow, and acknowledge when the answers that were under way have ended."""
+        if scope["method"] != "POST" or not self._hash:
+            await _send_json(send, 405 if self._hash else 404, {"blown": self.blown, "reason": "POST with the token"})
+            return
+        if not self._may(scope):
+            await _send_json(send, 403, {"blown": self.blown, "reason": "the token is not that of this revision"})
+            return
+        self.blown = True
+        cut = set(self._open)
+        for request in cut:
+            request.cancel()
+        if cut:
+            await asyncio.wait(cut, timeout=CUT_SECONDS)
+        left = sum(not request.done() for request in cut)
+        await _send_json(send, 200, {"blown": True, "cut": len(cut), "left": left, "lastByte": self._last_byte})
+
+    async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and end it when the fuse blows: a stream with an error event, else with 451 or cut off."""
+        started = streaming = ended = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started, streaming, ended
+            if self.blown:  # the application may go on for a moment after it was cancelled
+                return
+            if message["type"] == "http.response.start":
+                started = True
+                streaming = _is_event_stream(message)
+            elif message["type"] == "http.response.body":
+                self._last_byte = time.time()
+                ended = not message.get("more_body", False)
+            await send(message)
+
+        if not self.blown:
+            request = asyncio.ensure_future(app(scope, receive, watched))
+            self._open.add(request)
+            try:
+                await asyncio.wait([request])
+            finally:
+                self._open.discard(request)
+                request.cancel()  # where this task itself was cancelled
+            if not self.blown:
+                request.result()
+                return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "held"})
+        elif not started:
+            await _send_json(send, 451, {"error": HELD})
+        elif streaming and not ended:
+            event = b"data: " + json.dumps({"error": HELD}).encode() + b"\n\n"
+            await send({"type": "http.response.body", "body": event, "more_body": False})
+        # A body of announced length is left unfinished: the server closes the connection, and the client sees the cut.
+
+    def _may(self, scope: Scope) -> bool:
+        headers = dict(scope["headers"])
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(hashlib.sha256(token).hexdigest(), self._hash)
+
+
+HELD_MESSAGE = "this version of the model is held and does not answer"
+HELD = {"message": HELD_MESSAGE, "type": "RegulatoryHold", "param": None, "code": 451}
 
 
 class _Readiness:
@@ -115,12 +204,12 @@ class _Readiness:
         except ValueError:
             pass  # not the main thread: signals belong to someone else
 
-    async def answer(self, scope: Scope, send: Send) -> None:
+    async def answer(self, scope: Scope, send: Send, *, silenced: bool) -> None:
         """Answer a probe: 200, or 503 with the reason."""
         if scope["method"] not in ("GET", "HEAD"):
             await _send_json(send, 405, {"ready": False, "reason": "only GET is answered here"})
             return
-        reason = await self._why_not(scope)
+        reason = HELD_MESSAGE if silenced else await self._why_not(scope)
         await _send_json(send, 200 if reason is None else 503, {"ready": reason is None, "reason": reason or ""})
 
     async def _why_not(self, scope: Scope) -> str | None:
@@ -221,6 +310,13 @@ def _version_headers() -> list[Header]:
     """The headers that the environment gives; a name may hold any character, a header only ASCII."""
     values = ((name, os.environ.get(variable, "")) for name, variable in _HEADERS)
     return [(name, quote(value, safe=_ASCII).encode("ascii")) for name, value in values if value]
+
+
+def _is_event_stream(message: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in message.get("headers") or ()
+    )
 
 
 def _request_headers(payload: bytes) -> list[Header]:

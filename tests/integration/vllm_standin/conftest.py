@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vllm_standin.artifact import make_model
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("chat@v7-3fa9c1d2", "chat")
+FUSE_TOKEN = "the token of this revision"
 SECONDS = 20  # for anything that must happen; on a busy machine a start takes long
 
 
@@ -143,6 +145,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
             "MODELSYNC_REVISION": "v7-3fa9c1d2",
             "MODELSYNC_DIGEST": "0123abcd",
             "MODELSYNC_SERVED_NAMES": ",".join(names),
+            "MODELSYNC_FUSE_SHA256": sha256(FUSE_TOKEN.encode()).hexdigest(),
         }
         process = await asyncio.create_subprocess_exec(
             *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT

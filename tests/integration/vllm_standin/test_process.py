@@ -31,21 +31,25 @@ async def ready(served: Any) -> int:
 
 async def test_a_drain_under_load_loses_nothing_that_had_begun(serve: Any) -> None:
     served = await (await serve("--shutdown-timeout", "30", faults=SLOW)).listening()
-    begun = [asyncio.ensure_future(served.stream(max_tokens=20, ignore_eos=True)) for _ in range(10)]
-    begun += [asyncio.ensure_future(served.complete(max_tokens=20, ignore_eos=True)) for _ in range(5)]
-    await served.until_running(15)
+    long = [asyncio.ensure_future(served.stream(max_tokens=40, ignore_eos=True)) for _ in range(10)]
+    whole = [asyncio.ensure_future(served.complete(max_tokens=40, ignore_eos=True)) for _ in range(5)]
+    short = asyncio.ensure_future(served.stream(max_tokens=15, ignore_eos=True))
+    await served.until_running(16)
 
     served.terminate()
     await served.said("stopping engine client mode=drain timeout=30s")
-    late_stream, (late_status, late) = await asyncio.gather(served.stream(), served.complete())
-    streams, wholes = (await asyncio.gather(*begun))[:10], (await asyncio.gather(*begun))[10:]
+    assert finish_reasons(await short) == ["length"]
 
+    # By now a server that had stopped to listen at SIGTERM would refuse; vLLM answers and aborts.
+    late_stream, (late_status, late) = await asyncio.gather(served.stream(), served.complete())
     assert late_status == 200
     assert late["choices"][0] == {**late["choices"][0], "text": "", "finish_reason": "abort"}
     assert finish_reasons(late_stream) == ["abort"]
     assert late_stream[-1] == "[DONE]"
-    assert [(finish_reasons(events), events[-1]) for events in streams] == [(["length"], "[DONE]")] * 10
-    assert [body["choices"][0]["finish_reason"] for _, body in wholes] == ["length"] * 5
+    assert [(finish_reasons(events), events[-1]) for events in await asyncio.gather(*long)] == [
+        (["length"], "[DONE]")
+    ] * 10
+    assert [body["choices"][0]["finish_reason"] for _, body in await asyncio.gather(*whole)] == ["length"] * 5
     assert await served.exit_code() == 0
     with pytest.raises(aiohttp.ClientConnectionError):
         await served.complete()
