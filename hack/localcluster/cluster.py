@@ -82,6 +82,16 @@ class Cluster:
         return self._layout.logs
 
     @property
+    def state(self) -> Path:
+        """The cluster's folder; what is put into it goes with the cluster."""
+        return self._layout.state
+
+    @property
+    def processes(self) -> Processes:
+        """The cluster's processes. Start here what shall live as long as the cluster: `down` ends it too."""
+        return self._processes
+
+    @property
     def node_address(self) -> str:
         """The node's address: servers that are started inside listen here, and pods reach them."""
         return NODE_ADDRESS

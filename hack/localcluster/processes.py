@@ -99,15 +99,21 @@ class Processes:
         for name in names:
             self._path(name).unlink(missing_ok=True)
 
+    def kill(self, name: str) -> None:
+        """End a process as a crash would: at once, with nothing said. Its record stays, as after a crash."""
+        if record := self.get(name):
+            end([record], grace=timedelta())
+
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.process"
 
 
 def end(records: Sequence[Record], *, grace: timedelta = timedelta(seconds=5)) -> None:
-    """SIGTERM all, SIGKILL what is left after `grace`, and return when none of them runs."""
+    """SIGTERM all, SIGKILL what is left after `grace` (without one: at once), and return when none of them runs."""
     handles = [handle for record in records if (handle := _open(record)) is not None]
+    requests = [(signal.SIGTERM, grace.total_seconds())] if grace else []
     try:
-        for number, patience in ((signal.SIGTERM, grace.total_seconds()), (signal.SIGKILL, 10.0)):
+        for number, patience in (*requests, (signal.SIGKILL, 10.0)):
             for handle in handles:
                 _send(handle, number)
             deadline = time.monotonic() + patience

@@ -83,6 +83,18 @@ def test_end_kills_what_ignores_the_request_to_end(processes: Processes, tmp_pat
     assert not record.alive
 
 
+def test_a_killed_process_is_not_asked_first(processes: Processes, tmp_path: Path) -> None:
+    polite = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(print('bye', flush=True))); "
+    record = start(processes, tmp_path, sys.executable, "-c", f"{polite} print('up', flush=True); time.sleep(1000)")
+    log = tmp_path / "logs" / "one.log"
+    while "up" not in log.read_text():
+        assert record.alive
+    processes.kill("one")
+    assert not record.alive
+    assert log.read_text() == "up\n"
+    assert processes.get("one") == record
+
+
 def test_a_recycled_pid_is_not_ended(bystander: subprocess.Popen[bytes]) -> None:
     found = identify(bystander.pid, "bystander")
     assert found is not None
