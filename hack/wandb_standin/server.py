@@ -110,6 +110,7 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
         self._reopening: asyncio.Task[None] | None = None
+        self._admin_transports: set[asyncio.Transport | None] = set()
         self._seed()
 
     @property
@@ -149,7 +150,10 @@ class Server:
             await self._runner.cleanup()
 
     async def refuse_connections(self, seconds: float) -> None:
-        """Close the port, so that connecting is refused, and open it again after so many seconds."""
+        """Close the port, so that connecting is refused, and open it again after so many seconds.
+
+        Open connections are reset, but not the one that asks for this.
+        """
         if self._site is not None:
             await self._site.stop()
             self._site = None
@@ -180,13 +184,13 @@ class Server:
     def _drop_connections(self) -> None:
         server = self._runner.server if self._runner else None
         for connection in server.connections if isinstance(server, web.Server) else []:
-            if connection.transport is not None:
+            if connection.transport is not None and connection.transport not in self._admin_transports:
                 connection.transport.abort()
 
     @web.middleware
     async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith("/standin/"):
-            return await handler(request)
+            return await self._serve_admin(request, handler)
         entry = request[ENTRY] = Entry(request.method, request.path, request.remote or "")
         began = time.perf_counter()
         try:
@@ -204,6 +208,16 @@ class Server:
         finally:
             entry.seconds = time.perf_counter() - began
             await self.log.add(entry)
+
+    async def _serve_admin(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._admin_transports.add(request.transport)
+        try:
+            response = await handler(request)
+            await response.prepare(request)
+            await response.write_eof()
+            return response
+        finally:
+            self._admin_transports.discard(request.transport)
 
     async def _fault_of(
         self, request: web.Request, operation: str, file: str | None = None

@@ -30,9 +30,12 @@ def admin(standin: StandIn) -> Iterator[Admin]:
     client.configure(url_expiry_seconds=3600.0, registry_tag_events=False, xxhash_digests={"acme-ml": False})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def wandb(standin: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The SDK as a user has it: `WANDB_BASE_URL` and `WANDB_API_KEY`, and a home of its own."""
+    """The SDK as a user has it: `WANDB_BASE_URL` and `WANDB_API_KEY`, and a home of its own.
+
+    Nothing of it may outlive the module: other tests of the process have a home and, perhaps, an SDK too.
+    """
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
@@ -51,7 +54,7 @@ def wandb(standin: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         wandb.teardown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(wandb: Any) -> Any:
     return wandb.Api()
 
