@@ -1,0 +1,111 @@
+"""What the server sends is checked once, and what is odd is named."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.registry import wire
+
+REF = ModelRef("acme", "wandb-registry-model", "chat llm", "production")
+AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
+
+
+def home(name: str, project: str | None = "llms", tags: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {
+        "__typename": "ArtifactPortfolio",
+        "name": name,
+        "project": project and {"name": project, "entity": {"name": "acme"}},
+        "tags": {"edges": [{"node": {"name": tag}} for tag in tags]},
+    }
+
+
+def membership(**changes: Any) -> dict[str, Any]:
+    artifact = {
+        "id": "QXJ0",
+        "state": "COMMITTED",
+        "digest": "d1",
+        "digestAlgorithm": "MANIFEST_MD5",
+        "size": 12,
+        "fileCount": 2,
+        "metadata": '{"a": 1}',
+        "versionIndex": 7,
+        "createdAt": "2026-11-01T00:00:00Z",
+        "updatedAt": None,
+        "tags": [{"name": "approved"}],
+        "artifactType": {"name": "model"},
+        "artifactSequence": {"name": "chat", "project": {"name": "llms", "entity": {"name": "acme"}}},
+        "artifactMemberships": {
+            "edges": [
+                {"node": {"versionIndex": 7, "aliases": [{"alias": "v7"}], "artifactCollection": home("chat")}},
+                {"node": {"versionIndex": 1, "aliases": [], "artifactCollection": home("secret", project=None)}},
+                {"node": None},
+            ]
+        },
+    }
+    artifact.update(changes.pop("artifact", {}))
+    whole = {
+        "versionIndex": 3,
+        "aliases": [{"alias": "production"}, {"alias": "v3"}],
+        "artifactCollection": home("chat llm", "wandb-registry-model", ("gold",)),
+        "artifact": artifact,
+    }
+    return whole | changes
+
+
+def test_a_membership_reads_as_the_version_it_names() -> None:
+    read = wire.resolved(membership(), REF, AT, AT)
+    assert (read.version, read.source_version, read.digest, read.size, read.file_count) == ("v3", "v7", "d1", 12, 2)
+    assert read.aliases == {"production"}
+    assert read.tags == {"approved"}
+    assert read.collection_tags == {"gold"}
+    assert read.artifact.source == CollectionRef("acme", "llms", "chat")
+
+
+def test_places_that_the_key_may_not_see_are_left_out() -> None:
+    links = wire.resolved(membership(), REF, AT, AT).artifact.links
+    assert [str(link.collection) for link in links] == ["acme/llms/chat"]
+
+
+def test_a_reader_of_the_registry_alone_sees_no_source() -> None:
+    read = wire.resolved(
+        membership(artifact={"artifactSequence": {"name": "chat", "project": None}, "digestAlgorithm": None}),
+        REF,
+        AT,
+        AT,
+    )
+    assert read.artifact.source is None
+    assert read.digest_algorithm is None
+
+
+def test_a_path_that_was_migrated_is_told_under_its_new_name() -> None:
+    read = wire.resolved(membership(artifactCollection=home("chat llm", "wandb-registry-new")), REF, AT, AT)
+    assert (read.entity, read.project, read.collection, read.alias) == (
+        "acme",
+        "wandb-registry-new",
+        "chat llm",
+        "production",
+    )
+    assert read.ref == REF
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        (membership(artifact={"digest": None}), "artifact.digest"),
+        (membership(artifact={"size": "many"}), "artifact.size"),
+        (membership(versionIndex=None), "versionIndex"),
+        (membership(aliases=None), "aliases"),
+        ([], "the answer"),
+    ],
+)
+def test_an_answer_of_another_shape_is_named_by_its_part(data: Any, where: str) -> None:
+    with pytest.raises(wire.UnexpectedShapeError, match=f"^{where}: "):
+        wire.resolved(data, REF, AT, AT)
+
+
+def test_a_next_page_without_a_cursor_is_not_taken_for_the_last() -> None:
+    data = home("chat") | {"aliases": {"pageInfo": {"hasNextPage": True, "endCursor": None}, "edges": []}}
+    with pytest.raises(wire.UnexpectedShapeError, match="no cursor"):
+        wire.aliases_page(data)
