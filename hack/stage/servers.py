@@ -5,9 +5,7 @@ Both are recorded as processes of the cluster, so that they outlive the demo (it
 """
 
 import os
-import signal
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,6 @@ from typing import Any
 import yaml
 
 from localcluster import Cluster
-from localcluster.paths import Layout
-from localcluster.processes import Processes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SYSTEM_NAMESPACE = "modelsync-system"
@@ -30,9 +26,8 @@ class Servers:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._layout = Layout.named(cluster.name)
-        self._processes = Processes(self._layout.records)
-        self.folder = self._layout.state / "stage"
+        self._processes = cluster.processes
+        self.folder = cluster.state / "stage"
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -72,16 +67,7 @@ class Servers:
 
     def kill_operator(self) -> None:
         """End the operator as a crash would: at once, with nothing said."""
-        record = self._processes.get("modelsync")
-        if record is None or not record.alive:
-            return
-        handle = os.pidfd_open(record.pid)
-        try:
-            if record.alive:  # checked after opening, so that it cannot be another process by now
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-            _wait_until_gone(lambda: record.alive)
-        finally:
-            os.close(handle)
+        self._processes.kill("modelsync")
 
     def end_operator(self) -> None:
         """End the operator as a rolling update would: SIGTERM, then wait."""
@@ -111,11 +97,3 @@ class Servers:
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(config))
         return path
-
-
-def _wait_until_gone(alive: Any) -> None:
-    deadline = time.monotonic() + 10
-    while alive():
-        if time.monotonic() > deadline:
-            raise TimeoutError("a process that was killed is still there after 10 s")
-        time.sleep(0.01)
