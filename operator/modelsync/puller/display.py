@@ -107,8 +107,10 @@ def _bar(stream: TextIO) -> Iterator[Progress]:
         files = f"  {now.files} of {now.total_files} files" if now.total_files else ""
         bar.update(task, description=f"{now.stage}{files}", completed=now.fetched + now.reused, total=now.total or None)
 
-    with bar, _every(_BAR_SECONDS, tell):
-        yield progress
+    with bar:
+        with _every(_BAR_SECONDS, tell):
+            yield progress
+        tell()
 
 
 @contextmanager

@@ -282,6 +282,8 @@ class Transfer:
                         ) from None
                     break
                 except AttemptError as error:
+                    with storage_errors("the staging folder cannot be written", download.entry.path):
+                        download.save()
                     self._bear(error, lease.tries)
                     download.url = lease.tries.url
         finally:

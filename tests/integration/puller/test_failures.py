@@ -1,0 +1,276 @@
+"""What goes wrong on the way: each failure has its word, its exit code and a sentence, and publishes nothing."""
+
+import os
+import random
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wandb_standin import Admin
+
+LARGE = random.Random(7).randbytes(40 * 2**20)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    waiting, deadline = threading.Event(), time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "never came true"
+        waiting.wait(0.02)
+
+
+def assert_refused(done: Any, code: int, outcome: str, *words: str) -> None:
+    document = done.document
+    assert (done.code, document["outcome"]) == (code, outcome), done.err
+    for word in words:
+        assert word in document["message"], document["message"]
+    assert f"error: {document['message']}" in done.err
+
+
+@pytest.fixture
+def model(admin: Admin, collection: str) -> str:
+    """A version with a small and a larger file."""
+    admin.log_artifact("acme-ml", "llm", collection, {"config.json": b"{}", "w.bin": LARGE[: 3 * 2**20]})
+    return f"acme-ml/llm/{collection}:v0"
+
+
+def test_a_wrong_byte_is_refused_and_nothing_published(pull: Any, admin: Admin, model: str, tmp_path: Path) -> None:
+    with admin.fault("corrupt", file="w.bin", offset=2_000_000):
+        done = pull(model, tmp_path / "model")
+    assert_refused(done, 4, "CorruptFile", "w.bin", "must have", "second time", "nothing was published")
+    assert done.document["file"] == "w.bin"
+    assert not (tmp_path / "model").exists()
+    assert pull(model, tmp_path / "model").code == 0
+
+
+@pytest.mark.parametrize("offset", [-1, 1])
+def test_a_file_of_another_length_is_refused(pull: Any, admin: Admin, model: str, tmp_path: Path, offset: int) -> None:
+    with admin.fault("resize", file="w.bin", offset=offset):
+        done = pull(model, tmp_path / "model")
+    assert_refused(done, 4, "CorruptFile", "w.bin", f"{3 * 2**20 + offset} bytes where {3 * 2**20} are expected")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_manifest_that_is_not_the_artifacts_is_refused(pull: Any, admin: Admin, model: str, tmp_path: Path) -> None:
+    with admin.fault("manifest"):
+        done = pull(model, tmp_path / "model")
+    assert_refused(done, 4, "ManifestMismatch", "not the manifest of this artifact")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_digest_that_is_not_the_artifacts_is_refused(pull: Any, admin: Admin, model: str, tmp_path: Path) -> None:
+    version = admin.show(model)
+    done = pull("--artifact-id", version.artifact_id, "--digest", "0" * 32, tmp_path / "model")
+    assert_refused(done, 4, "ManifestMismatch", version.digest, "0" * 32)
+
+
+def test_a_reference_to_a_bucket_is_refused_by_name(pull: Any, admin: Admin, collection: str, tmp_path: Path) -> None:
+    admin.log_artifact("acme-ml", "llm", collection, {"a": b"1"}, references={"w.bin": "s3://bucket/w.bin"})
+    done = pull(f"acme-ml/llm/{collection}:v0", tmp_path / "model")
+    assert_refused(done, 4, "UnsupportedReference", "w.bin is a reference to s3://bucket/w.bin", "add_file")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/../../outside", "/outside-of-modelsync", "a//b", ".modelsync.json"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(
+    pull: Any, admin: Admin, collection: str, tmp_path: Path, name: str
+) -> None:
+    admin.log_artifact("acme-ml", "llm", collection, {"a": b"1", name: b"2"})
+    done = pull(f"acme-ml/llm/{collection}:v0", tmp_path / "inner" / "model")
+    assert_refused(done, 4, "UnsafeName", name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["inner"]
+    assert not Path("/outside-of-modelsync").exists()
+
+
+def test_cut_connections_expired_urls_and_a_failing_server_cost_time_only(
+    pull: Any, admin: Admin, model: str, tmp_path: Path
+) -> None:
+    admin.add_fault("truncate", file="w.bin", offset=1_000_000, times=1)
+    admin.add_fault("expired", file="w.bin", times=1)
+    admin.add_fault("expired", file="wandb_manifest.json", times=1)
+    admin.add_fault("status", operation="download", status=503, retry_after=0.2, times=2)
+    admin.add_fault("status", operation="ModelsyncPull*", status=500, times=1)
+    admin.add_fault("status", operation="ModelsyncPull*", status=429, retry_after=1, times=1)
+    admin.add_fault("reset", operation="ModelsyncPull*", times=1)
+    done = pull(model, tmp_path / "model")
+    assert done.code == 0, done.err
+    assert (tmp_path / "model" / "w.bin").read_bytes() == LARGE[: 3 * 2**20]
+    assert "asking for a fresh URL" in done.err
+    assert "trying again in" in done.err
+    assert not admin.faults()
+
+
+def test_urls_that_expire_while_it_runs_are_replaced(pull: Any, admin: Admin, model: str, tmp_path: Path) -> None:
+    before = admin.last_request()
+    fault = admin.add_fault("truncate", file="w.bin", offset=1_000_000)
+    process = pull.start(model, tmp_path / "model")
+    admin.wait_for_requests(2, since=before, operation="download", ref="*w.bin*")
+    admin.expire_urls()
+    admin.lift_fault(fault)
+    done = pull.finish(process)
+    assert done.code == 0, done.err
+    assert "403; asking for a fresh URL" in done.err
+
+
+def start_and_hold_in_the_middle(pull: Any, admin: Admin, reference: str, tmp_path: Path, *arguments: object) -> Any:
+    """A pull that has most of a file of 40 MiB, and cannot get the rest."""
+    admin.add_fault("truncate", file="large.bin", offset=30 * 2**20)
+    process = pull.start("--connections", 1, *arguments, reference, tmp_path / "model")
+    held = tmp_path / ".model.modelsync" / "objects"
+    wait_until(lambda: any(str(30 * 2**20) in path.read_text() for path in held.glob("*.ranges.part")))
+    return process
+
+
+@pytest.fixture
+def large(admin: Admin, collection: str) -> str:
+    """A version with a file of 40 MiB."""
+    admin.log_artifact("acme-ml", "llm", collection, {"config.json": b"{}", "large.bin": LARGE})
+    return f"acme-ml/llm/{collection}:v0"
+
+
+def test_after_a_kill_nothing_looks_published_and_the_next_pull_goes_on(
+    pull: Any, admin: Admin, large: str, tmp_path: Path
+) -> None:
+    process = start_and_hold_in_the_middle(pull, admin, large, tmp_path)
+    process.kill()
+    process.communicate()
+    admin.lift_fault()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.modelsync"]
+
+    done = pull(large, tmp_path / "model")
+
+    assert done.code == 0, done.err
+    assert done.document["reused_bytes"] >= 30 * 2**20
+    assert (tmp_path / "model" / "large.bin").read_bytes() == LARGE
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_sigterm_ends_it_at_once_and_the_next_pull_goes_on(pull: Any, admin: Admin, large: str, tmp_path: Path) -> None:
+    result = tmp_path / "result"
+    process = start_and_hold_in_the_middle(pull, admin, large, tmp_path, "--result", result)
+    asked_at = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    ended = pull.finish(process)
+    assert time.monotonic() - asked_at < 4
+    assert_refused(ended, 143, "Interrupted", "SIGTERM", "goes on from there")
+    assert '"Interrupted"' in result.read_text()
+    admin.lift_fault()
+
+    done = pull(large, tmp_path / "model")
+
+    assert done.code == 0, done.err
+    assert done.document["reused_bytes"] >= 30 * 2**20
+    assert (tmp_path / "model" / "large.bin").read_bytes() == LARGE
+
+
+def test_sigterm_is_heard_while_the_registry_is_silent(pull: Any, admin: Admin, model: str, tmp_path: Path) -> None:
+    with admin.fault("slow", operation="ModelsyncPull*", delay=20):
+        process = pull.start(model, tmp_path / "model")
+        wait_until(lambda: any(fault["hits"] for fault in admin.faults()))
+        asked_at = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert_refused(pull.finish(process), 143, "Interrupted")
+        assert time.monotonic() - asked_at < 4
+
+
+def test_a_file_size_limit_or_full_volume_is_no_space(pull: Any, large: str, tmp_path: Path) -> None:
+    done = pull(large, tmp_path / "model", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)))
+    assert_refused(done, 3, "NoSpace", "large.bin", "File too large", "give the volume more room")
+    assert not (tmp_path / "model").exists()
+
+
+def test_memory_does_not_grow_with_the_artifact(pull: Any, admin: Admin, collection: str, tmp_path: Path) -> None:
+    folder = tmp_path / "logged"
+    folder.mkdir()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.truncate(1 << 30)
+    admin.log_artifact("acme-ml", "llm", collection, folder)
+    process = pull.start("--connections", 32, f"acme-ml/llm/{collection}:v0", tmp_path / "model")
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    with process.stdout, process.stderr:
+        assert process.returncode == 0, process.stderr.read()
+    assert (tmp_path / "model" / "model.safetensors").stat().st_size == 1 << 30
+    assert usage.ru_maxrss / 1024 <= 200, f"{usage.ru_maxrss / 1024:.0f} MiB"
+
+
+def test_an_unknown_alias_is_not_found(pull: Any, model: str, tmp_path: Path) -> None:
+    reference = model.replace(":v0", ":production")
+    done = pull(reference, tmp_path / "model")
+    assert_refused(done, 3, "NotFound", f"has no {reference}", "check the spelling")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deleted_version_is_not_found(pull: Any, admin: Admin, model: str, tmp_path: Path) -> None:
+    version = admin.show(model)
+    admin.delete_version(model, keep_membership=True)
+    done = pull("--artifact-id", version.artifact_id, "--digest", version.digest, tmp_path / "model")
+    assert_refused(done, 3, "NotFound", version.artifact_id)
+
+
+def test_a_wrong_key_is_denied(pull: Any, model: str, tmp_path: Path) -> None:
+    pull.key = "w" * 40
+    done = pull(model, tmp_path / "model")
+    assert_refused(done, 3, "Denied", "does not know this API key")
+
+
+def test_a_key_that_was_cut_off_is_said_to_be(pull: Any, model: str, tmp_path: Path) -> None:
+    pull.key = "short-key"
+    done = pull(model, tmp_path / "model")
+    assert_refused(done, 2, "InvalidInput", "WANDB_API_KEY must have 40 characters or more, has 9")
+
+
+@pytest.mark.parametrize("name", ["WANDB_API_KEY", "WANDB_BASE_URL"])
+def test_a_missing_setting_is_named(pull: Any, model: str, tmp_path: Path, name: str) -> None:
+    pull.env = {name: "unset"}
+    assert_refused(pull(model, tmp_path / "model"), 2, "InvalidInput", f"set {name}")
+
+
+def test_a_server_that_is_not_there_is_given_up(pull: Any, model: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pull.url = f"http://127.0.0.1:{server.getsockname()[1]}"
+    done = pull(model, tmp_path / "model", "--retry-for", "1s")
+    assert_refused(done, 3, "Unreachable", pull.url, "given up after")
+
+
+def test_a_login_page_is_no_server(pull: Any, admin: Admin, model: str, tmp_path: Path) -> None:
+    with admin.fault("html", operation="ModelsyncPull*"):
+        done = pull(model, tmp_path / "model")
+    assert_refused(done, 3, "Unreachable", "is a W&B server")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "modelsync pull REF DIR"),
+        (("acme/llm/chat:v0",), "modelsync pull REF DIR"),
+        (("acme/llm/chat", "model"), "names no alias"),
+        (("--artifact-id", "QQ==", "model"), "belong together"),
+        (("--digest", "0" * 32, "model"), "belong together"),
+        (("--artifact-id", "QQ==", "--digest", "0" * 32, "acme/llm/chat:v0", "model"), "only argument"),
+        (("--artifact-id", "QQ==", "--digest", "xyz", "model"), "32 digits"),
+        (("acme/llm/chat:v0", "model", "--retry-for", "soon"), "--retry-for: 'soon' is not a duration"),
+        (("acme/llm/chat:v0", "/proc"), "mount point"),
+        (("acme/llm/chat:v0", "model", "--ca-file", "/nowhere.pem"), "nowhere.pem"),
+    ],
+)
+def test_what_cannot_be_asked_is_answered_with_what_can(
+    pull: Any, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    assert_refused(
+        pull(*arguments, cwd=tmp_path), 2, "InvalidInput" if words != "mount point" else "TargetUnusable", words
+    )
+
+
+def test_a_folder_with_other_things_is_left_alone(pull: Any, model: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "notes").write_text("mine")
+    done = pull(model, tmp_path / "model")
+    assert_refused(done, 2, "TargetUnusable", "not empty")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["notes"]
