@@ -8,14 +8,13 @@ import base64
 import binascii
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from modelsync.api import names
 from modelsync.api.spec import ConfigMapKeyRef, ModelDeploymentSpec, SecretKeyRef
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import ClusterError, ForbiddenError, NotFoundError
 from modelsync.cluster.kinds import CONFIG_MAP, SECRET, Key, labels_of
-from modelsync.cluster.lookup import Refusal
 from modelsync.registry.credential import Credential, InvalidCredentialError
 from modelsync.registry.errors import DeniedError, UnreachableError
 from modelsync.registry.graphql import InvalidCABundleError, tls
@@ -39,7 +38,7 @@ class Access:
     def __init__(self, cluster: Cluster, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._clock = clock
-        self._refusals: dict[_Identity, Refusal] = {}
+        self._refusals: dict[_Identity, str] = {}
         self._bundles: dict[_Identity, tuple[float, str]] = {}
 
     async def subscription(self, key: Key, spec: ModelDeploymentSpec, question: Question) -> Subscription:
@@ -57,7 +56,7 @@ class Access:
             interval=registry.poll_interval,
         )
 
-    def refusal(self, key: Key, spec: ModelDeploymentSpec) -> Refusal | None:
+    def refusal(self, key: Key, spec: ModelDeploymentSpec) -> str | None:
         """Why the credential could not be had when it was last asked for."""
         return self._refusals.get(_identity(key.namespace, spec.registry.auth.secret_key_ref))
 
@@ -66,9 +65,7 @@ class Access:
             try:
                 credential = await self._credential(identity)
             except DeniedError as error:
-                before = self._refusals.get(identity)
-                if before is None or before.message != str(error):
-                    self._refusals[identity] = Refusal(str(error), datetime.now(UTC))
+                self._refusals[identity] = str(error)
                 raise
             self._refusals.pop(identity, None)
             return credential
@@ -90,7 +87,7 @@ class Access:
             raise UnreachableError(f"{where} cannot be read: {error}") from None
         if labels_of(secret).get(names.CREDENTIAL_LABEL) != "true":
             raise _denied(
-                f"{field}: {where} does not carry the label {names.CREDENTIAL_LABEL}=true, by which its owner consents; "
+                f"{field}: {where} lacks the label {names.CREDENTIAL_LABEL}=true, by which its owner consents; run "
                 f"`kubectl label secret -n {namespace} {name} {names.CREDENTIAL_LABEL}=true`"
             )
         data = secret.get("data") or {}

@@ -87,8 +87,12 @@ class Applier:
         owner = gathered.read.family.owner
         if (owner.get("status") or {}) == status:
             return False
-        self._cache.put(MODEL_DEPLOYMENT, await self._cluster.replace_status(MODEL_DEPLOYMENT, owner, status))
+        await self.write_raw_status(owner, status)
         return True
+
+    async def write_raw_status(self, owner: Object, status: Mapping[str, Any]) -> None:
+        """Write the status of the ModelDeployment that was read as `owner`. Raises ConflictError."""
+        self._cache.put(MODEL_DEPLOYMENT, await self._cluster.replace_status(MODEL_DEPLOYMENT, owner, status))
 
     async def apply(self, gathered: Gathered, plan: Plan) -> None:
         """Do the plan's actions in order. Raises the first ClusterError.
@@ -109,12 +113,12 @@ class Applier:
             raise first
 
     async def keep_up(self, gathered: Gathered, state: State) -> int:
-        """Put right what the planner does not look at: edits by hand, the budget, the blocked Service.
-
-        Returns how many objects were written.
-        """
+        """Write what `upkeep` finds; say how many objects were written. Raises the first ClusterError."""
         work = _Pass(self._cluster, self._cache, self._settings, gathered, Plan(state))
-        return await work.keep_up(state)
+        written = 0
+        for piece in upkeep(gathered, state):
+            written += await work.put(piece.kind, piece.wanted, piece.live)
+        return written
 
     async def stamp(self, gathered: Gathered, epoch: int) -> bool:
         """Mark the family as touched by this leadership, so that no write of the leader before can come late.
@@ -144,6 +148,41 @@ class Applier:
         return bool(stale)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One object that is not as it should be; `live` is None when it is not there."""
+
+    kind: Kind
+    wanted: Object
+    live: Object | None
+
+
+def upkeep(gathered: Gathered, state: State) -> list[Piece]:
+    """What the planner does not look at and is not as it should be: edits by hand, the budget, the blocked Service.
+
+    Pure, and empty in a world that is as wanted.
+    """
+    read, observed = gathered.read, gathered.observed
+    family, owner = read.family, read.owner
+    pieces: list[Piece] = []
+    for revision, each in read.records.items():
+        child = names.child(owner.name, revision)
+        live = family.deployments.get(child)
+        if live is not None and observed.revisions[revision].deployed:
+            replicas = observed.revisions[revision].replicas
+            pieces.append(Piece(DEPLOYMENT, deployment(each, replicas), live))
+            pieces.append(Piece(SERVICE, revision_service(owner, revision), family.services.get(child)))
+    if observed.service is not None:
+        pieces.append(Piece(SERVICE, plain_service(owner, observed.service), family.services.get(owner.name)))
+        # There before a hold needs it: the data plane has to know a Service before it is routed to.
+        blocked = family.services.get(names.child(owner.name, BLOCKED))
+        pieces.append(Piece(SERVICE, blocked_service(owner), blocked))
+    if state.stable is not None:
+        budget = disruption_budget(owner, state.stable)
+        pieces.append(Piece(POD_DISRUPTION_BUDGET, budget, family.budgets.get(owner.name)))
+    return [piece for piece in pieces if not is_as_wanted(piece.kind, piece.live, piece.wanted)]
+
+
 @dataclass(slots=True)
 class _Pass:
     """The writes of one pass over one ModelDeployment."""
@@ -165,40 +204,19 @@ class _Pass:
             case RemoveRoute():
                 await self._delete(HTTP_ROUTE, self.gathered.read.family.route)
             case PointService(revision):
-                await self._put(SERVICE, plain_service(self._owner, revision), self._service(self._owner.name))
+                await self.put(SERVICE, plain_service(self._owner, revision), self._service(self._owner.name))
             case CutOff(revision):
                 await self._cut_off(revision)
             case Remove(revision, forget):
                 await self._remove(revision, forget=forget)
-
-    async def keep_up(self, state: State) -> int:
-        family, read, observed = self.gathered.read.family, self.gathered.read, self.gathered.observed
-        written = 0
-        for revision, each in read.records.items():
-            child = names.child(self._owner.name, revision)
-            live = family.deployments.get(child)
-            if live is None or not observed.revisions[revision].deployed:
-                continue
-            wanted = deployment(each, observed.revisions[revision].replicas)
-            written += await self._put(DEPLOYMENT, wanted, live)
-            written += await self._put(SERVICE, revision_service(self._owner, revision), self._service(child))
-        if observed.service is not None:
-            plain = plain_service(self._owner, observed.service)
-            written += await self._put(SERVICE, plain, self._service(self._owner.name))
-        if read.spec.traffic.gateway is not None and family.services:
-            written += await self._ensure_blocked_service()
-        if state.stable is not None:
-            budget = disruption_budget(self._owner, state.stable)
-            written += await self._put(POD_DISRUPTION_BUDGET, budget, family.budgets.get(self._owner.name))
-        return written
 
     # --- actions ---
 
     async def _ensure(self, revision: Revision, replicas: int) -> None:
         found = self.gathered.read.records.get(revision) or await self._write_record(revision)
         child = names.child(self._owner.name, revision)
-        await self._put(SERVICE, revision_service(self._owner, revision), self._service(child))
-        await self._put(DEPLOYMENT, deployment(found, replicas), self._deployment(revision))
+        await self.put(SERVICE, revision_service(self._owner, revision), self._service(child))
+        await self.put(DEPLOYMENT, deployment(found, replicas), self._deployment(revision))
 
     async def _scale(self, revision: Revision, replicas: int) -> None:
         live = self._deployment(revision)
@@ -206,7 +224,7 @@ class _Pass:
             return
         found = self.gathered.read.records.get(revision)
         if found is not None:
-            await self._put(DEPLOYMENT, deployment(found, replicas), live)
+            await self.put(DEPLOYMENT, deployment(found, replicas), live)
             return
         # Without its record nothing of it can be rendered; the number of pods can be set all the same.
         patch = {"metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}, "spec": {"replicas": replicas}}
@@ -220,7 +238,7 @@ class _Pass:
             await self._ensure_blocked_service()
         hold = holds_told(self.plan.state.holds)
         route = http_route(self._owner, gateway, weights, hold=hold)
-        await self._put(HTTP_ROUTE, route, self.gathered.read.family.route)
+        await self.put(HTTP_ROUTE, route, self.gathered.read.family.route)
 
     async def _cut_off(self, revision: Revision) -> None:
         pods = [pod for pod in self.gathered.read.family.pods if labels_of(pod).get(names.REVISION_LABEL) == revision]
@@ -304,9 +322,9 @@ class _Pass:
 
     # --- objects ---
 
-    async def _put(self, kind: Kind, wanted: Object, live: Object | None) -> bool:
+    async def put(self, kind: Kind, wanted: Object, live: Object | None) -> bool:
         """Write `wanted` unless `live`, as it was read, has it all; say whether it was written."""
-        if live is not None and covers(live, wanted) and not _has_more(kind, live, wanted):
+        if is_as_wanted(kind, live, wanted):
             return False
         namespace = self._owner.namespace
         if live is None:
@@ -333,7 +351,7 @@ class _Pass:
 
     async def _ensure_blocked_service(self) -> bool:
         name = names.child(self._owner.name, BLOCKED)
-        return await self._put(SERVICE, blocked_service(self._owner), self._service(name))
+        return await self.put(SERVICE, blocked_service(self._owner), self._service(name))
 
     def _check_own(self, kind: Kind, found: Object) -> None:
         if not is_controlled_by(found, self._owner.uid):
@@ -351,6 +369,20 @@ class _Pass:
 
     def _deployment(self, revision: Revision) -> Object | None:
         return self.gathered.read.family.deployments.get(names.child(self._owner.name, revision))
+
+
+def is_as_wanted(kind: Kind, live: Object | None, wanted: Object) -> bool:
+    """Whether `live` is there and needs no write to be `wanted`."""
+    if live is None or not covers(live, wanted):
+        return False
+    # What decides where requests go must be exactly ours: not a selector's key nor a rule more.
+    if kind == SERVICE:
+        return bool((live.get("spec") or {}).get("selector") == wanted["spec"]["selector"])
+    if kind == HTTP_ROUTE:
+        hold = names.HOLD_ANNOTATION
+        same_hold = annotations_of(live).get(hold) == annotations_of(wanted).get(hold)
+        return same_hold and live.get("spec") == wanted["spec"]
+    return True
 
 
 def covers(live: Any, wanted: Any) -> bool:
@@ -379,16 +411,6 @@ def _same_quantity(one: str, other: str) -> bool:
         return quantity.canonical(one) == quantity.canonical(other)
     except ValueError:
         return False
-
-
-def _has_more(kind: Kind, live: Object, wanted: Object) -> bool:
-    """Whether `live` holds of what must be exactly ours more than `wanted`."""
-    if kind == SERVICE:
-        return bool((live.get("spec") or {}).get("selector") != wanted["spec"]["selector"])
-    if kind == HTTP_ROUTE:
-        hold = names.HOLD_ANNOTATION
-        return live.get("spec") != wanted["spec"] or annotations_of(live).get(hold) != annotations_of(wanted).get(hold)
-    return False
 
 
 def _token(secret: Object) -> str:

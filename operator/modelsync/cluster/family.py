@@ -58,7 +58,7 @@ class Family:
 
 
 class CachedFamilies:
-    """Families as the watches told; `gateway_api` is what the sweeper found."""
+    """Families as the watches told. `gateway_api`: whether the API server knew HTTPRoute when it was last asked."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -108,7 +108,7 @@ class LiveFamilies:
         lists = await asyncio.gather(
             *(self._cluster.list_all(kind, namespace, labels=selector) for kind in _LISTED), return_exceptions=True
         )
-        route, gateway_api = await route_read
+        route, self._cached.gateway_api = await route_read
         found = {kind: _or_raise(objects) for kind, objects in zip(_LISTED, lists, strict=True)}
         owner = await self._cluster.find(MODEL_DEPLOYMENT, namespace, name)
         if owner is None:
@@ -121,7 +121,7 @@ class LiveFamilies:
             pods=found[POD],
             slices=found[ENDPOINT_SLICE],
             route=route,
-            gateway_api=gateway_api,
+            gateway_api=self._cached.gateway_api,
             rivals=await self._rivals(key, owner),
         )
 

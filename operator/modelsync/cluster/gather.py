@@ -73,6 +73,8 @@ class Read:
     records: Mapping[Revision, Record]
     problems: tuple[Problem, ...]
     question: Question
+    not_to_ask: str | None
+    """Why the registry may not be asked at all; no credential may go to a server that is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Gathered:
     pinned: Pinned | None
     resolved: ResolvedStatus | None
     pods: tuple[PodStatus, ...]
+    url: str | None
+    """Of the plain Service; with a gateway its listeners would have to say whether it is http or https."""
 
 
 @dataclass(slots=True)
@@ -129,7 +133,7 @@ def read(family: Family, settings: OperatorSettings) -> Read:
             )
         elif (conflict := conflicts.conflict(family, spec.traffic.gateway)) is not None:
             found.append(Problem(reasons.Reason.CONFLICT, conflict, blocks_route=True))
-    status = _status(family)
+    status = status_of(family)
     state = load(status)
     records = _records(family)
     in_play = [records[revision] for revision in sorted(_in_play(family, state)) if revision in records]
@@ -142,6 +146,7 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         records=records,
         problems=tuple(found),
         question=lookup.question(spec, settings, in_play, state.holds),
+        not_to_ask=_told([each for each in wrong if each.field.startswith(("spec.registry", "spec.modelRef"))]) or None,
     )
 
 
@@ -150,11 +155,14 @@ def gather(
     *,
     settings: OperatorSettings,
     answers: Answers | None,
-    refusal: lookup.Refusal | None,
+    refusal: str | None,
     sightings: Sightings,
     now: datetime,
 ) -> Gathered:
-    """Make the planner's view of what was read, with what the registry last answered."""
+    """Make the planner's view of what was read, with what the registry last answered.
+
+    `refusal` says why the registry is not asked at all.
+    """
     family, spec = found.family, found.spec
     positive = lookup.positive(spec, answers)
     problems = found.problems
@@ -168,7 +176,7 @@ def gather(
     except ValidationError as error:
         # The registry said something that no pod can be made of, such as a digest that is none.
         told = _told(explain(error, root="the registry's answer"))
-        refusal = refusal or lookup.Refusal(f"spec.modelRef: {told}", now)
+        refusal = refusal or f"spec.modelRef: {told}"
     candidate = _candidate(pinned)
     asked_at = positive.asked_at if positive is not None else None
     revisions = _revisions(found, sightings, now)
@@ -178,7 +186,7 @@ def gather(
         policy=policy(spec, settings),
         requests=_requests(family.owner),
         state=found.state,
-        registry=lookup.registry_view(spec, answers, refusal, candidate, asked_at),
+        registry=lookup.registry_view(spec, answers, _refused(found, refusal, sightings, now), candidate, asked_at),
         holds=lookup.hold_reads(found.question, answers),
         revisions=revisions,
         route=_route(found, sightings, now),
@@ -191,6 +199,7 @@ def gather(
         pinned=pinned,
         resolved=_resolved(found, positive, pinned, now),
         pods=tuple(pods.status_of(family.pods, names.REVISION_LABEL)),
+        url=_url(found) if observed.service is not None else None,
     )
 
 
@@ -240,7 +249,7 @@ def _spec(owner: Object) -> tuple[ModelDeploymentSpec, list[FieldProblem]]:
                 del raw[part]
 
 
-def _status(family: Family) -> ModelDeploymentStatus:
+def status_of(family: Family) -> ModelDeploymentStatus:
     """Read the status; what of it cannot be read is left out: a status that stops the planner would stop a hold."""
     raw: dict[str, Any] = dict(family.owner.get("status") or {})
     while True:
@@ -281,6 +290,14 @@ def _in_play(family: Family, state: State) -> set[Revision]:
     if (service := _plain_service(family)) is not None:
         found.add(service)
     return found
+
+
+def _refused(found: Read, refusal: str | None, sightings: Sightings, now: datetime) -> lookup.Refusal | None:
+    uid, seen = found.family.uid, ("refused", found.spec.registry.base_url)
+    if refusal is None:
+        sightings.ended(uid, seen)
+        return None
+    return lookup.Refusal(refusal, sightings.since(uid, seen, now))
 
 
 def _candidate(pinned: Pinned | None) -> Candidate | None:
@@ -413,6 +430,12 @@ def _route(found: Read, sightings: Sightings, now: datetime) -> RouteView | None
 def _plain_service(family: Family) -> Revision | None:
     service = family.services.get(family.key.name)
     return selected_revision(service) if service is not None else None
+
+
+def _url(found: Read) -> str | None:
+    if found.spec.traffic.gateway is not None:
+        return None
+    return f"http://{found.owner.name}.{found.owner.namespace}.svc:{names.PORT}/v1"
 
 
 def _replicas(deployment: Object | None) -> int:

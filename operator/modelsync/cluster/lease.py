@@ -15,7 +15,13 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from modelsync.cluster.client import WRITE_TIMEOUT, Cluster
-from modelsync.cluster.errors import ClusterError, ConflictError, NotFoundError, NotLeadingError
+from modelsync.cluster.errors import (
+    ClusterError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    NotLeadingError,
+)
 from modelsync.cluster.kinds import LEASE, Object
 
 DURATION = timedelta(seconds=15)
@@ -80,11 +86,16 @@ class Elector:
             )
 
     async def acquire(self) -> None:
-        """Wait until we lead. Trouble with the API server only makes it wait longer."""
+        """Wait until we lead. An API server that does not answer only makes it wait longer.
+
+        Raises NotFoundError when the namespace is not there, and ForbiddenError.
+        """
         waiting_for = ""
         while True:
             try:
                 holder = await self._try()
+            except (NotFoundError, ForbiddenError):
+                raise
             except ClusterError as error:
                 log.warning("lease.unavailable", lease=f"{self._namespace}/{self._name}", problem=str(error))
                 holder = ""

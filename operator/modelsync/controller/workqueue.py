@@ -18,7 +18,8 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-BASE_DELAY = timedelta(milliseconds=500)
+BASE_DELAY = timedelta(milliseconds=50)
+"""Most failures are conflicts with someone's write, and over at once."""
 MAX_DELAY = timedelta(minutes=5)
 MAX_DOUBLINGS = 30
 JITTER = 0.2

@@ -1,0 +1,116 @@
+"""`modelsync run`: the operator, in a pod or beside a cluster."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from modelsync.api import settings as operator_settings
+from modelsync.api.settings import OperatorSettings, SettingsError
+from modelsync.controller import logs
+from modelsync.controller.run import Options, StartError, Webhook, run
+from modelsync.registry.webhook import MIN_TOKEN_LENGTH
+
+WEBHOOK_TOKEN = "MODELSYNC_WEBHOOK_TOKEN"  # noqa: S105 the name of a variable
+WEBHOOK_SECRET = "MODELSYNC_WEBHOOK_SECRET"  # noqa: S105 the name of a variable
+SYSTEM_NAMESPACE = "modelsync-system"
+POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+_EPILOG = f"""\b
+Environment:
+  KUBECONFIG               used when --kubeconfig is not given and this is no pod
+  {WEBHOOK_TOKEN}  the access token that webhooks must carry, unless --webhook-token-file is given
+  {WEBHOOK_SECRET} the secret that webhooks must be signed with, if the automation has one
+  POD_NAME                 how the lease and events name this process; default: the host name
+
+\b
+Exit codes:
+  0  told to stop
+  1  cannot run: the message says what to do; or the lease was lost
+"""
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--kubeconfig", type=_FILE, help="The cluster; default: the pod's own, KUBECONFIG, ~/.kube/config.")
+@click.option("--namespace", "namespaces", multiple=True, help="Only this namespace; may be repeated. Default: all.")
+@click.option("--config", type=_FILE, help="The administrator's settings, in YAML.")
+@click.option(
+    "--webhook-port", type=click.IntRange(1, 65535), help="Listen for the registry's webhooks, POST /webhook."
+)
+@click.option("--webhook-host", default="", help="Address to listen on for webhooks. Default: all.")
+@click.option("--webhook-token-file", type=_FILE, help="File with the access token that webhooks must carry.")
+@click.option("--health-port", type=click.IntRange(1, 65535), help="Answer the liveness probe, GET /healthz.")
+@click.option(
+    "--lease-namespace", help=f"Where the lease is kept. Default: the pod's own namespace, else {SYSTEM_NAMESPACE}."
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"]),
+    help="Default: console on a terminal, else json.",
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), default="info", show_default=True)
+def command(
+    kubeconfig: Path | None,
+    namespaces: tuple[str, ...],
+    config: Path | None,
+    webhook_port: int | None,
+    webhook_host: str,
+    webhook_token_file: Path | None,
+    health_port: int | None,
+    lease_namespace: str | None,
+    log_format: logs.Format | None,
+    log_level: str,
+) -> None:
+    """Run the operator: serve what the aliases of all ModelDeployments name."""
+    logs.configure(log_format or ("console" if sys.stderr.isatty() else "json"), log_level)
+    try:
+        options = Options(
+            settings=operator_settings.load(config) if config is not None else OperatorSettings(),
+            lease_namespace=lease_namespace or _own_namespace(),
+            kubeconfig=kubeconfig,
+            namespaces=namespaces,
+            webhook=_webhook(webhook_host, webhook_port, webhook_token_file),
+            health_port=health_port,
+        )
+        code = asyncio.run(run(options))
+    except (StartError, SettingsError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        code = 130
+    sys.stderr.flush()
+    # Nothing is left to be done, and a watch that hangs in its thread must not hold the process.
+    os._exit(code)
+
+
+def _own_namespace() -> str:
+    """The pod's namespace; outside of a pod that of `deploy/rbac.yaml`."""
+    try:
+        return POD_NAMESPACE_FILE.read_text().strip() or SYSTEM_NAMESPACE
+    except OSError:
+        return SYSTEM_NAMESPACE
+
+
+def _webhook(host: str, port: int | None, token_file: Path | None) -> Webhook | None:
+    if port is None:
+        if token_file is not None:
+            raise click.UsageError("--webhook-token-file is of use only with --webhook-port")
+        return None
+    if token_file is not None:
+        try:
+            token, source = token_file.read_text().strip(), f"--webhook-token-file {token_file}"
+        except OSError as error:
+            raise click.ClickException(
+                f"--webhook-token-file {token_file}: cannot be read ({error.strerror}); give a file with the token"
+            ) from None
+    else:
+        token, source = os.environ.get(WEBHOOK_TOKEN, "").strip(), WEBHOOK_TOKEN
+    if len(token) < MIN_TOKEN_LENGTH:
+        raise click.ClickException(
+            f"--webhook-port needs an access token of at least {MIN_TOKEN_LENGTH} characters, {source} has "
+            f"{len(token)}; make one with `openssl rand -hex 32` and put it into the W&B automation too"
+        )
+    return Webhook(host, port, token, os.environ.get(WEBHOOK_SECRET, ""))

@@ -1,0 +1,300 @@
+"""One pass over one ModelDeployment: look, decide, write the intent, act.
+
+The cached objects decide whether there is anything to do; only live ones decide what. The reconciler keeps no state
+that a restart would miss, and decides nothing itself: it carries observations to the planner and actions to `apply`.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from modelsync.api.conditions import Condition, ConditionType, merged
+from modelsync.api.reasons import Reason
+from modelsync.api.settings import OperatorSettings
+from modelsync.api.status import Phase
+from modelsync.cluster.access import Access, RefusedError
+from modelsync.cluster.apply import Applier, upkeep
+from modelsync.cluster.cache import Cache
+from modelsync.cluster.errors import ClusterError, ConflictError, NotLeadingError, UnavailableError
+from modelsync.cluster.events import Recorder
+from modelsync.cluster.family import CachedFamilies, Family, LiveFamilies
+from modelsync.cluster.gather import Gathered, Sightings, UnreadableError, gather, read, status_of
+from modelsync.cluster.kinds import MODEL_DEPLOYMENT, Key, Object
+from modelsync.controller.workqueue import ShutDownError, WorkQueue
+from modelsync.registry.poller import Poller
+from modelsync.rollout.model import Plan, Problem
+from modelsync.rollout.plan import plan
+from modelsync.rollout.report import report
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a look came to."""
+
+    gathered: Gathered
+    plan: Plan
+    status: Mapping[str, Any]
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to write."""
+        return self.new_status or bool(self.plan.actions) or bool(upkeep(self.gathered, self.plan.state))
+
+    @property
+    def new_status(self) -> bool:
+        """Whether the status is to become another one."""
+        return self.status != (self.gathered.read.family.owner.get("status") or {})
+
+
+class Reconciler:
+    """Works on keys of the queue. `epoch` is the leadership that stamps what it touches first."""
+
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        cached: CachedFamilies,
+        live: LiveFamilies,
+        applier: Applier,
+        recorder: Recorder,
+        access: Access,
+        poller: Poller,
+        queue: WorkQueue[Key],
+        settings: OperatorSettings,
+        epoch: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._cache = cache
+        self._cached = cached
+        self._live = live
+        self._applier = applier
+        self._recorder = recorder
+        self._access = access
+        self._poller = poller
+        self._queue = queue
+        self._settings = settings
+        self._epoch = epoch
+        self._now = now
+        self._sightings = Sightings()
+        self._uids: dict[Key, str] = {}
+        self._stamped: set[str] = set()
+        self._refused_writes: dict[Key, Problem] = {}
+
+    async def work(self) -> None:
+        """Take keys from the queue until it is shut down."""
+        while True:
+            try:
+                key = await self._queue.get()
+            except ShutDownError:
+                return
+            try:
+                await self._work_on(key)
+            finally:
+                self._queue.done(key)
+
+    async def reconcile(self, key: Key) -> timedelta | None:
+        """Look at `key` once and do what is to be done. Returns when to look again though nothing happens.
+
+        Raises ClusterErrors and UnreadableError.
+        """
+        family = self._cached.family(key)
+        if family is None or not self._is_wanted(family.owner):
+            self._forget(key)
+            return None
+        self._uids[key] = family.uid
+        decision = await self._decide(family)
+        if decision.writes:
+            found = await self._live.family(key)
+            if found is None:
+                # The watch has not told yet, or never will.
+                self._cache.put(MODEL_DEPLOYMENT, family.owner, deleted=True)
+                self._forget(key)
+                return None
+            decision = await self._act(found)
+        if decision.plan.look:
+            self._poller.look(key)
+        return decision.plan.requeue_after
+
+    async def _work_on(self, key: Key) -> None:
+        with structlog.contextvars.bound_contextvars(namespace=key.namespace, name=key.name):
+            try:
+                delay = await self.reconcile(key)
+            except NotLeadingError as error:
+                log.warning("reconcile.stopped", problem=str(error))
+            except ConflictError as error:
+                # Somebody else wrote meanwhile: look again at once, later if it goes on.
+                log.debug("reconcile.conflict", problem=str(error))
+                self._queue.retry(key)
+            except UnavailableError as error:
+                wait = self._queue.retry(key, at_least=error.retry_after or timedelta(0))
+                log.warning("reconcile.unavailable", problem=str(error), retry_seconds=round(wait.total_seconds(), 1))
+            except ClusterError as error:
+                wait = self._queue.retry(key)
+                log.warning("reconcile.refused", problem=str(error), retry_seconds=round(wait.total_seconds(), 1))
+            except UnreadableError as error:
+                log.warning("reconcile.unreadable", problem=str(error))
+                await self._tell_unreadable(key, str(error))
+            except Exception as error:
+                # A mistake of ours must not stop the others; where it happened is enough to find it.
+                wait = self._queue.retry(key)
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                log.error(
+                    "reconcile.failed",
+                    problem=f"{type(error).__name__}: {error}",
+                    where=f"{where.filename.rpartition('modelsync/')[2]}:{where.lineno}",
+                    retry_seconds=round(wait.total_seconds(), 1),
+                )
+                log.debug("reconcile.traceback", exc_info=True)
+            else:
+                self._queue.succeeded(key)
+                if delay is not None:
+                    self._queue.add_after(key, delay)
+
+    async def _decide(self, family: Family) -> Decision:
+        found = read(family, self._settings)
+        refusal = found.not_to_ask
+        if refusal is None:
+            try:
+                subscription = await self._access.subscription(family.key, found.spec, found.question)
+            except RefusedError as error:
+                refusal = str(error)
+            else:
+                self._poller.subscribe(family.key, subscription)
+                refusal = self._access.refusal(family.key, found.spec)
+        else:
+            self._poller.unsubscribe(family.key)
+        gathered = gather(
+            found,
+            settings=self._settings,
+            answers=self._poller.snapshot(family.key),
+            refusal=refusal,
+            sightings=self._sightings,
+            now=self._now(),
+        )
+        decided = plan(gathered.observed)
+        return Decision(gathered, decided, self._status(gathered, decided))
+
+    def _status(self, gathered: Gathered, decided: Plan) -> Mapping[str, Any]:
+        observed = gathered.observed
+        # What the API server refused is told, but the planner must go on: only trying again shows that it is over.
+        if (refused := self._refused_writes.get(gathered.read.family.key)) is not None:
+            observed = replace(observed, problems=(*observed.problems, refused))
+        status = report(
+            observed,
+            decided,
+            gathered.read.status,
+            name=gathered.read.owner.name,
+            resolved=gathered.resolved,
+            pods=gathered.pods,
+            url=gathered.url,
+        )
+        return status.wire()
+
+    async def _act(self, family: Family) -> Decision:
+        started = time.monotonic()
+        decision = await self._decide(family)
+        uid = family.uid
+        if decision.plan.actions and uid not in self._stamped:
+            stamped = await self._applier.stamp(decision.gathered, self._epoch)
+            self._stamped.add(uid)
+            if stamped:
+                again = await self._live.family(family.key)
+                if again is None:
+                    return decision
+                decision = await self._decide(again)
+        conflict: ConflictError | None = None
+        wrote_status = False
+        try:
+            wrote_status = await self._applier.write_status(decision.gathered, decision.status)
+        except ConflictError as error:
+            if not decision.plan.urgent:
+                raise
+            conflict = error  # a refused status must not stop a hold
+        kept_up = await self._apply(decision)
+        for event in decision.plan.events:
+            await self._recorder.record(decision.gathered.read.family.owner, event)
+        if conflict is not None:
+            raise conflict
+        if wrote_status or decision.plan.actions or kept_up:
+            log.info(
+                "reconciled",
+                phase=decision.status.get("phase"),
+                actions=[_told(action) for action in decision.plan.actions],
+                kept_up=kept_up,
+                status=wrote_status,
+                milliseconds=round((time.monotonic() - started) * 1000),
+            )
+            # What was written is in the cache already; the next move need not wait for the watch.
+            self._queue.add(family.key)
+        return decision
+
+    async def _apply(self, decision: Decision) -> int:
+        key = decision.gathered.read.family.key
+        try:
+            if decision.plan.actions:
+                await self._applier.apply(decision.gathered, decision.plan)
+                kept_up = 0
+            else:
+                kept_up = await self._applier.keep_up(decision.gathered, decision.plan.state)
+        except (ConflictError, UnavailableError, NotLeadingError):
+            raise
+        except ClusterError as error:
+            self._refused_writes[key] = Problem(Reason.WRITE_REFUSED, str(error))
+            raise
+        if self._refused_writes.pop(key, None) is not None:
+            self._queue.add(key)
+        return kept_up
+
+    async def _tell_unreadable(self, key: Key, message: str) -> None:
+        """Say what is wrong with a spec of which nothing can be made; all else in the status stays."""
+        family = await self._live.family(key)
+        if family is None:
+            return
+        before = status_of(family)
+        generation = int(family.owner["metadata"].get("generation") or 0)
+        told = {ConditionType.READY: "False", ConditionType.STALLED: "True"}
+        others = [condition for condition in before.conditions if condition.type not in (*told, "Reconciling")]
+        new = [
+            Condition(
+                type=kind,
+                status=truth,
+                reason=Reason.INVALID_SPEC,
+                message=message[:1024],
+                last_transition_time=self._now(),
+                observed_generation=generation,
+            )
+            for kind, truth in told.items()
+        ]
+        status = before.model_copy(
+            update={
+                "observed_generation": generation,
+                "phase": Phase.STALLED,
+                "conditions": list(merged(before.conditions, [*others, *new])),
+            }
+        )
+        if status.wire() != (family.owner.get("status") or {}):
+            await self._applier.write_raw_status(family.owner, status.wire())
+
+    def _is_wanted(self, owner: Object) -> bool:
+        """One that is being deleted gets nothing new; the garbage collector takes its children."""
+        return not owner["metadata"].get("deletionTimestamp")
+
+    def _forget(self, key: Key) -> None:
+        self._poller.unsubscribe(key)
+        self._queue.forget(key)
+        self._refused_writes.pop(key, None)
+        if (uid := self._uids.pop(key, None)) is not None:
+            self._sightings.forget(uid)
+            self._stamped.discard(uid)
+
+
+def _told(action: Any) -> str:
+    parts = [str(getattr(action, field)) for field in action.__dataclass_fields__ if field != "reason"]
+    return f"{type(action).__name__}({', '.join(parts)})"

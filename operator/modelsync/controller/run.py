@@ -1,0 +1,307 @@
+"""Puts the parts together and keeps them running: lease, sweep, watches, poller, webhook receiver, workers.
+
+The order matters: nothing is worked on before we lead and the cache has been filled; on the way out the workers end
+first and the lease is handed over last. Nothing is decided here.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Awaitable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from modelsync import __version__
+from modelsync.api import names
+from modelsync.api.settings import OperatorSettings
+from modelsync.cluster.access import Access
+from modelsync.cluster.apply import Applier
+from modelsync.cluster.cache import Cache
+from modelsync.cluster.client import Cluster
+from modelsync.cluster.connection import Connection, connect
+from modelsync.cluster.errors import ClusterError, ForbiddenError, KindMissingError, NotFoundError, UnavailableError
+from modelsync.cluster.events import Recorder
+from modelsync.cluster.family import CachedFamilies, LiveFamilies
+from modelsync.cluster.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Key, Kind, Object
+from modelsync.cluster.lease import Elector
+from modelsync.controller import health
+from modelsync.controller.kopf_shell import Shell, quiet_kopf
+from modelsync.controller.reconciler import Reconciler
+from modelsync.controller.sweeper import Sweep, Sweeper
+from modelsync.controller.workqueue import Priority, WorkQueue
+from modelsync.registry import webhook
+from modelsync.registry.poller import Poller
+from modelsync.registry.store import Key as PollerKey
+
+WORKERS = 16
+SWEEP_INTERVAL = timedelta(minutes=5)
+SWEEP_RETRY = timedelta(seconds=15)
+GATEWAY_API_PROBE = timedelta(seconds=5)
+"""How often to ask whether the Gateway API has been installed, while it is missing."""
+SHELL_RETRY = timedelta(seconds=5)
+DRAIN = timedelta(seconds=5)
+STUCK = timedelta(minutes=2)
+"""A pass is a few dozen requests of at most some seconds each: one that takes longer never ends."""
+LEASE_NAME = "modelsync"
+
+log = structlog.get_logger(__name__)
+
+
+class StartError(Exception):
+    """The operator cannot run; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where to listen for the registry's webhooks, and what they must know."""
+
+    host: str
+    port: int
+    token: str
+    secret: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `modelsync run` was told."""
+
+    settings: OperatorSettings
+    lease_namespace: str
+    kubeconfig: Path | None = None
+    namespaces: Sequence[str] = ()
+    webhook: Webhook | None = None
+    health_port: int | None = None
+
+
+async def run(options: Options) -> int:
+    """Run until SIGTERM or SIGINT; return the exit code, 1 when the lease was lost. Raises StartError."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        connection = await connect(options.kubeconfig)
+        async with AsyncExitStack() as stack:
+            cluster = Cluster(connection.client())
+            stack.push_async_callback(cluster.close)
+            await _check(cluster, connection, options)
+            elector = _elector(cluster, options)
+            if not await _acquire(elector, stop, options):
+                return 0
+            stack.push_async_callback(elector.release)
+            operator = Operator(connection, cluster, elector, options)
+            return await operator.operate(stop)
+    except ClusterError as error:
+        raise StartError(str(error)) from None
+
+
+class Operator:
+    """The running operator, once it leads."""
+
+    def __init__(self, connection: Connection, cluster: Cluster, elector: Elector, options: Options) -> None:
+        fenced = cluster.fenced(elector.fence)
+        self._connection = connection
+        self._elector = elector
+        self._options = options
+        self._cluster = cluster
+        self._cache = Cache()
+        self._queue: WorkQueue[Key] = WorkQueue()
+        self._cached = CachedFamilies(self._cache)
+        self._sweeper = Sweeper(cluster, self._cache, self._queue.add, namespaces=options.namespaces)
+        self._swept_at = time.monotonic()
+        self._shell: Shell | None = None
+        self._poller = Poller(self._changed)
+        self._reconciler = Reconciler(
+            cache=self._cache,
+            cached=self._cached,
+            live=LiveFamilies(fenced, self._cache, self._cached),
+            applier=Applier(fenced, self._cache, options.settings),
+            recorder=Recorder(fenced, instance=_identity()),
+            access=Access(cluster),
+            poller=self._poller,
+            queue=self._queue,
+            settings=options.settings,
+            epoch=elector.epoch,
+        )
+
+    async def operate(self, stop: asyncio.Event) -> int:
+        """Work until `stop` is set or the lease is lost. Returns the exit code."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._poller)
+            await self._listen(stack)
+            await self._sweep_once()
+            workers = [asyncio.create_task(self._reconciler.work(), name=f"worker-{n}") for n in range(WORKERS)]
+            background = [
+                asyncio.create_task(self._watch(), name="watches"),
+                asyncio.create_task(self._sweep(), name="sweeper"),
+            ]
+            log.info("operator.started", version=__version__, server=self._connection.server)
+            try:
+                await _first(stop.wait(), self._elector.lost.wait())
+            finally:
+                drained = await self._queue.shut_down(drain=DRAIN if not self._elector.lost.is_set() else timedelta(0))
+                for task in (*background, *workers):
+                    task.cancel()
+                await asyncio.gather(*background, *workers, return_exceptions=True)
+            log.info("operator.stopped", drained=drained)
+            return 1 if self._elector.lost.is_set() else 0
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        if (hook := self._options.webhook) is not None:
+            app = webhook.application(self._poller.look_at, token=hook.token, secret=hook.secret)
+            try:
+                port = await stack.enter_async_context(webhook.serve(app, host=hook.host, port=hook.port))
+            except OSError as error:
+                raise StartError(f"--webhook-port {hook.port}: {error.strerror}; choose another port") from None
+            log.info("webhook.listening", port=port)
+        if (wanted := self._options.health_port) is not None:
+            checks = {"watches": self._watches_end, "workers": self._worker_stuck, "sweeper": self._sweep_late}
+            try:
+                await stack.enter_async_context(health.serve(checks, host="", port=wanted))
+            except OSError as error:
+                raise StartError(f"--health-port {wanted}: {error.strerror}; choose another port") from None
+
+    # --- what goes on in the background ---
+
+    async def _sweep_once(self) -> Sweep:
+        sweep = await self._sweeper.sweep()
+        self._swept_at = time.monotonic()
+        self._cached.gateway_api = HTTP_ROUTE not in sweep.missing_kinds
+        return sweep
+
+    async def _sweep(self) -> None:
+        """Sweep for ever; while the Gateway API is missing, ask for it more often."""
+        due = SWEEP_INTERVAL
+        while True:
+            await asyncio.sleep(due.total_seconds())
+            try:
+                sweep = await self._sweep_once()
+            except ClusterError as error:
+                log.warning("sweep.failed", problem=str(error))
+                due = SWEEP_RETRY
+            else:
+                due = SWEEP_INTERVAL
+                if sweep.missed or sweep.ghosts:
+                    log.info("sweep.found", missed=sweep.missed, ghosts=sweep.ghosts, objects=sweep.objects)
+
+    async def _watch(self) -> None:
+        """Keep the watches open; open them anew when they end, and when a kind appears that was missing."""
+        while True:
+            self._shell = Shell(self._connection, self._seen, namespaces=self._options.namespaces)
+            self._shell.start()
+            try:
+                if self._cached.gateway_api:
+                    await asyncio.wrap_future(self._shell.ended)
+                else:
+                    await self._gateway_api_appears()
+                    log.info("gateway_api.found")
+                    await self._shell.stop()
+                    await self._sweep_once()
+                    continue
+            except asyncio.CancelledError:
+                await self._shell.stop()
+                raise
+            except Exception as error:
+                log.warning("watches.ended", problem=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(SHELL_RETRY.total_seconds())
+
+    async def _gateway_api_appears(self) -> None:
+        namespace = next(iter(self._options.namespaces), None)
+        while True:
+            await asyncio.sleep(GATEWAY_API_PROBE.total_seconds())
+            with contextlib.suppress(ClusterError):
+                async for _ in self._cluster.pages(HTTP_ROUTE, namespace):
+                    return
+
+    def _seen(self, kind: Kind, obj: Object, deleted: bool) -> None:
+        for key in self._cache.put(kind, obj, deleted=deleted):
+            self._queue.add(key)
+
+    def _changed(self, key: PollerKey) -> None:
+        self._queue.add(Key(*key), Priority.HIGH)
+
+    # --- liveness ---
+
+    def _watches_end(self) -> str | None:
+        ended = self._shell is not None and self._shell.ended.done()
+        return "the watches of the API server have ended" if ended else None
+
+    def _worker_stuck(self) -> str | None:
+        longest = self._queue.longest_running
+        return f"a pass has taken {longest.total_seconds():.0f} s" if longest > STUCK else None
+
+    def _sweep_late(self) -> str | None:
+        late = time.monotonic() - self._swept_at
+        return f"the last sweep was {late:.0f} s ago" if late > 3 * SWEEP_INTERVAL.total_seconds() else None
+
+
+async def _check(cluster: Cluster, connection: Connection, options: Options) -> None:
+    """Find out now what would fail later, and say what to do. Raises StartError."""
+    quiet_kopf()
+    try:
+        await cluster.version()
+        for namespace in options.namespaces or (None,):
+            async for _ in cluster.pages(MODEL_DEPLOYMENT, namespace):
+                break
+    except UnavailableError as error:
+        raise StartError(f"{error} ({connection.server}); check --kubeconfig and that the cluster runs") from None
+    except KindMissingError:
+        raise StartError(
+            f"the cluster does not know {names.KIND} ({names.API_VERSION}); install its definition: "
+            "`modelsync crds | kubectl apply --server-side -f -`"
+        ) from None
+    except ForbiddenError as error:
+        raise StartError(f"{error}; give the account its rights: `kubectl apply -f deploy/rbac.yaml`") from None
+
+
+def _elector(cluster: Cluster, options: Options) -> Elector:
+    name = LEASE_NAME
+    if options.namespaces:
+        # Operators of other namespaces are none of our rivals.
+        name += "-" + uuid.uuid5(uuid.NAMESPACE_DNS, ",".join(sorted(options.namespaces))).hex[:10]
+    return Elector(
+        cluster, namespace=options.lease_namespace, name=name, identity=f"{_identity()}_{uuid.uuid4().hex[:8]}"
+    )
+
+
+async def _acquire(elector: Elector, stop: asyncio.Event, options: Options) -> bool:
+    """Wait until we lead; False when we were told to stop before. Raises StartError."""
+    acquiring = asyncio.create_task(elector.acquire(), name="acquire")
+    await _first(acquiring, stop.wait())
+    if not acquiring.done():
+        acquiring.cancel()
+        await asyncio.gather(acquiring, return_exceptions=True)
+        return False
+    try:
+        await acquiring
+    except NotFoundError:
+        raise StartError(
+            f"namespace {options.lease_namespace}, where the lease is kept, does not exist; create it "
+            "(`kubectl apply -f deploy/rbac.yaml` does), or give --lease-namespace"
+        ) from None
+    except ForbiddenError as error:
+        raise StartError(f"{error}; give the account its rights: `kubectl apply -f deploy/rbac.yaml`") from None
+    return True
+
+
+async def _first(*awaitables: Awaitable[object]) -> None:
+    """Wait for the first of them; those that are no tasks yet are cancelled."""
+    tasks = [each if isinstance(each, asyncio.Task) else asyncio.ensure_future(each) for each in awaitables]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    made = [task for task in tasks if task not in awaitables]
+    for task in made:
+        task.cancel()
+    await asyncio.gather(*made, return_exceptions=True)
+
+
+def _identity() -> str:
+    """The pod's name, or the machine's."""
+    return os.environ.get("POD_NAME") or socket.gethostname()
