@@ -59,10 +59,10 @@ def failure_document(error: PullError, *, digest: str = "") -> dict[str, Any]:
 def encode(document: dict[str, Any]) -> str:
     """Write one line of JSON of at most MAX_BYTES; a message that does not fit is cut, and says so."""
     line = json.dumps(document, ensure_ascii=False)
-    message = str(document.get("message", ""))
-    while len(line.encode()) > MAX_BYTES and message:
-        message = message[: len(message) - max(16, len(line.encode()) - MAX_BYTES)]
-        line = json.dumps({**document, "message": f"{message}…"}, ensure_ascii=False)
+    message = str(document.get("message", "")).encode()
+    while (excess := len(line.encode()) - MAX_BYTES) > 0 and message:
+        message = message[: -excess - len("…".encode())]
+        line = json.dumps({**document, "message": f"{message.decode(errors='ignore')}…"}, ensure_ascii=False)
     return line
 
 
