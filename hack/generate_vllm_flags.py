@@ -8,6 +8,7 @@ same annotations. What it does not understand is an error, never a guess.
 import argparse
 import ast
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ _BUILTINS = frozenset({"bool", "str", "int", "float", "list", "tuple", "set", "d
 
 
 class UnknownSourceError(Exception):
-    """vLLM's sources have a shape that this generator does not know; the message says where."""
+    """vLLM's sources cannot be had, or have a shape that this generator does not know; the message says where."""
 
 
 def main() -> int:
@@ -45,11 +46,10 @@ def main() -> int:
     parser.add_argument("--wheel", type=Path, help=f"a wheel to read, instead of fetching {_DISTRIBUTION} by pip")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        wheel = args.wheel or _fetch(args.version, Path(scratch))
         try:
-            flags = read_flags(Sources(wheel))
-        except UnknownSourceError as error:
-            print(f"{wheel.name}: {error}", file=sys.stderr)
+            flags = read_flags(Sources(args.wheel or _fetch(args.version, Path(scratch))))
+        except (UnknownSourceError, OSError, zipfile.BadZipFile) as error:
+            print(f"vLLM {args.version}: {error}", file=sys.stderr)
             return 1
     tables = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     tables[args.version] = flags
@@ -68,8 +68,12 @@ def encode(tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _fetch(version: str, scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    subprocess.run([*command, "--dest", str(scratch), f"{_DISTRIBUTION}=={version}"], check=True)
+    pip = shutil.which("pip3") or shutil.which("pip")  # that of the system: the project's environment has none
+    if pip is None:
+        raise UnknownSourceError("no pip in PATH to fetch it; give a wheel with --wheel")
+    command = [pip, "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(scratch)]
+    if subprocess.run([*command, f"{_DISTRIBUTION}=={version}"], check=False).returncode:
+        raise UnknownSourceError("pip cannot fetch it; see above, or give a wheel with --wheel")
     return next(scratch.glob("*.whl"))
 
 
