@@ -375,7 +375,7 @@ class Admin:
     ) -> Any:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=timeout or self._timeout)
+        connection = kind(parts.hostname or "", parts.port, timeout=timeout or self._timeout, blocksize=CHUNK_BYTES)
         headers = {"Authorization": f"Bearer {self._key}", "Content-Length": str(size)}
         try:
             connection.request(method, f"{parts.path}{path}", body, headers)

@@ -129,8 +129,9 @@ class GraphQL:
         return Answer(400, {"errors": [dict(error.formatted) for error in errors]}) if errors else document
 
 
+@cache
 def build() -> GraphQLSchema:
-    """The schema with its resolvers.
+    """The schema with its resolvers; one for all servers of the process, as it holds nothing of theirs.
 
     Raises:
         LookupError: a resolver is for a field that the schema does not have.
