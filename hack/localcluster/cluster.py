@@ -185,18 +185,10 @@ class Cluster:
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=documents)
 
     def load_images(self, *images: Image) -> None:
-        """Import images into the node; layers that it has already are not sent again."""
-        present = set(self._ctr("content", "ls", "--quiet").decode().split())
-        with tempfile.TemporaryFile() as output:
-            importing = subprocess.Popen(
-                self._ctr_command("images", "import", "-"), stdin=subprocess.PIPE, stdout=output, stderr=output
-            )
-            with importing, contextlib.suppress(BrokenPipeError):  # ctr says itself why it stopped reading
-                write_archive(images, cast(BinaryIO, importing.stdin), present=present)
-            if importing.returncode:
-                output.seek(0)
-                names = ", ".join(image.name for image in images)
-                raise ClusterError(f"importing {names} failed: {output.read().decode(errors='replace').strip()}")
+        """Import images into the node; layers that it has already are not sent again. Raises ClusterError."""
+        if not self.status().node:
+            raise ClusterError(f"cluster {self.name} has no node: run `python -m localcluster up --name {self.name}`")
+        self._import(*images)
 
     def install_gateway_api(self, *, progress: Progress | None = None) -> None:
         """Add the Gateway API's CRDs and, where there is a node, Traefik with Gateway `gateways/models`."""
@@ -281,7 +273,7 @@ class Cluster:
     def _start_node(self) -> None:
         self._wait("containerd", "containerd", lambda: self._ctr_answers("version"))
         with _pause_image(self._layout) as pause:
-            self.load_images(pause)
+            self._import(pause)
         self._start("kubelet", settings.kubelet(self._layout))
         self._start("kube-proxy", settings.kube_proxy(self._layout))
 
@@ -371,6 +363,19 @@ class Cluster:
         if answer.returncode:
             raise ClusterError(f"`ctr {' '.join(arguments)}` failed: {answer.stderr.decode(errors='replace').strip()}")
         return answer.stdout
+
+    def _import(self, *images: Image) -> None:
+        present = set(self._ctr("content", "ls", "--quiet").decode().split())
+        with tempfile.TemporaryFile() as output:
+            importing = subprocess.Popen(
+                self._ctr_command("images", "import", "-"), stdin=subprocess.PIPE, stdout=output, stderr=output
+            )
+            with importing, contextlib.suppress(BrokenPipeError):  # ctr says itself why it stopped reading
+                write_archive(images, cast(BinaryIO, importing.stdin), present=present)
+            if importing.returncode:
+                output.seek(0)
+                names = ", ".join(image.name for image in images)
+                raise ClusterError(f"importing {names} failed: {output.read().decode(errors='replace').strip()}")
 
     def _of_this_boot(self) -> bool:
         try:

@@ -7,6 +7,7 @@ starter would be lost if the starter were killed in between).
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -49,13 +50,14 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._closed = folder.with_name(f"{folder.name}-closed")
 
     def __iter__(self) -> Iterator[Record]:
         """Every process that was started, alive or not, oldest first."""
-        if self._folder.exists():
-            for path in sorted(self._folder.glob("*.process"), key=lambda path: path.stat().st_mtime_ns):
-                if record := _read(path):
-                    yield record
+        paths = [path for folder in (self._closed, self._folder) for path in folder.glob("*.process")]
+        for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
+            if record := _read(path):
+                yield record
 
     def get(self, name: str) -> Record | None:
         """The process that was last started under `name`, alive or not."""
@@ -103,6 +105,17 @@ class Processes:
         """End a process as a crash would: at once, with nothing said. Its record stays, as after a crash."""
         if record := self.get(name):
             end([record], grace=timedelta())
+
+    def close(self) -> None:
+        """Kill all, and let nothing start that a starter which was killed had begun to start.
+
+        A process that has not recorded itself finds no folder for its record any more, and never becomes the program.
+        """
+        end(list(self), grace=timedelta())
+        if self._folder.exists():
+            shutil.rmtree(self._closed, ignore_errors=True)
+            self._folder.rename(self._closed)
+        end(list(self), grace=timedelta())  # what recorded itself in between
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.process"

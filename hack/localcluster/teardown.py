@@ -31,13 +31,8 @@ def tear_down(layout: Layout) -> None:
 
     Raises ClusterError if something could not be removed; calling it again goes on from there.
     """
-    starters = [record for record in Processes(layout.records) if record.alive]
-    _kill([record for record in starters if record.name in ("kubelet", "traefik", "kube-proxy")])
-    shims = list(_shims(layout))
-    _kill(_descendants(shims))
-    _kill(_in_control_groups(layout))
-    _kill([record for record in Processes(layout.records) if record.alive])
-    _kill(list(_shims(layout)))
+    Processes(layout.records).close()  # first what starts other things
+    _end_containers(layout)
     _unmount_below(layout.state, layout.runtime)
     network.delete(layout.network_namespace)
     _remove_control_groups(layout)
@@ -61,9 +56,15 @@ def leftovers(layout: Layout) -> list[str]:
     return found
 
 
-def _kill(records: list[Record]) -> None:
-    """Without a grace: whatever they would still write is about to be removed."""
-    end(records, grace=timedelta())
+def _end_containers(layout: Layout) -> None:
+    """Kill shims and all that runs in containers; again, until none has started another."""
+    for _ in range(10):
+        shims = list(_shims(layout))
+        found = [*shims, *_descendants(shims), *_in_control_groups(layout)]
+        if not found:
+            return
+        end(found, grace=timedelta())  # whatever they would still write is about to be removed
+    raise ClusterError(f"processes that cannot be killed: {', '.join(str(record.pid) for record in found)}")
 
 
 def _shims(layout: Layout) -> Iterator[Record]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import localcluster.processes
 from localcluster.errors import ClusterError
 from localcluster.processes import Processes, Record, end, identify
 
@@ -93,6 +94,30 @@ def test_a_killed_process_is_not_asked_first(processes: Processes, tmp_path: Pat
     assert not record.alive
     assert log.read_text() == "up\n"
     assert processes.get("one") == record
+
+
+def test_closing_ends_all_and_nothing_that_was_about_to_start_starts(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = start(processes, tmp_path, *SLEEP)
+    gate, made = tmp_path / "gate", tmp_path / "made-by-the-program"
+    os.mkfifo(gate)
+    slow = f"cat {gate} > /dev/null && {localcluster.processes._LAUNCHER.strip()}"
+    monkeypatch.setattr("localcluster.processes._LAUNCHER", slow)
+    monkeypatch.setattr("localcluster.processes._RECORDED_WITHIN", timedelta())
+    with pytest.raises(ClusterError):  # the starter does not wait for it, as one that was killed
+        processes.start("late", ["touch", str(made)], environment=ENVIRONMENT, log=tmp_path / "log")
+
+    processes.close()
+    with gate.open("w"):
+        pass
+    while not (tmp_path / "log").read_text():  # the launcher's complaint about the missing folder
+        assert not made.exists()
+
+    assert not record.alive
+    assert not made.exists()
+    assert [found.name for found in processes] == ["one"]
+    processes.close()
 
 
 def test_a_recycled_pid_is_not_ended(bystander: subprocess.Popen[bytes]) -> None:
