@@ -199,7 +199,8 @@ class Operator:
             self._shell.start()
             try:
                 if self._cached.gateway_api:
-                    await asyncio.wrap_future(self._shell.ended)
+                    # Shielded: being cancelled ourselves must not cancel what the thread will set.
+                    await asyncio.shield(asyncio.wrap_future(self._shell.ended))
                 else:
                     await self._gateway_api_appears()
                     log.info("gateway_api.found")
