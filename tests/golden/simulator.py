@@ -1,0 +1,533 @@
+"""A small world for the planner: pods that start, crash and end, a gateway that accepts routes, a registry, a clock.
+
+Everything that a real cluster does between two passes is an event with a time here; the planner is the production one.
+What happens is written down as a log that a person can read. With a seed, times get jitter, events of one moment come
+in any order, passes come unasked, and status writes are refused now and then: the end must be the same.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from model.invariants import check_actions, check_world
+from modelsync.api.status import ModelDeploymentStatus
+from modelsync.rollout import plan
+from modelsync.rollout.model import (
+    BLOCKED,
+    Action,
+    Candidate,
+    CutOff,
+    EnsureRevision,
+    HoldAction,
+    HoldMark,
+    HoldRead,
+    Observed,
+    Pause,
+    Plan,
+    PointService,
+    Policy,
+    Problem,
+    RegistryOutcome,
+    RegistryView,
+    Remove,
+    RemoveRoute,
+    Requests,
+    RevisionView,
+    RouteView,
+    Scale,
+    SetRoute,
+    SetWeight,
+    State,
+    Trouble,
+    TroubleKind,
+    Verified,
+)
+from modelsync.rollout.report import report
+from modelsync.rollout.state import load
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+COLLECTION = "acme/wandb-registry-model/chat"
+
+POLICY = Policy(
+    replicas=2,
+    steps=(
+        SetWeight(5),
+        Pause(timedelta(minutes=10)),
+        SetWeight(50),
+        Pause(timedelta(minutes=10)),
+    ),
+    progress_deadline=timedelta(minutes=30),
+    keep_previous_replicas=1,
+    keep_previous_for=timedelta(hours=1),
+    hold_action=HoldAction.FALLBACK,
+    settle=timedelta(seconds=5),
+    shutdown_timeout=timedelta(seconds=60),
+    gateway=True,
+    suspend=False,
+    history_limit=10,
+)
+
+
+@dataclass
+class Behaviour:
+    """How the pods of a version behave. Times in seconds."""
+
+    pull: float = 20
+    load: float = 10
+    crashes_loading: bool = False
+    crashes_after: float | None = None  # seconds of being ready
+    never_ready: bool = False
+    unschedulable: bool = False
+
+
+@dataclass
+class Pod:
+    """One pod. `stage`: waiting, pulling, loading, ready, crashed, ending."""
+
+    number: int
+    stage: str = "waiting"
+    restarts: int = 0
+    alive: bool = True
+
+
+@dataclass
+class SimRevision:
+    """One revision as the simulated cluster has it."""
+
+    name: str
+    version: str
+    content: str
+    deployed: bool = False
+    replicas: int = 0
+    pods: list[Pod] = field(default_factory=list)
+    ready_since: datetime | None = None
+    unready_since: datetime | None = None
+    progress_at: datetime | None = None
+    trouble: Trouble | None = None
+    verified: bool = False
+
+    @property
+    def ready(self) -> int:
+        return sum(pod.stage == "ready" for pod in self.pods) if self.deployed else 0
+
+
+class World:
+    """The simulated cluster, the registry, and the operator's loop over them."""
+
+    def __init__(self, policy: Policy = POLICY, seed: int | None = None) -> None:
+        self.now = START
+        self.policy = policy
+        self.random = random.Random(seed) if seed is not None else None
+        self.log: list[str] = []
+        self.behaviours: dict[str, Behaviour] = {}
+        self.spec_variant = ""
+        self.revisions: dict[str, SimRevision] = {}
+        self.route: RouteView | None = None
+        self.service: str | None = None
+        self.status = ModelDeploymentStatus()
+        self.generation = 1
+        self.requests = Requests()
+        self.problems: tuple[Problem, ...] = ()
+        self.alias: str | None = None
+        self.answered: str | None = None
+        self.marks: dict[str, HoldMark] = {}
+        self.reads: dict[str, HoldRead] = {}
+        self.reachable = True
+        self.outcome = RegistryOutcome.PENDING
+        self.asked_at: datetime | None = None
+        self.looking = False
+        self.writes = 0
+        self._events: list[tuple[datetime, float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._phase = ""
+        self._pods = 0
+        self._wake: datetime | None = None
+        self._poll_every(30)
+
+    # --- what the scenario does ---
+
+    def move_alias(self, version: str) -> None:
+        """The registry's alias names another version, and its webhook says so."""
+        self.alias = version
+        self.say(f"alias -> {version}")
+        self.look()
+
+    def hold(self, version: str) -> None:
+        """A regulatory-hold tag appears on a version."""
+        self.marks[version] = HoldMark(f"digest-{version}", COLLECTION, version, "VersionTag", "regulatory-hold")
+        self.say(f"hold on {version}")
+        self.look()
+
+    def lift(self, version: str) -> None:
+        """The tag goes away."""
+        del self.marks[version]
+        self.say(f"hold on {version} lifted")
+        self.look()
+
+    def registry(self, *, reachable: bool) -> None:
+        """The registry goes away, or is back."""
+        self.reachable = reachable
+        self.say(f"registry {'answers again' if reachable else 'is unreachable'}")
+        if not reachable:
+            self.outcome = RegistryOutcome.UNREACHABLE
+        self.look()
+
+    def change_spec(self, variant: str = "", **policy: object) -> None:
+        """Another spec: of the pods (`variant`), or of the rollout."""
+        self.generation += 1
+        self.spec_variant = variant or self.spec_variant
+        self.policy = replace(self.policy, **policy)  # type: ignore[arg-type]
+        told = ", ".join([f"pods {variant}"] * bool(variant) + [f"{key}={value}" for key, value in policy.items()])
+        self.say(f"spec: {told}")
+        self.reconcile()
+
+    def request(self, **requests: str | None) -> None:
+        """A person annotates the ModelDeployment."""
+        self.requests = replace(self.requests, **requests)
+        self.say("annotate " + ", ".join(f"{key}={value}" for key, value in requests.items()))
+        self.reconcile()
+
+    def lose_pods(self, version: str) -> None:
+        """All pods of a version become unready and come back by themselves after a reload."""
+        revision = self.revisions[self.name_of(version)]
+        self.say(f"all pods of {version} lost")
+        for pod in revision.pods:
+            if pod.stage == "ready":
+                pod.stage = "loading"
+                self._later(self.behaviour(version).load, lambda p=pod: self._pod_ready(revision, p))
+        self._readiness(revision)
+        self.reconcile()
+
+    def kill_node(self, version: str) -> None:
+        """All pods of a version are lost, and their node does not come back."""
+        self.behaviours[version] = replace(self.behaviour(version), unschedulable=True)
+        revision = self.revisions[self.name_of(version)]
+        self.say(f"the node of {version} died")
+        for pod in revision.pods:
+            pod.stage = "waiting"
+        revision.trouble = Trouble(TroubleKind.UNSCHEDULABLE, "no node has room", since=self.now)
+        self._readiness(revision)
+        self.reconcile()
+
+    def behaviour(self, version: str) -> Behaviour:
+        return self.behaviours.setdefault(version, Behaviour())
+
+    def name_of(self, version: str) -> str:
+        digit = version.removeprefix("v")
+        return f"{version}-{(digit * 8)[: 8 - len(self.spec_variant)]}{self.spec_variant}"
+
+    # --- time ---
+
+    def run(self, *, minutes: float = 0, seconds: float = 0, until: Callable[["World"], bool] | None = None) -> None:
+        """Let time pass, or until something is so."""
+        end = self.now + timedelta(minutes=minutes, seconds=seconds)
+        passes = 0
+        while True:
+            if until is not None and until(self):
+                return
+            moment = min([event[0] for event in self._events[:1]] + [self._wake] * bool(self._wake), default=None)
+            if moment is None or moment > end:
+                break
+            passes += 1
+            assert passes < 5000, "no end of events: the planner does not come to rest\n" + "\n".join(self.log[-40:])
+            self.now = max(self.now, moment)
+            if self._wake is not None and self._wake <= self.now:
+                self._wake = None
+                self.reconcile()
+            else:
+                _, _, _, happen = heapq.heappop(self._events)
+                happen()
+        self.now = end
+        assert until is None, "it never came:\n" + "\n".join(self.log[-40:])
+
+    def _later(self, seconds: float, happen: Callable[[], None]) -> None:
+        self._count += 1
+        jitter, order = 0.0, 0.0
+        if self.random is not None:
+            jitter = self.random.random() * seconds * 0.3
+            order = self.random.random()
+        moment = self.now + timedelta(seconds=seconds + jitter)
+        heapq.heappush(self._events, (moment, order, self._count, happen))
+
+    # --- the registry ---
+
+    def _poll_every(self, seconds: float) -> None:
+        def poll() -> None:
+            self.look()
+            self._later(seconds, poll)
+
+        self._later(seconds, poll)
+
+    def look(self) -> None:
+        """Ask the registry; the answer comes a little later."""
+        if self.looking:
+            return
+        self.looking = True
+        asked = self.now
+
+        def answer() -> None:
+            self.looking = False
+            if not self.reachable:
+                self.outcome = RegistryOutcome.UNREACHABLE
+            elif self.alias is not None:
+                self.outcome = RegistryOutcome.RESOLVED
+                self.answered = self.alias
+                self.asked_at = asked
+                versions = {revision.version for revision in self.revisions.values()} | {self.alias}
+                for version in versions:
+                    marks = (self.marks[version],) if version in self.marks else ()
+                    digest = f"digest-{version}"
+                    self.reads[digest] = HoldRead(digest, marks, alias_mark_elsewhere=False, asked_at=asked)
+            self.reconcile()
+
+        self._later(0.2, answer)
+
+    # --- the operator ---
+
+    def observe(self) -> Observed:
+        candidate = None
+        if self.answered is not None:
+            candidate = Candidate(
+                self.name_of(self.answered),
+                self.answered,
+                f"content-{self.answered}",
+                (f"digest-{self.answered}",),
+            )
+        return Observed(
+            now=self.now,
+            generation=self.generation,
+            policy=self.policy,
+            requests=self.requests,
+            state=load(self.status),
+            registry=RegistryView(self.outcome, candidate, self.asked_at),
+            holds=dict(self.reads),
+            revisions={name: self._view(revision) for name, revision in self.revisions.items()},
+            route=self.route,
+            service=self.service,
+            problems=self.problems,
+        )
+
+    def _view(self, revision: SimRevision) -> RevisionView:
+        digest = f"digest-{revision.version}"
+        return RevisionView(
+            revision=revision.name,
+            version=revision.version,
+            content=revision.content,
+            digests=(digest,),
+            deployed=revision.deployed,
+            replicas=revision.replicas,
+            ready=revision.ready,
+            pods=sum(pod.alive for pod in revision.pods),
+            ready_since=revision.ready_since if revision.ready else None,
+            unready_since=None if revision.ready else revision.unready_since,
+            progress_at=revision.progress_at,
+            pulling=any(pod.stage == "pulling" for pod in revision.pods),
+            trouble=revision.trouble if revision.deployed else None,
+            verified=Verified(digest, 12, 1000, 20.0) if revision.verified else None,
+        )
+
+    def reconcile(self) -> None:
+        """Gather, plan, apply, again until nothing is left to do."""
+        for _ in range(20):
+            observed = self.observe()
+            made = plan(observed)
+            check_actions(observed, made)
+            status = report(observed, made, self.status, name="chat")
+            if made.state != observed.state or status != self.status:
+                if self.random is not None and self.random.random() < 0.1 and not made.urgent:
+                    self._wake = self.now + timedelta(seconds=1)  # refused: the pass ends
+                    return
+                self._write_status(status, made)
+            for event in made.events:
+                self.say(f"  event {event.type} {event.reason}: {event.note}")
+            done = 0
+            for action in made.actions:
+                if self.random is not None and self.random.random() < 0.05:
+                    break  # the operator is killed between two writes
+                self._apply(action)
+                done += 1
+            if made.look:
+                self.look()
+            if not made.actions and made.state == observed.state:
+                self._wake = self.now + made.requeue_after if made.requeue_after is not None else None
+                check_world(self.observe())
+                if plan(self.observe()).actions:
+                    raise AssertionError("a second plan of the same world has actions")
+                return
+        raise AssertionError("the planner does not come to rest\n" + "\n".join(self.log[-40:]))
+
+    def _write_status(self, status: ModelDeploymentStatus, made: Plan) -> None:
+        self.status = ModelDeploymentStatus.model_validate(status.wire())
+        assert load(self.status) == made.state, "what is intended does not survive the status"
+        self.writes += 1
+        ready = next(condition for condition in status.conditions if condition.type == "Ready")
+        phase = f"{status.phase}, Ready={ready.status} {ready.reason}"
+        if phase != self._phase:
+            self._phase = phase
+            self.say(f"  = {phase}: {ready.message}")
+
+    def _apply(self, action: Action) -> None:
+        self.writes += 1
+        match action:
+            case EnsureRevision(name, replicas):
+                revision = self.revisions.get(name)
+                if revision is None:
+                    assert self.answered is not None
+                    revision = SimRevision(name, self.answered, f"content-{self.answered}")
+                    self.revisions[name] = revision
+                revision.deployed = True
+                revision.unready_since = self.now
+                revision.trouble = None
+                self.say(f"  > bring up {name} with {replicas} pods")
+                self._scale(revision, replicas)
+            case Scale(name, replicas):
+                self.say(f"  > scale {name} {self.revisions[name].replicas} -> {replicas}")
+                self._scale(self.revisions[name], replicas)
+            case SetRoute(weights, _):
+                self.say("  > route " + ", ".join(f"{name} {weight}" for name, weight in weights))
+                self.route = RouteView(weights, accepted=None)
+                self._later(1, self._accepter(self.route))
+            case RemoveRoute():
+                self.say("  > route removed")
+                self.route = None
+            case PointService(name):
+                self.say(f"  > service {name}")
+                self.service = name
+            case CutOff(name):
+                revision = self.revisions[name]
+                self.say(f"  > cut off {name}")
+                revision.replicas = 0
+                for pod in revision.pods:
+                    pod.stage = "ending"
+                self._later(2, lambda: self._pods_gone(revision, list(revision.pods)))
+                self._readiness(revision)
+            case Remove(name, forget):
+                if forget:
+                    self.say(f"  > forget {name}")
+                    del self.revisions[name]
+                else:
+                    self.say(f"  > remove {name}")
+                    self._scale(self.revisions[name], 0)
+                    self.revisions[name].deployed = False
+                    self.revisions[name].trouble = None
+
+    def _accepter(self, route: RouteView) -> Callable[[], None]:
+        def accept() -> None:
+            if self.route is route:
+                self.route = replace(route, accepted=True, accepted_since=self.now)
+                self.reconcile()
+
+        return accept
+
+    # --- pods ---
+
+    def _scale(self, revision: SimRevision, replicas: int) -> None:
+        revision.replicas = replicas
+        live = [pod for pod in revision.pods if pod.stage != "ending"]
+        for _ in range(replicas - len(live)):
+            self._pods += 1
+            self._start(revision, Pod(self._pods))
+        surplus = live[replicas:]
+        for pod in surplus:
+            pod.stage = "ending"
+        if surplus:
+            self._later(65, lambda: self._pods_gone(revision, surplus))
+        self._readiness(revision)
+
+    def _start(self, revision: SimRevision, pod: Pod) -> None:
+        revision.pods.append(pod)
+        revision.progress_at = self.now
+        behaviour = self.behaviour(revision.version)
+        if behaviour.unschedulable:
+            revision.trouble = Trouble(TroubleKind.UNSCHEDULABLE, "no node has room", since=self.now)
+            return
+        pod.stage = "pulling"
+        self._later(behaviour.pull, lambda: self._pulled(revision, pod))
+
+    def _pulled(self, revision: SimRevision, pod: Pod) -> None:
+        if pod.stage != "pulling":
+            return
+        pod.stage = "loading"
+        revision.verified = True
+        revision.progress_at = self.now
+        self._later(self.behaviour(revision.version).load, lambda: self._pod_ready(revision, pod))
+        self.reconcile()
+
+    def _pod_ready(self, revision: SimRevision, pod: Pod) -> None:
+        behaviour = self.behaviour(revision.version)
+        if pod.stage not in ("loading", "crashed") or behaviour.never_ready or behaviour.unschedulable:
+            return
+        if behaviour.crashes_loading:
+            pod.stage = "crashed"
+            pod.restarts += 1
+            revision.trouble = Trouble(
+                TroubleKind.CRASHED_LOADING, "the weights do not fit the config", pod.restarts, self.now
+            )
+            self._later(20 * 2**pod.restarts, lambda: self._pod_ready(revision, pod))
+        else:
+            pod.stage = "ready"
+            revision.progress_at = self.now
+            if behaviour.crashes_after is not None:
+                self._later(behaviour.crashes_after, lambda: self._crash(revision, pod))
+        self._readiness(revision)
+        self.reconcile()
+
+    def _crash(self, revision: SimRevision, pod: Pod) -> None:
+        if pod.stage != "ready":
+            return
+        pod.stage = "crashed"
+        pod.restarts += 1
+        self.say(f"a pod of {revision.name} crashed")
+        revision.trouble = Trouble(TroubleKind.CRASHED, "CUDA error: illegal memory access", pod.restarts, self.now)
+        self._readiness(revision)
+        self.reconcile()
+
+    def _pods_gone(self, revision: SimRevision, pods: list[Pod]) -> None:
+        for pod in pods:
+            pod.alive = False
+        before = len(revision.pods)
+        revision.pods = [pod for pod in revision.pods if pod.alive]
+        if len(revision.pods) != before:
+            self.reconcile()
+
+    def _readiness(self, revision: SimRevision) -> None:
+        if revision.ready:
+            if revision.ready_since is None:
+                revision.ready_since = self.now
+            revision.unready_since = None
+            if revision.trouble is not None and revision.ready >= revision.replicas:
+                revision.trouble = None
+        else:
+            revision.ready_since = None
+            revision.unready_since = revision.unready_since or self.now
+        told = f"pods of {revision.name}: {revision.ready}/{revision.replicas} ready"
+        if not self.log or not self.log[-1].endswith(told):
+            self.say(told)
+
+    # --- the log ---
+
+    def say(self, what: str) -> None:
+        """A line of the log."""
+        passed = self.now - START
+        minutes, seconds = divmod(int(passed.total_seconds()), 60)
+        self.log.append(f"{minutes:4d}:{seconds:02d}  {what}")
+
+    def end_state(self) -> tuple[object, ...]:
+        """What must not depend on the order of events."""
+        state: State = load(self.status)
+        serving = {name: revision.replicas for name, revision in self.revisions.items() if revision.deployed}
+        return (
+            state.promoted,
+            state.canary and state.canary.revision,
+            state.target and state.target.revision,
+            tuple(sorted(failure.revision for failure in state.failed)),
+            self.route.weights if self.route is not None else None,
+            self.service,
+            tuple(sorted(serving.items())),
+            self.status.phase,
+        )
+
+
+__all__ = ["BLOCKED", "POLICY", "Behaviour", "World"]

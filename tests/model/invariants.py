@@ -1,0 +1,226 @@
+"""The invariants of DESIGN §5, each a named function, asserted on every transition of the model check, in every golden
+scenario, and by name in the e2e tests.
+
+`check_actions` judges what a plan is about to write, against the world that it was made from; `check_world` judges the
+world between passes. Each raises `Violated` with the name of the invariant.
+"""
+
+from collections.abc import Mapping
+
+from modelsync.rollout.model import (
+    BLOCKED,
+    CutOff,
+    EnsureRevision,
+    Observed,
+    Plan,
+    PointService,
+    Remove,
+    Scale,
+    SetRoute,
+    State,
+)
+
+
+class Violated(AssertionError):
+    """An invariant does not hold. `name` is the invariant's."""
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"{name}: {what}")
+        self.name = name
+
+
+def held(observed: Observed, state: State, revision: str) -> bool:
+    """A latched hold covers the revision."""
+    view = observed.revisions.get(revision)
+    if view is None:
+        return False
+    digests = {hold.mark.digest for hold in state.holds}
+    return any(digest in digests for digest in view.digests)
+
+
+def live_weights(observed: Observed) -> Mapping[str, int]:
+    """Shares as clients see them: of the route, or of the plain Service where no gateway is asked for."""
+    if observed.policy.gateway:
+        return dict(observed.route.weights) if observed.route is not None else {}
+    return {observed.service: 100} if observed.service is not None else {}
+
+
+def exposure_of_a_held_revision_never_grows(observed: Observed, plan: Plan) -> None:
+    """No weight, Service or pod for a revision that a latched hold covers."""
+    before = live_weights(observed)
+    for action in plan.actions:
+        match action:
+            case SetRoute(weights, _):
+                grown = [name for name, weight in weights if weight > before.get(name, 0)]
+            case PointService(name):
+                grown = [name] if name != observed.service else []
+            case EnsureRevision(name, replicas) | Scale(name, replicas):
+                view = observed.revisions.get(name)
+                grown = [name] if view is None or replicas > view.replicas else []
+            case _:
+                grown = []
+        for name in grown:
+            if name != BLOCKED and held(observed, plan.state, name):
+                raise Violated("exposure_of_a_held_revision_never_grows", f"{action}")
+
+
+def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> None:
+    """The plan that sees a hold takes the revision out of the route and the Service and cuts its pods."""
+    weights, service, cut = live_weights(observed), observed.service, set()
+    if observed.route is not None:
+        weights = dict(observed.route.weights)
+    for action in plan.actions:
+        match action:
+            case SetRoute(new, _):
+                weights = dict(new)
+            case PointService(name):
+                service = name
+            case CutOff(name):
+                cut.add(name)
+            case _:
+                pass
+    for name, view in observed.revisions.items():
+        if not held(observed, plan.state, name):
+            continue
+        still = weights.get(name, 0) > 0 or service == name or ((view.replicas or view.pods) and name not in cut)
+        if still:
+            raise Violated("exposure_of_a_held_revision_ends_at_once", f"{name} is still exposed after {plan.actions}")
+        if not plan.urgent and (cut & {name}):
+            raise Violated("exposure_of_a_held_revision_ends_at_once", "a refused status write would stop the hold")
+
+
+def no_new_weight_without_ready_pods(observed: Observed, plan: Plan) -> None:
+    """A canary or the target of a move gets no more weight than its ready pods can carry."""
+    before = live_weights(observed)
+    for action in plan.actions:
+        if not isinstance(action, SetRoute):
+            continue
+        for name, weight in action.weights:
+            if name in (BLOCKED, plan.state.stable) or weight <= before.get(name, 0):
+                continue
+            view = observed.revisions.get(name)
+            if view is None or not view.deployed or view.ready == 0:
+                raise Violated("no_new_weight_without_ready_pods", f"{name} gets {weight} without a ready pod")
+
+
+def a_share_grows_only_in_a_settled_route(observed: Observed, plan: Plan) -> None:
+    """A planned move grows only in a route that is accepted and settled and lists its backend already; where the
+    stable serves nothing, waiting would only lengthen the outage."""
+    route = observed.route
+    stable = plan.state.stable
+    view = observed.revisions.get(stable) if stable is not None else None
+    alone = view is None or view.ready == 0 or held(observed, plan.state, view.revision)
+    if route is None or alone:
+        return
+    settled = (
+        route.accepted is True
+        and route.accepted_since is not None
+        and route.accepted_since + observed.policy.settle <= observed.now
+    )
+    before = dict(route.weights)
+    for action in plan.actions:
+        if not isinstance(action, SetRoute):
+            continue
+        for name, weight in action.weights:
+            if name in (BLOCKED, stable) or weight <= before.get(name, 0):
+                continue
+            if not settled or name not in before:
+                raise Violated("a_share_grows_only_in_a_settled_route", f"{name} -> {weight}")
+
+
+def nothing_exposed_is_deleted(observed: Observed, plan: Plan) -> None:
+    """A revision that is in the live route, or that the plain Service selects, keeps its pods (but for a hold)."""
+    named = {name for name, _ in observed.route.weights} if observed.route is not None else set()
+    weights = live_weights(observed)
+    for action in plan.actions:
+        if isinstance(action, Remove) and (action.revision in named or action.revision == observed.service):
+            raise Violated("nothing_exposed_is_deleted", f"{action.revision} is deleted while it is routed to")
+        if isinstance(action, Scale) and action.revision != plan.state.stable:
+            carried = weights.get(action.revision, 0)
+            needed = -(-carried * observed.policy.replicas // 100)
+            if action.replicas < needed:
+                raise Violated("nothing_exposed_is_deleted", f"{action} leaves too few pods for {carried} %")
+        if isinstance(action, CutOff) and not held(observed, plan.state, action.revision):
+            raise Violated("nothing_exposed_is_deleted", f"{action.revision} is cut off without a hold")
+
+
+def weights_add_up_or_the_route_is_blocked(observed: Observed, plan: Plan) -> None:
+    """100 per cent, or exactly the blocked Service."""
+    for action in plan.actions:
+        if not isinstance(action, SetRoute):
+            continue
+        names = [name for name, _ in action.weights]
+        whole = sum(weight for _, weight in action.weights) == 100 and BLOCKED not in names
+        if not (whole or action.weights == ((BLOCKED, 1),)) or len(set(names)) != len(names):
+            raise Violated("weights_add_up_or_the_route_is_blocked", f"{action.weights}")
+
+
+def what_is_promoted_was_fully_promoted(observed: Observed, plan: Plan) -> None:
+    """Only what has all traffic, accepted and settled, enters the stack; and only the pass that sees it does so."""
+    for name in plan.state.promoted:
+        if name in observed.state.promoted:
+            continue
+        route = observed.route
+        if live_weights(observed).get(name, 0) != 100:
+            raise Violated("what_is_promoted_was_fully_promoted", f"{name} had {live_weights(observed)}")
+        if observed.policy.gateway and not (route is not None and route.accepted):
+            raise Violated("what_is_promoted_was_fully_promoted", f"the route to {name} is not accepted")
+
+
+def the_service_selects_one_thing(observed: Observed, plan: Plan) -> None:
+    """The plain Service selects one revision that exists, or nothing on purpose."""
+    for action in plan.actions:
+        if isinstance(action, PointService) and action.revision != BLOCKED:
+            view = observed.revisions.get(action.revision)
+            if view is None or not view.deployed:
+                raise Violated("the_service_selects_one_thing", f"{action.revision} does not exist")
+
+
+def unknown_holds_stop_growth(observed: Observed, plan: Plan) -> None:
+    """A revision of which the registry has not said that it is free gets no more traffic; the stable may regain what
+    a canary loses."""
+    before = live_weights(observed)
+    for action in plan.actions:
+        match action:
+            case SetRoute(weights, _):
+                grown = [name for name, weight in weights if weight > before.get(name, 0)]
+            case PointService(name) if not observed.policy.gateway:
+                grown = [name]
+            case _:
+                grown = []
+        for name in grown:
+            if name in (BLOCKED, plan.state.stable):
+                continue
+            view = observed.revisions.get(name)
+            if view is None or any(digest not in observed.holds for digest in view.digests):
+                raise Violated("unknown_holds_stop_growth", f"{action}")
+
+
+ON_ACTIONS = (
+    exposure_of_a_held_revision_never_grows,
+    exposure_of_a_held_revision_ends_at_once,
+    no_new_weight_without_ready_pods,
+    a_share_grows_only_in_a_settled_route,
+    nothing_exposed_is_deleted,
+    weights_add_up_or_the_route_is_blocked,
+    what_is_promoted_was_fully_promoted,
+    the_service_selects_one_thing,
+    unknown_holds_stop_growth,
+)
+
+
+def check_actions(observed: Observed, plan: Plan) -> None:
+    """Every invariant on what is about to be written."""
+    for invariant in ON_ACTIONS:
+        invariant(observed, plan)
+
+
+def check_world(observed: Observed) -> None:
+    """Between passes, when all is written: nothing held is exposed, and the route names nothing that is gone."""
+    route = observed.route
+    if route is None:
+        return
+    for name, _ in route.weights:
+        view = observed.revisions.get(name)
+        if name != BLOCKED and (view is None or not view.deployed):
+            raise Violated("nothing_exposed_is_deleted", f"the route names {name}, which is gone")
