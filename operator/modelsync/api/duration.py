@@ -88,7 +88,7 @@ class Between:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         rule = f"duration(self) >= duration('{self.minimum}') && duration(self) <= duration('{self.maximum}')"
         if self.whole_seconds:
-            rule += " && duration(self).getMilliseconds() == 0"
+            rule += " && duration(self).getMilliseconds() % 1000 == 0"
         return {
             "type": "string",
             "maxLength": MAX_LENGTH,

@@ -129,9 +129,9 @@ def _pull(pod: Pod) -> Object:
         {"name": "middleware", "mountPath": MIDDLEWARE_DIR},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
     ]
+    authorities = []
     if pod.registry.ca_bundle is not None:
-        # Beside the image's own certificates: OpenSSL goes on to read its folder of them.
-        env.append({"name": "SSL_CERT_FILE", "value": f"{CA_DIR}/{CA_FILE}"})
+        authorities = [f"--ca-file={CA_DIR}/{CA_FILE}"]
         mounts.append({"name": "ca", "mountPath": CA_DIR, "readOnly": True})
     return {
         "name": PULL_CONTAINER,
@@ -144,6 +144,7 @@ def _pull(pod: Pod) -> Object:
             f"--ref={_literal(pod.artifact.ref)}",
             f"--middleware-dir={MIDDLEWARE_DIR}",
             f"--result={RESULT_FILE}",
+            *authorities,
             pod.model_dir,
         ],
         "env": env,

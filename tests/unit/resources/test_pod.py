@@ -59,7 +59,7 @@ def test_a_private_authority_is_given_to_the_puller_only(make_pod: Make) -> None
     }
     template = make_pod(registry=registry)
     pull = container(template, "pull")
-    assert environment(pull)["SSL_CERT_FILE"] == "/etc/modelsync/ca/ca.crt"
+    assert "--ca-file=/etc/modelsync/ca/ca.crt" in pull["args"]
     assert {"name": "ca", "mountPath": "/etc/modelsync/ca", "readOnly": True} in pull["volumeMounts"]
     volume = {"name": "corp-ca", "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
     assert {"name": "ca", "configMap": volume} in template["spec"]["volumes"]

@@ -1,0 +1,26 @@
+"""The apiserver of the cluster that the tests were started in, with the committed definition installed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from apiserver import ApiServer
+
+
+@pytest.fixture(scope="session")
+def api() -> ApiServer:
+    return ApiServer()
+
+
+@pytest.fixture(scope="session")
+def definition(api: ApiServer) -> dict[str, Any]:
+    """The definition as the apiserver has it."""
+    return api.install_definition()
+
+
+@pytest.fixture(scope="session")
+def namespace(api: ApiServer) -> Iterator[str]:
+    name = api.make_namespace()
+    yield name
+    api.call("DELETE", f"/api/v1/namespaces/{name}")
