@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -104,11 +105,11 @@ def tls(*, ca_file: Path | None = None, ca_pem: str | None = None, source: str =
 def new_session() -> aiohttp.ClientSession:
     """Make a session that several clients may share.
 
-    It takes proxies from the environment and keeps no cookies: one that the server sets for one credential must not
-    travel with another.
+    It keeps no cookies: one that the server sets for one credential must not travel with another. It does not trust the
+    environment, since aiohttp then reads ~/.netrc and refuses an Authorization header for whoever has one.
     """
     return aiohttp.ClientSession(
-        trust_env=True,
+        trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=TIMEOUT.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds()),
         headers={"User-Agent": user_agent()},
@@ -200,9 +201,12 @@ class GraphQL:
             async with self._session.post(
                 f"{self.base_url}/graphql",
                 json=body,
-                # As `auth` and not as a header: with a header, aiohttp refuses to work for whoever has a ~/.netrc.
-                auth=aiohttp.BasicAuth("api", self._credential.key),
-                headers={"Accept": "application/json", "User-Agent": user_agent()},
+                headers={
+                    "Accept": "application/json",
+                    "Authorization": aiohttp.encode_basic_auth("api", self._credential.key),
+                    "User-Agent": user_agent(),
+                },
+                proxy=_proxy_for(self.base_url),
                 allow_redirects=False,
                 ssl=self._ssl if self._ssl is not None else True,
                 timeout=aiohttp.ClientTimeout(
@@ -232,6 +236,8 @@ class GraphQL:
         except (aiohttp.ClientConnectorError, aiohttp.ClientOSError) as error:
             cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
             problem = os.strerror(cause.errno).lower() if cause.errno else "the connection failed"
+        except ValueError:  # aiohttp.InvalidURL is one; the base URL has been checked before
+            problem = "the proxy of HTTPS_PROXY or HTTP_PROXY cannot be used; it must be http://host:port"
         except aiohttp.ClientError as error:
             problem = f"the connection broke off ({type(error).__name__})"
         except OSError as error:
@@ -298,6 +304,12 @@ class GraphQL:
         """Make one printable line, without the key, of what a server said: it ends in conditions and terminals."""
         line = " ".join("".join(c if c.isprintable() else " " for c in self._credential.scrub(text)).split())
         return line if len(line) <= 300 else line[:299] + "…"
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for `url`."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 def _lower(headers: Mapping[str, str]) -> list[tuple[str, str]]:
