@@ -30,8 +30,9 @@ class _Commands(click.Group):
     """Shows ClusterError as a message, and ends as a shell expects when interrupted."""
 
     def invoke(self, ctx: click.Context) -> object:
-        signal.signal(signal.SIGTERM, _interrupt)
-        signal.signal(signal.SIGHUP, _interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # what nohup ignores stays ignored, also in `exec`
+                signal.signal(number, _interrupt)
         try:
             return super().invoke(ctx)
         except ClusterError as problem:
