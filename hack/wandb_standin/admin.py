@@ -10,6 +10,7 @@ import base64
 import hashlib
 import http.client
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -294,6 +295,21 @@ class Admin:
     def deliveries(self) -> list[Delivery]:
         """The posts made so far, oldest first."""
         return [Delivery(**d) for d in self._call("deliveries")]
+
+    def wait_for_deliveries(self, automation: str, count: int = 1, *, seconds: float = 10.0) -> list[Delivery]:
+        """The posts of one automation that were answered or failed, once there are `count` of them.
+
+        Raises:
+            AdminError: there are fewer when the time is over.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            done = [d for d in self.deliveries() if d.automation == automation and (d.status or d.error)]
+            if len(done) >= count:
+                return done
+            if time.monotonic() > deadline:
+                raise AdminError(f"{len(done)} of {count} posts of {automation!r} were made within {seconds:g} s")
+            time.sleep(0.02)
 
     def add_fault(self, kind: str, **settings: Any) -> str:
         """Set a fault (kinds and settings: `faults.Fault`); returns the id that lifts it."""

@@ -175,6 +175,7 @@ def tag(admin: Admin, path: str, name: str, remove: bool) -> None:
 @click.option("--message", help="Text of the error.")
 @click.option("--delay", type=float, help="Seconds, for slow.")
 @click.option("--offset", type=int, help="Bytes, for corrupt, truncate and resize.")
+@click.option("--rate", type=int, help="Bytes per second, for throttle.")
 @click.option("--limit", type=int, help="References, for refuse-batch.")
 @click.option("--retry-after", type=float, help="Retry-After header, in seconds.")
 @click.option("--reset", type=float, help="RateLimit-Reset header, in seconds.")

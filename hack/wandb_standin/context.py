@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,8 +30,8 @@ class Context:
     refs: list[str] = field(default_factory=list)
 
     def note_ref(self, ref: str) -> None:
-        """Remember what was asked for, and fail if a fault says so."""
-        self.refs.append(ref)
+        """Remember what was asked for, and fail if a fault says so. Interned: pollers ask the same for days."""
+        self.refs.append(sys.intern(ref))
         self.check_ref(ref)
 
     def can(self, role: Role, project: Project) -> bool:

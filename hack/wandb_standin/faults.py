@@ -22,11 +22,11 @@ Kind: TypeAlias = Literal[
     "corrupt",  # a download has one wrong byte, at `offset`
     "truncate",  # a download promises its size and ends after `offset` bytes
     "resize",  # a download is whole by its own headers, but `offset` bytes longer (or shorter, if negative)
+    "throttle",  # a download comes at `rate` bytes per second
     "expired",  # a presigned URL counts as expired
     "manifest",  # the manifest of `ref` names another digest for its first file, so that it is not the artifact's
 ]
 
-FILE_KINDS: Final = ("corrupt", "truncate", "resize", "expired")
 CODES: Final = {401: "UNAUTHENTICATED", 403: "PERMISSION_ERROR", 404: "NOT_FOUND"}
 
 
@@ -43,6 +43,7 @@ class Fault:
         message: the error's text; a fitting one if not given.
         delay: seconds.
         offset: bytes; see the kinds.
+        rate: bytes per second.
         limit: references.
         retry_after: value of the Retry-After header, in seconds.
         reset: value of the RateLimit-Reset header, in seconds.
@@ -59,6 +60,7 @@ class Fault:
     message: str = ""
     delay: float = 0.0
     offset: int = 0
+    rate: int = 1 << 20
     limit: int = 1
     retry_after: float | None = None
     reset: float | None = None

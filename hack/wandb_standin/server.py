@@ -360,7 +360,7 @@ class Server:
                 entry.faults.append(fault.id)
                 return web.Response(body=storage.altered_manifest(path.read_bytes()))
         if request.method == hdrs.METH_GET:
-            fault = self.faults.hit("corrupt", "truncate", "resize", operation="download", user="", file=name)
+            fault = self.faults.hit(*storage.BODY_FAULTS, operation="download", user="", file=name)
             if fault is not None:
                 entry.faults.append(fault.id)
                 return await storage.send_wrong(request, path, blob.size, fault)

@@ -11,10 +11,12 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from wandb_standin.blobs import Blob
-from wandb_standin.faults import Fault
+from wandb_standin.faults import Fault, Kind
 from wandb_standin.store import Store
 
 CHUNK_BYTES: Final = 256 * 1024
+THROTTLED_CHUNKS_PER_SECOND: Final = 20
+BODY_FAULTS: Final[tuple[Kind, ...]] = ("corrupt", "truncate", "resize", "throttle")
 
 
 def s3_error(status: int, code: str, message: str) -> web.Response:
@@ -55,7 +57,7 @@ def send(store: Store, blob: Blob) -> web.StreamResponse:
 
 
 async def send_wrong(request: web.Request, content: Path, size: int, fault: Fault) -> web.StreamResponse:
-    """The object as the fault wants it: a byte wrong, cut short, or of another length; Range is honoured."""
+    """The object as the fault wants it: a byte wrong, cut short, of another length, or slow; Range is honoured."""
     total = max(0, size + fault.offset) if fault.kind == "resize" else size
     span = request.http_range
     start, stop = span.start or 0, min(span.stop or total, total)
@@ -72,17 +74,20 @@ async def send_wrong(request: web.Request, content: Path, size: int, fault: Faul
     await response.prepare(request)
     end = min(stop, fault.offset) if fault.kind == "truncate" else stop
     wrong_at = min(fault.offset, size - 1) if fault.kind == "corrupt" else -1
+    throttled = max(1, fault.rate // THROTTLED_CHUNKS_PER_SECOND) if fault.kind == "throttle" else 0
     loop = asyncio.get_running_loop()
     with await loop.run_in_executor(None, content.open, "rb") as stream:
         position = start
         while position < end:
-            count = min(CHUNK_BYTES, end - position)
+            count = min(throttled or CHUNK_BYTES, end - position)
             chunk = await loop.run_in_executor(None, _read, stream, position, count)
             if position <= wrong_at < position + count:
                 spot = wrong_at - position
                 chunk = chunk[:spot] + bytes([chunk[spot] ^ 0xFF]) + chunk[spot + 1 :]
             await response.write(chunk)
             position += count
+            if throttled:
+                await asyncio.sleep(count / fault.rate)
     if end < stop and request.transport is not None:
         request.transport.close()
         return response

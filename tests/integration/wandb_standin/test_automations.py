@@ -212,7 +212,7 @@ def test_a_receiver_that_is_gone_is_shown_and_not_tried_again(admin: Admin, link
     admin.add_automation("gone", url=gone.url, scope=linked, event="ADD_ARTIFACT_ALIAS")
     admin.set_alias(f"{linked}:v0", "lost")
 
-    delivery = wait_for_delivery(admin, "gone")
+    (delivery,) = admin.wait_for_deliveries("gone")
 
     assert delivery.status is None
     assert "ClientConnectorError" in (delivery.error or "")
@@ -238,10 +238,3 @@ def test_the_sdk_makes_an_automation_that_posts(
     assert f"sdk-{collection}" in {a.name for a in api.automations(entity="acme")}
     api.delete_automation(made)
     assert f"sdk-{collection}" not in {a.name for a in api.automations(entity="acme")}
-
-
-def wait_for_delivery(admin: Admin, automation: str) -> Any:
-    while True:
-        for delivery in admin.deliveries():
-            if delivery.automation == automation and (delivery.status or delivery.error):
-                return delivery

@@ -190,6 +190,14 @@ def test_a_file_can_be_of_another_size(admin: Admin, urls: dict[str, str], chang
     assert (answer.status, answer.headers["Content-Length"], len(answer.body)) == (200, str(size), size)
 
 
+def test_a_download_can_be_throttled(admin: Admin, urls: dict[str, str]) -> None:
+    admin.add_fault("throttle", file="model.safetensors", rate=4000)
+    began = time.monotonic()
+
+    assert send(urls["model.safetensors"]).body == CONTENT
+    assert time.monotonic() - began >= 0.2
+
+
 def test_the_address_of_a_chosen_file_can_have_expired_once(admin: Admin, urls: dict[str, str]) -> None:
     admin.add_fault("expired", file="model.safetensors", times=1)
 
