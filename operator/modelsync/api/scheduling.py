@@ -179,11 +179,13 @@ class Scheduling(ApiModel):
     tolerations: Annotated[list[Toleration], Field(max_length=32), ordered()] | None = Field(
         None, description="Taints that the pods tolerate."
     )
-    affinity: Affinity | None = Field(None, description="Affinity to nodes and to pods of this namespace.")
+    affinity: Affinity | None = Field(
+        None, description="Affinity to nodes and to pods of this namespace, as in a pod's spec."
+    )
     priority_class_name: Name | None = Field(None, description="PriorityClass of the pods.")
     runtime_class_name: Name | None = Field(None, description="RuntimeClass of the pods, e.g. nvidia.")
     topology_spread_constraints: Annotated[list[TopologySpreadConstraint], Field(max_length=8), ordered()] | None = (
-        Field(None, description="How the pods are spread over zones or nodes.")
+        Field(None, description="How the pods are spread over zones or nodes, as in a pod's spec.")
     )
 
 

@@ -78,8 +78,9 @@ class Record:
             return cls(
                 owner=owner,
                 revision=revision,
-                inputs=RevisionInputs.model_validate(data["inputs"]),
-                artifact=Artifact.model_validate(data["artifact"]),
+                # What a newer operator added is left out, so that going back to this one loses no revision.
+                inputs=RevisionInputs.model_validate(data["inputs"], extra="ignore"),
+                artifact=Artifact.model_validate(data["artifact"], extra="ignore"),
                 fuse_sha256=str(data["fuseSHA256"]),
                 pre_stop=duration.parse(data["preStop"]),
                 created=_time(meta.get("creationTimestamp")),

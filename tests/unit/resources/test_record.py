@@ -87,6 +87,15 @@ def test_the_fuse_secret_keeps_the_token_that_pods_know_only_by_its_hash(owner: 
     assert secret["immutable"] is True
 
 
+def test_a_record_of_a_newer_operator_is_read_as_far_as_it_is_known(written: Object) -> None:
+    before = Record.parse(written)
+    written["data"]["inputs"]["serving"]["adapters"] = [{"name": "legal"}]
+    written["data"]["inputs"]["serving"]["storage"]["share"] = True
+    written["data"]["artifact"]["signature"] = "x"
+    written["data"]["more"] = {}
+    assert Record.parse(written) == before
+
+
 def without(written: Object, *path: str) -> Object:
     at: Any = written
     for part in path[:-1]:
