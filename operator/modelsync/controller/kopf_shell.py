@@ -141,5 +141,10 @@ def quiet_kopf() -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     # That it takes no signals is what the thread is for.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
-    # It calls each retry an error; that there is no way to the API server is told by whoever wanted to read or write.
-    logging.getLogger("kopf._cogs.clients.api").setLevel(logging.CRITICAL)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_no_retry)
+
+
+def _is_no_retry(record: logging.LogRecord) -> bool:
+    """kopf calls each retry of a request an error. That the API server is away is told by whoever needed it."""
+    return not (record.name.startswith("kopf") and record.getMessage().startswith("Request attempt"))
