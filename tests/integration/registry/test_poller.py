@@ -1,0 +1,439 @@
+"""The poller against a server that speaks W&B's protocol: what it asks, when, and whom it tells."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import pytest_asyncio
+
+from integration.registry.conftest import Project
+from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.registry.credential import Credential, InvalidCredentialError
+from modelsync.registry.holds import hold_reads
+from modelsync.registry.model import (
+    Answers,
+    Denied,
+    HoldNames,
+    Kept,
+    Question,
+    Resolved,
+    ServedVersion,
+    Throttled,
+    Unreachable,
+)
+from modelsync.registry.poller import Poller, Server, Subscription
+from modelsync.registry.store import Key
+from modelsync.registry.webhook import application, serve
+from wandb_standin import Admin, StandIn
+from wandb_standin.admin import LoggedRequest
+
+HOLD = HoldNames(tags=frozenset({"regulatory-hold"}), aliases=frozenset({"regulatory-hold*"}))
+NEVER = timedelta(hours=1)
+SOON = timedelta(seconds=0.2)
+A, B = ("prod", "a"), ("prod", "b")
+T = TypeVar("T")
+
+
+class Scene:
+    """A poller, and what it told."""
+
+    def __init__(self, standin: StandIn, project: Project) -> None:
+        self.standin = standin
+        self.project = project
+        self.told: list[Key] = []
+        self._something = asyncio.Event()
+        self.poller = Poller(self._tell, random_share=lambda: 0.5)
+        self.credentials_asked = 0
+
+    def _tell(self, key: Key) -> None:
+        self.told.append(key)
+        self._something.set()
+
+    def subscription(
+        self,
+        *refs: ModelRef,
+        interval: timedelta = NEVER,
+        identity: str = "alice",
+        key: str = "",
+        served: ServedVersion | None = None,
+        url: str = "",
+    ) -> Subscription:
+        async def credential() -> Credential:
+            self.credentials_asked += 1
+            return Credential(key or self.standin.api_key)
+
+        return Subscription(
+            server=Server(url or self.standin.url),
+            identity=identity,
+            credential=credential,
+            question=Question(
+                refs=frozenset(refs or {self.project.ref("production")}),
+                served=frozenset({served} if served else ()),
+                hold=HOLD,
+            ),
+            interval=interval,
+        )
+
+    async def until(self, condition: Callable[[], T | None], seconds: float = 10.0) -> T:
+        """Wait until something that was told makes the condition true."""
+        async with asyncio.timeout(seconds):
+            while not (found := condition()):
+                self._something.clear()
+                await self._something.wait()
+            return found
+
+    async def until_told(self, key: Key, count: int = 1) -> None:
+        await self.until(lambda: self.told.count(key) >= count)
+
+    def answers(self, key: Key = A) -> Answers:
+        found = self.poller.snapshot(key)
+        assert found is not None
+        return found
+
+    def kept(self, key: Key = A, alias: str = "production") -> Kept[Resolved] | None:
+        return self.answers(key).refs.get(self.project.ref(alias))
+
+    def version(self, key: Key = A) -> str:
+        kept = self.kept(key)
+        return kept.positive.version if kept and kept.positive else ""
+
+    async def requests(self, count: int, since: int) -> list[LoggedRequest]:
+        """The first requests after `since`, once there are so many."""
+        return await asyncio.to_thread(self.standin.admin.wait_for_requests, count, since=since)
+
+
+@pytest_asyncio.fixture
+async def scene(standin: StandIn, admin: Admin, project: Project) -> AsyncIterator[Scene]:
+    made = Scene(standin, project)
+    async with made.poller:
+        yield made
+
+
+async def test_a_subscription_is_answered_at_once_and_told(scene: Scene, project: Project) -> None:
+    project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription())
+    await scene.until_told(A)
+    assert scene.version() == "v0"
+    kept = scene.kept()
+    assert kept is not None
+    assert kept.latest is kept.positive
+
+
+async def test_the_same_subscription_again_asks_for_nothing(scene: Scene, admin: Admin, project: Project) -> None:
+    project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription())
+    await scene.until_told(A)
+    since = admin.last_request()
+    for _ in range(3):
+        scene.poller.subscribe(A, scene.subscription())
+    scene.poller.subscribe(B, scene.subscription())
+    assert scene.version(B) == "v0"
+    scene.poller.look(B)
+    await scene.until_told(B)
+    assert len(admin.requests(since=since)) == 1, "only the look that was asked for"
+
+
+async def test_a_poll_sees_an_alias_that_moved_and_tells_nobody_else(scene: Scene, project: Project) -> None:
+    project.log(aliases=["production"])
+    project.log("other", aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription(interval=SOON))
+    scene.poller.subscribe(B, scene.subscription(project.ref("production", "other"), interval=SOON))
+    await scene.until_told(A)
+    await scene.until_told(B)
+    scene.told.clear()
+    project.admin.set_alias(project.log(), "production")
+    await scene.until(lambda: scene.version() == "v1")
+    assert set(scene.told) == {A}
+
+
+async def test_what_does_not_matter_is_not_told(scene: Scene, admin: Admin, project: Project) -> None:
+    first = project.log(aliases=["production"])
+    project.log()  # takes the alias `latest`
+    scene.poller.subscribe(A, scene.subscription(interval=SOON))
+    await scene.until_told(A)
+    project.log(aliases=["nightly"])
+    await scene.requests(3, admin.last_request())
+    assert scene.told == [A]
+    admin.add_tag(first, "regulatory-hold")
+    await scene.until_told(A, 2)
+    question = scene.subscription().question
+    [read] = hold_reads(scene.answers(), question).values()
+    assert [mark.name for mark in read.marks] == ["regulatory-hold"]
+
+
+async def test_keys_of_one_credential_share_each_request(scene: Scene, admin: Admin, project: Project) -> None:
+    project.log(aliases=["production"])
+    keys = [("prod", f"m{number}") for number in range(30)]
+    for key in keys:
+        scene.poller.subscribe(key, scene.subscription(interval=SOON))
+    await scene.until(lambda: set(scene.told) >= set(keys))
+    since = admin.last_request()
+    polls = await scene.requests(2, since)
+    assert all(entry.refs.count(str(project.ref("production"))) == 1 for entry in polls)
+    assert len(polls) == 2
+
+
+async def test_answers_do_not_cross_from_one_credential_to_another(
+    scene: Scene, admin: Admin, project: Project
+) -> None:
+    key = f"b0b{project.name:0>37}".replace("-", "0")
+    admin.add_user(f"bob-{project.name}", key, roles={"acme": "viewer"})
+    project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription())
+    await scene.until_told(A)
+    since = admin.last_request()
+    scene.poller.subscribe(B, scene.subscription(identity="bob", key=key))
+    await scene.until_told(B)
+    assert {entry.user for entry in admin.requests(since=since)} == {f"bob-{project.name}"}
+    assert scene.version(A) == "v0"
+    assert scene.version(B) == ""
+    hidden = scene.kept(B)
+    assert hidden is not None
+    assert hidden.positive is None
+
+
+async def test_a_rotated_credential_begins_anew(scene: Scene, project: Project) -> None:
+    project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription(identity="alice-1"))
+    await scene.until_told(A)
+    scene.poller.subscribe(A, scene.subscription(identity="alice-2"))
+    assert scene.kept() is None
+    await scene.until_told(A, 2)
+    assert scene.version() == "v0"
+
+
+async def test_the_credential_is_asked_for_at_each_look(scene: Scene, project: Project) -> None:
+    project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription())
+    await scene.until_told(A)
+    scene.poller.look(A)
+    await scene.until_told(A, 2)
+    assert scene.credentials_asked == 2
+
+
+async def test_a_credential_that_cannot_be_had_is_told_and_nothing_is_sent(
+    scene: Scene, admin: Admin, project: Project
+) -> None:
+    async def credential() -> Credential:
+        raise InvalidCredentialError("Secret prod/wandb has no key WANDB_API_KEY")
+
+    since = admin.last_request()
+    plain = scene.subscription()
+    scene.poller.subscribe(A, Subscription(plain.server, plain.identity, credential, plain.question, plain.interval))
+    await scene.until_told(A)
+    kept = scene.kept()
+    assert kept is not None
+    assert isinstance(kept.latest, Denied)
+    assert "Secret prod/wandb" in kept.latest.message
+    assert admin.requests(since=since) == []
+
+
+async def test_a_look_is_answered_by_a_question_that_was_sent_after_it(scene: Scene, project: Project) -> None:
+    project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription())
+    await scene.until_told(A)
+    asked = datetime.now(UTC)
+    scene.poller.look(A)
+    await scene.until_told(A, 2)
+    kept = scene.kept()
+    assert kept is not None
+    assert kept.latest.asked_at >= asked
+
+
+async def test_a_look_asked_for_during_a_poll_starts_another_and_does_not_wait_for_it(
+    scene: Scene, admin: Admin, project: Project
+) -> None:
+    project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription(interval=SOON))
+    await scene.until_told(A)
+    admin.add_fault("slow", operation="ModelsyncResolve", delay=3.0, times=1)
+    await asyncio.to_thread(until, lambda: not admin.faults(), "a poll is under way")
+    project.admin.set_alias(project.log(), "production")
+    scene.poller.look_at(collection="chat")
+    asked = datetime.now(UTC)
+    await scene.until(lambda: scene.version() == "v1", seconds=2.5)
+    kept = scene.kept()
+    assert kept is not None
+    assert kept.latest.asked_at >= asked
+
+
+async def test_a_look_asked_for_during_a_look_starts_another(scene: Scene, admin: Admin, project: Project) -> None:
+    project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription())
+    await scene.until_told(A)
+    admin.add_fault("slow", operation="ModelsyncResolve", delay=0.5, times=1)
+    scene.poller.look_at(collection="chat")
+    await asyncio.to_thread(until, lambda: not admin.faults(), "a look is under way")
+    asked = datetime.now(UTC)
+    scene.poller.look_at(collection="chat")
+    await scene.until_told(A, 3)
+    kept = scene.kept()
+    assert kept is not None
+    assert kept.latest.asked_at >= asked
+
+
+async def test_a_throttled_server_is_left_alone_until_its_time_and_then_asked(
+    scene: Scene, admin: Admin, project: Project
+) -> None:
+    project.log(aliases=["production"])
+    admin.add_fault("status", status=429, retry_after=2, times=1)
+    since = admin.last_request()
+    scene.poller.subscribe(A, scene.subscription(interval=SOON))
+    await scene.until_told(A)
+    kept = scene.kept()
+    assert kept is not None
+    assert isinstance(kept.latest, Throttled)
+    scene.poller.look(A)
+    scene.poller.look_at()
+    await scene.until(lambda: scene.version() == "v0")
+    refused, answered, *_ = admin.requests(since=since)
+    assert (refused.status, answered.status) == (429, 200)
+    assert answered.at - refused.at >= 1.9
+
+
+async def test_an_outage_keeps_the_last_answer_and_is_asked_ever_more_seldom(
+    scene: Scene, admin: Admin, project: Project
+) -> None:
+    project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription(interval=SOON))
+    await scene.until_told(A)
+    began = datetime.now(UTC).timestamp()
+    outage = admin.down()
+    assert outage is not None
+    await scene.until(lambda: isinstance(latest(scene), Unreachable))
+    assert scene.version() == "v0"
+
+    def tries() -> list[float]:
+        return [entry.at for entry in admin.requests() if outage in entry.faults and entry.at > began]
+
+    await asyncio.to_thread(until, lambda: len(tries()) >= 3, "a third try")
+    first, second, third, *_ = tries()
+    assert second - first >= 0.9
+    assert third - second >= 1.8
+    admin.lift_fault()
+    scene.poller.look_at(collection="chat")
+    await scene.until(lambda: isinstance(latest(scene), Resolved), seconds=1.5)
+
+
+async def test_wishes_of_the_planner_that_bring_nothing_are_spaced(
+    scene: Scene, admin: Admin, project: Project
+) -> None:
+    project.log(aliases=["other"])
+    scene.poller.subscribe(A, scene.subscription(interval=timedelta(seconds=30)))
+    await scene.until_told(A)
+    since = admin.last_request()
+    for count in (2, 3):
+        scene.poller.look(A)
+        await scene.until_told(A, count)
+    first, second = [entry.at for entry in admin.requests(since=since)]
+    assert second - first >= 1.5
+
+
+async def test_a_server_that_cannot_be_reached_does_not_hold_up_another(scene: Scene, project: Project) -> None:
+    project.log(aliases=["production"])
+    for number in range(20):
+        dead = scene.subscription(identity=f"dead-{number}", url="http://127.0.0.1:1")
+        scene.poller.subscribe(("prod", f"dead-{number}"), dead)
+    scene.poller.subscribe(A, scene.subscription())
+    await scene.until(lambda: scene.version() == "v0", seconds=5)
+
+
+async def test_one_reference_that_cannot_be_read_does_not_quieten_the_rest(
+    scene: Scene, admin: Admin, project: Project
+) -> None:
+    project.log(aliases=["production", "bad"])
+    admin.add_fault("error", ref=str(project.ref("bad")), status=500)
+    scene.poller.subscribe(B, scene.subscription(project.ref("bad")))
+    await scene.until_told(B)
+    project.admin.set_alias(project.log(), "production")
+    scene.poller.subscribe(A, scene.subscription())
+    await scene.until(lambda: scene.version() == "v1", seconds=0.8)
+
+
+async def test_who_has_left_is_neither_asked_about_nor_told(scene: Scene, admin: Admin, project: Project) -> None:
+    project.log(aliases=["production"])
+    project.log("other", aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription(interval=SOON))
+    scene.poller.subscribe(B, scene.subscription(project.ref("production", "other"), interval=SOON))
+    await scene.until_told(A)
+    await scene.until_told(B)
+    scene.poller.unsubscribe(A)
+    assert scene.poller.snapshot(A) is None
+    scene.poller.look(A)
+    await scene.requests(1, admin.last_request())
+    polls = await scene.requests(2, admin.last_request())
+    assert not any(str(project.ref("production")) in entry.refs for entry in polls)
+
+
+async def test_a_webhook_of_wandb_brings_an_alias_s_move_at_once(
+    scene: Scene, admin: Admin, project: Project, registry: str
+) -> None:
+    target = f"{registry}/chat llm"
+    admin.link(project.log(), target, aliases=["production"])
+    ref = CollectionRef.parse(target).at("production")
+    scene.poller.subscribe(A, scene.subscription(ref))
+    await scene.until_told(A)
+    token = "token-of-the-automation"
+    app = application(scene.poller.look_at, token=token)
+    async with serve(app, host="127.0.0.1", port=0) as port:
+        admin.add_automation(
+            "look",
+            url=f"http://127.0.0.1:{port}/webhook",
+            scope=registry,
+            event="ADD_ARTIFACT_ALIAS",
+            access_token=token,
+            payload={
+                "entity_name": "${entity_name}",
+                "project_name": "${project_name}",
+                "artifact_collection_name": "${artifact_collection_name}",
+            },
+        )
+        admin.link(project.log(), target, aliases=["production"])
+
+        def moved() -> bool:
+            positive = scene.answers().refs[ref].positive
+            return positive is not None and positive.version == "v1"
+
+        await scene.until(moved, seconds=5)
+
+
+async def test_a_webhook_about_the_source_finds_who_follows_the_registry(
+    scene: Scene, admin: Admin, project: Project, registry: str
+) -> None:
+    source = project.log()
+    admin.link(source, f"{registry}/chat llm", aliases=["production"])
+    wanted = scene.subscription(CollectionRef.parse(f"{registry}/chat llm").at("production"))
+    scene.poller.subscribe(A, wanted)
+    await scene.until_told(A)
+    admin.add_tag(source, "regulatory-hold")
+    scene.poller.look_at("acme-ml", project.name, "chat")
+    await scene.until_told(A, 2)
+    assert hold_reads(scene.answers(), wanted.question)[source.digest].marks
+
+
+async def test_webhooks_about_strangers_lead_to_one_look_at_everything(
+    scene: Scene, admin: Admin, project: Project
+) -> None:
+    project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription())
+    await scene.until_told(A)
+    since = admin.last_request()
+    for number in range(50):
+        scene.poller.look_at("someone", "else", f"c{number}")
+    await scene.until_told(A, 2)
+    assert len(admin.requests(since=since)) == 1
+
+
+def latest(scene: Scene) -> object:
+    kept = scene.kept()
+    return kept.latest if kept else None
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    """Wait for a state of the server, in a thread."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(0.01)
