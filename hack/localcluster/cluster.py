@@ -224,9 +224,9 @@ class Cluster:
             if node:
                 self._start_traefik(progress)
         with progress.step("waiting until pods can be made"):
-            self._wait("service account `default`", "kube-controller-manager", self._has_service_account)
+            self._wait("service account `default`", "kube-controller-manager", self._no_service_account)
             if node:
-                self._wait("the node to be ready", "kubelet", self._node_ready)
+                self._wait("the node to be ready", "kubelet", self._node_unready)
         progress.say(f"cluster {self.name} is up after {time.monotonic() - started:.1f} s")
 
     def _prepare(self) -> None:
@@ -263,15 +263,24 @@ class Cluster:
 
     def _wait_for_apiserver(self) -> None:
         certificate = self._layout.certificates / "apiserver.crt"
-        self._wait("the apiserver's certificate", "kube-apiserver", certificate.exists)
+
+        def unwritten() -> str:
+            # It holds the server's certificate and its authority's, and the apiserver writes it in its place: while that
+            # goes on there is half a file, and a kubeconfig made of that would never be trusted.
+            written = certificate.read_text() if certificate.exists() else ""
+            return "" if written.count("-----END CERTIFICATE-----") == 2 else f"{certificate.name} is not complete"
+
+        self._wait("the apiserver's certificate", "kube-apiserver", unwritten)
         authority = base64.b64encode(certificate.read_bytes()).decode()
         for component, token in self._secrets().items():
             path = self.kubeconfig if component == "admin" else self._layout.component_kubeconfig(component)
             _write(path, settings.kubeconfig(self._layout, token, authority))
-        self._wait("the apiserver", "kube-apiserver", lambda: self._answers("get", "--raw", "/readyz"), also=("etcd",))
+        self._wait(
+            "the apiserver", "kube-apiserver", lambda: self._refusal("get", "--raw", "/readyz?verbose"), also=("etcd",)
+        )
 
     def _start_node(self) -> None:
-        self._wait("containerd", "containerd", lambda: self._ctr_answers("version"))
+        self._wait("containerd", "containerd", lambda: self._ctr_refusal("version"))
         with _pause_image(self._layout) as pause:
             self._import(pause)
         self._start("kubelet", settings.kubelet(self._layout))
@@ -290,7 +299,7 @@ class Cluster:
             self.apply(*settings.traefik_access(), *settings.gateway())
             kubeconfig = {"KUBECONFIG": str(self._layout.component_kubeconfig("traefik"))}
             self._start("traefik", settings.traefik(self._layout), kubeconfig)
-            self._wait("the Gateway to be programmed", "traefik", self._gateway_programmed)
+            self._wait("the Gateway to be programmed", "traefik", self._gateway_unready)
 
     # -- questions and helpers -------------------------------------------------------------------------------------
 
@@ -308,20 +317,20 @@ class Cluster:
         self,
         what: str,
         component: str,
-        ready: Callable[[], bool],
+        obstacle: Callable[[], str],
         *,
         also: Sequence[str] = (),
         timeout: timedelta = timedelta(seconds=90),
     ) -> None:
-        """Poll until `ready`; raise ClusterError with the log's end if `component` dies or the time is over."""
+        """Poll until no `obstacle` is left; raise ClusterError with a log's end if `component` dies or time is over."""
         deadline = time.monotonic() + timeout.total_seconds()
-        while not ready():
+        while found := obstacle():
             for name in (component, *also):
                 if not ((record := self._processes.get(name)) and record.alive):
                     raise ClusterError(f"{name} ended while waiting for {what}:\n{self._end_of_log(name)}")
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    f"{what}: not there after {timeout.total_seconds():.0f} s:\n{self._end_of_log(component)}"
+                    f"waited {timeout.total_seconds():.0f} s for {what}: {found}\n{self._end_of_log(component)}"
                 )
             time.sleep(0.05)
 
@@ -337,26 +346,27 @@ class Cluster:
         environment = {"PATH": debian.SYSTEM_PATH, "HOME": str(self._layout.state)}
         return subprocess.run(command, env=environment, input=input, capture_output=True, text=True, check=False)
 
-    def _answers(self, *arguments: str) -> bool:
-        return self._kubectl("--request-timeout=5s", *arguments).returncode == 0
+    def _refusal(self, *arguments: str) -> str:
+        """Why kubectl does not succeed; empty if it does."""
+        answer = self._kubectl("--request-timeout=5s", *arguments)
+        return (answer.stderr or answer.stdout or "no answer").strip() if answer.returncode else ""
 
-    def _has_service_account(self) -> bool:
-        return self._answers("get", "serviceaccount", "default", "--namespace=default")
+    def _no_service_account(self) -> str:
+        return self._refusal("get", "serviceaccount", "default", "--namespace=default")
 
-    def _node_ready(self) -> bool:
-        condition = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-        return self._kubectl("get", "node", settings.NODE_NAME, "-o", condition).stdout == "True"
+    def _node_unready(self) -> str:
+        return self._refusal("wait", f"node/{settings.NODE_NAME}", "--for=condition=Ready", "--timeout=1s")
 
-    def _gateway_programmed(self) -> bool:
-        condition = "jsonpath={.status.conditions[?(@.type=='Programmed')].status}"
-        gateway = self._kubectl("get", "gateway", "models", "--namespace=gateways", "-o", condition)
-        return gateway.stdout == "True"
+    def _gateway_unready(self) -> str:
+        gateway = ("gateway/models", "--namespace=gateways", "--for=condition=Programmed", "--timeout=1s")
+        return self._refusal("wait", *gateway)
 
     def _ctr_command(self, *arguments: str) -> list[str]:
         return [str(program("ctr")), f"--address={self._layout.containerd_socket}", "--namespace=k8s.io", *arguments]
 
-    def _ctr_answers(self, *arguments: str) -> bool:
-        return subprocess.run(self._ctr_command(*arguments), capture_output=True, check=False).returncode == 0
+    def _ctr_refusal(self, *arguments: str) -> str:
+        answer = subprocess.run(self._ctr_command(*arguments), capture_output=True, text=True, check=False)
+        return answer.stderr.strip() or "no answer" if answer.returncode else ""
 
     def _ctr(self, *arguments: str, input: bytes | None = None) -> bytes:
         answer = subprocess.run(self._ctr_command(*arguments), input=input, capture_output=True, check=False)
