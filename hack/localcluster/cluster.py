@@ -265,8 +265,8 @@ class Cluster:
         certificate = self._layout.certificates / "apiserver.crt"
 
         def unwritten() -> str:
-            # It holds the server's certificate and its authority's, and the apiserver writes it in its place: while that
-            # goes on there is half a file, and a kubeconfig made of that would never be trusted.
+            # It holds the server's certificate and its authority's, and is written in its place: a kubeconfig that is
+            # made of half of it never works.
             written = certificate.read_text() if certificate.exists() else ""
             return "" if written.count("-----END CERTIFICATE-----") == 2 else f"{certificate.name} is not complete"
 
