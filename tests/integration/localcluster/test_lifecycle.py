@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from integration.localcluster.workspace import Workspace, server, wait_for
-from localcluster import Cluster, ClusterError
+from localcluster import Cluster, ClusterError, settings
 from localcluster.images import modelsync_image
-from localcluster.paths import repository
+from localcluster.paths import Layout, repository
 
 COMMAND = (sys.executable, "-m", "localcluster")
 
@@ -134,13 +134,27 @@ def test_clusters_of_other_names_do_not_see_each_other(make_cluster: MakeCluster
 def test_a_component_that_cannot_start_is_named_with_the_end_of_its_log(
     make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from localcluster import settings
-
     own = make_cluster("broken")
     monkeypatch.setattr(settings, "etcd", lambda layout: ["sh", "-c", "echo the disk is full; exit 1"])
     with pytest.raises(ClusterError, match=r"etcd ended while waiting for the apiserver(.|\n)*the disk is full"):
         own.up(control_plane_only=True, gateway_api=False)
     assert own.leftovers() == []
+
+
+def test_a_certificate_that_is_still_being_written_is_waited_for(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = settings.apiserver
+
+    def slow(layout: Layout) -> list[str | Path]:
+        certificate = layout.certificates / "apiserver.crt"
+        script = f'echo "-----BEGIN CERTIFICATE-----" > {certificate}; sleep 1; rm {certificate}; exec "$@"'
+        return ["sh", "-c", script, "sh", *real(layout)]
+
+    own = make_cluster("slow")
+    monkeypatch.setattr(settings, "apiserver", slow)
+    own.up(control_plane_only=True, gateway_api=False)
+    assert own.kubectl("get", "--raw", "/readyz") == "ok"
 
 
 def test_what_another_boot_left_is_replaced_by_a_fresh_cluster(make_cluster: MakeCluster) -> None:
