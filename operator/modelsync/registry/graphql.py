@@ -272,7 +272,8 @@ class GraphQL:
         messages = tuple(error.message for error in errors)
         said = f": {'; '.join(messages[:3])}" if messages else ""
         if status == 403:
-            return DeniedError(f"{self.base_url} answered 403{said}", status=status, errors=tuple(errors))
+            message = f"{self.base_url} answered 403{said}; check what the API key's user may read"
+            return DeniedError(message, status=status, errors=tuple(errors))
         if status == 404:
             return NotFoundError(f"{self.base_url} answered 404{said}", errors=tuple(errors))
         if status >= 500:
@@ -282,7 +283,8 @@ class GraphQL:
     def _failure_without_graphql(self, status: int, headers: Mapping[str, str]) -> RegistryError:
         kind = self._clean(headers.get("content-type", "no content type").split(";")[0])
         if status == 403:
-            return DeniedError(f"{self.base_url} answered 403 with {kind}", status=status)
+            message = f"{self.base_url} answered 403 with {kind}; check the API key, and what stands before the server"
+            return DeniedError(message, status=status)
         if status >= 500:
             return UnreachableError(f"{self.base_url} answered {status} with {kind}", status=status)
         return NotGraphQLError(

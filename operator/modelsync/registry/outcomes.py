@@ -92,8 +92,7 @@ def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Colle
                 subject=subject, until=error.until, message=str(error), asked_at=asked_at, answered_at=answered_at
             )
         if isinstance(error, DeniedError):
-            told = str(error) if error.status == 401 else _denied(subject, str(error))
-            return Denied(subject=subject, message=told, asked_at=asked_at, answered_at=answered_at)
+            return Denied(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at)
         if not isinstance(error, NotFoundError):
             return Unreachable(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at)
         said = "; ".join(each.message for each in error.errors)
@@ -102,9 +101,8 @@ def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Colle
         said = "; ".join(each.message for each in reply.errors)
         match _meaning(reply.errors, reply.status):
             case "denied":
-                return Denied(
-                    subject=subject, message=_denied(subject, said), asked_at=asked_at, answered_at=answered_at
-                )
+                message = f"{subject}: {said or 'permission denied'}; check what the API key's user may read"
+                return Denied(subject=subject, message=message, asked_at=asked_at, answered_at=answered_at)
             case "unknown":
                 message = f"{subject}: the server answered with an error: {said}"
                 return Unreachable(subject=subject, message=message, asked_at=asked_at, answered_at=answered_at)
@@ -149,10 +147,6 @@ def _missing(subject: Subject, what: _What, known: Collection[str]) -> str:
     hint = f"did you mean {close[0]!r}? " if close else ""
     has = f"its aliases are {listed}" if known else "no version of it carries one"
     return f"{home} has no alias {name!r}; {hint}{has}"
-
-
-def _denied(subject: Subject, said: str) -> str:
-    return f"{subject}: {said}; check what the API key's user may read"
 
 
 def _odd(subject: Subject, reply: Reply, error: wire.UnexpectedShapeError) -> Failure:

@@ -107,7 +107,7 @@ async def test_a_wrong_key_is_denied_and_the_message_says_what_to_check(standin:
         ({"kind": "status", "status": 400}, RefusedError),
         ({"kind": "html"}, NotGraphQLError),
         ({"kind": "reset"}, UnreachableError),
-        ({"kind": "slow", "delay": 5.0}, UnreachableError),
+        ({"kind": "slow", "delay": 1.0}, UnreachableError),
     ],
     ids=lambda value: "-".join(str(v) for v in value.values()) if isinstance(value, dict) else "",
 )
