@@ -2,7 +2,7 @@
 scenario, and by name in the e2e tests.
 
 `check_actions` judges what a plan is about to write, against the world that it was made from; `check_world` judges the
-world between passes. Each raises `Violated` with the name of the invariant.
+world between passes. Each raises `ViolatedError` with the name of the invariant.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from modelsync.rollout.model import (
 )
 
 
-class Violated(AssertionError):
+class ViolatedError(AssertionError):
     """An invariant does not hold. `name` is the invariant's."""
 
     def __init__(self, name: str, what: str) -> None:
@@ -61,7 +61,7 @@ def exposure_of_a_held_revision_never_grows(observed: Observed, plan: Plan) -> N
                 grown = []
         for name in grown:
             if name != BLOCKED and held(observed, plan.state, name):
-                raise Violated("exposure_of_a_held_revision_never_grows", f"{action}")
+                raise ViolatedError("exposure_of_a_held_revision_never_grows", f"{action}")
 
 
 def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> None:
@@ -84,9 +84,9 @@ def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> 
             continue
         still = weights.get(name, 0) > 0 or service == name or ((view.replicas or view.pods) and name not in cut)
         if still:
-            raise Violated("exposure_of_a_held_revision_ends_at_once", f"{name} is still exposed after {plan.actions}")
+            raise ViolatedError("exposure_of_a_held_revision_ends_at_once", f"{name} is still exposed after {plan.actions}")
         if not plan.urgent and (cut & {name}):
-            raise Violated("exposure_of_a_held_revision_ends_at_once", "a refused status write would stop the hold")
+            raise ViolatedError("exposure_of_a_held_revision_ends_at_once", "a refused status write would stop the hold")
 
 
 def no_new_weight_without_ready_pods(observed: Observed, plan: Plan) -> None:
@@ -100,7 +100,7 @@ def no_new_weight_without_ready_pods(observed: Observed, plan: Plan) -> None:
                 continue
             view = observed.revisions.get(name)
             if view is None or not view.deployed or view.ready == 0:
-                raise Violated("no_new_weight_without_ready_pods", f"{name} gets {weight} without a ready pod")
+                raise ViolatedError("no_new_weight_without_ready_pods", f"{name} gets {weight} without a ready pod")
 
 
 def a_share_grows_only_in_a_settled_route(observed: Observed, plan: Plan) -> None:
@@ -125,7 +125,7 @@ def a_share_grows_only_in_a_settled_route(observed: Observed, plan: Plan) -> Non
             if name in (BLOCKED, stable) or weight <= before.get(name, 0):
                 continue
             if not settled or name not in before:
-                raise Violated("a_share_grows_only_in_a_settled_route", f"{name} -> {weight}")
+                raise ViolatedError("a_share_grows_only_in_a_settled_route", f"{name} -> {weight}")
 
 
 def nothing_exposed_is_deleted(observed: Observed, plan: Plan) -> None:
@@ -134,14 +134,14 @@ def nothing_exposed_is_deleted(observed: Observed, plan: Plan) -> None:
     weights = live_weights(observed)
     for action in plan.actions:
         if isinstance(action, Remove) and (action.revision in named or action.revision == observed.service):
-            raise Violated("nothing_exposed_is_deleted", f"{action.revision} is deleted while it is routed to")
+            raise ViolatedError("nothing_exposed_is_deleted", f"{action.revision} is deleted while it is routed to")
         if isinstance(action, Scale) and action.revision != plan.state.stable:
             carried = weights.get(action.revision, 0)
             needed = -(-carried * observed.policy.replicas // 100)
             if action.replicas < needed:
-                raise Violated("nothing_exposed_is_deleted", f"{action} leaves too few pods for {carried} %")
+                raise ViolatedError("nothing_exposed_is_deleted", f"{action} leaves too few pods for {carried} %")
         if isinstance(action, CutOff) and not held(observed, plan.state, action.revision):
-            raise Violated("nothing_exposed_is_deleted", f"{action.revision} is cut off without a hold")
+            raise ViolatedError("nothing_exposed_is_deleted", f"{action.revision} is cut off without a hold")
 
 
 def weights_add_up_or_the_route_is_blocked(observed: Observed, plan: Plan) -> None:
@@ -152,7 +152,7 @@ def weights_add_up_or_the_route_is_blocked(observed: Observed, plan: Plan) -> No
         names = [name for name, _ in action.weights]
         whole = sum(weight for _, weight in action.weights) == 100 and BLOCKED not in names
         if not (whole or action.weights == ((BLOCKED, 1),)) or len(set(names)) != len(names):
-            raise Violated("weights_add_up_or_the_route_is_blocked", f"{action.weights}")
+            raise ViolatedError("weights_add_up_or_the_route_is_blocked", f"{action.weights}")
 
 
 def what_is_promoted_was_fully_promoted(observed: Observed, plan: Plan) -> None:
@@ -162,9 +162,9 @@ def what_is_promoted_was_fully_promoted(observed: Observed, plan: Plan) -> None:
             continue
         route = observed.route
         if live_weights(observed).get(name, 0) != 100:
-            raise Violated("what_is_promoted_was_fully_promoted", f"{name} had {live_weights(observed)}")
+            raise ViolatedError("what_is_promoted_was_fully_promoted", f"{name} had {live_weights(observed)}")
         if observed.policy.gateway and not (route is not None and route.accepted):
-            raise Violated("what_is_promoted_was_fully_promoted", f"the route to {name} is not accepted")
+            raise ViolatedError("what_is_promoted_was_fully_promoted", f"the route to {name} is not accepted")
 
 
 def the_service_selects_one_thing(observed: Observed, plan: Plan) -> None:
@@ -173,7 +173,7 @@ def the_service_selects_one_thing(observed: Observed, plan: Plan) -> None:
         if isinstance(action, PointService) and action.revision != BLOCKED:
             view = observed.revisions.get(action.revision)
             if view is None or not view.deployed:
-                raise Violated("the_service_selects_one_thing", f"{action.revision} does not exist")
+                raise ViolatedError("the_service_selects_one_thing", f"{action.revision} does not exist")
 
 
 def unknown_holds_stop_growth(observed: Observed, plan: Plan) -> None:
@@ -193,7 +193,7 @@ def unknown_holds_stop_growth(observed: Observed, plan: Plan) -> None:
                 continue
             view = observed.revisions.get(name)
             if view is None or any(digest not in observed.holds for digest in view.digests):
-                raise Violated("unknown_holds_stop_growth", f"{action}")
+                raise ViolatedError("unknown_holds_stop_growth", f"{action}")
 
 
 ON_ACTIONS = (
@@ -223,4 +223,4 @@ def check_world(observed: Observed) -> None:
     for name, _ in route.weights:
         view = observed.revisions.get(name)
         if name != BLOCKED and (view is None or not view.deployed):
-            raise Violated("nothing_exposed_is_deleted", f"the route names {name}, which is gone")
+            raise ViolatedError("nothing_exposed_is_deleted", f"the route names {name}, which is gone")

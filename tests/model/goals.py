@@ -1,0 +1,54 @@
+"""Where a quiet world has to end, said without the planner: what the alias names serves, or what may serve instead."""
+
+from model.world import NAMES, SETTLED, Setting, World
+from modelsync.rollout.model import BLOCKED, HoldAction
+
+
+def lacks(setting: Setting, world: World) -> str | None:
+    """What keeps `world` from being at its goal; None if nothing does."""
+    if world.pend is not None or world.zombie is not None:
+        return "a write is under way"
+    if world.answered != world.alias or not world.asked:
+        return "the registry has not been asked"
+    state = world.state
+    held = {NAMES[index] for index, marked in enumerate(world.marks) if marked}
+    latched = {f"v{hold.mark.version[1:]}" for hold in state.holds}
+    known = {name for index, name in enumerate(NAMES) if world.revs[index].recorded}
+    if {name[:2] for name in held & known} - latched or {name[:2] for name in NAMES if name not in held} & latched:
+        return "the holds in the status are not those of the registry"
+    named = NAMES[world.alias]
+    failed = {failure.revision for failure in state.failed}
+    if named not in held | failed:
+        return _serves(setting, world, named)
+    return _second_best(setting, world, held)
+
+
+def _second_best(setting: Setting, world: World, held: set[str]) -> str | None:
+    """What the alias names may not serve: the stable does, or what a hold falls back to, or nothing."""
+    stable = world.state.stable
+    if stable is not None and stable not in held:
+        return _serves(setting, world, stable)
+    others = [name for name in world.state.promoted if name not in held]
+    if others and setting.action is HoldAction.FALLBACK:
+        return f"{others[-1]} could serve in the place of what is held"
+    if world.service != BLOCKED:
+        return "the plain Service is not blocked"
+    if setting.gateway and (world.route is None or world.route[0] != ((BLOCKED, 1),)):
+        return "the route is not blocked"
+    return None
+
+
+def _serves(setting: Setting, world: World, name: str) -> str | None:
+    state = world.state
+    rev = world.revs[NAMES.index(name)]
+    if state.canary is not None or state.target is not None:
+        return "something still moves"
+    if state.stable != name:
+        return f"{name} is not the stable"
+    if setting.gateway and (world.route is None or world.route[0] != ((name, 100),) or world.route[1] != SETTLED):
+        return f"the route does not send everything to {name}"
+    if world.service != name:
+        return f"the plain Service does not select {name}"
+    if rev.replicas != setting.replicas or rev.ready != rev.replicas:
+        return f"{name} has not all its pods"
+    return None

@@ -1,0 +1,106 @@
+"""Where the search starts, under which settings, with what budget of disturbances."""
+
+from dataclasses import dataclass
+
+from model.goals import lacks
+from model.invariants import ViolatedError, check_actions
+from model.search import Result, search
+from model.world import (
+    NAMES,
+    SETTLED,
+    WARM,
+    Budget,
+    Engine,
+    Rev,
+    Setting,
+    World,
+)
+from modelsync.rollout import plan
+from modelsync.rollout.model import BLOCKED, Observed, Plan, Previous, RegistryOutcome, State
+
+V1, V2, V3 = NAMES
+
+
+def starts(engine: Engine, budget: Budget) -> list[World]:
+    """Nothing yet; one version serving; two promoted, the earlier one warm, and cold."""
+    setting = engine.setting
+    serving = Rev(recorded=True, deployed=True, replicas=setting.replicas, ready=setting.replicas)
+    warm = Rev(recorded=True, deployed=True, replicas=1, ready=1)
+    cold = Rev(recorded=True)
+    nothing = Rev()
+    return [
+        _world(engine, State(), (nothing,) * 3, None, budget),
+        _world(engine, State(promoted=(V1,)), (serving, nothing, nothing), V1, budget),
+        _world(
+            engine,
+            State(promoted=(V1, V2), previous=Previous(V1, WARM)),
+            (warm, serving, nothing),
+            V2,
+            budget,
+        ),
+        _world(engine, State(promoted=(V1, V2)), (cold, serving, nothing), V2, budget),
+    ]
+
+
+def _world(engine: Engine, state: State, revs: tuple[Rev, ...], serves: str | None, budget: Budget) -> World:
+    alias = NAMES.index(serves) if serves is not None else 0
+    known = tuple(False if rev.recorded else None for rev in revs)
+    return World(
+        intent=engine.intent(state),
+        revs=revs,
+        route=(((serves, 100),), SETTLED) if serves is not None and engine.setting.gateway else None,
+        service=serves,
+        alias=alias,
+        answered=alias if serves is not None else None,
+        outcome=RegistryOutcome.RESOLVED if serves is not None else RegistryOutcome.PENDING,
+        asked=serves is not None,
+        reads=known if serves is not None else (None,) * 3,
+        marks=(False,) * 3,
+        pend=None,
+        zombie=None,
+        stamped=True,
+        budget=budget,
+    )
+
+
+def on_edge(before: World, after: World) -> None:
+    """What no write may do to the world as it really is, whatever it was decided on: an old leader's late write, and
+    one that the world overtook."""
+    if before.revs is not after.revs:
+        for name, old, new in zip(NAMES, before.revs, after.revs, strict=True):
+            gone = old.deployed and not new.deployed
+            if gone and after.route is not None and any(backend == name and w for backend, w in after.route[0]):
+                raise ViolatedError("nothing_exposed_is_deleted", f"{name} goes while the live route sends it traffic")
+            if gone and after.service == name:
+                raise ViolatedError("nothing_exposed_is_deleted", f"{name} goes while the plain Service selects it")
+    if before.route is not after.route and after.route is not None and after.route[1] == 0:
+        held = {hold.mark.digest for hold in before.state.holds}
+        old_weights = dict(before.route[0]) if before.route is not None else {}
+        for backend, weight in after.route[0]:
+            if backend == BLOCKED or not weight:
+                continue
+            index = NAMES.index(backend)
+            if f"d{index + 1}" in held and weight > old_weights.get(backend, 0):
+                raise ViolatedError("exposure_of_a_held_revision_never_grows", f"{backend} gets {weight} in the live route")
+            if not after.revs[index].deployed and weight > old_weights.get(backend, 0):
+                raise ViolatedError("no_new_weight_without_ready_pods", f"{backend} gets {weight} and has no Deployment")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One search."""
+
+    name: str
+    setting: Setting
+    budget: Budget
+
+
+def execute(run: Run, limit: int = 10_000_000) -> Result:
+    """Search, and say what was found."""
+    engine = Engine(run.setting, plan)
+
+    def check(observed: Observed, made: Plan) -> None:
+        check_actions(observed, made)
+
+    engine.check = check
+    return search(engine, starts(engine, run.budget), at_goal=lacks, on_edge=on_edge, limit=limit)

@@ -1,0 +1,588 @@
+"""A small world around the production planner, small enough to visit every state of it.
+
+Three versions, a registry, a gateway, pods, and an operator that plans on a live read and then writes one thing after
+another; between any two writes the world may move, the operator may die, or another may take over while a write of the
+old one is still under way. A cache that is behind decides only whether to look, so it adds no transition: a pass may
+come at any time, or not at all.
+
+Time. `NOW` never moves. A moment is in one of a few classes that the planner can tell apart (a pause runs or is over; a
+registry answer is older or newer than a wait), and each class change is an event of its own: that allows more
+interleavings than real clocks do, and keeps the world finite.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeAlias, TypeVar
+
+from modelsync.rollout.model import (
+    BLOCKED,
+    Action,
+    Candidate,
+    CutOff,
+    EnsureRevision,
+    HoldAction,
+    HoldMark,
+    HoldRead,
+    Observed,
+    Pause,
+    Plan,
+    PointService,
+    Policy,
+    RegistryOutcome,
+    RegistryView,
+    Remove,
+    RemoveRoute,
+    Requests,
+    RevisionView,
+    RouteView,
+    Scale,
+    SetRoute,
+    SetWeight,
+    State,
+    Trouble,
+    TroubleKind,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ASKED = NOW - timedelta(seconds=5)  # when the last answer of the registry was asked for
+BEFORE_ASKED = NOW - timedelta(seconds=10)
+JUST_NOW = NOW - timedelta(seconds=1)  # later than the registry was asked
+READY_FOR_LONG = NOW - timedelta(seconds=31)
+DOWN_FOR_LONG = NOW - timedelta(seconds=20)
+PAUSE = timedelta(minutes=10)
+PAUSE_OVER = NOW - PAUSE - timedelta(seconds=1)
+WARM = NOW + timedelta(hours=1)
+WARM_NO_MORE = JUST_NOW
+
+NAMES = ("v1-aaaaaaaa", "v2-bbbbbbbb", "v3-cccccccc")
+_DIGESTS = ("d1", "d2", "d3")
+_INDEX = {name: index for index, name in enumerate(NAMES)}
+
+PENDING, ACCEPTED, SETTLED = 0, 1, 2
+
+
+class Rev(NamedTuple):
+    """A revision in the cluster. `ready_class`: 0 asked since it got ready, 1 not yet, 2 ready for long.
+    `lost`: without a ready pod for longer than a flap."""
+
+    recorded: bool = False
+    deployed: bool = False
+    replicas: int = 0
+    ready: int = 0
+    ready_class: int = 0
+    lost: bool = False
+    crashed: bool = False
+
+
+class Budget(NamedTuple):
+    """How often each disturbance may still come."""
+
+    moves: int = 0
+    holds: int = 0
+    flaps: int = 0
+    crashes: int = 0  # of the operator: killed, failed over, refused status write
+    outages: int = 0  # of the registry
+
+
+Write: TypeAlias = "Intent | Action"
+
+T = TypeVar("T")
+
+
+class Intent:
+    """A `State`, one object for all that are equal: told apart by identity, or hashing would take most of the time."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: State) -> None:
+        self.value = value
+
+
+class Pend:
+    """What the operator is about to write, and what it has read to decide that. One object for all that are equal."""
+
+    __slots__ = ("read", "urgent", "writes")
+
+    def __init__(
+        self, writes: tuple[Write, ...], urgent: bool, read: tuple[Intent, object, object, tuple[Rev, ...]]
+    ) -> None:
+        self.writes = writes
+        self.urgent = urgent
+        self.read = read  # status, route, service, revisions
+
+
+class World(NamedTuple):
+    """Everything. `answered` is what the registry last said (it survives in the status); `reads` what this process
+    knows of holds (None: nothing), `marks` what is so; `asked`: this process has an answer."""
+
+    intent: Intent
+    revs: tuple[Rev, ...]
+    route: tuple[tuple[tuple[str, int], ...], int] | None
+    service: str | None
+    alias: int
+    answered: int | None
+    outcome: RegistryOutcome
+    asked: bool
+    reads: tuple[bool | None, ...]
+    marks: tuple[bool, ...]
+    pend: Pend | None
+    zombie: Pend | None
+    stamped: bool
+    budget: Budget
+
+    @property
+    def state(self) -> State:
+        """What is intended."""
+        return self.intent.value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What of the spec and of the discipline is varied between runs. The last two are on in production: the tests
+    switch them off to see that the check notices."""
+
+    gateway: bool = True
+    replicas: int = 1
+    action: HoldAction = HoldAction.FALLBACK
+    stamp: bool = True
+    live_reads: bool = True
+    planner: Callable[[Observed], Plan] | None = None
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(
+            replicas=self.replicas,
+            steps=(SetWeight(50), Pause(PAUSE)),
+            progress_deadline=timedelta(days=365),
+            keep_previous_replicas=1,
+            keep_previous_for=timedelta(hours=1),
+            hold_action=self.action,
+            settle=timedelta(seconds=5),
+            shutdown_timeout=timedelta(seconds=60),
+            gateway=self.gateway,
+            suspend=False,
+            history_limit=2,
+        )
+
+
+Step = tuple[str, World, bool]
+"""What happened, the world after it, and whether it is a disturbance (else it happens in a quiet world, too)."""
+
+_NO_REQUESTS = Requests()
+_CRASH = Trouble(TroubleKind.CRASHED, "crashed")
+_MARKS = tuple(
+    HoldMark(digest, "c", name[:2], "VersionTag", "hold") for digest, name in zip(_DIGESTS, NAMES, strict=True)
+)
+_READ = {
+    (digest, marked): HoldRead(digest, (mark,) if marked else (), alias_mark_elsewhere=False, asked_at=ASKED)
+    for digest, mark in zip(_DIGESTS, _MARKS, strict=True)
+    for marked in (False, True)
+}
+_CANDIDATES = tuple(Candidate(name, name[:2], digest, (digest,)) for name, digest in zip(NAMES, _DIGESTS, strict=True))
+_READY_SINCE = (BEFORE_ASKED, JUST_NOW, READY_FOR_LONG)
+
+
+class Engine:
+    """Successors of a world under one setting, with the planner's answers remembered."""
+
+    def __init__(self, setting: Setting, planner: Callable[[Observed], Plan]) -> None:
+        self.setting = setting
+        self.policy = setting.policy
+        self.planner = setting.planner or planner
+        self.check: Callable[[Observed, Plan], None] = lambda observed, plan: None
+        self._plans: dict[object, tuple[Pend | None, bool]] = {}
+        self._views: dict[tuple[int, Rev], RevisionView] = {}
+        self._intents: dict[State, Intent] = {}
+        self._pends: dict[object, Pend] = {}
+
+    # --- what the planner sees, and says ---
+
+    def observe(self, world: World) -> Observed:
+        """The world as a live read has it."""
+        revisions = {
+            NAMES[index]: self._view(index, rev) for index, rev in enumerate(world.revs) if rev.recorded or rev.deployed
+        }
+        route = None
+        if world.route is not None:
+            weights, stage = world.route
+            since = None if stage == PENDING else JUST_NOW if stage == ACCEPTED else BEFORE_ASKED
+            route = RouteView(weights, accepted=None if stage == PENDING else True, accepted_since=since)
+        candidate = _CANDIDATES[world.answered] if world.answered is not None else None
+        holds = {
+            _DIGESTS[index]: _READ[_DIGESTS[index], marked]
+            for index, marked in enumerate(world.reads)
+            if marked is not None
+        }
+        return Observed(
+            now=NOW,
+            generation=1,
+            policy=self.policy,
+            requests=_NO_REQUESTS,
+            state=world.state,
+            registry=RegistryView(world.outcome, candidate, ASKED if world.asked else None),
+            holds=holds,
+            revisions=revisions,
+            route=route,
+            service=world.service,
+        )
+
+    def _view(self, index: int, rev: Rev) -> RevisionView:
+        key = (index, rev)
+        view = self._views.get(key)
+        if view is None:
+            view = RevisionView(
+                revision=NAMES[index],
+                version=NAMES[index][:2],
+                content=_DIGESTS[index],
+                digests=(_DIGESTS[index],),
+                recorded=rev.recorded,
+                deployed=rev.deployed,
+                replicas=rev.replicas,
+                ready=rev.ready,
+                pods=rev.replicas,
+                ready_since=_READY_SINCE[rev.ready_class] if rev.ready else None,
+                unready_since=None if rev.ready or not rev.deployed else DOWN_FOR_LONG if rev.lost else JUST_NOW,
+                trouble=_CRASH if rev.crashed else None,
+            )
+            self._views[key] = view
+        return view
+
+    def plan(self, world: World) -> tuple[Pend | None, bool]:
+        """What a pass would write, and whether it asks for a look at the registry. Raises what `check` raises."""
+        key = (
+            world.intent,
+            world.revs,
+            world.route,
+            world.service,
+            world.answered,
+            world.outcome,
+            world.asked,
+            world.reads,
+        )
+        found = self._plans.get(key)
+        if found is None:
+            observed = self.observe(world)
+            made = self.planner(observed)
+            self.check(observed, made)
+            intent = self.intent(canonical(made.state))
+            writes: tuple[Write, ...] = made.actions if intent is world.intent else (intent, *made.actions)
+            read = (world.intent, world.route and world.route[0], world.service, world.revs)
+            found = (self._pend(writes, made.urgent, read) if writes else None, made.look)
+            self._plans[key] = found
+        return found
+
+    def intent(self, state: State) -> Intent:
+        """The one object for `state`."""
+        found = self._intents.get(state)
+        if found is None:
+            found = self._intents[state] = Intent(state)
+        return found
+
+    def _pend(
+        self, writes: tuple[Write, ...], urgent: bool, read: tuple[Intent, object, object, tuple[Rev, ...]]
+    ) -> Pend | None:
+        if not writes:
+            return None
+        key = (writes, urgent, read)
+        found = self._pends.get(key)
+        if found is None:
+            found = self._pends[key] = Pend(writes, urgent, read)
+        return found
+
+    # --- what may happen next ---
+
+    def steps(self, world: World) -> Iterator[Step]:
+        """Every transition out of `world`.
+
+        Between a plan and its writes only pods and the operator's process are let move: whatever else happens then
+        is not seen before the next pass, and so is no different from happening after the writes.
+        """
+        yield from self._pods_fail(world)
+        yield from self._process_fails(world)
+        if world.pend is None:
+            yield from self._registry_moves(world)
+            yield from self._time_and_pods(world)
+            yield from self._registry_answers(world)
+        yield from self._operator(world)
+
+    def _registry_moves(self, world: World) -> Iterator[Step]:
+        """A change in the registry, and the answer that shows it: a change that nobody has asked for yet is no
+        different from one that comes later."""
+        budget = world.budget
+        if budget.moves:
+            less = budget._replace(moves=budget.moves - 1)
+            for index in range(len(NAMES)):
+                if index != world.alias:
+                    moved = world._replace(alias=index, budget=less)
+                    yield f"alias -> {NAMES[index][:2]}, and the registry says so", self._answered(moved), True
+        if budget.holds:
+            less = budget._replace(holds=budget.holds - 1)
+            for index, marked in enumerate(world.marks):
+                moved = world._replace(marks=_put(world.marks, index, not marked), budget=less)
+                told = "lifted" if marked else "set"
+                yield f"hold on {NAMES[index][:2]} {told}, and the registry says so", self._answered(moved), True
+        if budget.outages and world.outcome is RegistryOutcome.RESOLVED:
+            less = budget._replace(outages=budget.outages - 1)
+            yield "registry unreachable", world._replace(outcome=RegistryOutcome.UNREACHABLE, budget=less), True
+
+    def _pods_fail(self, world: World) -> Iterator[Step]:
+        budget = world.budget
+        if not budget.flaps:
+            return
+        less = budget._replace(flaps=budget.flaps - 1)
+        for index, rev in enumerate(world.revs):
+            if rev.ready:
+                down = rev._replace(ready=0, ready_class=0, lost=False)
+                revs = _put(world.revs, index, down)
+                yield f"pods of {NAMES[index][:2]} lost", world._replace(revs=revs, budget=less), True
+                revs = _put(world.revs, index, down._replace(crashed=True))
+                yield f"pods of {NAMES[index][:2]} crash", world._replace(revs=revs, budget=less), True
+
+    def _process_fails(self, world: World) -> Iterator[Step]:
+        budget, pend = world.budget, world.pend
+        if not budget.crashes or pend is None:
+            return
+        fresh = world._replace(
+            pend=None,
+            budget=budget._replace(crashes=budget.crashes - 1),
+            outcome=RegistryOutcome.PENDING,
+            asked=False,
+            reads=(None,) * len(NAMES),
+        )
+        yield "operator killed", fresh, True
+        if world.zombie is None:
+            late = self._pend(pend.writes[:1], pend.urgent, pend.read)
+            yield "failover, a write is still under way", fresh._replace(zombie=late, stamped=False), True
+        if isinstance(pend.writes[0], Intent):
+            left = self._pend(pend.writes[1:], pend.urgent, pend.read) if pend.urgent else None
+            yield "status write refused", world._replace(pend=left, budget=fresh.budget), True
+
+    def _time_and_pods(self, world: World) -> Iterator[Step]:
+        for index, rev in enumerate(world.revs):
+            name = NAMES[index][:2]
+            if rev.ready < rev.replicas:
+                up = rev._replace(ready=rev.ready + 1, lost=False, crashed=False)
+                if not rev.ready:
+                    up = up._replace(ready_class=1)
+                yield f"a pod of {name} is ready", world._replace(revs=_put(world.revs, index, up)), False
+            if rev.deployed and not rev.ready and not rev.lost and self._base(world) == index:
+                lost = rev._replace(lost=True)
+                yield f"{name} is down for 15 s", world._replace(revs=_put(world.revs, index, lost)), False
+        canary = world.state.canary
+        if canary is not None:
+            index = _INDEX[canary.revision]
+            rev = world.revs[index]
+            if canary.flapped and rev.ready and rev.ready_class != 2:
+                revs = _put(world.revs, index, rev._replace(ready_class=2))
+                yield f"{NAMES[index][:2]} is ready for 30 s", world._replace(revs=revs), False
+            if canary.step == 1 and canary.step_started_at == JUST_NOW:
+                over = replace(world.state, canary=replace(canary, step_started_at=PAUSE_OVER))
+                yield "the pause is over", world._replace(intent=self.intent(over)), False
+        previous = world.state.previous
+        if previous is not None and previous.until == WARM:
+            state = replace(world.state, previous=replace(previous, until=WARM_NO_MORE))
+            yield "the previous was warm for long enough", world._replace(intent=self.intent(state)), False
+        if world.route is not None and world.route[1] != SETTLED:
+            weights, stage = world.route
+            told = "the route is accepted" if stage == PENDING else "the route has settled"
+            yield told, world._replace(route=(weights, stage + 1)), False
+
+    def _base(self, world: World) -> int | None:
+        return _INDEX[world.state.stable] if world.state.stable is not None else None
+
+    def _registry_answers(self, world: World) -> Iterator[Step]:
+        after = self._answered(world)
+        if after != world:
+            yield "the registry answers", after, False
+
+    def _answered(self, world: World) -> World:
+        """A poll answers for the alias and for every revision that is known."""
+        reads = tuple(
+            marked if rev.recorded or index == world.alias else None
+            for index, (rev, marked) in enumerate(zip(world.revs, world.marks, strict=True))
+        )
+        state = _asked_again(world.state)
+        return world._replace(
+            answered=world.alias,
+            outcome=RegistryOutcome.RESOLVED,
+            asked=True,
+            reads=reads,
+            intent=world.intent if state is world.state else self.intent(state),
+            revs=tuple(rev._replace(ready_class=0) if rev.ready_class == 1 else rev for rev in world.revs),
+        )
+
+    def _operator(self, world: World) -> Iterator[Step]:
+        if world.zombie is not None:
+            done = self._write(world._replace(zombie=None), world.zombie.writes[0], world.zombie)
+            if done is not None:
+                yield f"the old leader writes {_told(world.zombie.writes[0])}", done, False
+            yield "the old leader gives up", world._replace(zombie=None), False
+        if world.pend is not None:
+            write, rest = world.pend.writes[0], world.pend.writes[1:]
+            left = world._replace(pend=self._pend(rest, world.pend.urgent, world.pend.read))
+            done = self._write(left, write, world.pend)
+            yield _told(write), done if done is not None else world._replace(pend=None), False
+            return
+        pend, _ = self.plan(world)
+        if pend is None:
+            return
+        if not world.stamped and self.setting.stamp:
+            # The stamp changes every child, so that a write which was decided before it meets a conflict. The status
+            # is not a child: there a late write of intent may still land.
+            zombie = world.zombie
+            if zombie is not None and not isinstance(zombie.writes[0], Intent):
+                zombie = None
+            yield "the new leader stamps the children", world._replace(stamped=True, zombie=zombie), False
+            return
+        yield "plan", world._replace(pend=pend), False
+
+    def _write(self, world: World, write: Write, pend: Pend) -> World | None:
+        """The world after the write; None: somebody else changed the object since it was read."""
+        state, weights, service, revs = pend.read
+        if isinstance(write, Intent):
+            return world._replace(intent=write) if _same(state, world.intent) else None
+        match write:
+            case SetRoute(new, _):
+                if (world.route and world.route[0]) != weights:
+                    return None
+                return world._replace(route=(new, PENDING))
+            case RemoveRoute():
+                return world._replace(route=None)
+            case PointService(name):
+                return world._replace(service=name) if world.service == service else None
+            case EnsureRevision(name, replicas):
+                index = _INDEX[name]
+                if world.revs[index].deployed:
+                    return None
+                rev = Rev(recorded=True, deployed=True, replicas=replicas, lost=False)
+                return world._replace(revs=_put(world.revs, index, rev))
+            case Scale(name, replicas):
+                index = _INDEX[name]
+                return self._scaled(world, index, replicas) if _unchanged(world, revs, index) else None
+            case CutOff(name):
+                index = _INDEX[name]
+                return self._scaled(world, index, 0)
+            case Remove(name, forget):
+                index = _INDEX[name]
+                if not _unchanged(world, revs, index):
+                    return None
+                return world._replace(revs=_put(world.revs, index, Rev(recorded=not forget)))
+        raise AssertionError(write)
+
+    def _scaled(self, world: World, index: int, replicas: int) -> World:
+        rev = world.revs[index]
+        ready = min(rev.ready, replicas)
+        rev = rev._replace(
+            replicas=replicas,
+            ready=ready,
+            ready_class=rev.ready_class if ready else 0,
+            crashed=rev.crashed and replicas > 0,
+        )
+        return world._replace(revs=_put(world.revs, index, rev))
+
+
+def canonical(state: State) -> State:
+    """The same intent with every moment in its class."""
+    canary, target, previous = state.canary, state.target, state.previous
+    if canary is not None:
+        canary = replace(
+            canary,
+            started_at=BEFORE_ASKED,
+            step_started_at=_running(canary.step_started_at),
+            look_after=_waited(canary.look_after),
+        )
+    if target is not None:
+        target = replace(target, started_at=_waited(target.started_at) or BEFORE_ASKED)
+    if previous is not None:
+        previous = replace(previous, until=WARM if previous.until > NOW else WARM_NO_MORE)
+    return replace(
+        state,
+        canary=canary,
+        target=target,
+        previous=previous,
+        failed=tuple(replace(failure, at=BEFORE_ASKED, message="") for failure in state.failed),
+        holds=tuple(replace(hold, since=ASKED if hold.since >= ASKED else BEFORE_ASKED) for hold in state.holds),
+    )
+
+
+def _running(moment: datetime | None) -> datetime | None:
+    if moment is None or moment == PAUSE_OVER:
+        return moment
+    return JUST_NOW
+
+
+def _waited(moment: datetime | None) -> datetime | None:
+    return moment if moment is None else JUST_NOW if moment > ASKED else BEFORE_ASKED
+
+
+def _asked_again(state: State) -> State:
+    """Every wait that was newer than the last answer is older than this one."""
+    canary, target = state.canary, state.target
+    if canary is not None and canary.look_after == JUST_NOW:
+        canary = replace(canary, look_after=BEFORE_ASKED)
+    if target is not None and target.started_at == JUST_NOW:
+        target = replace(target, started_at=BEFORE_ASKED)
+    holds = state.holds
+    if any(hold.since == ASKED for hold in holds):
+        holds = tuple(replace(hold, since=BEFORE_ASKED) for hold in holds)
+    if canary is state.canary and target is state.target and holds is state.holds:
+        return state
+    return replace(state, canary=canary, target=target, holds=holds)
+
+
+def _same(read: Intent, now: Intent) -> bool:
+    """The status object is the one that was read: moments age in this model without anybody writing them."""
+    return read is now or _ageless(read.value) == _ageless(now.value)
+
+
+def _ageless(state: State) -> State:
+    canary, target, previous = state.canary, state.target, state.previous
+    if canary is not None:
+        started = canary.step_started_at
+        canary = replace(canary, look_after=None, step_started_at=None if started is None else JUST_NOW)
+    if target is not None:
+        target = replace(target, started_at=NOW)
+    if previous is not None:
+        previous = replace(previous, until=NOW)
+    holds = tuple(replace(hold, since=NOW) for hold in state.holds)
+    return replace(state, canary=canary, target=target, previous=previous, holds=holds)
+
+
+def _unchanged(world: World, revs: tuple[Rev, ...], index: int) -> bool:
+    """The Deployment as it was read; readiness is in its status and does not count."""
+    now, read = world.revs[index], revs[index]
+    return (now.deployed, now.replicas) == (read.deployed, read.replicas)
+
+
+def _put(items: tuple[T, ...], index: int, item: T) -> tuple[T, ...]:
+    return (*items[:index], item, *items[index + 1 :])
+
+
+def _told(write: Write) -> str:
+    if isinstance(write, Intent):
+        return f"write status: {told_state(write.value)}"
+    match write:
+        case SetRoute(weights, _):
+            return "write route: " + ", ".join(f"{name[:2] if name != BLOCKED else name} {w}" for name, w in weights)
+        case PointService(name):
+            return f"point service at {name[:2] if name != BLOCKED else name}"
+        case _:
+            return str(write)
+
+
+def told_state(state: State) -> str:
+    """Intent in one line."""
+    parts = ["stack " + "/".join(name[:2] for name in state.promoted)]
+    if state.canary is not None:
+        canary = state.canary
+        parts.append(f"canary {canary.revision[:2]} step {canary.step} at {canary.weight} %")
+    if state.target is not None:
+        parts.append(f"target {state.target.revision[:2]} ({state.target.reason})")
+    if state.holds:
+        parts.append("holds " + "/".join(hold.mark.version for hold in state.holds))
+    if state.failed:
+        parts.append("failed " + "/".join(failure.revision[:2] for failure in state.failed))
+    if state.previous is not None:
+        parts.append(f"previous {state.previous.revision[:2]}")
+    return ", ".join(parts)
