@@ -13,9 +13,10 @@ import structlog
 
 from modelsync.api import names
 from modelsync.cluster.kinds import Object, name_of
+from modelsync.middleware import FUSE_PATH
 
-PATH = "/modelsync/fuse"
-TIMEOUT = timedelta(milliseconds=800)
+TIMEOUT = timedelta(seconds=1)
+"""Twice what the middleware gives the answers under way before it acknowledges."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,7 @@ async def blow(pods: Iterable[Object], token: str) -> int:
 
 async def _blow(session: aiohttp.ClientSession, name: str, ip: str, token: str) -> bool:
     host = f"[{ip}]" if ":" in ip else ip
-    url = f"http://{host}:{names.PORT}{PATH}"
+    url = f"http://{host}:{names.PORT}{FUSE_PATH}"
     problem = ""
     try:
         async with session.post(url, headers={"Authorization": f"Bearer {token}"}, allow_redirects=False) as answer:

@@ -191,7 +191,7 @@ def _pull_trouble(status: Object) -> Iterable[Trouble]:
     result = _puller_result(ended)
     message = _line(result.get("message")) or _end_message(ended, "the download")
     kind = TroubleKind.CONTENT_REFUSED if code == EXIT_CONTENT_REFUSED else TroubleKind.PULL_FAILED
-    yield Trouble(kind, message, max(1, _restarts(status)), parse_time(ended.get("finishedAt")))
+    yield Trouble(kind, message, _ends(status), parse_time(ended.get("finishedAt")))
 
 
 def _server_trouble(status: Object, pod: Object) -> Iterable[Trouble]:
@@ -203,10 +203,8 @@ def _server_trouble(status: Object, pod: Object) -> Iterable[Trouble]:
     if not isinstance(code, int) or (code == 0 and waiting.get("reason") != "CrashLoopBackOff"):
         return
     kind = TroubleKind.CRASHED if _was_ready(pod) else TroubleKind.CRASHED_LOADING
-    # The end that is being looked at counts too when the kubelet has not restarted the container yet.
-    count = _restarts(status) + (1 if "terminated" in _dict(status.get("state")) else 0)
     message = _end_message(ended, "the model server")
-    yield Trouble(kind, message, max(1, count), parse_time(ended.get("finishedAt")))
+    yield Trouble(kind, message, _ends(status), parse_time(ended.get("finishedAt")))
 
 
 def _start_trouble(status: Object) -> Iterable[Trouble]:
@@ -235,6 +233,11 @@ def _last_end(status: Object) -> Object:
     """How the container last ended; while it waits or runs again, `lastState` says."""
     now = _dict(_dict(status.get("state")).get("terminated"))
     return now or _dict(_dict(status.get("lastState")).get("terminated"))
+
+
+def _ends(status: Object) -> int:
+    """How often the container has ended: once more than it was restarted, unless it runs again."""
+    return max(1, _restarts(status) + (0 if "running" in _dict(status.get("state")) else 1))
 
 
 def _puller_result(ended: Object) -> Object:

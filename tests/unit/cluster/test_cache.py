@@ -1,0 +1,120 @@
+"""What the watches told: newest wins, deletions count for the object that was deleted, rivals are known."""
+
+from typing import Any
+
+from modelsync.cluster.cache import Cache
+from modelsync.cluster.kinds import DEPLOYMENT, HTTP_ROUTE, MODEL_DEPLOYMENT, Key
+from unit.cluster.builders import live, model_deployment, spec
+
+CHAT = Key("prod", "chat")
+
+
+def child(version: int = 1, **metadata: Any) -> dict[str, Any]:
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "chat-v7", "namespace": "prod"}}
+    labels = {"modelsync.dev/name": "chat"}
+    return live(body, uid="uid-child", resourceVersion=str(version), labels=labels, **metadata)
+
+
+def route(name: str = "other", hosts: tuple[str, ...] = ("chat.example.com",), **metadata: Any) -> dict[str, Any]:
+    body = {"kind": "HTTPRoute", "metadata": {"name": name, "namespace": "shop"}, "spec": {"hostnames": list(hosts)}}
+    return live(body, **metadata)
+
+
+def test_a_child_matters_to_the_model_deployment_that_its_label_names() -> None:
+    cache = Cache()
+    assert cache.put(DEPLOYMENT, child()) == {CHAT}
+    assert [each["metadata"]["name"] for each in cache.children(CHAT, DEPLOYMENT)] == ["chat-v7"]
+
+
+def test_the_same_object_again_is_no_news() -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child(5))
+    assert cache.put(DEPLOYMENT, child(5)) == set()
+
+
+def test_an_older_event_does_not_cover_a_newer_write() -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child(9, annotations={"is": "new"}))
+    assert cache.put(DEPLOYMENT, child(8, annotations={"is": "old"})) == set()
+    (kept,) = cache.children(CHAT, DEPLOYMENT)
+    assert kept["metadata"]["annotations"] == {"is": "new"}
+
+
+def test_an_object_that_was_made_anew_counts_though_its_number_is_smaller() -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child(900))
+    assert cache.put(DEPLOYMENT, child(5) | {"metadata": child(5)["metadata"] | {"uid": "uid-new"}}) == {CHAT}
+
+
+def test_managed_fields_and_the_last_applied_configuration_are_not_kept() -> None:
+    cache = Cache()
+    note = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "mine": "1"}
+    cache.put(DEPLOYMENT, child(managedFields=[{"manager": "x"}], annotations=note))
+    (kept,) = cache.children(CHAT, DEPLOYMENT)
+    assert "managedFields" not in kept["metadata"]
+    assert kept["metadata"]["annotations"] == {"mine": "1"}
+
+
+def test_what_is_taken_out_is_a_copy() -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child())
+    cache.children(CHAT, DEPLOYMENT)[0]["metadata"]["name"] = "changed"
+    assert cache.children(CHAT, DEPLOYMENT)[0]["metadata"]["name"] == "chat-v7"
+
+
+def test_a_late_deletion_of_an_earlier_object_does_not_hide_the_one_of_the_same_name() -> None:
+    cache = Cache()
+    cache.put(MODEL_DEPLOYMENT, model_deployment(uid="uid-new"))
+    cache.put(MODEL_DEPLOYMENT, model_deployment(uid="uid-old"), deleted=True)
+    assert cache.owner(CHAT) is not None
+
+    cache.put(MODEL_DEPLOYMENT, model_deployment(uid="uid-new"), deleted=True)
+    assert cache.owner(CHAT) is None
+
+
+def test_ghosts_are_pruned_and_what_came_meanwhile_stays() -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child())
+    before = cache.known(DEPLOYMENT, None)
+    cache.put(MODEL_DEPLOYMENT, model_deployment())
+    assert cache.prune(DEPLOYMENT, before) == {CHAT}
+    assert cache.children(CHAT, DEPLOYMENT) == []
+    assert cache.owners() == [CHAT]
+
+
+def test_who_else_claims_a_host_is_known_and_told_when_it_changes() -> None:
+    cache = Cache()
+    cache.put(MODEL_DEPLOYMENT, model_deployment())
+    assert cache.put(HTTP_ROUTE, route()) == {CHAT}
+    assert cache.rival_routes(["chat.example.com"]) == [Key("shop", "other")]
+
+    moved = route(hosts=("shop.example.com",))
+    assert cache.put(HTTP_ROUTE, moved) == {CHAT}, "the one who waited for the host has to hear of it"
+    assert cache.rival_routes(["chat.example.com"]) == []
+    assert cache.put(HTTP_ROUTE, moved, deleted=True) == set()
+
+
+def test_two_model_deployments_on_one_host_are_rivals_until_one_goes() -> None:
+    cache = Cache()
+    cache.put(MODEL_DEPLOYMENT, model_deployment())
+    rival = model_deployment("other", "shop")
+    assert CHAT in cache.put(MODEL_DEPLOYMENT, rival)
+    assert cache.rival_owners(CHAT, ["chat.example.com"]) == [Key("shop", "other")]
+    assert CHAT in cache.put(MODEL_DEPLOYMENT, rival, deleted=True)
+    assert cache.rival_owners(CHAT, ["chat.example.com"]) == []
+
+
+def test_a_gateway_without_host_names_claims_all_of_the_listener() -> None:
+    cache = Cache()
+    parent = {"name": "models"}
+    bare = spec(traffic={"gateway": {"parentRefs": [parent]}})
+    cache.put(MODEL_DEPLOYMENT, model_deployment(spec=bare))
+    cache.put(MODEL_DEPLOYMENT, model_deployment("other", spec=bare))
+    assert cache.rival_owners(CHAT, ["*"]) == [Key("prod", "other")]
+
+
+def test_our_route_that_lost_its_label_is_still_told_of() -> None:
+    cache = Cache()
+    cache.put(MODEL_DEPLOYMENT, model_deployment())
+    ours = live({"kind": "HTTPRoute", "metadata": {"name": "chat", "namespace": "prod"}, "spec": {}})
+    assert CHAT in cache.put(HTTP_ROUTE, ours)
