@@ -271,6 +271,7 @@ def traefik(layout: Layout) -> list[str | Path]:
         "--entrypoints.traefik.address=127.0.0.1:8080",
         "--ping=true",
         "--log.level=INFO",
+        "--log.nocolor=true",
         "--global.checknewversion=false",
         "--global.sendanonymoususage=false",
     ]
