@@ -19,6 +19,7 @@ from modelsync.api.spec import HoldAction, ModelDeploymentSpec, ResourceRequirem
 from modelsync.api.vllm_flags import check_args
 
 _RESERVED_DOMAINS = ("modelsync.dev", "kubernetes.io", "k8s.io")
+_RESERVED_KEYS = ("pod-template-hash",)  # by which the Deployment finds its pods
 _NATIVE_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _HUGE_PAGES = "hugepages-"
 
@@ -135,10 +136,11 @@ def _pod_metadata(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
     for kind, keys in (("labels", metadata.labels or {}), ("annotations", metadata.annotations or {})):
         for key in keys:
             domain = key.rpartition("/")[0]
-            if any(domain == reserved or domain.endswith(f".{reserved}") for reserved in _RESERVED_DOMAINS):
+            reserved = any(domain == each or domain.endswith(f".{each}") for each in _RESERVED_DOMAINS)
+            if reserved or key in _RESERVED_KEYS:
                 yield FieldProblem(
                     f"spec.serving.podMetadata.{kind}[{key}]",
-                    f"{key!r} is reserved, as all below {', '.join(_RESERVED_DOMAINS)} is; use a domain of your own",
+                    f"{key!r} is reserved, as all below {', '.join(_RESERVED_DOMAINS)} is; use a key of your own",
                 )
 
 

@@ -191,7 +191,8 @@ def _serve(pod: Pod) -> Object:
         "readinessProbe": {
             **_probe(READY_PATH),
             "periodSeconds": 1,
-            "timeoutSeconds": 2,
+            # A long prompt can keep vLLM's event loop for seconds; taking the pod out would overload the others.
+            "timeoutSeconds": 5,
             "failureThreshold": 3,
         },
         # Begins after the startup probe has succeeded, so that it cannot kill a slow load.

@@ -151,7 +151,15 @@ def test_resources_that_no_pod_could_have_are_refused(
 
 
 @pytest.mark.parametrize(
-    "key", ["modelsync.dev/name", "app.kubernetes.io/name", "kubernetes.io/x", "a.k8s.io/b", "x.modelsync.dev/y"]
+    "key",
+    [
+        "modelsync.dev/name",
+        "app.kubernetes.io/name",
+        "kubernetes.io/x",
+        "a.k8s.io/b",
+        "x.modelsync.dev/y",
+        "pod-template-hash",
+    ],
 )
 @pytest.mark.parametrize("kind", ["labels", "annotations"])
 def test_labels_that_the_operator_or_kubernetes_lives_by_are_refused(
