@@ -35,7 +35,7 @@ class _Commands(click.Group):
                 signal.signal(number, _interrupt)
         try:
             return super().invoke(ctx)
-        except ClusterError as problem:
+        except (ClusterError, OSError) as problem:  # OSError: a full disk, a folder that may not be written
             raise click.ClickException(str(problem)) from problem
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)

@@ -155,7 +155,12 @@ def _run(
     command: Sequence[str | Path], *, allowed: Sequence[int] = (0,), environment: dict[str, str] | None = None
 ) -> str:
     arguments = [str(part) for part in command]
-    answer = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError as problem:
+        raise ClusterError(
+            f"making images needs {arguments[0]}, of Debian or Ubuntu, which is not installed"
+        ) from problem
     if answer.returncode not in allowed:
         raise ClusterError(f"`{arguments[0]} …` failed: {(answer.stderr or answer.stdout).strip()[-1000:]}")
     return answer.stdout
