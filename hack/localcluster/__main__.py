@@ -57,7 +57,10 @@ def main() -> None:
 @main.command()
 @click.option("--control-plane-only", is_flag=True, help="Only what a cluster without a node needs.")
 def build(control_plane_only: bool) -> None:
-    """Build or find every program that a cluster needs (cold: about 12 min on 2 cores)."""
+    """Build or find the programs.
+
+    Cold, that takes about 12 minutes on 2 cores; once for each version.
+    """
     progress = Progress()
     build_tools(CONTROL_PLANE if control_plane_only else EVERYTHING, progress)
     gateway_api_manifests(progress)
@@ -90,7 +93,10 @@ def _report_existing() -> None:
 @main.command()
 @_name
 def down(name: str) -> None:
-    """Take a cluster down and remove all of it; works after a crash, and twice."""
+    """Take a cluster down, also after a crash.
+
+    Ends what was started for it and removes all that is left of it; twice is no error.
+    """
     Cluster(name).down(progress=Progress())
 
 
@@ -116,7 +122,10 @@ def status(name: str) -> None:
     help="Write an OCI archive instead, for another cluster or a registry.",
 )
 def images(name: str, tag: str, archive: Path | None) -> None:
-    """Make the operator's and the vLLM stand-in's images and load them into the node."""
+    """Make our images and load them.
+
+    The operator's and the vLLM stand-in's, from this checkout, into the cluster's node.
+    """
     progress = Progress()
     made = (modelsync_image(tag, progress=progress), vllm_standin_image(progress=progress))
     if archive is not None:
@@ -133,7 +142,10 @@ def images(name: str, tag: str, archive: Path | None) -> None:
 @_name
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(name: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND inside the cluster's network, with KUBECONFIG set and kubectl on PATH."""
+    """Run COMMAND inside the cluster.
+
+    In its network, with KUBECONFIG set and kubectl on PATH; the exit code is the command's.
+    """
     cluster = Cluster(name)
     line, environment = cluster.command(command), cluster.environment()
     os.execvpe(line[0], line, environment)  # noqa: S606 - becoming the command keeps its signals and exit code
