@@ -11,17 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJson
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
-LABEL_KEY_PATTERN = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
-NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-
-Name = Annotated[str, Field(min_length=1, max_length=253, pattern=NAME_PATTERN)]
-"""Name of a Kubernetes object (DNS subdomain)."""
-
-QualifiedName = Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY_PATTERN)]
-LabelKey = QualifiedName
-LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE_PATTERN)]
-
 
 class ApiModel(BaseModel):
     """A part of the resource: camelCase on the wire, unknown fields refused, never changed once read."""
@@ -57,18 +46,23 @@ def cel(*rules: tuple[str, str]) -> Schema:
 class Matches:
     """A string of one form, with a sentence of our own instead of the regular expression for whoever missed it.
 
-    `pattern` is anchored and means the same to Python and to CEL (RE2); it holds no single quote.
+    `pattern` is anchored and means the same to Python and to CEL (RE2); it holds no single quote. Without `cel` the
+    apiserver judges by the schema's `pattern`, and answers with it: keys of maps know nothing else, and deep in nested
+    lists a rule would cost more than the apiserver allows.
     """
 
     pattern: str
     message: str
+    cel: bool = True
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        rule = {"rule": f"self.matches(r'{self.pattern}')", "message": self.message}
         found = handler(schema)
+        if not self.cel:
+            return {**found, "pattern": self.pattern}
+        rule = {"rule": f"self.matches(r'{self.pattern}')", "message": self.message}
         return {**found, "x-kubernetes-validations": [*found.get("x-kubernetes-validations", []), rule]}
 
     def _checked(self, value: str) -> str:
@@ -76,6 +70,11 @@ class Matches:
         if not re.fullmatch(self.pattern.removeprefix("^").removesuffix("$"), value):
             raise ValueError(f"{value!r} {self.message}")
         return value
+
+
+def written_as(pattern: str, message: str) -> Matches:
+    """`Matches` without CEL."""
+    return Matches(pattern, message, cel=False)
 
 
 def ordered() -> Schema:
@@ -108,3 +107,29 @@ class Unique:
                 raise ValueError(f"{shown!r} is there twice; each may be there once")
             seen.add(identity)
         return items
+
+
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    written_as(
+        r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "is no name of a Kubernetes object; use small letters, digits, - and ."
+    ),
+]
+LabelKey = Annotated[
+    str,
+    Field(min_length=1, max_length=317),
+    written_as(
+        r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+        "is no key of Kubernetes' kind; write name or domain/name, the name with letters, digits, -, _ and .",
+    ),
+]
+"""Of a label, an annotation, a resource or a topology."""
+LabelValue = Annotated[
+    str,
+    Field(max_length=63),
+    written_as(
+        r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$",
+        "is no label's value; use letters, digits, -, _ and ., with a letter or digit at both ends",
+    ),
+]

@@ -1,5 +1,6 @@
 """A mistake in what a person wrote, told so that the person can put it right."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ class SpecError(ValueError):
         self.problems = tuple(problems)
 
 
+_FIELD = re.compile("[A-Za-z][A-Za-z0-9]*")
 _SENTENCES = {
     "missing": "is required; set it",
     "extra_forbidden": "is not a field; take it out or check its spelling",
@@ -40,8 +42,10 @@ def _problem(item: dict[str, object], root: str) -> FieldProblem:
     location = item["loc"]
     path = root
     for part in location if isinstance(location, tuple) else ():
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    path = path.removesuffix(".[key]")
+        if part == "[key]":  # pydantic's mark for a key of a map, which is the part before it
+            continue
+        plain = isinstance(part, str) and _FIELD.fullmatch(part)
+        path += f"[{part}]" if not plain else f".{part}" if path else str(part)
     kind = str(item["type"])
     if kind in _SENTENCES:
         return FieldProblem(path, _SENTENCES[kind])

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from modelsync.api.model import ApiModel, LabelKey, LabelValue, Name, QualifiedName, ordered
+from modelsync.api.model import ApiModel, LabelKey, LabelValue, Name, ordered
 
 Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
 Values = Annotated[list[LabelValue], Field(max_length=64), ordered()]
@@ -125,7 +125,7 @@ class PodTerm(ApiModel):
     """Pods of this namespace to be near to or far from."""
 
     label_selector: LabelSelector | None = Field(None, description="Which pods of this namespace.")
-    topology_key: QualifiedName = Field(
+    topology_key: LabelKey = Field(
         description="Label of the node that says what near means, e.g. kubernetes.io/hostname."
     )
 
@@ -160,7 +160,7 @@ class TopologySpreadConstraint(ApiModel):
     """How evenly the pods are spread."""
 
     max_skew: int = Field(ge=1, le=1000, description="Largest difference in pods between two domains.")
-    topology_key: QualifiedName = Field(
+    topology_key: LabelKey = Field(
         description="Label of the node that names the domain, e.g. topology.kubernetes.io/zone."
     )
     when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(description="What if it cannot be met.")

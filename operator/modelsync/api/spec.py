@@ -21,6 +21,7 @@ from modelsync.api.model import (
     Unique,
     cel,
     ordered,
+    written_as,
 )
 from modelsync.api.quantity import Quantity
 from modelsync.api.scheduling import Scheduling
@@ -41,8 +42,21 @@ ModelRef = Annotated[
         f"must be entity/project/collection:alias, three names with / between them and one alias, {_MODEL_REF_EXAMPLE}",
     ),
 ]
-Image = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^\S+$")]
-Key = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+Image = Annotated[
+    str,
+    Field(min_length=1, max_length=512),
+    written_as(r"^\S+$", "is no image; write it without spaces, such as vllm/vllm-openai:v0.32.0"),
+]
+Key = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    written_as(r"^[-._a-zA-Z0-9]+$", "is no key of a Secret or ConfigMap; use letters, digits, -, _ and ."),
+]
+Namespace = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    written_as(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "is no name of a namespace; use small letters, digits and -"),
+]
 Tag = Annotated[
     str,
     Field(min_length=1, max_length=128),
@@ -322,8 +336,8 @@ class ParentRef(ApiModel):
     """A Gateway, or one of its listeners."""
 
     name: Name = Field(description="Name of the Gateway.")
-    namespace: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | None = (
-        Field(None, description="Namespace of the Gateway, whose allowedRoutes must consent. Default: this one.")
+    namespace: Namespace | None = Field(
+        None, description="Namespace of the Gateway, whose allowedRoutes must consent. Default: this one."
     )
     section_name: Name | None = Field(None, description="Name of the listener. Default: all that allow it.")
 

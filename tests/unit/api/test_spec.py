@@ -92,11 +92,32 @@ def test_every_mistake_is_told_in_one_go(minimal: dict[str, Any]) -> None:
         ("serving.servedModelName", "chat@v1", "spec.serving.servedModelName: 'chat@v1' cannot be asked for as"),
         ("serving.shutdownTimeout", "500ms", "spec.serving.shutdownTimeout: 500ms must be a duration in whole"),
         ("serving.scheduling.tolerations", [{}], "spec.serving.scheduling.tolerations[0]: a toleration without key"),
+        (
+            "serving.podMetadata.labels",
+            {"my label": "x"},
+            "spec.serving.podMetadata.labels[my label]: 'my label' is no key",
+        ),
+        (
+            "serving.podMetadata.labels",
+            {"a": "b c"},
+            "spec.serving.podMetadata.labels.a: 'b c' is no label's value; use",
+        ),
+        (
+            "serving.serviceAccountName",
+            "Chat",
+            "spec.serving.serviceAccountName: 'Chat' is no name of a Kubernetes object",
+        ),
+        ("serving.image", "a: b", "spec.serving.image: 'a: b' is no image; write it without spaces"),
+        (
+            "serving.resources.limits",
+            {"cpu": "1 core"},
+            "spec.serving.resources.limits.cpu: '1 core' is not a Kubernetes",
+        ),
         ("registry.baseURL", "https://user:pw@wandb.example.com", "spec.registry.baseURL: "),
         ("registry.baseURL", "https://wandb.example.com/?a=b", "spec.registry.baseURL: "),
         ("registry.baseURL", "https://wandb.example.com\n", "spec.registry.baseURL: "),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_names_its_field_and_the_way_out(
     minimal: dict[str, Any], path: str, value: Any, message: str
 ) -> None:
