@@ -33,9 +33,10 @@ async def main() -> int:
     stage = await Stage.open(Cluster.current(), progress=Progress())
     try:
         await stage.namespace(NAMESPACE)
-        if not _logged(stage):
-            stage.add_webhook(COLLECTION)
+        known = _logged(stage)
         first = stage.log_version(COLLECTION, "Hello, I am the first version.").version
+        if not known:
+            stage.add_webhook(COLLECTION)
         _point(stage, first)
         manifest = model_deployment(
             NAMESPACE,

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
@@ -186,6 +187,17 @@ class Traffic:
     def lost(self, answers: Iterable[Answer] | None = None) -> list[Answer]:
         """The lost ones among `answers` (default: all)."""
         return [a for a in (self.answers if answers is None else answers) if a.outcome is Outcome.LOST]
+
+    def explain(self) -> str:
+        """The lost ones in words: when (wall clock, to hold against logs), how long, of whom, why."""
+        now, wall = time.monotonic(), datetime.now(UTC)
+        lines = [f"{len(self.lost())} of {len(self.answers)} requests are lost:"]
+        for answer in self.lost():
+            sent = (wall - timedelta(seconds=now - answer.sent)).strftime("%H:%M:%S.%f")[:-3]
+            took = f"{answer.done - answer.sent:.3f} s" if answer.done else "not done"
+            kind = "stream" if answer.stream else "request"
+            lines.append(f"  {sent} {kind}, {took}, status {answer.status}, {answer.revision}: {answer.detail}")
+        return "\n".join(lines)
 
     def since(self, moment: float) -> list[Answer]:
         """Requests sent at or after `moment` (monotonic seconds)."""

@@ -26,8 +26,9 @@ async def stage() -> AsyncIterator[Stage]:
 class Scene:
     """A namespace and a collection of a test's own, and the ModelDeployment in it."""
 
-    def __init__(self, stage: Stage, namespace: str) -> None:
+    def __init__(self, stage: Stage, namespace: str, *, webhook: bool) -> None:
         self.stage = stage
+        self._webhook_wanted = webhook
         self.namespace = namespace
         self.collection = f"Chat Model {namespace}"  # with spaces, as W&B's own examples have
 
@@ -38,7 +39,11 @@ class Scene:
 
     def log(self, text: str, **options: Any) -> str:
         """Log a version; returns its name in the registry, `v0` first."""
-        return self.stage.log_version(self.collection, text, **options).version
+        version = self.stage.log_version(self.collection, text, **options).version
+        if self._webhook_wanted:
+            self._webhook_wanted = False
+            self.stage.add_webhook(self.collection)
+        return version
 
     def point(self, version: str, alias: str = "production") -> None:
         """Move an alias."""
@@ -71,20 +76,18 @@ async def scene(stage: Stage) -> AsyncIterator[Scene]:
     """A fresh namespace; it is deleted afterwards so that pods don't add up on the one node."""
     name = f"e2e-{next(_numbers)}"
     await stage.namespace(name)
-    made = Scene(stage, name)
-    stage.add_webhook(made.collection)
-    yield made
+    yield Scene(stage, name, webhook=True)
     stage.registry.lift_fault()
     stage.cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
 def make_scene(stage: Stage) -> Callable[[], Awaitable[Scene]]:
-    """For tests that need namespaces of another kind."""
+    """For tests that need namespaces of another kind, without webhooks."""
 
     async def make(**options: Any) -> Scene:
         name = f"e2e-{next(_numbers)}"
         await stage.namespace(name, **options)
-        return Scene(stage, name)
+        return Scene(stage, name, webhook=False)
 
     return make

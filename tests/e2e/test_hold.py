@@ -32,7 +32,7 @@ def assert_nothing_lost_but_streams_of(traffic, version, held_at):
         for answer in traffic.lost()
         if not ((answer.revision or "").startswith(f"{version}-") and answer.sent <= held_at + LAST_BYTE_SECONDS)
     ]
-    assert unexplained == []
+    assert unexplained == [], traffic.explain()
 
 
 async def test_a_hold_on_the_canary_takes_it_away_under_every_action(scene):
