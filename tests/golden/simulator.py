@@ -88,6 +88,7 @@ class Pod:
 
     number: int
     stage: str = "waiting"
+    cut: bool = False
     restarts: int = 0
     alive: bool = True
 
@@ -320,6 +321,7 @@ class World:
             replicas=revision.replicas,
             ready=revision.ready,
             pods=sum(pod.alive for pod in revision.pods),
+            cut=all(pod.cut for pod in revision.pods),
             ready_since=revision.ready_since if revision.ready else None,
             unready_since=None if revision.ready else revision.unready_since,
             progress_at=revision.progress_at,
@@ -400,7 +402,7 @@ class World:
                 self.say(f"  > cut off {name}")
                 revision.replicas = 0
                 for pod in revision.pods:
-                    pod.stage = "ending"
+                    pod.stage, pod.cut = "ending", True
                 self._later(2, lambda: self._pods_gone(revision, list(revision.pods)))
                 self._readiness(revision)
             case Remove(name, forget):

@@ -66,9 +66,8 @@ def exposure_of_a_held_revision_never_grows(observed: Observed, plan: Plan) -> N
 
 def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> None:
     """The plan that sees a hold takes the revision out of the route and the Service and cuts its pods."""
-    weights, service, cut = live_weights(observed), observed.service, set()
-    if observed.route is not None:
-        weights = dict(observed.route.weights)
+    weights = dict(observed.route.weights) if observed.route is not None else {}
+    service, cut = observed.service, set()
     for action in plan.actions:
         match action:
             case SetRoute(new, _):
@@ -82,11 +81,15 @@ def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> 
     for name, view in observed.revisions.items():
         if not held(observed, plan.state, name):
             continue
-        still = weights.get(name, 0) > 0 or service == name or ((view.replicas or view.pods) and name not in cut)
+        still = (
+            weights.get(name, 0) > 0
+            or service == name
+            or ((view.replicas or (view.pods and not view.cut)) and name not in cut)
+        )
         if still:
-            raise ViolatedError("exposure_of_a_held_revision_ends_at_once", f"{name} is still exposed after {plan.actions}")
+            raise ViolatedError("exposure_of_a_held_revision_ends_at_once", f"{name} stays: {plan.actions}")
         if not plan.urgent and (cut & {name}):
-            raise ViolatedError("exposure_of_a_held_revision_ends_at_once", "a refused status write would stop the hold")
+            raise ViolatedError("exposure_of_a_held_revision_ends_at_once", "a refused status write would stop it")
 
 
 def no_new_weight_without_ready_pods(observed: Observed, plan: Plan) -> None:

@@ -81,9 +81,9 @@ def on_edge(before: World, after: World) -> None:
                 continue
             index = NAMES.index(backend)
             if f"d{index + 1}" in held and weight > old_weights.get(backend, 0):
-                raise ViolatedError("exposure_of_a_held_revision_never_grows", f"{backend} gets {weight} in the live route")
+                raise ViolatedError("exposure_of_a_held_revision_never_grows", f"{backend} gets {weight} late")
             if not after.revs[index].deployed and weight > old_weights.get(backend, 0):
-                raise ViolatedError("no_new_weight_without_ready_pods", f"{backend} gets {weight} and has no Deployment")
+                raise ViolatedError("no_new_weight_without_ready_pods", f"{backend} gets {weight}, and is gone")
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,12 @@ def bring_up(facts: Facts, wanted: dict[Revision, int]) -> tuple[Action, ...]:
 
 def cut_off(facts: Facts) -> tuple[Action, ...]:
     """End every pod of a held revision, those that drain included."""
+    if not facts.held_digests:
+        return ()
     return tuple(
         CutOff(revision)
         for revision, view in sorted(facts.views.items())
-        if (view.replicas or view.pods) and facts.held(revision)
+        if (view.replicas or (view.pods and not view.cut)) and facts.held(revision)
     )
 
 

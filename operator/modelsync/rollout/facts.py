@@ -117,8 +117,8 @@ class Facts:
         if self.ready(revision):
             return False
         view = self.views.get(revision)
-        if view is None or not view.deployed:
-            return True
+        if view is None or not (view.recorded or view.deployed):
+            return True  # it can never come back
         return view.unready_since is not None and view.unready_since + FLAP_GRACE <= self.now
 
     # --- numbers of pods ---

@@ -202,6 +202,7 @@ class RevisionView:
     pulling: bool = False  # an init container is transferring now
     trouble: Trouble | None = None
     verified: Verified | None = None
+    cut: bool = False  # every pod that still runs is ending with the short grace of a `CutOff`
     recorded_at: datetime | None = None  # when the record was written: the history limit forgets the oldest
 
 
