@@ -9,7 +9,7 @@ from golden.scenarios import SCENARIOS, Scenario
 from golden.simulator import World
 
 HERE = Path(__file__).parent
-SEEDS = range(5)
+SEEDS = range(3)
 
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 

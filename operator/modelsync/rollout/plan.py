@@ -32,7 +32,12 @@ def plan(observed: Observed) -> Plan:
     state = moves.forget_failures(facts, state)
     state = moves.judge(facts, state, notes)
     state = requests.answer(facts, state, notes)
+    before = state.promoted
     state = moves.pursue(facts, state, goal(facts, state), notes)
+    if state.promoted != before:
+        # Another stable may mean another goal. It is pursued in this pass, or pods that it needs would be taken down.
+        facts = Facts(replace(observed, state=state), holds)
+        state = moves.pursue(facts, state, goal(facts, state), notes)
 
     actions, urgent = _actions(facts, state, notes)
     return Plan(

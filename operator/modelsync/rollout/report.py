@@ -55,7 +55,7 @@ def report(
     """The status to write with this plan. `previous` is the one that is there; `name` is the ModelDeployment's;
     `resolved` (else the one before), `pods` (worst first) and `url` are what the controller knows and no plan needs."""
     facts = Facts(replace(observed, state=plan.state), plan.state.holds)
-    world = World(facts, plan.state, plan.waits)
+    world = World(facts, plan.state, plan.waits, plan.actions)
     told = situation(world)
     stable = plan.state.stable
     return ModelDeploymentStatus(

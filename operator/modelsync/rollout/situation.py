@@ -11,16 +11,20 @@ from modelsync.api.reasons import Reason
 from modelsync.api.status import Phase
 from modelsync.rollout.facts import CRASHES_LOADING, Facts
 from modelsync.rollout.model import (
+    BLOCKED,
+    Action,
     MoveReason,
     Pause,
+    PointService,
     RegistryOutcome,
     Revision,
+    SetRoute,
     State,
     Trouble,
     TroubleKind,
     Wait,
 )
-from modelsync.rollout.moves import deadline
+from modelsync.rollout.moves import deadline, own_weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,12 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a situation is told from: the facts, the intent, and what the planner waits for."""
+    """What a situation is told from: the facts, the intent, what the planner waits for and what it is about to do."""
 
     facts: Facts
     state: State
     waits: tuple[Wait, ...]
+    about_to: tuple[Action, ...]
 
     @property
     def available(self) -> bool:
@@ -111,7 +116,7 @@ def _barred(world: World) -> Revision | None:
 def _blocked(world: World) -> Situation | None:
     barred = _barred(world)
     stable = world.state.stable
-    if barred is None or (stable is not None and not world.facts.held(stable)) or _something_serves(world):
+    if barred is None or (stable is not None and not world.facts.held(stable)) or _serving(world) is not None:
         return None
     target = world.state.target
     next_one = "remove the hold, or move the alias to a version that may serve"
@@ -121,21 +126,27 @@ def _blocked(world: World) -> Situation | None:
     return Situation(Phase.BLOCKED, "False", Reason.REGULATORY_HOLD, message, stalled=True)
 
 
-def _something_serves(world: World) -> bool:
-    return any(world.facts.exposed(revision) and not world.facts.held(revision) for revision in world.facts.views)
+def _serving(world: World) -> Revision | None:
+    """What clients reach, or will when this pass is through: the status is written before the route is."""
+    facts = world.facts
+    weights = facts.route.weights if facts.route is not None else ()
+    if not facts.policy.gateway and facts.observed.service is not None:
+        weights = ((facts.observed.service, 100),)
+    for action in world.about_to:
+        if isinstance(action, SetRoute):
+            weights = action.weights
+        elif isinstance(action, PointService) and not facts.policy.gateway:
+            weights = ((action.revision, 100),)
+    unheld = [(weight, revision) for revision, weight in weights if revision != BLOCKED and not facts.held(revision)]
+    return max(unheld)[1] if unheld else None
 
 
 def _on_hold(world: World) -> Situation | None:
     barred = _barred(world)
     if barred is None:
         return None
-    serving = next(
-        (revision for revision in world.facts.views if world.facts.live(revision) and not world.facts.held(revision)),
-        world.state.stable,
-    )
-    message = (
-        f"{world.version(barred)} must not serve: hold {_holds_on(world, barred)}; {world.version(serving)} serves"
-    )
+    hold, serving = _holds_on(world, barred), world.version(_serving(world))
+    message = f"{world.version(barred)} must not serve: hold {hold}; {serving} serves"
     return Situation(Phase.ON_HOLD, "False", Reason.REGULATORY_HOLD, message, stalled=True)
 
 
@@ -236,7 +247,7 @@ def _target(world: World) -> Situation | None:
         return None
     facts = world.facts
     bringing_up = Phase.PULLING if facts.view(target.revision).pulling else Phase.STARTING
-    phase = bringing_up if target.reason is MoveReason.FIRST else Phase.ROLLING_BACK
+    phase = {MoveReason.FIRST: bringing_up, MoveReason.RECOVERY: Phase.DEGRADED}.get(target.reason, Phase.ROLLING_BACK)
     if (trouble := _trouble(world, target.revision, phase)) is not None:
         return trouble
     overdue = deadline(facts, world.state, target.revision, target.started_at)
@@ -292,8 +303,11 @@ def _canary_phase(world: World) -> tuple[Phase, Reason]:
 
 
 def _pods(world: World, revision: Revision) -> str:
-    view = world.facts.view(revision)
-    return f"{world.facts.ready(revision)} of {view.replicas} pods ready"
+    facts, canary = world.facts, world.state.canary
+    wanted = facts.policy.replicas if revision == world.state.stable else facts.full
+    if canary is not None and canary.revision == revision:
+        wanted = facts.needed(max(canary.weight, own_weight(canary)))
+    return f"{facts.ready(revision)} of {wanted} pods ready"
 
 
 def _unanswered(world: World) -> Situation | None:
