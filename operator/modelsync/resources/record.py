@@ -4,7 +4,6 @@ Written once, when the revision is made. Its Deployment is always taken from it,
 changed spec touches pods that run. The apiserver refuses any change of `data`.
 """
 
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -41,7 +40,7 @@ class Record:
     created: datetime
     """Of a record that was not written yet, the earliest time there is."""
     template: Object
-    """The Deployment, without `spec.replicas`."""
+    """The Deployment, without `spec.replicas`; part of the object that was read, so never to be changed."""
 
     @property
     def version(self) -> str:
@@ -84,7 +83,7 @@ class Record:
                 fuse_sha256=str(data["fuseSHA256"]),
                 pre_stop=duration.parse(data["preStop"]),
                 created=_time(meta.get("creationTimestamp")),
-                template=deepcopy(data["deployment"]),
+                template=data["deployment"],
             )
         except RecordError as error:
             raise RecordError(f"ControllerRevision {name}: {error}") from None

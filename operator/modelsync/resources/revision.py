@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, Protocol, Self
 
 from pydantic import Field, model_validator
@@ -127,7 +128,12 @@ def _without_image(serving: Serving) -> dict[str, Any]:
 
 
 def _canonical(serving: Serving) -> dict[str, Any]:
-    return _without_defaults(_plain(serving), _plain(Serving()))
+    return _without_defaults(_plain(serving), _defaults())
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return _plain(Serving())
 
 
 def _plain(serving: Serving) -> dict[str, Any]:

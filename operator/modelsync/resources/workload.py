@@ -1,7 +1,6 @@
 """A revision's Deployment, and the Secret of its fuse."""
 
 import base64
-from copy import deepcopy
 
 from modelsync.api import names
 from modelsync.resources.objects import Object, Owner, metadata
@@ -11,10 +10,16 @@ FUSE_TOKEN_KEY = "token"  # noqa: S105  the key in the Secret, not a token
 
 
 def deployment(record: Record, replicas: int) -> Object:
-    """The Deployment as the record has it, with `replicas` pods. Nothing else may ever differ."""
-    found = deepcopy(record.template)
-    found["spec"]["replicas"] = replicas
-    return found
+    """The Deployment as the record has it, with `replicas` pods. Nothing else may ever differ.
+
+    The pod template is the record's own, not a copy: it must not be changed.
+    """
+    template = record.template
+    return {
+        **template,
+        "metadata": dict(template["metadata"]),
+        "spec": {**template["spec"], "replicas": replicas},
+    }
 
 
 def fuse_secret(owner: Owner, revision: str, token: str) -> Object:

@@ -62,9 +62,11 @@ def test_a_deployment_is_what_the_record_says_whatever_the_operator_says_now(
 
 def test_making_a_deployment_leaves_the_record_alone(written: Object) -> None:
     record = Record.parse(written)
-    deployment(record, 3)["spec"]["template"]["spec"].clear()
-    assert deployment(record, 1)["spec"]["template"]["spec"]["containers"]
-    assert "replicas" not in record.template["spec"]
+    made = deployment(record, 3)
+    made["metadata"]["resourceVersion"] = "9"
+    made["spec"]["paused"] = True
+    assert "resourceVersion" not in record.template["metadata"]
+    assert not {"replicas", "paused"} & record.template["spec"].keys()
 
 
 def test_a_deployment_never_takes_a_ready_pod_before_there_is_another(written: Object) -> None:
