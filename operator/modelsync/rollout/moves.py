@@ -7,6 +7,7 @@ here speaks of the route or of numbers of pods: these follow from the state (`tr
 from dataclasses import replace
 from datetime import datetime
 
+from modelsync.api import duration
 from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import READY_AGAIN, Facts
 from modelsync.rollout.goal import Goal, Way
@@ -86,7 +87,8 @@ def _deadline(facts: Facts, state: State, revision: Revision, started: datetime)
     ends = deadline(facts, state, revision, started)
     if ends is None or ends > facts.now:
         return None
-    message = f"no progress of its pods for {facts.policy.progress_deadline}, and nothing but the model explains it"
+    waited = duration.render(facts.policy.progress_deadline)
+    message = f"no progress of its pods for {waited}, and nothing but the model explains it"
     return Failure(revision, Reason.PROGRESS_DEADLINE_EXCEEDED, facts.now, message)
 
 
@@ -153,7 +155,9 @@ def _leave(facts: Facts, state: State, goal: Goal, notes: Notes) -> State:
         notes.wait(Reason.STABLE_NOT_READY, revision)
         return state
     outcome, why = _ending(facts, state, revision, goal)
-    if state.canary is None and outcome is Outcome.TAKEN_BACK:
+    if outcome is Outcome.FAILED and any(event.reason == Reason.FAILED for event in notes.events):
+        pass  # said already, in the same words
+    elif state.canary is None and outcome is Outcome.TAKEN_BACK:
         notes.tell(Reason.TAKEN_BACK, "Abort", f"the move to {revision} ends: {why}", revision)
     else:
         notes.warn(_TOLD[outcome], "Abort", f"{revision} loses its traffic: {why}", revision)

@@ -6,6 +6,7 @@ nothing may be decided by them.
 
 from dataclasses import dataclass
 
+from modelsync.api import duration
 from modelsync.api.conditions import Truth
 from modelsync.api.reasons import Reason
 from modelsync.api.status import Phase
@@ -253,7 +254,7 @@ def _target(world: World) -> Situation | None:
     overdue = deadline(facts, world.state, target.revision, target.started_at)
     if target.reason is MoveReason.FIRST and overdue is not None and overdue <= facts.now:
         message = (
-            f"{world.version(target.revision)} made no progress for {facts.policy.progress_deadline}; "
+            f"{world.version(target.revision)} made no progress for {duration.render(facts.policy.progress_deadline)}; "
             "nothing else can serve, so it is still tried; look at its pods"
         )
         return Situation(Phase.STALLED, "False", Reason.PROGRESS_DEADLINE_EXCEEDED, message, stalled=True)
