@@ -60,8 +60,16 @@ class Version:
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """A request that a client made. `operation` is the GraphQL operation's name, or `download`, `upload`,
-    `file_stream`, `telemetry`, `health`; `refs` are the versions, or the file, that it asked for."""
+    """A request that a client made; in the log before the first byte of its answer.
+
+    Attributes:
+        at: seconds since the epoch when it came.
+        operation: the GraphQL operation's name, or `download`, `upload`, `file_stream`, `telemetry`, `health`.
+        status: None where the connection was reset.
+        seconds: until the first byte of the answer.
+        refs: the versions, or the file, that it asked for.
+        faults: ids of the faults that hit it.
+    """
 
     seq: int
     at: float

@@ -137,6 +137,7 @@ class Server:
             ]
         )
         app.add_routes(AdminApi(self).routes())
+        app.on_response_prepare.append(self._log_answer)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=False, shutdown_timeout=1.0)
         await self._runner.setup()
         await self._listen()
@@ -191,22 +192,21 @@ class Server:
     async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith("/standin/"):
             return await self._serve_admin(request, handler)
-        entry = request[ENTRY] = Entry(request.method, request.path, request.remote or "")
-        began = time.perf_counter()
+        request[ENTRY] = Entry(request.method, request.path, request.remote or "")
         try:
-            response = await handler(request)
-            if isinstance(response, storage.BlobResponse):
-                await response.prepare(request)
-            entry.status = response.status
-            return response
-        except web.HTTPException as answer:
-            entry.status = answer.status
-            raise
+            return await handler(request)
         except RefusedError as refusal:
-            entry.status = refusal.status
             return web.json_response({"errors": [refusal.as_json()]}, status=refusal.status)
         finally:
-            entry.seconds = time.perf_counter() - began
+            if request.transport is None or request.transport.is_closing():
+                await self._log_answer(request, None)
+
+    async def _log_answer(self, request: web.BaseRequest, response: web.StreamResponse | None) -> None:
+        """Log the request before the first byte of its answer, so that who has the answer finds it in the log."""
+        entry = request.get(ENTRY)
+        if entry is not None and not entry.seq:
+            entry.status = response.status if response else None
+            entry.seconds = time.time() - entry.at
             await self.log.add(entry)
 
     async def _serve_admin(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -32,10 +32,6 @@ class BlobResponse(web.FileResponse):
         super().__init__(path, headers={hdrs.CONTENT_TYPE: "application/octet-stream"})
         self._md5_hex = blob.md5_hex
 
-    async def prepare(self, request: web.BaseRequest) -> Any:
-        """Send it all; once only, although the server asks twice."""
-        return self._payload_writer if self.prepared else await super().prepare(request)
-
     async def _start(self, request: web.BaseRequest) -> Any:
         if hdrs.ETAG in self.headers:
             self.etag = self._md5_hex

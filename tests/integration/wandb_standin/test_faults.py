@@ -113,11 +113,13 @@ def test_a_lifted_fault_is_gone(standin: StandIn, admin: Admin) -> None:
 
 
 def test_a_server_that_is_down_resets_connections(standin: StandIn, admin: Admin) -> None:
+    before = admin.last_request()
     fault = admin.down("reset")
 
     with pytest.raises((ConnectionResetError, RemoteDisconnected)):
         graphql(standin.url, VIEWER)
-    admin.lift_fault(fault)
+    assert [(r.operation, r.status, r.faults) for r in admin.requests(since=before)] == [("Who", None, (fault,))]
+    admin.lift_fault(fault or "")
     assert graphql(standin.url, VIEWER).status == 200
 
 
