@@ -14,8 +14,24 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from modelsync.api.model import Matches
 from modelsync.api.problems import explain
 from modelsync.api.spec import AliasPattern, HoldAction, Image, Tag
+
+ServerURL = Annotated[
+    str, Matches(r"^https?://[^\s@?#]+$", "is no URL of a W&B server; write it as https://wandb.example.com")
+]
+Repository = Annotated[
+    str,
+    # With a tag it would look as if only that tag were allowed.
+    Matches(r"^([^\s@/]+/)*[^\s@/:]+$", "is no repository; write it without tag and digest, as vllm/vllm-openai"),
+]
+Flag = Annotated[
+    str, Matches(r"^--[a-z0-9][A-Za-z0-9._-]*$", "is no flag of vLLM; write it without a value, as --trust-remote-code")
+]
+EnvPattern = Annotated[
+    str, Matches(r"^[A-Za-z0-9_*]+$", "is no name of an environment variable; use letters, digits and _, and * for any")
+]
 
 
 class SettingsError(ValueError):
@@ -48,21 +64,21 @@ def _default_puller() -> str:
 class OperatorSettings(_Part):
     """The administrator's settings; each field's description is what the documentation says of it."""
 
-    allowed_registries: tuple[Annotated[str, Field(pattern=r"^https?://\S+$")], ...] = Field(
+    allowed_registries: tuple[ServerURL, ...] = Field(
         ("https://api.wandb.ai",),
         description="Base URLs of the W&B servers that a ModelDeployment may name, exact but for a slash at the end.",
     )
-    allowed_images: tuple[str, ...] = Field(
+    allowed_images: tuple[Repository, ...] = Field(
         ("vllm/vllm-openai",),
         description="Repositories that spec.serving.image may come from, without tag; * stands for any characters. "
         "`vllm/vllm-openai` and `docker.io/vllm/vllm-openai` are the same.",
     )
-    allowed_args: tuple[Annotated[str, Field(pattern=r"^--[a-z0-9][a-z0-9._-]*$")], ...] = Field(
+    allowed_args: tuple[Flag, ...] = Field(
         (),
         description="Flags of vLLM that are refused otherwise, such as --trust-remote-code; one key of a JSON "
         "flag as --compilation-config.backend.",
     )
-    allowed_env: tuple[str, ...] = Field(
+    allowed_env: tuple[EnvPattern, ...] = Field(
         (), description="Environment names beyond the built-in list; * stands for any characters."
     )
     hold: HoldSettings = Field(

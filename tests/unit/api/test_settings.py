@@ -35,8 +35,16 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("allowedRegistry: []", "allowedRegistry: is not a field; take it out or check its spelling"),
-        ("allowedRegistries: [wandb.example.com]", r"allowedRegistries\[0\]: 'wandb.example.com' is refused"),
-        ("allowedArgs: [trust-remote-code]", r"allowedArgs\[0\]: 'trust-remote-code' is refused"),
+        (
+            "allowedRegistries: [wandb.example.com]",
+            r"allowedRegistries\[0\]: 'wandb.example.com' is no URL of a W&B server",
+        ),
+        (
+            "allowedImages: ['corp/vllm:v1']",
+            r"allowedImages\[0\]: 'corp/vllm:v1' is no repository; write it without tag",
+        ),
+        ("allowedEnv: ['HTTPS_PROXY=x']", r"allowedEnv\[0\]: 'HTTPS_PROXY=x' is no name of an environment variable"),
+        ("allowedArgs: [trust-remote-code]", r"allowedArgs\[0\]: 'trust-remote-code' is no flag of vLLM; write it"),
         ("hold: {action: Ignore}", "hold.action: 'Ignore' is refused: input should be 'Fallback' or 'Block'"),
         ("- a list", "must hold a mapping of settings"),
         ("a: [", "is no YAML"),
@@ -52,3 +60,10 @@ def test_a_mistake_names_the_file_and_the_setting(tmp_path: Path, text: str, mes
 def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "repository", ["vllm/vllm-openai", "localhost:5000/ml/*", "registry.example.com/*", "*", "vllm"]
+)
+def test_repositories_may_have_a_registry_with_a_port_and_stars(tmp_path: Path, repository: str) -> None:
+    assert load(written(tmp_path, f"allowedImages: ['{repository}']")).allowed_images == (repository,)
