@@ -1,5 +1,6 @@
 """One stage for all e2e tests: the local cluster that the tests run in, the W&B stand-in, the operator."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
 from typing import Any
@@ -12,6 +13,8 @@ from stage import Deployment, Stage, model_deployment
 from stage.stage import ENTITY, REGISTRY
 
 _numbers = count(1)
+_RUN = f"{int(time.time()):x}"
+"""Part of every name, so that a run beside an older one's namespaces, still going away, is not disturbed."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -74,7 +77,7 @@ class Scene:
 @pytest_asyncio.fixture(loop_scope="session")
 async def scene(stage: Stage) -> AsyncIterator[Scene]:
     """A fresh namespace; it is deleted afterwards so that pods don't add up on the one node."""
-    name = f"e2e-{next(_numbers)}"
+    name = f"e2e-{_RUN}-{next(_numbers)}"
     await stage.namespace(name)
     yield Scene(stage, name, webhook=True)
     stage.registry.lift_fault()
@@ -86,7 +89,7 @@ def make_scene(stage: Stage) -> Callable[[], Awaitable[Scene]]:
     """For tests that need namespaces of another kind, without webhooks."""
 
     async def make(**options: Any) -> Scene:
-        name = f"e2e-{next(_numbers)}"
+        name = f"e2e-{_RUN}-{next(_numbers)}"
         await stage.namespace(name, **options)
         return Scene(stage, name, webhook=False)
 
