@@ -109,6 +109,9 @@ def new_session() -> aiohttp.ClientSession:
     environment, since aiohttp then reads ~/.netrc and refuses an Authorization header for whoever has one.
     """
     return aiohttp.ClientSession(
+        # Callers bound what they ask of each server; a bound on all would let a dead one hold up the others. Servers
+        # end idle connections after 5 s at the earliest: one that is used while it is ended looks like an outage.
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=TIMEOUT.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds()),
@@ -148,6 +151,7 @@ class GraphQL:
         self._ssl = ssl_context
         self._session = session
         self._owns_session = session is None
+        self._proxy = _proxy_for(self.base_url)
         self._timeout = timeout
 
     async def execute(
@@ -206,7 +210,7 @@ class GraphQL:
                     "Authorization": aiohttp.encode_basic_auth("api", self._credential.key),
                     "User-Agent": user_agent(),
                 },
-                proxy=_proxy_for(self.base_url),
+                proxy=self._proxy,
                 allow_redirects=False,
                 ssl=self._ssl if self._ssl is not None else True,
                 timeout=aiohttp.ClientTimeout(

@@ -36,8 +36,8 @@ from modelsync.registry.model import Answers, Question, Reading, Throttled
 from modelsync.registry.resolver import Resolver, failed
 from modelsync.registry.store import Key, Store
 
-JITTER = 0.1
-"""A poll comes this share of its interval earlier or later."""
+JITTER = 0.2
+"""A poll comes by up to this share of its interval earlier, and never later: the interval is a promise."""
 TOGETHER = 0.25
 """Keys whose poll is due within this share of their interval are asked for in the same poll."""
 BACKOFF = (timedelta(seconds=1), timedelta(seconds=30))
@@ -245,7 +245,7 @@ class _Pair:
         entry = self._entries.get(key)
         if entry is not None and entry.subscription == subscription:
             return
-        due = self._next_due(subscription.interval)
+        due = self._next_due(subscription.interval, self._loop.time())
         if entry is None:
             self._entries[key] = entry = _Entry(subscription, due)
         elif subscription.interval != entry.subscription.interval:
@@ -366,11 +366,12 @@ class _Pair:
         if not here:
             return set()
         questions = self._store.questions(here)
+        began = self._loop.time()
         reading = await self._ask(self._entries[here[0]].subscription.credential, questions)
         self._quiet.learn(reading, self._loop.time(), self._jitter())
         for key in here:
             if (entry := self._entries.get(key)) is not None:
-                entry.due = self._next_due(entry.subscription.interval)
+                entry.due = self._next_due(entry.subscription.interval, began)
         return self._store.add(reading)
 
     async def _ask(self, credential: CredentialProvider, questions: list[Question]) -> Reading:
@@ -402,11 +403,11 @@ class _Pair:
             if key in self._entries:
                 self._on_change(key)
 
-    def _next_due(self, interval: timedelta) -> float:
-        return self._loop.time() + interval.total_seconds() * self._jitter()
+    def _next_due(self, interval: timedelta, after: float) -> float:
+        return after + interval.total_seconds() * self._jitter()
 
     def _jitter(self) -> float:
-        return 1 + JITTER * (2 * self._context.random_share() - 1)
+        return 1 - JITTER * self._context.random_share()
 
 
 class _Quiet:

@@ -52,6 +52,7 @@ def answers_of(reading: Reading) -> Answers:
 
 _Item: TypeAlias = ModelRef | CollectionRef | str
 """One thing that is answered by itself; a text is an artifact's id."""
+_ItemT = TypeVar("_ItemT", ModelRef, CollectionRef, str)
 
 
 class Store:
@@ -96,18 +97,9 @@ class Store:
     def add(self, reading: Reading) -> set[Key]:
         """Add one look; return the keys for which something that matters to them has changed."""
         touched: set[Key] = set()
-        for ref, outcome in reading.refs.items():
-            if ref in self._askers:
-                self._refs[ref] = keep(self._refs.get(ref), outcome)
-                touched |= self._askers[ref]
-        for home, read in reading.collections.items():
-            if home in self._askers:
-                self._collections[home] = keep(self._collections.get(home), read)
-                touched |= self._askers[home]
-        for artifact_id, found in reading.artifacts.items():
-            if artifact_id in self._askers:
-                self._artifacts[artifact_id] = keep(self._artifacts.get(artifact_id), found)
-                touched |= self._askers[artifact_id]
+        touched |= self._add(self._refs, reading.refs)
+        touched |= self._add(self._collections, reading.collections)
+        touched |= self._add(self._artifacts, reading.artifacts)
         changed = set()
         for key in touched:
             view = self._view(self._questions[key])
@@ -139,6 +131,18 @@ class Store:
             if any(matches(place) for place in places):
                 keys |= askers
         return keys
+
+    def _add(self, known: dict[_ItemT, Kept[Positive]], outcomes: Mapping[_ItemT, Positive | Failure]) -> set[Key]:
+        """Add answers of one sort; return the keys that asked for one that is not as it was."""
+        touched: set[Key] = set()
+        for item, outcome in outcomes.items():
+            if (askers := self._askers.get(item)) is None:
+                continue
+            before = known.get(item)
+            known[item] = after = keep(before, outcome)
+            if before is None or before.latest != after.latest:
+                touched |= askers
+        return touched
 
     def _move(self, key: Key, before: frozenset[_Item], after: frozenset[_Item]) -> None:
         for item in after - before:

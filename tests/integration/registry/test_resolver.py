@@ -122,6 +122,18 @@ async def test_an_error_about_one_reference_is_put_down_to_it_alone(
     assert type(found[bad]) is kind
 
 
+async def test_errors_that_name_what_they_are_about_need_no_second_request(
+    standin: StandIn, admin: Admin, project: Project
+) -> None:
+    project.log(aliases=["a", "b", "c"])
+    refs = [project.ref(alias) for alias in "abc"]
+    admin.add_fault("error", ref=f"{project.home()}*", status=403)
+    since = admin.last_request()
+    found = (await read(standin, *refs)).refs
+    assert {type(outcome) for outcome in found.values()} == {Denied}
+    assert [entry.status for entry in admin.requests(since=since)] == [403]
+
+
 async def test_each_missing_part_is_named(standin: StandIn, project: Project) -> None:
     project.log(aliases=["production"])
     wanted = {
@@ -255,6 +267,18 @@ async def test_a_served_version_that_is_gone_from_its_collection_is_still_read(
     assert isinstance(outcome, Resolved if keep_membership else Missing)
     if isinstance(outcome, Resolved):
         assert outcome.state == "DELETED"
+
+
+async def test_a_name_that_another_artifact_has_taken_is_not_taken_for_the_served_one(
+    standin: StandIn, admin: Admin, project: Project
+) -> None:
+    old = project.log(aliases=["production"])
+    admin.delete_collection(str(project.home()))
+    new = project.log(aliases=["production"])
+    assert (old.version, old.artifact_id) != (new.version, new.artifact_id)
+    served = ServedVersion(project.home(), new.version, old.artifact_id, old.digest)
+    reading = await read(standin, project.ref("production"), served=[served])
+    assert reading.artifacts.keys() == {old.artifact_id}
 
 
 async def test_a_hold_in_another_collection_that_links_the_same_version_counts(

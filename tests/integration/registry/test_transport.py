@@ -246,7 +246,7 @@ async def test_a_proxy_that_does_not_work_is_told_as_such_and_without_its_passwo
 
 async def test_a_cookie_that_a_server_sets_does_not_travel_on(odd: Odd) -> None:
     odd.answers(lambda: web.json_response({"data": {"viewer": {}}}, headers={"Set-Cookie": "session=alice; Path=/"}))
-    async with GraphQL(odd.url, Credential(KEY)) as api:
+    async with GraphQL(odd.url.replace("127.0.0.1", "localhost"), Credential(KEY)) as api:
         await api.execute(VIEWER)
         await api.execute(VIEWER)
     assert "Cookie" not in odd.requests[1].headers
