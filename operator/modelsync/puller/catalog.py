@@ -13,6 +13,7 @@ from typing import Any
 from modelsync.api.reference import ModelRef
 from modelsync.puller.digests import Algorithm, is_artifact_digest
 from modelsync.puller.errors import BadManifestError, DeniedError, NotFoundError, UnreachableError
+from modelsync.puller.names import shown
 from modelsync.puller.patience import Patience
 from modelsync.registry import errors as registry
 from modelsync.registry.graphql import GraphQL, Response
@@ -107,8 +108,8 @@ class Catalog:
             raise NotFoundError(f"artifact {artifact_id} was deleted from {self._api.base_url}; name another version")
         if state != "COMMITTED":
             raise NotFoundError(
-                f"artifact {artifact_id} is still being logged to {self._api.base_url} (state {state}); pull again "
-                "when it is committed"
+                f"artifact {artifact_id} is still being logged to {self._api.base_url} (state {shown(str(state))}); pull "
+                "again when it is committed"
             )
         url = _dig(artifact, "currentManifest", "file", "directUrl")
         if not isinstance(digest, str) or not is_artifact_digest(digest) or not isinstance(url, str):

@@ -10,6 +10,8 @@ from typing import TextIO
 from modelsync.puller.progress import Progress, Snapshot
 
 LINE_SECONDS = 5.0
+NOTES = 8
+"""How many notes a log gets between two lines."""
 _BAR_SECONDS = 0.2
 _RATE_SECONDS = 15.0
 
@@ -21,10 +23,12 @@ def shown_on(stream: TextIO, *, line_seconds: float = LINE_SECONDS) -> Iterator[
         with _bar(stream) as progress:
             yield progress
         return
-    progress = Progress(lambda text: print(text, file=stream, flush=True))
+    notes = _Notes(lambda text: print(text, file=stream, flush=True))
+    progress = Progress(notes.say)
     rate = _Rate()
 
     def tell() -> None:
+        notes.rest()
         now = progress.snapshot()
         print(line(now, rate.after(now)), file=stream, flush=True)
 
@@ -60,6 +64,28 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class _Notes:
+    """Lets through what one can read: when a store fails, sixteen threads complain at once, again and again."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._lock = threading.Lock()
+        self._said = 0
+
+    def say(self, text: str) -> None:
+        with self._lock:
+            self._said += 1
+            if self._said <= NOTES:
+                self._say(text)
+
+    def rest(self) -> None:
+        """Begin a new line interval."""
+        with self._lock:
+            if self._said > NOTES:
+                self._say(f"… and {self._said - NOTES} more notes of this kind")
+            self._said = 0
 
 
 class _Rate:

@@ -13,8 +13,8 @@ from modelsync.puller.digests import Algorithm, hasher, hex_of
 from modelsync.puller.errors import BadManifestError, ManifestMismatchError, UnsafeNameError, UnsupportedReferenceError
 from modelsync.puller.names import check_names, shown
 
-MAX_MANIFEST_BYTES = 16 * 2**20
-"""About 70,000 files. A model has dozens; the puller's memory is bounded."""
+MAX_MANIFEST_BYTES = 10 * 2**20
+"""About 75,000 files. A model has dozens; the puller's memory is bounded."""
 
 _HEADER = b"wandb-artifact-manifest-v1\n"
 

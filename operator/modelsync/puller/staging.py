@@ -162,6 +162,13 @@ class Partial:
             count = os.pwrite(self.descriptor, rest, at)
             rest, at = rest[count:], at + count
 
+    def flush(self) -> None:
+        """Bring the bytes so far to the disk. Raises OSError.
+
+        Left to the end, all of them would be written while nothing is fetched any more.
+        """
+        os.fdatasync(self.descriptor)
+
     def read(self, buffer: memoryview, at: int) -> int:
         """Fill `buffer` from byte `at` on; return how many bytes came. Raises OSError."""
         return os.preadv(self.descriptor, [buffer], at)

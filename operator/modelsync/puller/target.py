@@ -157,7 +157,7 @@ def write_marker(folder: Path, manifest: Manifest, *, artifact_id: str, sizes: d
         "files": [[entry.path, entry.digest, entry.algorithm, sizes[entry.path]] for entry in manifest.entries],
     }
     with open(folder / MARKER, "x", encoding="utf-8") as file:
-        json.dump(document, file, indent=0)
+        json.dump(document, file, separators=(",", ":"))
         file.write("\n")
         file.flush()
         os.fchmod(file.fileno(), 0o444)

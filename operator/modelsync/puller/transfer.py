@@ -308,6 +308,7 @@ class Transfer:
                 lease.tries.worked()
                 self._check()
                 if lease.part.position == lease.part.end:
+                    download.partial.flush()
                     following = download.follow(lease.part)
                     if following is None:
                         return

@@ -1,4 +1,5 @@
 import io
+import threading
 
 import pytest
 
@@ -31,6 +32,23 @@ def test_notes_go_to_the_log_at_once() -> None:
     with shown_on(stream, line_seconds=3600) as progress:
         progress.note("trying again")
         assert stream.getvalue() == "trying again\n"
+
+
+def test_a_storm_of_notes_is_counted_instead_of_printed() -> None:
+    stream = io.StringIO()
+    said = threading.Event()
+
+    class Watched(io.StringIO):
+        def write(self, text: str) -> int:
+            if "more notes" in text:
+                said.set()
+            return stream.write(text)
+
+    with shown_on(Watched(), line_seconds=0.05) as progress:
+        for number in range(1000):
+            progress.note(f"failure {number}")
+        assert said.wait(10)
+    assert stream.getvalue().count("failure") < 1000
 
 
 def test_a_termination_message_is_cut_to_what_kubernetes_keeps() -> None:
