@@ -108,8 +108,8 @@ class Catalog:
             raise NotFoundError(f"artifact {artifact_id} was deleted from {self._api.base_url}; name another version")
         if state != "COMMITTED":
             raise NotFoundError(
-                f"artifact {artifact_id} is still being logged to {self._api.base_url} (state {shown(str(state))}); pull "
-                "again when it is committed"
+                f"artifact {artifact_id} is still being logged to {self._api.base_url} (its state is "
+                f"{shown(str(state))}); pull again when it is committed"
             )
         url = _dig(artifact, "currentManifest", "file", "directUrl")
         if not isinstance(digest, str) or not is_artifact_digest(digest) or not isinstance(url, str):
