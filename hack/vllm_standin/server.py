@@ -7,6 +7,7 @@ As vLLM does, the port is bound before the model loads and listens only when it 
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -80,6 +81,7 @@ def serve(options: Options) -> int:
             log_level=options.log_level,
             access_log=options.access_log,
             log_config=_log_config(options.quiet_paths),
+            timeout_keep_alive=int(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5")),
             timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
         )
         print(f"Starting vLLM server on {_address(listener)}", flush=True)

@@ -40,6 +40,10 @@ SHORTEST_PRE_STOP = timedelta(seconds=5)
 GRACE_MARGIN = timedelta(seconds=15)
 """From the end of vLLM's drain to its exit."""
 
+KEEP_ALIVE = timedelta(seconds=3900)
+"""Longer than any gateway keeps an idle connection (Traefik 90 s, Envoy 1 h). With vLLM's own 5 s the server closes
+connections that a gateway is just about to use again, and that request is answered 502."""
+
 LONGEST_LOAD = timedelta(hours=3)
 """A model may take this long to load before its container is restarted; the rollout's own deadline is shorter."""
 
@@ -174,6 +178,8 @@ def _serve(pod: Pod) -> Object:
             *pod.served_names,
             f"--middleware={MIDDLEWARE}",
             f"--shutdown-timeout={_seconds(serving.shutdown_timeout)}",
+            "--fingerprint-mode=custom",
+            f"--fingerprint-value={pod.revision}",
             *map(_literal, serving.args),
         ],
         "env": [
@@ -224,6 +230,7 @@ def _environment(pod: Pod) -> dict[str, str]:
         "MODELSYNC_SERVED_NAMES": ",".join(pod.served_names),
         "MODELSYNC_FUSE_SHA256": pod.fuse_sha256,
         "PYTHONPATH": MIDDLEWARE_DIR,
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(_seconds(KEEP_ALIVE)),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",

@@ -78,6 +78,8 @@ def test_vllm_serves_the_verified_folder_under_the_revisions_name_first(make_rec
         "chat",
         "--middleware=modelsync_middleware.VersionHeader",
         "--shutdown-timeout=60",
+        "--fingerprint-mode=custom",
+        f"--fingerprint-value={record.revision}",
     ]
 
 
