@@ -67,6 +67,8 @@ class Body:
     def __init__(self, response: urllib3.BaseHTTPResponse, length: int) -> None:
         self._response = response
         self._left = length
+        self._reusable = response.headers.get("Content-Length") == str(length)
+        """Nothing is left on the connection when all is read."""
 
     def read(self, most: int) -> bytes:
         """Return the next bytes, at least one and at most `most`; empty at the end. Raises TransientError."""
@@ -93,7 +95,7 @@ class Body:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._left == 0 and kind is None:
+        if self._left == 0 and self._reusable and kind is None:
             self._response.release_conn()
         else:
             self._response.close()

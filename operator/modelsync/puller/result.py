@@ -72,7 +72,9 @@ def write_result(path: Path, document: dict[str, Any]) -> None:
     It is written in place and not renamed: a container's termination log is a mounted file.
     """
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "w") as file:
+        # Without O_CREAT for one that exists: Linux refuses that for another user's file in a sticky folder.
+        create = 0 if path.exists() else os.O_CREAT
+        with open(os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | create, 0o644), "w") as file:
             file.write(encode(document) + "\n")
     except OSError as error:
         raise StorageFailedError(

@@ -120,7 +120,7 @@ class Transfer:
             thread.start()
 
     def add(self, files: Iterable[tuple[Entry, str]]) -> None:
-        """Add files with their URLs, the largest to be begun first."""
+        """Add files with their URLs, the largest to be begun first. The same content must not be added twice."""
         ordered = sorted(files, key=lambda file: -(file[0].size or 0))
         with self._changed:
             self._waiting.extend(ordered)

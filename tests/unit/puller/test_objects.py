@@ -159,6 +159,27 @@ def test_a_size_can_be_asked_for(store: FileStore, ranges: bool) -> None:
     assert client().size(store.url("empty")) == 0
 
 
+def test_a_redirect_is_followed(store: FileStore) -> None:
+    store.answers.append((302, {"Location": store.url("elsewhere")}))
+    store.content["elsewhere"] = CONTENT
+    assert read(store, start=5) == CONTENT[5:]
+    assert [path for path, _ in store.requests] == ["/file?signature=0", "/elsewhere?signature=0"]
+
+
+def test_a_store_that_redirects_in_circles_is_a_failure_like_others(store: FileStore) -> None:
+    store.answers.extend([(302, {"Location": store.url("file")})] * 20)
+    with pytest.raises(TransientError):
+        read(store)
+
+
+def test_a_connection_with_bytes_left_on_it_is_not_used_again(store: FileStore) -> None:
+    store.content["file"] = CONTENT
+    reader = client()
+    for _ in range(2):
+        with reader.open(store.url("file"), start=0, end=len(CONTENT), size=len(CONTENT)) as body:
+            assert body.read(100) == CONTENT[:100]
+
+
 def test_only_http_urls_are_asked(store: FileStore) -> None:
     with pytest.raises(ObjectMissingError):
         client().open("file:///etc/passwd", start=0, end=1, size=1)
@@ -166,10 +187,7 @@ def test_only_http_urls_are_asked(store: FileStore) -> None:
 
 def test_proxies_come_from_the_environment(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", store.base)
-    store.content["http:"] = b""
     store.answers.append((404, {}))
     with pytest.raises(ObjectMissingError):
         client().open("http://models.example/file", start=0, end=1, size=1)
-    assert store.requests == [("http://models.example/file", "bytes=0-0")] or store.requests == [
-        ("http://models.example/file", "")
-    ]
+    assert store.requests == [("http://models.example/file", "")]
