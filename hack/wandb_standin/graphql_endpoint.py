@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from graphql import (
     DocumentNode,
@@ -99,6 +99,7 @@ class GraphQL:
             context_value=context,
             field_resolver=_read_field,
             type_resolver=_type_of,
+            is_awaitable=_never,
         )
         if not isinstance(result, ExecutionResult):
             raise TypeError("a resolver of this schema must not be asynchronous")
@@ -189,6 +190,11 @@ def _read_field(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any
         return getattr(source, snake_case(info.field_name))
     value = source.get(info.field_name)
     return value(info, **arguments) if callable(value) else value
+
+
+def _never(value: object) -> TypeGuard[Awaitable[Any]]:
+    """No resolver here is asynchronous; asking each value costs a tenth of the time."""
+    return False
 
 
 def _status(errors: list[GraphQLError]) -> int:

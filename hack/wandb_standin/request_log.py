@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from aiohttp import web
+
 MAX_ENTRIES: Final = 20_000
 
 
@@ -28,6 +30,10 @@ class Entry:
     status: int | None = None
     faults: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+
+ENTRY: Final = web.RequestKey("entry", Entry)
+"""Where a request that is being answered keeps its entry."""
 
 
 class RequestLog:

@@ -113,6 +113,8 @@ def test_the_sdks_fallback_address_takes_the_key(standin: StandIn, admin: Admin,
 
     assert send(standin.url + path, headers={"Authorization": f"Basic {key}"}).body == CONTENT
     assert send(standin.url + path).status == 403
+    for wrong in (path.replace(digest, "f" * 32), path.replace(digest, "no-hex")):
+        assert send(standin.url + wrong, headers={"Authorization": f"Basic {key}"}).status == 404
 
 
 def test_a_large_file_is_uploaded_in_parts(standin: StandIn, admin: Admin, collection: str) -> None:
