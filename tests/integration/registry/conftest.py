@@ -1,6 +1,7 @@
 """A W&B server for all tests here; each test has a project of its own in it."""
 
 import itertools
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from modelsync.api.reference import CollectionRef, ModelRef
 from modelsync.registry.credential import Credential
 from wandb_standin import Admin, StandIn
-from wandb_standin.admin import Version
+from wandb_standin.admin import LoggedRequest, Version
 
 ENTITY = "acme-ml"
 _numbers = itertools.count(1)
@@ -35,6 +36,18 @@ def admin(standin: StandIn) -> Iterator[Admin]:
 @pytest.fixture
 def credential(standin: StandIn) -> Credential:
     return Credential(standin.api_key)
+
+
+class Requests:
+    """What the server was asked since this was made; not what an earlier test left under way."""
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+        self._since = admin.last_request()
+        self._began = time.time()
+
+    def __call__(self) -> list[LoggedRequest]:
+        return [entry for entry in self._admin.requests(since=self._since) if entry.at >= self._began]
 
 
 @dataclass

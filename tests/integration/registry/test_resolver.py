@@ -1,10 +1,13 @@
 """The resolver against a server that speaks W&B's protocol: few requests, and one outcome for each thing asked."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
+import aiohttp
 import pytest
+import pytest_asyncio
+from aiohttp import web
 
-from integration.registry.conftest import ENTITY, Project
+from integration.registry.conftest import ENTITY, Project, Requests
 from modelsync.api.reference import CollectionRef, ModelRef
 from modelsync.registry.credential import Credential
 from modelsync.registry.exchange import BATCH
@@ -81,19 +84,19 @@ async def test_an_organization_may_be_written_by_its_display_name_as_for_wandb(
     found = (await read(standin, ref, resolver=resolver)).refs[ref]
     assert isinstance(found, Resolved)
     assert (found.ref, found.entity, found.artifact_id) == (ref, "acme", linked.artifact_id)
-    since = admin.last_request()
+    asked = Requests(admin)
     assert isinstance((await read(standin, ref, resolver=resolver)).refs[ref], Resolved)
-    assert len(admin.requests(since=since)) == 1
+    assert len(asked()) == 1
 
 
 async def test_twenty_references_are_one_request(standin: StandIn, admin: Admin, project: Project) -> None:
     for number in range(BATCH):
         project.log(f"model-{number}", aliases=["production"])
     refs = [project.ref("production", f"model-{number}") for number in range(BATCH)]
-    since = admin.last_request()
+    asked = Requests(admin)
     found = (await read(standin, *refs)).refs
     assert all(isinstance(found[ref], Resolved) for ref in refs)
-    assert len(admin.requests(since=since)) == 1
+    assert len(asked()) == 1
 
 
 async def test_a_server_that_refuses_batches_is_asked_for_each_by_itself(
@@ -105,9 +108,9 @@ async def test_a_server_that_refuses_batches_is_asked_for_each_by_itself(
     resolver = Resolver()
     found = (await read(standin, *refs, resolver=resolver)).refs
     assert all(isinstance(found[ref], Resolved) for ref in refs)
-    since = admin.last_request()
+    asked = Requests(admin)
     await read(standin, *refs, resolver=resolver)
-    assert [entry.status for entry in admin.requests(since=since)] == [200] * 4, "what was learned was forgotten"
+    assert [entry.status for entry in asked()] == [200] * 4, "what was learned was forgotten"
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, Denied), (404, Missing), (500, Unreachable)])
@@ -122,16 +125,51 @@ async def test_an_error_about_one_reference_is_put_down_to_it_alone(
     assert type(found[bad]) is kind
 
 
-async def test_errors_that_name_what_they_are_about_need_no_second_request(
+async def test_an_error_about_a_whole_project_needs_no_second_request(
     standin: StandIn, admin: Admin, project: Project
 ) -> None:
-    project.log(aliases=["a", "b", "c"])
     refs = [project.ref(alias) for alias in "abc"]
-    admin.add_fault("error", ref=f"{project.home()}*", status=403)
-    since = admin.last_request()
+    admin.add_fault("error", ref=f"{ENTITY}/{project.name}", status=403)
+    asked = Requests(admin)
     found = (await read(standin, *refs)).refs
     assert {type(outcome) for outcome in found.values()} == {Denied}
-    assert [entry.status for entry in admin.requests(since=since)] == [403]
+    assert [entry.status for entry in asked()] == [403]
+
+
+@pytest_asyncio.fixture
+async def spoiling(standin: StandIn) -> AsyncIterator[str]:
+    """A server that loses a whole project in each batch, because of an error in one field of one reference."""
+
+    async def spoil(request: web.Request) -> web.Response:
+        body = await request.json()
+        headers = {"Authorization": request.headers["Authorization"]}
+        url = f"{standin.url}/graphql"
+        async with aiohttp.ClientSession() as session, session.post(url, json=body, headers=headers) as response:
+            answer = await response.json()
+        if body["query"].count("artifactCollectionMembership(") > 1:
+            answer["data"]["p0"] = None
+            answer["errors"] = [{"message": "digest: cannot be null", "path": ["p0", "f0", "artifact", "digest"]}]
+        return web.json_response(answer)
+
+    app = web.Application()
+    app.router.add_post("/graphql", spoil)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_what_another_one_s_error_made_null_is_asked_for_again(
+    spoiling: str, credential: Credential, project: Project
+) -> None:
+    project.log(aliases=["a", "b", "c"])
+    refs = frozenset(project.ref(alias) for alias in "abc")
+    async with GraphQL(spoiling, credential) as api:
+        reading = await Resolver().read(api, [Question(refs=refs)])
+    kinds = [type(reading.refs[ref]) for ref in sorted(refs)]
+    assert kinds == [Unreachable, Resolved, Resolved], "only the one that the error names has no answer"
+    assert isinstance(reading.collections[project.home()], CollectionRead)
 
 
 async def test_each_missing_part_is_named(standin: StandIn, project: Project) -> None:
@@ -164,10 +202,10 @@ async def test_a_wrong_key_costs_one_request_however_much_is_asked(
     standin: StandIn, admin: Admin, project: Project
 ) -> None:
     refs = [project.ref(f"v{number}") for number in range(5 * BATCH)]
-    since = admin.last_request()
+    asked = Requests(admin)
     found = await read(standin, *refs, key="x" * 40)
     assert {type(outcome) for outcome in found.refs.values()} == {Denied}
-    assert len(admin.requests(since=since)) == 1
+    assert len(asked()) == 1
     assert not found.silent
 
 
@@ -178,11 +216,11 @@ async def test_a_throttled_server_gets_no_further_request_before_its_time(
     refs = [project.ref(f"v{number}") for number in range(5 * BATCH)]
     resolver = Resolver()
     admin.add_fault("status", status=429, reset=120, times=1)
-    since = admin.last_request()
+    asked = Requests(admin)
     for _ in range(3):
         found = (await read(standin, *refs, resolver=resolver)).refs
         assert {type(outcome) for outcome in found.values()} == {Throttled}
-    assert len(admin.requests(since=since)) == 1
+    assert len(asked()) == 1
 
 
 @pytest.mark.parametrize("fault", [{"kind": "reset"}, {"kind": "html"}, {"kind": "status", "status": 502}])
@@ -192,11 +230,11 @@ async def test_a_server_that_is_down_is_given_up_after_a_few_requests(
     refs = [project.ref(f"v{number}") for number in range(5 * BATCH)]
     settings = dict(fault)
     admin.add_fault(str(settings.pop("kind")), operation="ModelsyncResolve", **settings)
-    since = admin.last_request()
+    asked = Requests(admin)
     found = await read(standin, *refs)
     assert {type(outcome) for outcome in found.refs.values()} == {Unreachable}
     assert found.silent
-    assert len(admin.requests(since=since)) <= 3
+    assert len(asked()) <= 3
 
 
 async def test_a_server_without_digest_algorithms_is_asked_without_them(
