@@ -179,7 +179,7 @@ def gather(
         refusal = refusal or f"spec.modelRef: {told}"
     candidate = _candidate(pinned)
     asked_at = positive.asked_at if positive is not None else None
-    revisions = _revisions(found, sightings, now)
+    revisions = _revisions(found, candidate, sightings, now)
     observed = Observed(
         now=now,
         generation=int(family.owner["metadata"].get("generation") or 0),
@@ -348,7 +348,9 @@ def _requests(owner: Object) -> Requests:
     )
 
 
-def _revisions(found: Read, sightings: Sightings, now: datetime) -> Mapping[Revision, RevisionView]:
+def _revisions(
+    found: Read, candidate: Candidate | None, sightings: Sightings, now: datetime
+) -> Mapping[Revision, RevisionView]:
     family, name = found.family, found.owner.name
     by_revision: dict[Revision, list[Object]] = defaultdict(list)
     for pod in family.pods:
@@ -366,11 +368,13 @@ def _revisions(found: Read, sightings: Sightings, now: datetime) -> Mapping[Revi
         deployment = family.deployments.get(child)
         view = pods.view(deployment, by_revision[revision], slices[child])
         ready_since, unready_since = _since(family.uid, revision, view, sightings, now)
+        # Pods may be there before a record: those of an earlier ModelDeployment of the same name that still end.
+        known = record or (candidate if candidate is not None and candidate.revision == revision else None)
         views[revision] = RevisionView(
             revision=revision,
-            version=record.version if record else revision.partition("-")[0],
-            content=record.content if record else "",
-            digests=record.digests if record else (),
+            version=known.version if known else revision.partition("-")[0],
+            content=known.content if known else "",
+            digests=known.digests if known else (),
             recorded=record is not None,
             deployed=deployment is not None and child in family.services,
             replicas=_replicas(deployment),

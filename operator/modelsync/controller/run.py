@@ -87,6 +87,11 @@ async def run(options: Options) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    return await run_until(stop, options)
+
+
+async def run_until(stop: asyncio.Event, options: Options) -> int:
+    """Run until `stop` is set; return the exit code, 1 when the lease was lost. Raises StartError."""
     try:
         connection = await connect(options.kubeconfig)
         async with AsyncExitStack() as stack:

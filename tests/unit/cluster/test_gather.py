@@ -251,6 +251,15 @@ def test_a_record_that_cannot_be_read_hides_no_pods() -> None:
     assert views[made.revision].replicas == 2
 
 
+def test_pods_that_an_earlier_one_of_the_same_name_left_do_not_hide_what_the_candidate_is_made_of() -> None:
+    made = gathered(family(), answers(resolved())).pinned
+    assert made is not None
+    labels = {"modelsync.dev/name": "chat", "modelsync.dev/revision": made.revision}
+    pod = {"metadata": {"name": "left", "labels": labels, "deletionTimestamp": "2026-11-21T09:00:00Z"}, "spec": {}}
+    view = gathered(family(pods=(pod,)), answers(resolved())).observed.revisions[made.revision]
+    assert (view.recorded, view.pods, view.digests) == (False, 1, ("0123456789abcdef",))
+
+
 # --- what is there ---------------------------------------------------------------------------------------------------
 
 

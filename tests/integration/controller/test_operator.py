@@ -1,0 +1,245 @@
+"""The running operator: what it writes, what it leaves alone, how it starts and ends."""
+
+import asyncio
+from typing import Any
+
+from integration.controller.conftest import World, until
+from modelsync.api import names
+from modelsync.cluster import kinds
+from modelsync.controller.run import Options, run_until
+
+
+async def serving(world: World, version: str | None = None) -> dict[str, Any]:
+    """A first version that serves."""
+    if version is None:
+        version = world.log()
+        world.point(version)
+    await world.give_credential()
+    await world.deploy()
+    return await world.until_phase("Healthy")
+
+
+async def test_a_first_version_is_brought_up_and_gets_all_traffic(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        status = await serving(world)
+        revision = status["promoted"][-1]
+        assert revision.startswith("v0-")
+        assert await world.weights() == {"v0": 100}
+        wanted = {
+            f"ControllerRevision/chat-{revision}",
+            f"Deployment/chat-{revision}",
+            f"Service/chat-{revision}",
+            f"Secret/chat-{revision}-fuse",
+            "Service/chat",
+            "Service/chat-blocked",
+            "HTTPRoute/chat",
+            "PodDisruptionBudget/chat",
+        }
+
+        async def whole() -> bool:
+            return wanted <= (await world.objects()).keys()
+
+        await until("all children", whole)
+        there = await world.objects()
+        assert there["Service/chat"]["spec"]["selector"][names.REVISION_LABEL] == revision
+        assert await world.condition("Ready")
+
+
+async def test_a_quiet_world_is_not_written_to(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        await serving(world)
+
+        async def versions() -> dict[str, str]:
+            return {name: obj["metadata"]["resourceVersion"] for name, obj in (await world.objects()).items()}
+
+        async def unchanged() -> bool:
+            before = await versions()
+            polls = len(world.admin.requests())
+            await until("three polls of the registry", lambda: polled(world, polls + 3))
+            return await versions() == before
+
+        assert await until("nothing is written any more", unchanged)
+        assert await unchanged()
+
+
+async def polled(world: World, count: int) -> bool:
+    return len(world.admin.requests()) >= count
+
+
+async def test_a_hold_takes_the_traffic_and_the_pods_and_says_so_on_the_route(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        await serving(world)
+        world.admin.add_tag(f"{world.path}:v0", "regulatory-hold")
+        await world.until_status("the hold in the status", lambda status: status.get("holds"))
+
+        async def blocked() -> bool:
+            return await world.weights() == {"blocked": 1} and not await world.pods("v0")
+
+        await until("no way leads to the held version", blocked)
+        there = await world.objects()
+        assert "regulatory-hold" in there["HTTPRoute/chat"]["metadata"]["annotations"][names.HOLD_ANNOTATION]
+        assert there["Service/chat"]["spec"]["selector"][names.REVISION_LABEL] == "blocked"
+
+        world.admin.remove_tag(f"{world.path}:v0", "regulatory-hold")
+        await world.until_phase("Healthy")
+        assert await world.weights() == {"v0": 100}
+
+
+async def test_a_service_of_someone_else_with_our_name_is_left_alone_and_named(world: World) -> None:
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "chat", "namespace": world.namespace},
+        "spec": {"selector": {"app": "theirs"}, "ports": [{"port": 80}]},
+    }
+    await world.cluster.create(kinds.SERVICE, world.namespace, theirs)
+    world.point(world.log())
+    await world.give_credential()
+    async with world.operator(), world.kubelet():
+        await world.deploy()
+        await world.until_said("Ready", f"Service {world.namespace}/chat is there already")
+        found = await world.cluster.get(kinds.SERVICE, world.namespace, "chat")
+        assert found["spec"]["selector"] == {"app": "theirs"}
+
+        await world.cluster.delete(kinds.SERVICE, world.namespace, "chat")
+        await world.until_phase("Healthy")
+
+
+async def test_what_is_edited_by_hand_is_put_right(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        status = await serving(world)
+        child = f"chat-{status['promoted'][-1]}"
+        await world.cluster.merge(
+            kinds.SERVICE, world.namespace, child, {"spec": {"selector": {names.REVISION_LABEL: "mine"}}}
+        )
+        await world.cluster.delete(kinds.POD_DISRUPTION_BUDGET, world.namespace, "chat")
+        route = (await world.objects())["HTTPRoute/chat"]
+        route["spec"]["rules"][0]["backendRefs"][0]["weight"] = 7
+        await world.cluster.replace(kinds.HTTP_ROUTE, world.namespace, route)
+
+        async def right() -> bool:
+            there = await world.objects()
+            selector = there[f"Service/{child}"]["spec"]["selector"]
+            return (
+                selector.get(names.REVISION_LABEL) == status["promoted"][-1]
+                and "PodDisruptionBudget/chat" in there
+                and await world.weights() == {"v0": 100}
+            )
+
+        await until("everything is as it was", right)
+
+
+async def test_a_service_that_was_deleted_by_hand_comes_back(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        status = await serving(world)
+        child = f"chat-{status['promoted'][-1]}"
+        before = (await world.objects())[f"Service/{child}"]["metadata"]["uid"]
+        await world.cluster.delete(kinds.SERVICE, world.namespace, child)
+
+        async def back() -> bool:
+            found = await world.cluster.find(kinds.SERVICE, world.namespace, child)
+            return found is not None and found["metadata"]["uid"] != before
+
+        await until("the Service is back", back)
+
+
+async def test_a_deleted_model_deployment_takes_everything_with_it(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        await serving(world)
+        await world.cluster.delete(kinds.MODEL_DEPLOYMENT, world.namespace, "chat")
+
+        async def gone() -> bool:
+            return not {name for name in await world.objects() if "chat" in name}
+
+        await until("all children are gone", gone)
+
+
+async def test_one_of_the_same_name_starts_afresh(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        first = await serving(world)
+        old = (await world.read())["metadata"]["uid"]
+        await world.cluster.delete(kinds.MODEL_DEPLOYMENT, world.namespace, "chat")
+        await world.deploy()
+        again = await world.until_phase("Healthy")
+        assert again["promoted"] == first["promoted"]
+        for name, obj in (await world.objects()).items():
+            if "chat" in name and obj["kind"] != "ModelDeployment":
+                (owner,) = obj["metadata"]["ownerReferences"]
+                assert owner["uid"] != old, name
+
+
+async def test_without_a_gateway_the_service_carries_the_traffic(world: World) -> None:
+    world.point(world.log())
+    await world.give_credential()
+    async with world.operator(), world.kubelet():
+        await world.deploy(gateway=False)
+        status = await world.until_phase("Healthy")
+        assert status["url"] == f"http://chat.{world.namespace}.svc:8000/v1"
+        there = await world.objects()
+        assert "HTTPRoute/chat" not in there
+        assert there["Service/chat"]["spec"]["selector"][names.REVISION_LABEL] == status["promoted"][-1]
+
+
+async def test_the_lease_is_handed_over_at_the_end_and_the_next_leader_stamps_what_it_changes(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        await serving(world)
+    (lease,) = await world.cluster.list_all(kinds.LEASE, world.namespace)
+    assert lease["spec"]["holderIdentity"] == ""
+
+    world.point(world.log("second"))
+    async with world.operator(), world.kubelet():
+        await world.until_status("a canary", lambda status: status.get("canary"))
+        (lease,) = await world.cluster.list_all(kinds.LEASE, world.namespace)
+        epoch = str(lease["spec"]["leaseTransitions"])
+        assert epoch == "1"
+        there = await world.objects()
+        for name in ("ModelDeployment/chat", "HTTPRoute/chat", "Service/chat"):
+            assert there[name]["metadata"]["annotations"][names.LEADER_EPOCH_ANNOTATION] == epoch, name
+
+
+async def test_what_happens_while_the_operator_is_away_is_acted_on_when_it_comes_back(world: World) -> None:
+    async with world.kubelet():
+        async with world.operator():
+            await serving(world)
+        world.admin.add_tag(f"{world.path}:v0", "regulatory-hold")
+        async with world.operator():
+
+            async def blocked() -> bool:
+                return await world.weights() == {"blocked": 1}
+
+            await until("the hold acts", blocked)
+
+
+async def test_the_events_tell_the_story(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        status = await serving(world)
+
+        async def promoted() -> dict[str, Any] | None:
+            found = await world.cluster.list_all(kinds.EVENT, world.namespace, labels=f"{names.NAME_LABEL}=chat")
+            return next((each for each in found if each["reason"] == "Promoted"), None)
+
+        event = await until("an event of the promotion", promoted)
+    assert event["regarding"]["kind"] == "ModelDeployment"
+    assert event["related"]["name"] == f"chat-{status['promoted'][-1]}"
+    assert event["reportingController"] == "modelsync.dev/operator"
+
+
+async def test_two_operators_never_write_at_the_same_time(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        await serving(world)
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            standby = asyncio.Event()
+            second = group.create_task(stand_by(world, standby))
+            await until("the second one waits", lambda: lease_is_held(world))
+            standby.set()
+            await second
+
+
+async def lease_is_held(world: World) -> bool:
+    (lease,) = await world.cluster.list_all(kinds.LEASE, world.namespace)
+    return bool(lease["spec"]["holderIdentity"])
+
+
+async def stand_by(world: World, stop: asyncio.Event) -> None:
+    options = Options(settings=world.settings, lease_namespace=world.namespace, namespaces=(world.namespace,))
+    assert await run_until(stop, options) == 0
