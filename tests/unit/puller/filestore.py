@@ -1,12 +1,14 @@
 """An object store of a few lines: files over HTTP with Range, and the ways in which real ones fail."""
 
 import hashlib
+import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from modelsync.puller.digests import Algorithm
 from modelsync.puller.manifest import Entry
@@ -94,11 +96,19 @@ class _Server(ThreadingHTTPServer):
         """Nothing: clients hang up in these tests."""
 
 
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+"""For 127.0.0.1, with its key; signed by itself and valid for a hundred years."""
+
+
 @contextmanager
-def serving() -> Iterator[FileStore]:
+def serving(*, encrypted: bool = False) -> Iterator[FileStore]:
     made = FileStore()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"store": made}))
-    made.base = f"http://127.0.0.1:{server.server_address[1]}"
+    if encrypted:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    made.base = f"http{'s' if encrypted else ''}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

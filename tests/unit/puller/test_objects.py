@@ -12,7 +12,8 @@ from modelsync.puller.objects import (
     URLRefusedError,
     WrongLengthError,
 )
-from unit.puller.filestore import FileStore
+from modelsync.registry.graphql import tls
+from unit.puller.filestore import CERTIFICATE, FileStore, serving
 
 CONTENT = bytes(range(256)) * 40
 
@@ -191,3 +192,13 @@ def test_proxies_come_from_the_environment(store: FileStore, monkeypatch: pytest
     with pytest.raises(ObjectMissingError):
         client().open("http://models.example/file", start=0, end=1, size=1)
     assert store.requests == [("http://models.example/file", "")]
+
+
+def test_a_private_authority_must_be_given_and_is_then_trusted() -> None:
+    with serving(encrypted=True) as store:
+        store.content["file"] = CONTENT
+        with pytest.raises(TransientError, match="TLS failed"):
+            client().open(store.url("file"), start=0, end=1, size=len(CONTENT))
+        trusting = ObjectStore(ssl_context=tls(ca_file=CERTIFICATE), connections=2, user_agent="test")
+        with trusting.open(store.url("file"), start=0, end=10, size=len(CONTENT)) as body:
+            assert body.read(10) == CONTENT[:10]
