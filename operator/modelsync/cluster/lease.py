@@ -125,8 +125,7 @@ class Elector:
             log.info("lease.not_released", problem=str(error))
 
     async def _keep(self) -> None:
-        renewed = self._clock()
-        while self._clock() - renewed < self._renew_deadline.total_seconds():
+        while self.remaining > self._duration - self._renew_deadline:
             await asyncio.sleep(self._pause())
             try:
                 holder = await self._try()
@@ -137,7 +136,6 @@ class Elector:
                 continue
             if holder != self._identity:
                 break
-            renewed = self._clock()
         self._valid_until = float("-inf")
         log.error("lease.lost", lease=f"{self._namespace}/{self._name}")
         self.lost.set()
