@@ -147,6 +147,25 @@ def nothing_exposed_is_deleted(observed: Observed, plan: Plan) -> None:
             raise ViolatedError("nothing_exposed_is_deleted", f"{action.revision} is cut off without a hold")
 
 
+def pods_go_only_when_the_data_plane_knows(observed: Observed, plan: Plan) -> None:
+    """What lost its traffic keeps its pods until the route without it is accepted and settled (but for a hold)."""
+    route = observed.route
+    if route is None or not observed.policy.gateway:
+        return
+    settled = route.accepted_since is not None and route.accepted_since + observed.policy.settle <= observed.now
+    for action in plan.actions:
+        match action:
+            case Remove(name, forget):
+                ends = not forget
+            case Scale(name, replicas):
+                view = observed.revisions.get(name)
+                ends = name != plan.state.stable and view is not None and replicas < view.replicas
+            case _:
+                continue
+        if ends and not settled:
+            raise ViolatedError("pods_go_only_when_the_data_plane_knows", f"{name} loses pods: {action}")
+
+
 def weights_add_up_or_the_route_is_blocked(observed: Observed, plan: Plan) -> None:
     """100 per cent, or exactly the blocked Service."""
     for action in plan.actions:
@@ -205,6 +224,7 @@ ON_ACTIONS = (
     no_new_weight_without_ready_pods,
     a_share_grows_only_in_a_settled_route,
     nothing_exposed_is_deleted,
+    pods_go_only_when_the_data_plane_knows,
     weights_add_up_or_the_route_is_blocked,
     what_is_promoted_was_fully_promoted,
     the_service_selects_one_thing,

@@ -112,13 +112,17 @@ class Pend:
         self.read = read  # status, route, service, revisions
 
 
+Route: TypeAlias = "tuple[tuple[tuple[str, int], ...], int] | None"
+"""Backends with their weights, and how far the gateway has come with them."""
+
+
 class World(NamedTuple):
     """Everything. `answered` is what the registry last said (it survives in the status); `reads` what this process
     knows of holds (None: nothing), `marks` what is so; `asked`: this process has an answer."""
 
     intent: Intent
     revs: tuple[Rev, ...]
-    route: tuple[tuple[tuple[str, int], ...], int] | None
+    route: Route
     service: str | None
     alias: int
     answered: int | None
@@ -130,6 +134,7 @@ class World(NamedTuple):
     zombie: Pend | None
     stamped: bool
     budget: Budget
+    behind: tuple[Intent, tuple[Rev, ...], Route, str | None] | None = None  # a cache that is one write behind
 
     @property
     def state(self) -> State:
@@ -422,10 +427,12 @@ class Engine:
             write, rest = world.pend.writes[0], world.pend.writes[1:]
             left = world._replace(pend=self._pend(rest, world.pend.urgent, world.pend.read))
             done = self._write(left, write, world.pend)
+            if done is not None and not self.setting.live_reads:
+                done = done._replace(behind=(world.intent, world.revs, world.route, world.service))
             yield _told(write), done if done is not None else world._replace(pend=None), False
             return
         pend, _ = self.plan(world)
-        if pend is None:
+        if pend is None and self.setting.live_reads:
             return
         if not world.stamped and self.setting.stamp:
             # The stamp changes every child, so that a write which was decided before it meets a conflict. The status
@@ -435,7 +442,14 @@ class Engine:
                 zombie = None
             yield "the new leader stamps the children", world._replace(stamped=True, zombie=zombie), False
             return
-        yield "plan", world._replace(pend=pend), False
+        if pend is not None:
+            yield "plan", world._replace(pend=pend), False
+        if not self.setting.live_reads and world.behind is not None:
+            intent, revs, route, service = world.behind
+            stale = world._replace(intent=intent, revs=revs, route=route, service=service)
+            pend, _ = self.plan(stale)
+            if pend is not None:
+                yield "plan on what the cache has", world._replace(pend=pend), False
 
     def _write(self, world: World, write: Write, pend: Pend) -> World | None:
         """The world after the write; None: somebody else changed the object since it was read."""

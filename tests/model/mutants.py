@@ -1,0 +1,206 @@
+"""Planners and disciplines that are broken on purpose, one for each invariant, to see that the search notices.
+
+Each replaces one piece of the production planner by one that a person could have written.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from model.search import GOAL, QUIET
+from model.world import Budget, Setting
+from modelsync.rollout import capacity, moves, traffic
+from modelsync.rollout.facts import Facts
+from modelsync.rollout.model import BLOCKED, Revision, State
+from modelsync.rollout.notes import Notes
+
+Patch = Callable[[Any], None]
+"""Breaks something, through pytest's monkeypatch."""
+
+
+PRODUCTION = Setting()
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is broken, and which invariant has to notice under which budget."""
+
+    name: str
+    violates: str
+    patch: Patch | None
+    budget: Budget
+    setting: Setting = PRODUCTION
+
+
+def _replicas_ignore_holds(patch: Any) -> None:
+    def wanted(facts: Facts, state: State) -> dict[Revision, int]:
+        return {state.stable: facts.policy.replicas} if state.stable is not None else {}
+
+    patch.setattr(capacity, "wanted_replicas", wanted)
+
+
+def _no_cut(patch: Any) -> None:
+    patch.setattr(capacity, "cut_off", lambda facts: ())
+
+
+def _base_ignores_holds(patch: Any) -> None:
+    patch.setattr(traffic, "serving_base", lambda facts, state: state.stable)
+
+
+def _deployed_is_ready(patch: Any) -> None:
+    patch.setattr(Facts, "ready", lambda facts, revision: facts.view(revision).replicas)
+
+
+def _impatient_route(patch: Any) -> None:
+    def at_once(facts: Facts, state: State, weights: traffic.Weights, notes: Notes) -> traffic.Weights | None:
+        return None if facts.route is not None and facts.route.weights == weights else weights
+
+    patch.setattr(traffic, "next_write", at_once)
+
+
+def _impatient_removal(patch: Any) -> None:
+    patch.setattr(Facts, "may_shrink", lambda facts, revision: not facts.exposed(revision))
+
+
+def _removes_what_is_routed(patch: Any) -> None:
+    patch.setattr(Facts, "may_shrink", lambda facts, revision: True)
+    patch.setattr(Facts, "referenced", lambda facts, revision: False)
+    keep = traffic.wanted
+
+    def forgets_the_canary(facts: Facts, state: State, notes: Notes) -> traffic.Weights:
+        live = facts.route
+        if live is not None and state.canary is None and state.target is None and len(live.weights) > 1:
+            return live.weights
+        return keep(facts, state, notes)
+
+    patch.setattr(traffic, "wanted", forgets_the_canary)
+
+
+def _sums_wrongly(patch: Any) -> None:
+    right = traffic.wanted
+
+    def wrong(facts: Facts, state: State, notes: Notes) -> traffic.Weights:
+        weights = right(facts, state, notes)
+        return ((weights[0][0], 100), *weights[1:]) if len(weights) > 1 else weights
+
+    patch.setattr(traffic, "wanted", wrong)
+
+
+def _promotes_by_step_count(patch: Any) -> None:
+    right = moves._step
+
+    def early(facts: Facts, state: State, canary: Any, notes: Notes) -> Any:
+        if canary.step >= len(canary.steps):
+            return replace(state, canary=None, promoted=(*state.promoted, canary.revision))
+        return right(facts, state, canary, notes)
+
+    patch.setattr(moves, "_step", early)
+
+
+def _service_follows_the_alias(patch: Any) -> None:
+    patch.setattr(traffic, "wanted_service", lambda facts, state, weights: facts.named or BLOCKED)
+
+
+def _unknown_is_false(patch: Any) -> None:
+    patch.setattr(Facts, "clear", lambda facts, revision: not facts.held(revision))
+
+
+def _clock_never_starts(patch: Any) -> None:
+    patch.setattr(moves, "_clock", lambda facts, canary: None)
+
+
+def _promote_in_two_writes(patch: Any) -> None:
+    """The route is judged by what is in it, not by what is intended: an abort leaves it where it is."""
+    right = traffic.wanted
+
+    def forgetful(facts: Facts, state: State, notes: Notes) -> traffic.Weights:
+        live = facts.route
+        if live is not None and state.canary is None and state.target is None and live.weights[0][1] != 100:
+            return live.weights
+        return right(facts, state, notes)
+
+    patch.setattr(traffic, "wanted", forgetful)
+
+
+def _restless(patch: Any) -> None:
+    right = capacity.wanted_replicas
+
+    def other(facts: Facts, state: State) -> dict[Revision, int]:
+        wanted = right(facts, state)
+        if state.previous is not None and state.canary is None:
+            wanted[state.previous.revision] = 1 - min(1, facts.view(state.previous.revision).replicas)
+        return wanted
+
+    patch.setattr(capacity, "wanted_replicas", other)
+
+
+MUTANTS = (
+    Mutant(
+        "a held stable gets its pods back",
+        "exposure_of_a_held_revision_never_grows",
+        _replicas_ignore_holds,
+        Budget(holds=1),
+    ),
+    Mutant("held pods are left running", "exposure_of_a_held_revision_ends_at_once", _no_cut, Budget(holds=1)),
+    Mutant(
+        "the route ignores a hold on the stable",
+        "exposure_of_a_held_revision_ends_at_once",
+        _base_ignores_holds,
+        Budget(holds=1),
+    ),
+    Mutant("a Deployment counts as ready", "no_new_weight_without_ready_pods", _deployed_is_ready, Budget(moves=1)),
+    Mutant(
+        "the route does not wait for the gateway",
+        "a_share_grows_only_in_a_settled_route",
+        _impatient_route,
+        Budget(moves=1),
+    ),
+    Mutant(
+        "pods go with the route's write",
+        "pods_go_only_when_the_data_plane_knows",
+        _impatient_removal,
+        Budget(moves=2),
+    ),
+    Mutant(
+        "what the route still lists is removed",
+        "nothing_exposed_is_deleted",
+        _removes_what_is_routed,
+        Budget(moves=2),
+    ),
+    Mutant("shares of a canary come on top", "weights_add_up_or_the_route_is_blocked", _sums_wrongly, Budget(moves=1)),
+    Mutant(
+        "promotion counts steps, not traffic",
+        "what_is_promoted_was_fully_promoted",
+        _promotes_by_step_count,
+        Budget(moves=1),
+    ),
+    Mutant(
+        "the plain Service follows the alias",
+        "the_service_selects_one_thing",
+        _service_follows_the_alias,
+        Budget(moves=1),
+    ),
+    Mutant(
+        "unknown is taken for not held",
+        "unknown_holds_stop_growth",
+        _unknown_is_false,
+        Budget(moves=1, crashes=1),
+    ),
+    Mutant("the step's clock never starts", GOAL, _clock_never_starts, Budget(moves=1)),
+    Mutant("an abort leaves the route as it is", GOAL, _promote_in_two_writes, Budget(moves=2)),
+    Mutant("warm pods come and go", QUIET, _restless, Budget()),
+    Mutant(
+        "a new leader does not stamp",
+        "no_new_weight_without_ready_pods",
+        None,
+        Budget(moves=2, crashes=1),
+        Setting(stamp=False),
+    ),
+    Mutant(
+        "what is written was decided on a stale read",
+        "no_new_weight_without_ready_pods",
+        None,
+        Budget(moves=3),
+        Setting(live_reads=False),
+    ),
+)
