@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TypeVar
 
 import pytest
@@ -150,6 +151,15 @@ async def test_a_poll_sees_an_alias_that_moved_and_tells_nobody_else(scene: Scen
     project.admin.set_alias(project.log(), "production")
     await scene.until(lambda: scene.version() == "v1")
     assert set(scene.told) == {A}
+
+
+async def test_a_quiet_server_is_asked_once_in_an_interval(scene: Scene, admin: Admin, project: Project) -> None:
+    project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription(interval=timedelta(seconds=0.6)))
+    await scene.until_told(A)
+    polls = await scene.requests(3, admin.last_request())
+    for earlier, later in pairwise(entry.at for entry in polls):
+        assert later - earlier >= 0.5
 
 
 async def test_what_does_not_matter_is_not_told(scene: Scene, admin: Admin, project: Project) -> None:
