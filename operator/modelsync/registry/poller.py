@@ -391,7 +391,7 @@ class _Pair:
 
     def _space_wishes(self, key: Key) -> None:
         entry = self._entries[key]
-        if all(kept.latest is kept.positive for kept in self._store.answers(key).refs.values()):
+        if self._store.is_answered(key):
             entry.wish_delay = WISH_SPACING.total_seconds()
         else:
             most = entry.subscription.interval.total_seconds()

@@ -119,6 +119,20 @@ class Store:
             artifacts=_known(self._artifacts, {served.artifact_id for served in question.served}),
         )
 
+    def is_answered(self, key: Key) -> bool:
+        """Whether the newest answers say all that `key` wants to know."""
+        question = self._questions.get(key)
+        if question is None:
+            return False
+        alias = all(_is_positive(self._refs.get(ref)) for ref in question.refs)
+        around = all(_is_positive(self._collections.get(home)) for home in question.collections)
+        served = all(
+            _is_positive(self._refs.get(each.collection.at(each.version)))
+            or _is_positive(self._artifacts.get(each.artifact_id))
+            for each in question.served
+        )
+        return alias and around and served
+
     def concerned(self, matches: Callable[[CollectionRef], bool]) -> set[Key]:
         """The keys that have to do with a collection: it is asked about, or what they ask about is linked there."""
         keys: set[Key] = set()
@@ -177,6 +191,10 @@ _Known = TypeVar("_Known")
 
 def _known(table: Mapping[_Name, _Known], names: Iterable[_Name]) -> dict[_Name, _Known]:
     return {name: table[name] for name in names if name in table}
+
+
+def _is_positive(kept: Kept[Positive] | None) -> bool:
+    return kept is not None and kept.latest is kept.positive
 
 
 def _items(question: Question | None) -> frozenset[_Item]:

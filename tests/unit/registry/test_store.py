@@ -134,3 +134,18 @@ def test_a_webhook_about_the_source_concerns_whoever_follows_a_link_of_it() -> N
     assert store.concerned(lambda place: place == SOURCE) == {A}
     assert store.concerned(lambda place: place == CHAT) == {A}
     assert store.concerned(lambda place: place.entity == "nobody") == set()
+
+
+def test_a_key_is_answered_when_alias_collection_and_each_served_version_were_read() -> None:
+    store = Store()
+    served = ServedVersion(CHAT, "v6", "artifact-6", "d6")
+    store.ask(A, Question(refs=frozenset({PRODUCTION}), served=frozenset({served}), hold=HOLD))
+    store.add(reading(resolved(PRODUCTION, 7), collection()))
+    assert not store.is_answered(A)
+    store.add(reading(missing(CHAT.at("v6")), by_id(artifact(6))))
+    assert store.is_answered(A), "a served version that its collection lost is read by its id"
+    store.add(reading(unreachable(CHAT, asked=5)))
+    assert not store.is_answered(A)
+    store.add(reading(collection(asked=6), missing(PRODUCTION, asked=6)))
+    assert not store.is_answered(A)
+    assert not store.is_answered(B)
