@@ -121,6 +121,9 @@ def registry_view(
         return RegistryView(RegistryOutcome.PENDING, candidate, asked_at)
     latest = kept.latest
     outcome, message = _outcome(latest)
+    if outcome is RegistryOutcome.DENIED:
+        ref = spec.registry.auth.secret_key_ref
+        message = f"{message} (spec.registry.auth: Secret {ref.name}, key {ref.key})"
     return RegistryView(
         outcome=outcome,
         candidate=candidate,

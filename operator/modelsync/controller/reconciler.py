@@ -20,7 +20,7 @@ from modelsync.api.status import Phase
 from modelsync.cluster.access import Access, RefusedError
 from modelsync.cluster.apply import Applier, upkeep
 from modelsync.cluster.cache import Cache
-from modelsync.cluster.errors import ClusterError, ConflictError, NotLeadingError, UnavailableError
+from modelsync.cluster.errors import ClusterError, ConflictError, NotFoundError, NotLeadingError, UnavailableError
 from modelsync.cluster.events import Recorder
 from modelsync.cluster.family import CachedFamilies, Family, LiveFamilies
 from modelsync.cluster.gather import Gathered, Sightings, UnreadableError, gather, read, status_of
@@ -128,8 +128,8 @@ class Reconciler:
                 delay = await self.reconcile(key)
             except NotLeadingError as error:
                 log.warning("reconcile.stopped", problem=str(error))
-            except ConflictError as error:
-                # Somebody else wrote meanwhile: look again at once, later if it goes on.
+            except (ConflictError, NotFoundError) as error:
+                # Somebody else wrote or deleted meanwhile: look again at once, later if it goes on.
                 log.debug("reconcile.conflict", problem=str(error))
                 self._queue.retry(key)
             except UnavailableError as error:
@@ -243,7 +243,7 @@ class Reconciler:
                 kept_up = 0
             else:
                 kept_up = await self._applier.keep_up(decision.gathered, decision.plan.state)
-        except (ConflictError, UnavailableError, NotLeadingError):
+        except (ConflictError, NotFoundError, UnavailableError, NotLeadingError):
             raise
         except ClusterError as error:
             self._refused_writes[key] = Problem(Reason.WRITE_REFUSED, str(error))

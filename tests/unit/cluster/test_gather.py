@@ -13,6 +13,7 @@ from modelsync.registry.model import (
     Answers,
     Artifact,
     CollectionRead,
+    Denied,
     Kept,
     Link,
     Missing,
@@ -155,6 +156,13 @@ def test_why_there_is_no_answer_is_told_and_the_last_one_kept(latest: Any, outco
     assert view.message
     assert view.candidate is not None
     assert view.retry_at == (NOW + timedelta(minutes=1) if outcome is RegistryOutcome.THROTTLED else None)
+
+
+def test_a_key_that_the_server_refuses_is_named_by_its_secret() -> None:
+    denied = Denied(subject=REF, message="401", asked_at=NOW, answered_at=NOW)
+    view = gathered(family(), answers(denied)).observed.registry
+    assert view.outcome is RegistryOutcome.DENIED
+    assert view.message == "401 (spec.registry.auth: Secret wandb, key WANDB_API_KEY)"
 
 
 def test_a_refusal_names_what_to_put_right_and_since_when() -> None:
