@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import generate_event_table
 import generate_reference
 from modelsync.api import crd
 
@@ -15,6 +16,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "crds/modelsync.dev_modeldeployments.yaml": lambda: HEADER + crd.render(),
     "docs/reference/modeldeployment.md": generate_reference.model_deployment,
     "docs/reference/operator-settings.md": generate_reference.operator_settings,
+    "docs/reference/rollout-table.md": generate_event_table.rollout_table,
 }
 """Path below the project's root -> what stands there."""
 
