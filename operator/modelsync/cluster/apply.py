@@ -82,15 +82,7 @@ class Applier:
         self._cache = cache
         self._settings = settings
 
-    async def write_status(self, gathered: Gathered, status: Mapping[str, Any]) -> bool:
-        """Write the status if it differs from the one that was read; say whether it did. Raises ConflictError."""
-        owner = gathered.read.family.owner
-        if (owner.get("status") or {}) == status:
-            return False
-        await self.write_raw_status(owner, status)
-        return True
-
-    async def write_raw_status(self, owner: Object, status: Mapping[str, Any]) -> None:
+    async def write_status(self, owner: Object, status: Mapping[str, Any]) -> None:
         """Write the status of the ModelDeployment that was read as `owner`. Raises ConflictError."""
         self._cache.put(MODEL_DEPLOYMENT, await self._cluster.replace_status(MODEL_DEPLOYMENT, owner, status))
 

@@ -1,7 +1,7 @@
 """What the watches told: enough to decide whether to look, never enough to write.
 
 kopf reports no deletion that happened while its watch was down, so the sweeper prunes what is no more (`retain`).
-Objects are kept as compressed JSON without managedFields: 10,000 ModelDeployments with seven children each would not
+Objects are kept as compressed JSON, without managedFields: 10,000 ModelDeployments with seven children each would not
 fit as dicts. It must never hold a Secret.
 """
 
@@ -214,8 +214,14 @@ class Cache:
 
 
 def pack(obj: Object) -> Entry:
-    """Keep `obj` small: what no decision needs is left out."""
+    """Keep `obj` small: what no decision needs is left out. Of managedFields, who wrote the status when is needed."""
     metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
+    if obj.get("kind") == HTTP_ROUTE.kind and (entries := obj["metadata"].get("managedFields")):
+        metadata["managedFields"] = [
+            {name: value for name, value in entry.items() if name != "fieldsV1"}
+            for entry in entries
+            if entry.get("subresource") == "status"
+        ]
     if annotations := metadata.get("annotations"):
         metadata["annotations"] = {name: value for name, value in annotations.items() if name != LAST_APPLIED}
     text = json.dumps({**obj, "metadata": metadata}, separators=(",", ":"))

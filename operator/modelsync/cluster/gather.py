@@ -100,6 +100,10 @@ class Sightings:
         """When `what` was first seen to hold of the ModelDeployment `uid`."""
         return self._since[uid].setdefault(what, now)
 
+    def has(self, uid: str, what: tuple[str, ...]) -> bool:
+        """Whether `what` was seen to hold."""
+        return what in self._since[uid]
+
     def ended(self, uid: str, what: tuple[str, ...]) -> None:
         """`what` does not hold now."""
         self._since[uid].pop(what, None)
@@ -417,8 +421,11 @@ def _route(found: Read, sightings: Sightings, now: datetime) -> RouteView | None
     live = read_route(route, found.owner, gateway)
     accepted_since = None
     seen = ("accepted", uid_of(route), str(route["metadata"].get("generation")))
+    # A route that was accepted before we came has settled since then, and not since we came.
+    before = None if sightings.has(uid, ("route", uid_of(route))) else _accepted_before(route)
+    sightings.since(uid, ("route", uid_of(route)), now)
     if live.accepted:
-        accepted_since = sightings.since(uid, seen, now)
+        accepted_since = sightings.since(uid, seen, min(before or now, now))
     else:
         sightings.ended(uid, seen)
     hold = annotations_of(route).get(names.HOLD_ANNOTATION)
@@ -429,6 +436,16 @@ def _route(found: Read, sightings: Sightings, now: datetime) -> RouteView | None
         message=live.message,
         drifted=live.drifted or hold != holds_told(found.state.holds),
     )
+
+
+def _accepted_before(route: Object) -> datetime | None:
+    """When the gateway last wrote the status, by the API server's clock in whole seconds, rounded up."""
+    written = [
+        at
+        for entry in route["metadata"].get("managedFields") or ()
+        if entry.get("subresource") == "status" and (at := pods.parse_time(entry.get("time"))) is not None
+    ]
+    return max(written) + timedelta(seconds=1) if written else None
 
 
 def _plain_service(family: Family) -> Revision | None:

@@ -27,7 +27,7 @@ from modelsync.cluster.gather import Gathered, Sightings, UnreadableError, gathe
 from modelsync.cluster.kinds import MODEL_DEPLOYMENT, Key, Object
 from modelsync.controller.workqueue import ShutDownError, WorkQueue
 from modelsync.registry.poller import Poller
-from modelsync.rollout.model import Plan, Problem
+from modelsync.rollout.model import Plan, Problem, RegistryOutcome
 from modelsync.rollout.plan import plan
 from modelsync.rollout.report import report
 
@@ -49,7 +49,16 @@ class Decision:
 
     @property
     def new_status(self) -> bool:
-        """Whether the status is to become another one."""
+        """Whether the status is to become another one.
+
+        What an operator said that ran before is not taken back only because this one has not asked the registry yet:
+        its first answer, whatever it is, brings the key back.
+        """
+        read, observed = self.gathered.read, self.gathered.observed
+        knows_less = observed.registry.outcome is RegistryOutcome.PENDING
+        told_before = read.status.observed_generation == observed.generation and bool(read.status.conditions)
+        if knows_less and told_before and not self.plan.actions and self.plan.state == read.state:
+            return False
         return self.status != (self.gathered.read.family.owner.get("status") or {})
 
 
@@ -212,7 +221,9 @@ class Reconciler:
         conflict: ConflictError | None = None
         wrote_status = False
         try:
-            wrote_status = await self._applier.write_status(decision.gathered, decision.status)
+            if decision.new_status:
+                await self._applier.write_status(decision.gathered.read.family.owner, decision.status)
+                wrote_status = True
         except ConflictError as error:
             if not decision.plan.urgent:
                 raise
@@ -280,7 +291,7 @@ class Reconciler:
             }
         )
         if status.wire() != (family.owner.get("status") or {}):
-            await self._applier.write_raw_status(family.owner, status.wire())
+            await self._applier.write_status(family.owner, status.wire())
 
     def _is_wanted(self, owner: Object) -> bool:
         """One that is being deleted gets nothing new; the garbage collector takes its children."""

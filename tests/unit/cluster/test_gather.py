@@ -299,6 +299,30 @@ def test_the_route_is_read_with_zero_weights_and_accepted_since_this_process_saw
     assert gathered(found, sightings=sightings).observed.route.accepted is None  # type: ignore[union-attr]
 
 
+def test_a_route_that_was_accepted_before_this_process_came_has_settled_since_then() -> None:
+    made = a_record()
+    found = family(made, weights=((made[0].revision, 100),))
+    assert found.route is not None
+    said = [{"type": kind, "status": "True", "observedGeneration": 1} for kind in ("Accepted", "ResolvedRefs")]
+    found.route["status"] = {"parents": [{"parentRef": found.route["spec"]["parentRefs"][0], "conditions": said}]}
+    found.route["metadata"]["managedFields"] = [
+        {"manager": "modelsync", "time": "2026-11-21T08:58:00Z"},
+        {"manager": "gateway", "subresource": "status", "time": "2026-11-21T08:59:00Z"},
+    ]
+    sightings = Sightings()
+    view = gathered(found, sightings=sightings).observed.route
+    assert view is not None
+    assert view.accepted_since == NOW - timedelta(seconds=59)
+
+    # What changes while we are here is timed by us: the gateway's word for the change before says nothing.
+    found.route["metadata"]["generation"] = 2
+    for condition in said:
+        condition["observedGeneration"] = 2
+    later = gathered(found, sightings=sightings, now=NOW + timedelta(seconds=9)).observed.route
+    assert later is not None
+    assert later.accepted_since == NOW + timedelta(seconds=9)
+
+
 def test_a_route_whose_hold_annotation_is_out_of_date_has_drifted() -> None:
     made = a_record()
     hold = {
