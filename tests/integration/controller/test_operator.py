@@ -49,21 +49,36 @@ async def test_a_quiet_world_is_not_written_to(world: World) -> None:
     async with world.operator(), world.kubelet():
         await serving(world)
 
-        async def versions() -> dict[str, str]:
-            return {name: obj["metadata"]["resourceVersion"] for name, obj in (await world.objects()).items()}
-
-        async def unchanged() -> bool:
-            before = await versions()
-            polls = len(world.admin.requests())
-            await until("three polls of the registry", lambda: polled(world, polls + 3))
-            return await versions() == before
-
-        assert await until("nothing is written any more", unchanged)
-        assert await unchanged()
+        await until_quiet(world)
+        assert await stays(world, await versions(world))
 
 
-async def polled(world: World, count: int) -> bool:
-    return len(world.admin.requests()) >= count
+async def test_a_restart_in_a_quiet_world_writes_nothing(world: World) -> None:
+    async with world.kubelet():
+        async with world.operator():
+            await serving(world)
+            await until_quiet(world)
+        before = await versions(world)
+        async with world.operator():
+            assert await stays(world, before)
+
+
+async def versions(world: World) -> dict[str, str]:
+    return {name: obj["metadata"]["resourceVersion"] for name, obj in (await world.objects()).items()}
+
+
+async def stays(world: World, before: dict[str, str]) -> bool:
+    """Whether nothing is written while the registry is asked three times about our project."""
+    after = world.admin.last_request()
+    await asyncio.to_thread(world.admin.wait_for_requests, 3, since=after, ref=f"*{world.namespace}*", seconds=30)
+    return await versions(world) == before
+
+
+async def until_quiet(world: World) -> None:
+    async def quiet() -> bool:
+        return await stays(world, await versions(world))
+
+    await until("nothing is written any more", quiet)
 
 
 async def test_a_hold_takes_the_traffic_and_the_pods_and_says_so_on_the_route(world: World) -> None:
