@@ -149,7 +149,11 @@ class Reconciler:
                 log.warning("reconcile.refused", problem=str(error), retry_seconds=round(wait.total_seconds(), 1))
             except UnreadableError as error:
                 log.warning("reconcile.unreadable", problem=str(error))
-                await self._tell_unreadable(key, str(error))
+                try:
+                    await self._tell_unreadable(key, str(error))
+                except ClusterError as told:
+                    wait = self._queue.retry(key)
+                    log.warning("reconcile.refused", problem=str(told), retry_seconds=round(wait.total_seconds(), 1))
             except Exception as error:
                 # A mistake of ours must not stop the others; where it happened is enough to find it.
                 wait = self._queue.retry(key)
@@ -209,30 +213,26 @@ class Reconciler:
     async def _act(self, family: Family) -> Decision:
         started = time.monotonic()
         decision = await self._decide(family)
-        uid = family.uid
-        if decision.plan.actions and uid not in self._stamped:
-            stamped = await self._applier.stamp(decision.gathered, self._epoch)
-            self._stamped.add(uid)
-            if stamped:
-                again = await self._live.family(family.key)
-                if again is None:
-                    return decision
-                decision = await self._decide(again)
-        conflict: ConflictError | None = None
+        if decision.plan.actions and family.uid not in self._stamped and await self._stamp(decision):
+            again = await self._live.family(family.key)
+            if again is None:
+                return decision
+            decision = await self._decide(again)
+        refused: ClusterError | None = None
         wrote_status = False
         try:
             if decision.new_status:
                 await self._applier.write_status(decision.gathered.read.family.owner, decision.status)
                 wrote_status = True
-        except ConflictError as error:
-            if not decision.plan.urgent:
+        except ClusterError as error:
+            if not decision.plan.urgent or isinstance(error, NotLeadingError):
                 raise
-            conflict = error  # a refused status must not stop a hold
+            refused = error  # a refused status must not stop a hold
         kept_up = await self._apply(decision)
         for event in decision.plan.events:
             await self._recorder.record(decision.gathered.read.family.owner, event)
-        if conflict is not None:
-            raise conflict
+        if refused is not None:
+            raise refused
         if wrote_status or decision.plan.actions or kept_up:
             log.info(
                 "reconciled",
@@ -245,6 +245,19 @@ class Reconciler:
             # What was written is in the cache already; the next move need not wait for the watch.
             self._queue.add(family.key)
         return decision
+
+    async def _stamp(self, decision: Decision) -> bool:
+        """Before the first actions of this leadership; say whether what was read is out of date now."""
+        try:
+            stamped = await self._applier.stamp(decision.gathered, self._epoch)
+        except ClusterError as error:
+            if not decision.plan.urgent or isinstance(error, NotLeadingError):
+                raise
+            # A hold does not wait for it. Some may carry the stamp already, so that all has to be read again.
+            log.warning("stamp.failed", problem=str(error))
+            return True
+        self._stamped.add(decision.gathered.read.family.uid)
+        return stamped
 
     async def _apply(self, decision: Decision) -> int:
         key = decision.gathered.read.family.key
