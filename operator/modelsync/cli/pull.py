@@ -134,6 +134,8 @@ def command(
     elif "message" not in document:
         click.echo(_sentence(result))
     sys.stdout.flush()
+    if code > 128:
+        os._exit(code)  # the interpreter would wait for a thread that looks up a host name
     sys.exit(code)
 
 

@@ -81,7 +81,13 @@ class Session:
 
     def run(self) -> PullResult:
         """Pull. Raises PullError."""
-        return asyncio.run(self._run())
+        # Not asyncio.run: at its end it waits for a host name that is looked up, however long the DNS is silent.
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(self._run())
+        finally:
+            loop.run_until_complete(_end_other_tasks())
+            loop.close()
 
     async def _run(self) -> PullResult:
         received: list[signal.Signals] = []
@@ -265,6 +271,13 @@ class Session:
                 f"{self._target.parent} has {free / 2**20:,.0f} MiB free, and {need / 2**20:,.0f} MiB are still to be "
                 "fetched; nothing was fetched; give the volume more room (storage.size) and pull again"
             )
+
+
+async def _end_other_tasks() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _set(event: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from modelsync.puller.digests import Algorithm, hash_file, hex_of
 from modelsync.puller.errors import PublishedChangedError, StorageFailedError, TargetUnusableError, UnsafeNameError
-from modelsync.puller.manifest import Entry, Manifest, digest_of
+from modelsync.puller.manifest import MAX_MANIFEST_BYTES, Entry, Manifest, digest_of
 from modelsync.puller.names import MARKER, check_names, shown
 
 _FORMAT = 1
+_MAX_MARKER_BYTES = 2 * MAX_MANIFEST_BYTES
+"""A marker holds less than its manifest; whoever can write beside the target must not fill our memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,11 @@ def find_published(target: Path, *, digest: str | None) -> Published | None:
 def read_marker(folder: Path) -> Published | None:
     """Return what the marker in `folder` says, if it proves itself; None for anything else."""
     try:
-        document = json.loads((folder / MARKER).read_bytes())
+        with open(os.open(folder / MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            content = file.read(_MAX_MARKER_BYTES + 1)
+        if len(content) > _MAX_MARKER_BYTES:
+            return None
+        document = json.loads(content)
         if document["format"] != _FORMAT:
             return None
         algorithm = Algorithm(document["algorithm"])

@@ -40,6 +40,8 @@ class Puller:
     url: str
     key: str
     env: dict[str, str] = field(default_factory=dict)
+    prelude: str = ""
+    """Python to run before it."""
 
     def start(self, *arguments: object, **options: Any) -> "subprocess.Popen[str]":
         """Start it, in JSON mode, patient for half a minute."""
@@ -47,7 +49,7 @@ class Puller:
         environment |= {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": self.key, "PYTHONUNBUFFERED": "1"} | self.env
         command = ["pull", "-o", "json", "--retry-for", "30s", *(str(argument) for argument in arguments)]
         return subprocess.Popen(
-            [sys.executable, "-c", "from modelsync.cli import main; main()", *command],
+            [sys.executable, "-c", f"{self.prelude}\nfrom modelsync.cli import main; main()", *command],
             env={name: value for name, value in environment.items() if value != "unset"}
             | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             text=True,

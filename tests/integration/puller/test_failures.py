@@ -179,6 +179,24 @@ def test_sigterm_is_heard_while_the_registry_is_silent(pull: Any, admin: Admin, 
         assert time.monotonic() - asked_at < 4
 
 
+def test_sigterm_is_heard_while_the_dns_is_silent(pull: Any, model: str, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    pull.url = "http://wandb.invalid"
+    pull.prelude = f"""
+import pathlib, socket, time
+def silent(*args, **options):
+    pathlib.Path({str(asked)!r}).touch()
+    time.sleep(60)
+socket.getaddrinfo = silent
+"""
+    process = pull.start(model, tmp_path / "model")
+    wait_until(asked.exists)
+    asked_at = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert_refused(pull.finish(process), 143, "Interrupted")
+    assert time.monotonic() - asked_at < 4
+
+
 def test_a_file_size_limit_or_full_volume_is_no_space(pull: Any, large: str, tmp_path: Path) -> None:
     done = pull(large, tmp_path / "model", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)))
     assert_refused(done, 3, "NoSpace", "large.bin", "File too large", "give the volume more room")
