@@ -73,7 +73,10 @@ class _Lease:
 
 
 class Transfer:
-    """Brings files into the staging folder. `start` it, `add` files, say `no_more_files`, and wait for `done`."""
+    """Brings files into the staging folder. `start` it, `add` files, say `no_more_files`, and wait for `on_done`.
+
+    `close` it in any case.
+    """
 
     def __init__(
         self,
@@ -308,7 +311,8 @@ class Transfer:
                 lease.tries.worked()
                 self._check()
                 if lease.part.position == lease.part.end:
-                    download.partial.flush()
+                    if lease.part.end < download.size:  # the last part is synced with the whole file
+                        download.partial.flush()
                     following = download.follow(lease.part)
                     if following is None:
                         return
