@@ -15,6 +15,7 @@ from localcluster import debian
 from localcluster.errors import ClusterError
 from localcluster.layers import images_folder, key_of, layer, locked, staging
 from localcluster.oci import Entry, Layer, layer_from_tar, write_layer
+from localcluster.processes import tied
 from localcluster.progress import Note, Progress
 
 _PACKAGES = ("python3", "ca-certificates")
@@ -140,9 +141,8 @@ def _environment() -> dict[str, str]:
 
 def _run_noting(command: Sequence[str | Path], note: Note) -> None:
     lines: list[str] = []
-    arguments = [str(part) for part in command]
     with subprocess.Popen(
-        arguments, env=_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        tied(command), env=_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         for line in process.stdout or ():
             lines.append(line)

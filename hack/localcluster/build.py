@@ -18,6 +18,7 @@ from pathlib import Path
 
 from localcluster.errors import ClusterError
 from localcluster.paths import cache_folder, tools_source
+from localcluster.processes import tied
 from localcluster.progress import Note, Progress, duration
 from localcluster.tools import (
     EVERYTHING,
@@ -137,7 +138,7 @@ def _run_build(command: list[str], source: Path, environment: dict[str, str], no
                 packages += 1
 
     with subprocess.Popen(
-        command, cwd=source, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        tied(command), cwd=source, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         if process.stderr is None:  # pragma: no cover - PIPE was asked for
             raise AssertionError

@@ -25,7 +25,7 @@ from localcluster.errors import ClusterError
 from localcluster.network import NODE_ADDRESS
 from localcluster.oci import Entry, Image, write_archive, write_layer
 from localcluster.paths import Layout, cache_folder, clusters_folder
-from localcluster.processes import Processes, boot_id
+from localcluster.processes import Processes, boot_id, tied
 from localcluster.progress import Progress
 from localcluster.teardown import leftovers, tear_down
 from localcluster.tools import CONTAINERD, CONTROL_PLANE, KUBERNETES, NODE, program
@@ -342,7 +342,7 @@ class Cluster:
         return "\n".join(f"  {line[:300]}" for line in lines[-20:])
 
     def _kubectl(self, *arguments: str | Path, input: str | None = None) -> subprocess.CompletedProcess[str]:
-        command = self.command([program("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments])
+        command = tied(self.command([program("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]))
         environment = {"PATH": debian.SYSTEM_PATH, "HOME": str(self._layout.state)}
         return subprocess.run(command, env=environment, input=input, capture_output=True, text=True, check=False)
 
@@ -362,7 +362,8 @@ class Cluster:
         return self._refusal("wait", *gateway)
 
     def _ctr_command(self, *arguments: str) -> list[str]:
-        return [str(program("ctr")), f"--address={self._layout.containerd_socket}", "--namespace=k8s.io", *arguments]
+        address = f"--address={self._layout.containerd_socket}"
+        return tied([program("ctr"), address, "--namespace=k8s.io", *arguments])
 
     def _ctr_refusal(self, *arguments: str) -> str:
         answer = subprocess.run(self._ctr_command(*arguments), capture_output=True, text=True, check=False)

@@ -9,7 +9,13 @@ from localcluster.errors import ClusterError
 from localcluster.progress import Progress
 
 # program -> Debian package
-CONTROL_PLANE_PROGRAMS = {"ip": "iproute2", "nsenter": "util-linux", "setsid": "util-linux", "openssl": "openssl"}
+CONTROL_PLANE_PROGRAMS = {
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "setsid": "util-linux",
+    "setpriv": "util-linux",
+    "openssl": "openssl",
+}
 NODE_PROGRAMS = {
     "runc": "runc",  # Debian's has seccomp; without it the CRI refuses pods
     "nft": "nftables",

@@ -141,6 +141,11 @@ def end(records: Sequence[Record], *, grace: timedelta = timedelta(seconds=5)) -
             os.close(handle)
 
 
+def tied(command: Sequence[str | Path]) -> list[str]:
+    """The command line of a helper that the kernel kills when its starter ends, however that ends; keeps the pid."""
+    return ["setpriv", "--pdeathsig", "KILL", *(str(part) for part in command)]
+
+
 def identify(pid: int, name: str) -> Record | None:
     """A record of a process that was found (not started) by us; None if it is gone."""
     since = _running_since(pid)

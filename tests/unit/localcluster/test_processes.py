@@ -165,3 +165,29 @@ def test_a_process_that_cannot_record_itself_never_runs(
     with pytest.raises(ClusterError, match="one did not start"):
         processes.start("one", ["touch", str(made)], environment=ENVIRONMENT, log=tmp_path / "log")
     assert not made.exists()
+
+
+def test_a_tied_helper_ends_with_the_starter_that_was_killed(tmp_path: Path) -> None:
+    program = (
+        "import subprocess, sys\n"
+        "from localcluster.processes import tied\n"
+        "helper = subprocess.Popen(tied(['sleep', '1000']))\n"
+        "print(helper.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    search = os.pathsep.join(sys.path)
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT | {"PYTHONPATH": search},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as starter:
+        assert starter.stdout is not None
+        helper = identify(int(starter.stdout.readline()), "helper")
+        assert helper is not None
+        while b"sleep" not in Path(f"/proc/{helper.pid}/cmdline").read_bytes().split(b"\0")[0]:
+            assert helper.alive  # setpriv has not become the helper yet
+        starter.kill()
+    while helper.alive:
+        os.sched_yield()
