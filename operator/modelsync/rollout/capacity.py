@@ -16,12 +16,13 @@ from modelsync.rollout.model import (
     State,
 )
 from modelsync.rollout.moves import own_weight
+from modelsync.rollout.traffic import may_be_held
 
 
 def wanted_replicas(facts: Facts, state: State) -> dict[Revision, int]:
     """Pods of every revision that is to have any, in the order in which they matter."""
     wanted: dict[Revision, int] = {}
-    if state.stable is not None:
+    if state.stable is not None and not may_be_held(facts, state.stable):
         wanted[state.stable] = facts.policy.replicas
     if state.target is not None:
         wanted[state.target.revision] = facts.full

@@ -258,7 +258,7 @@ def _complete(facts: Facts, state: State, target: Target, goal: Goal, notes: Not
     """A target that has all traffic, settled, is the stable. Where nothing else serves, one pod is enough: what it
     lacks is then the stable's to get, and the next version need not wait for it."""
     revision, stable = target.revision, state.stable
-    if goal.way in (Way.KEEP, Way.BLOCK) and target.reason in (MoveReason.ROLLBACK, MoveReason.RECOVERY):
+    if goal.way is Way.KEEP and target.reason in (MoveReason.ROLLBACK, MoveReason.RECOVERY):
         return state  # not wanted any more, and kept only until the stable serves again
     ready = facts.ready(revision)
     alone = stable is None or facts.held(stable) or facts.ready(stable) == 0

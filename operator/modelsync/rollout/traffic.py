@@ -22,6 +22,10 @@ def wanted(facts: Facts, state: State, notes: Notes) -> Weights:
     """The shares as they should be: of the stable and of what moves, or the blocked Service alone."""
     base = serving_base(facts, state)
     moving, share = _share(facts, state, base, notes)
+    if base is not None and may_be_held(facts, base):
+        notes.wait(Reason.HOLD_STATE_UNKNOWN, base)
+        notes.look = True
+        return _as_it_is(facts)
     if base is None:
         return ((moving, 100),) if moving is not None and share == 100 else BLOCKED_ROUTE
     if moving is None or facts.ready(moving) == 0:
@@ -32,6 +36,27 @@ def wanted(facts: Facts, state: State, notes: Notes) -> Weights:
 def serving_base(facts: Facts, state: State) -> Revision | None:
     """The stable, unless a hold is on it."""
     return state.stable if state.stable is not None and not facts.held(state.stable) else None
+
+
+def may_be_held(facts: Facts, base: Revision) -> bool:
+    """The stable has been taken out of the route (with a gateway) or the Service, the intent does not say why, and the
+    registry has not said that it is free: an operator that saw a hold may have died before the status had taken it."""
+    if facts.clear(base):
+        return False
+    if facts.policy.gateway:
+        return facts.route is not None and all(backend != base for backend, _ in facts.route.weights)
+    state, service = facts.observed.state, facts.observed.service
+    moving = {move.revision for move in (state.canary, state.target) if move is not None}
+    return service is not None and service not in {base, *moving}
+
+
+def _as_it_is(facts: Facts) -> Weights:
+    """The live shares, as long as no hold is on any of them."""
+    if facts.policy.gateway:
+        weights = facts.route.weights if facts.route is not None else BLOCKED_ROUTE
+    else:
+        weights = ((facts.observed.service or BLOCKED, 100),)
+    return BLOCKED_ROUTE if any(facts.held(revision) for revision, _ in weights) else weights
 
 
 def _share(facts: Facts, state: State, base: Revision | None, notes: Notes) -> tuple[Revision | None, Weight]:
@@ -136,6 +161,6 @@ def wanted_service(facts: Facts, state: State, weights: Weights) -> Revision:
     if not facts.policy.gateway:
         return next((revision for revision, weight in weights if weight == 100), BLOCKED)
     base = serving_base(facts, state)
-    if base is not None:
+    if base is not None and any(revision == base for revision, _ in weights):
         return base
     return weights[0][0]

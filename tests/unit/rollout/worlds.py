@@ -1,0 +1,153 @@
+"""Observed worlds for the planner's tests: `v2` serves, `v1` was promoted before it, and whatever a test changes."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from modelsync.api.conditions import Condition
+from modelsync.api.status import ModelDeploymentStatus
+from modelsync.rollout import plan
+from modelsync.rollout.model import (
+    Canary,
+    Candidate,
+    HoldAction,
+    HoldMark,
+    HoldRead,
+    Observed,
+    Pause,
+    Policy,
+    RegistryOutcome,
+    RegistryView,
+    Requests,
+    Revision,
+    RevisionView,
+    RouteView,
+    SetWeight,
+    State,
+    Trouble,
+    TroubleKind,
+)
+from modelsync.rollout.report import report
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(hours=1)
+JUST_NOW = NOW - timedelta(seconds=1)
+PAUSE = timedelta(minutes=10)
+
+V1, V2, V3, V4 = "v1-11111111", "v2-22222222", "v3-33333333", "v4-44444444"
+
+POLICY = Policy(
+    replicas=2,
+    steps=(SetWeight(5), Pause(PAUSE), SetWeight(50), Pause()),
+    progress_deadline=timedelta(minutes=30),
+    keep_previous_replicas=1,
+    keep_previous_for=timedelta(hours=1),
+    hold_action=HoldAction.FALLBACK,
+    settle=timedelta(seconds=5),
+    shutdown_timeout=timedelta(seconds=60),
+    gateway=True,
+    suspend=False,
+    history_limit=10,
+)
+
+CANARY = Canary(V3, 1, 5, POLICY.steps, LONG_AGO, JUST_NOW, LONG_AGO)
+
+
+def digest(revision: Revision) -> str:
+    return f"digest-{revision.partition('-')[0]}"
+
+
+def candidate(revision: Revision) -> Candidate:
+    version = revision.partition("-")[0]
+    return Candidate(revision, version, f"content-{version}", (digest(revision),))
+
+
+def up(revision: Revision, ready: int = 2, **changes: object) -> RevisionView:
+    """A revision with that many pods, all ready."""
+    version = revision.partition("-")[0]
+    view = RevisionView(
+        revision,
+        version,
+        f"content-{version}",
+        (digest(revision),),
+        deployed=True,
+        replicas=ready,
+        ready=ready,
+        pods=ready,
+        ready_since=LONG_AGO if ready else None,
+        unready_since=None if ready else LONG_AGO,
+        progress_at=JUST_NOW,
+    )
+    return replace(view, **changes)  # type: ignore[arg-type]
+
+
+def cold(revision: Revision) -> RevisionView:
+    """Only its record is left."""
+    return up(revision, 0, deployed=False, unready_since=None, progress_at=None)
+
+
+def down(revision: Revision, replicas: int = 1, **changes: object) -> RevisionView:
+    """Pods that are not ready."""
+    return up(revision, 0, **{"replicas": replicas, "pods": replicas, "unready_since": JUST_NOW, **changes})
+
+
+def crash(count: int = 1, kind: TroubleKind = TroubleKind.CRASHED) -> Trouble:
+    return Trouble(kind, "out of memory", count, NOW)
+
+
+def mark(revision: Revision, via: str = "VersionTag") -> HoldMark:
+    return HoldMark(digest(revision), "acme/r/chat", revision.partition("-")[0], via, "regulatory-hold")  # type: ignore[arg-type]
+
+
+def read(revision: Revision, *marks: HoldMark, asked_at: datetime = JUST_NOW, elsewhere: bool = False) -> HoldRead:
+    return HoldRead(digest(revision), marks, alias_mark_elsewhere=elsewhere, asked_at=asked_at)
+
+
+def reads(*held: Revision) -> dict[str, HoldRead]:
+    """A fresh answer for every version; `held` ones carry a mark."""
+    return {
+        digest(revision): read(revision, *([mark(revision)] if revision in held else []))
+        for revision in (V1, V2, V3, V4)
+    }
+
+
+def route(*weights: tuple[Revision, int], since: datetime = LONG_AGO) -> RouteView:
+    return RouteView(weights, accepted=True, accepted_since=since)
+
+
+def world(**changes: object) -> Observed:
+    """`v2` serves all as the alias says, `v1` is cold; `named` is what the alias names."""
+    named = changes.pop("named", V2)
+    views = changes.pop("views", (cold(V1), up(V2)))
+    observed = Observed(
+        now=NOW,
+        generation=3,
+        policy=POLICY,
+        requests=Requests(),
+        state=State(promoted=(V1, V2)),
+        registry=RegistryView(RegistryOutcome.RESOLVED, candidate(str(named)) if named else None, JUST_NOW),
+        holds=reads(),
+        revisions={view.revision: view for view in views},  # type: ignore[attr-defined]
+        route=route((V2, 100)),
+        service=V2,
+    )
+    return replace(observed, **changes)  # type: ignore[arg-type]
+
+
+def in_canary(canary: Canary = CANARY, view: RevisionView | None = None, **changes: object) -> Observed:
+    """`v3` has 5 % and is in the pause of its second step."""
+    values: dict[str, object] = {
+        "named": V3,
+        "views": (cold(V1), up(V2), view or up(V3, 1)),
+        "state": State(promoted=(V1, V2), canary=canary),
+        "route": route((V2, 95), (V3, 5)),
+    }
+    return world(**{**values, **changes})
+
+
+def status_of(observed: Observed, previous: ModelDeploymentStatus | None = None) -> ModelDeploymentStatus:
+    """What is reported of one pass over `observed`."""
+    return report(observed, plan(observed), previous or ModelDeploymentStatus(), name="chat")
+
+
+def conditions(status: ModelDeploymentStatus) -> dict[str, Condition]:
+    return {condition.type: condition for condition in status.conditions}
