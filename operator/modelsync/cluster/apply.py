@@ -10,7 +10,6 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -39,6 +38,7 @@ from modelsync.cluster.kinds import (
     name_of,
     uid_of,
 )
+from modelsync.cluster.pods import CUT_GRACE
 from modelsync.resources.budget import disruption_budget
 from modelsync.resources.objects import Owner
 from modelsync.resources.record import Record, RecordError, record
@@ -59,9 +59,6 @@ from modelsync.rollout.model import (
     SetRoute,
     State,
 )
-
-CUT_GRACE = timedelta(seconds=1)
-"""What a pod of a held revision gets to end. Zero would leave the container running on a node that is cut off."""
 
 log = structlog.get_logger(__name__)
 

@@ -384,6 +384,7 @@ def _revisions(
             replicas=_replicas(deployment),
             ready=view.ready,
             pods=view.pods,
+            cut=view.cut,
             ready_since=ready_since,
             unready_since=unready_since,
             progress_at=view.progress_at,

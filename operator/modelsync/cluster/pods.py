@@ -7,7 +7,7 @@ right label: what cannot be read says nothing, and never raises.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelsync.api.status import PodStatus
@@ -64,12 +64,17 @@ MAX_MESSAGE = 500
 MAX_LOG = 800
 
 
+CUT_GRACE = timedelta(seconds=1)
+"""What a pod of a held revision gets to end. Zero would leave the container running on a node that is cut off."""
+
+
 @dataclass(frozen=True, slots=True)
 class PodsView:
     """What the pods of one revision tell."""
 
     ready: int = 0
     pods: int = 0
+    cut: bool = False
     ready_since: datetime | None = None
     unready_since: datetime | None = None
     progress_at: datetime | None = None
@@ -89,6 +94,7 @@ def view(deployment: Object | None, pods: Sequence[Object], slices: Iterable[Obj
     return PodsView(
         ready=ready,
         pods=len(living),
+        cut=all(_is_cut(pod) for pod in living),
         ready_since=_ready_since(wanted) if ready else None,
         unready_since=None if ready else _unready_since(living),
         progress_at=_progress_at(deployment, wanted),
@@ -96,6 +102,12 @@ def view(deployment: Object | None, pods: Sequence[Object], slices: Iterable[Obj
         trouble=min(troubles, key=_severity, default=None),
         verified=next((proof for pod in wanted if (proof := verified_of(pod)) is not None), None),
     )
+
+
+def _is_cut(pod: Object) -> bool:
+    """It ends with the short grace of a CutOff; one that drains has a longer one, and a hold still has to cut it."""
+    grace = _dict(pod.get("metadata")).get("deletionGracePeriodSeconds")
+    return _is_terminating(pod) and isinstance(grace, int) and grace <= CUT_GRACE.total_seconds()
 
 
 def ready_endpoints(slices: Iterable[Object]) -> int:

@@ -115,6 +115,14 @@ def test_a_pod_that_is_being_deleted_still_counts_but_its_trouble_does_not(recor
     assert view.trouble is None
 
 
+@pytest.mark.parametrize(("grace", "cut"), [(None, False), (1, True), (90, False)])
+def test_a_pod_is_cut_when_it_ends_with_the_short_grace_of_a_hold(recorded: Any, grace: int | None, cut: bool) -> None:
+    pod = recorded["ready"]
+    if grace is not None:
+        pod["metadata"] |= {"deletionTimestamp": "2026-11-21T09:00:00Z", "deletionGracePeriodSeconds": grace}
+    assert pods.view(None, [pod], []).cut is cut
+
+
 def test_a_pod_that_was_evicted_counts_no_more(recorded: Any) -> None:
     pod = recorded["ready"]
     pod["status"]["phase"] = "Failed"
