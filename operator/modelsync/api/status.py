@@ -153,7 +153,10 @@ class TrafficStatus(StatusModel):
 
     revision: Annotated[RevisionName, Field(description="The revision, or `blocked`: nothing, clients get 503.")]
     version: Annotated[Short | None, Field(description="Its version.")] = None
-    weight: Annotated[Share, Field(description="Per cent; the blocked Service has weight 1.")]
+    weight: Annotated[
+        int,
+        Field(ge=0, le=1_000_000, description="Per cent, or what somebody wrote; the blocked Service has weight 1."),
+    ]
 
 
 class FallbackStatus(StatusModel):

@@ -38,6 +38,7 @@ from modelsync.rollout.state import dump
 from modelsync.rollout.waiting import waiting
 
 _MAX_PODS = 64
+_MAX_BACKENDS = 16
 _HISTORY = 20
 """Entries of `status.history`; the registry and events have the rest."""
 
@@ -100,7 +101,7 @@ def _traffic(facts: Facts) -> tuple[TrafficStatus, ...]:
             version=facts.view(revision).version if revision != BLOCKED else None,
             weight=weight,
         )
-        for revision, weight in weights
+        for revision, weight in weights[:_MAX_BACKENDS]
     )
 
 

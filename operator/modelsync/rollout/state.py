@@ -35,6 +35,9 @@ from modelsync.rollout.model import (
 
 _MESSAGE = 1024
 
+_MAX_HOLDS = 256
+"""What the CRD takes. More holds are all in force, and the ones beyond it are latched anew in each pass."""
+
 
 def load(status: ModelDeploymentStatus) -> State:
     """The intent that `status` holds; of an empty status, the empty state."""
@@ -71,7 +74,7 @@ def dump(state: State) -> dict[str, Any]:
                 name=hold.mark.name,
                 since=hold.since,
             )
-            for hold in state.holds
+            for hold in state.holds[:_MAX_HOLDS]
         ),
         "previous": (
             PreviousStatus(revision=state.previous.revision, until=state.previous.until) if state.previous else None

@@ -315,3 +315,9 @@ def test_a_transition_time_changes_only_with_the_status() -> None:
     assert conditions(later)["Available"].last_transition_time == NOW
     assert conditions(later)["Ready"].last_transition_time == NOW + timedelta(minutes=1)
     assert V3 in str(later.canary)
+
+
+def test_a_route_that_was_edited_by_hand_is_told_as_it_is() -> None:
+    edited = route(*((f"v{number}-99999999", 500_000) for number in range(3, 40)))
+    status = status_of(world(route=replace(edited, drifted=True)))
+    assert [entry.weight for entry in status.traffic] == [500_000] * 16
