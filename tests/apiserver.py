@@ -18,6 +18,7 @@ from kubernetes import client, config
 from modelsync.api import names
 
 DEFINITION = Path(__file__).resolve().parent.parent / "crds" / f"{names.GROUP}_{names.PLURAL}.yaml"
+FINALIZER = "tests.modelsync.dev/keep"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -119,6 +120,27 @@ class ApiServer:
         """Create a ModelDeployment as kubectl would: unknown fields are refused."""
         query = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
         return self.call("POST", collection(namespace), model_deployment, query=query)
+
+    def create_owner(self, namespace: str, name: str, spec: dict[str, Any]) -> Any:
+        """Make a ModelDeployment that owns things and that no operator acts on, should one run in the cluster.
+
+        It is being deleted and kept by a finalizer, so that the garbage collector leaves what it owns alone.
+        """
+        metadata = {"name": name, "finalizers": [FINALIZER]}
+        body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata, "spec": spec}
+        self.create(namespace, body)
+        path = f"{collection(namespace)}/{name}"
+        self.call("DELETE", path)
+        return self.call("GET", path)
+
+    def delete_namespace(self, namespace: str) -> None:
+        """Delete the Kubernetes namespace with all that is in it, owners that are kept by our finalizer too."""
+        for owner in self.call("GET", collection(namespace))["items"]:
+            if FINALIZER in owner["metadata"].get("finalizers", ()):
+                released = {"metadata": {"finalizers": None}}
+                path = f"{collection(namespace)}/{owner['metadata']['name']}"
+                self.call("PATCH", path, released, content_type="application/merge-patch+json")
+        self.call("DELETE", f"/api/v1/namespaces/{namespace}")
 
 
 def collection(namespace: str) -> str:

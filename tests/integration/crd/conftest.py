@@ -23,4 +23,4 @@ def definition(api: ApiServer) -> dict[str, Any]:
 def namespace(api: ApiServer) -> Iterator[str]:
     name = api.make_namespace()
     yield name
-    api.call("DELETE", f"/api/v1/namespaces/{name}")
+    api.delete_namespace(name)

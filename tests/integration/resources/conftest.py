@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from apiserver import ApiServer, collection
-from modelsync.api import names
+from apiserver import ApiServer
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.resources.objects import Object, Owner
@@ -74,14 +73,12 @@ def namespace(api: ApiServer) -> Iterator[str]:
     api.install_definition()
     name = api.make_namespace(**{"pod-security.kubernetes.io/enforce": "restricted"})
     yield name
-    api.call("DELETE", f"/api/v1/namespaces/{name}")
+    api.delete_namespace(name)
 
 
 @pytest.fixture(scope="session")
 def owner(api: ApiServer, namespace: str) -> Owner:
-    body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": {"name": "chat"}, "spec": SPEC}
-    api.create(namespace, body)
-    return Owner.of(api.call("GET", f"{collection(namespace)}/chat"))
+    return Owner.of(api.create_owner(namespace, "chat", SPEC))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apiserver import ApiServer, collection, wait_for
+from apiserver import ApiServer, wait_for
 from localcluster import Cluster
 from localcluster.images import modelsync_image, vllm_standin_image
 from modelsync.api import names
@@ -64,9 +64,7 @@ def on_the_node(api: ApiServer, namespace: str, cluster: Cluster, registry: Stan
             "shutdownTimeout": "20s",
         },
     }
-    body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": {"name": "node"}, "spec": spec}
-    api.create(namespace, body)
-    owner = Owner.of(api.call("GET", f"{collection(namespace)}/node"))
+    owner = Owner.of(api.create_owner(namespace, "node", spec))
     parsed = ModelDeploymentSpec.model_validate(spec)
     entity, project, rest = logged.path.split("/")
     artifact = Artifact(
@@ -105,7 +103,7 @@ def ready_pod(api: ApiServer, on_the_node: Record) -> Any:
                 return pod
         return None
 
-    return wait_for("a ready pod", ready, seconds=90)
+    return wait_for("a ready pod", ready, seconds=180)
 
 
 def ask(pod: Any, path: str, body: dict[str, Any] | None = None) -> tuple[http.client.HTTPResponse, str]:
