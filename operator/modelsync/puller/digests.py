@@ -12,7 +12,7 @@ from typing import Protocol
 
 import xxhash
 
-READ_BYTES = 2**20
+READ_BYTES = 2**18
 _HEX = re.compile(r"[0-9a-f]{32}")
 
 
@@ -59,7 +59,7 @@ def is_artifact_digest(text: str) -> bool:
 
 
 def hash_file(path: str, algorithm: Algorithm) -> str:
-    """Hash a whole file, base64, in memory of one MiB. Raises OSError."""
+    """Hash a whole file, base64, in little memory. Raises OSError."""
     taken = hasher(algorithm)
     buffer = memoryview(bytearray(READ_BYTES))
     with open(path, "rb", buffering=0) as file:

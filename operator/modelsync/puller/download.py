@@ -2,7 +2,7 @@
 
 A file is a row of parts. Several threads may each hold one; the digest follows over what is whole from the front, in
 memory when the bytes have just come and else read back from the page cache, so that a file is verified almost as
-soon as its last byte is there, in memory of one MiB a thread.
+soon as its last byte is there, in less than a MiB of memory a thread.
 """
 
 import base64
@@ -17,7 +17,7 @@ from modelsync.puller.staging import Partial
 PART_BYTES = 32 * 2**20
 """Large against a request's latency, small against what a kill may cost."""
 SAVE_SECONDS = 1.0
-_CATCH_UP_BYTES = 8 * READ_BYTES
+_CATCH_UP_BYTES = 32 * READ_BYTES
 """How much a thread that has just fetched something hashes for the others before it goes on fetching."""
 
 _scratch = threading.local()

@@ -21,7 +21,8 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**18
+"""Received, written and hashed while it is still in a core's cache; larger and smaller ones cost more time."""
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 """Without a byte for so long, a connection counts as dead."""
@@ -117,6 +118,8 @@ class ObjectStore:
             "headers": {"User-Agent": user_agent, "Accept-Encoding": "identity"},
         }
         self._pools: dict[str, urllib3.PoolManager] = {}
+        self._proxies: dict[tuple[str, str], str] = {}
+        """By scheme and host: to read the environment costs as much as a small file."""
         self._lock = threading.Lock()
 
     def read_all(self, url: str, *, most: int) -> bytes:
@@ -205,8 +208,10 @@ class ObjectStore:
             )
 
     def _pool(self, scheme: str, host: str) -> urllib3.PoolManager:
-        proxy = "" if proxy_bypass(host) else getproxies().get(scheme, "")
         with self._lock:
+            if (proxy := self._proxies.get((scheme, host))) is None:
+                proxy = "" if proxy_bypass(host) else getproxies().get(scheme, "")
+                self._proxies[scheme, host] = proxy
             if proxy not in self._pools:
                 self._pools[proxy] = (
                     urllib3.ProxyManager(proxy, **self._options) if proxy else urllib3.PoolManager(**self._options)
