@@ -3,9 +3,13 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from integration.controller.conftest import World, until
 from modelsync.api import names
 from modelsync.cluster import kinds
+from modelsync.cluster.client import Cluster
+from modelsync.cluster.errors import ClusterError, ConflictError, InvalidError
 from modelsync.controller.run import Options, run_until
 
 
@@ -98,6 +102,27 @@ async def test_a_hold_takes_the_traffic_and_the_pods_and_says_so_on_the_route(wo
         world.admin.remove_tag(f"{world.path}:v0", "regulatory-hold")
         await world.until_phase("Healthy")
         assert await world.weights() == {"v0": 100}
+
+
+@pytest.mark.parametrize("error", [ConflictError("written by another"), InvalidError("refused", reason="refused")])
+async def test_a_status_that_cannot_be_written_does_not_stop_a_hold(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: ClusterError
+) -> None:
+    async def refused(*_: Any) -> kinds.Object:
+        raise error
+
+    async with world.operator(), world.kubelet():
+        await serving(world)
+        monkeypatch.setattr(Cluster, "replace_status", refused)
+        world.admin.add_tag(f"{world.path}:v0", "regulatory-hold")
+
+        async def blocked() -> bool:
+            return await world.weights() == {"blocked": 1} and not await world.pods("v0")
+
+        await until("no way leads to the held version", blocked)
+        assert not (await world.status()).get("holds")
+        monkeypatch.undo()
+        await world.until_status("the hold, told late", lambda status: status.get("holds"))
 
 
 async def test_a_service_of_someone_else_with_our_name_is_left_alone_and_named(world: World) -> None:
