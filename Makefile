@@ -10,6 +10,9 @@ UV := $(MODELSYNC_CACHE)/uv/$(UV_VERSION)/bin/uv
 PY := .venv/bin/python
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONPATH := operator:hack
+# Several clusters live side by side; tests have their own, so that they never take down a demo that somebody plays with.
+CLUSTER ?= default
+LOCAL := $(PY) -m localcluster
 
 .PHONY: help
 help: ## list the targets
@@ -53,27 +56,34 @@ test-model: setup ## breadth-first check of the production planner; prints state
 
 .PHONY: cluster-up
 cluster-up: setup ## a real control plane, node and gateway in a network namespace (builds the binaries once)
-	@$(PY) -m localcluster up
+	@$(LOCAL) up --name $(CLUSTER)
 
 .PHONY: cluster-down
 cluster-down: setup ## take down exactly what cluster-up started
-	@$(PY) -m localcluster down
+	@$(LOCAL) down --name $(CLUSTER)
+
+.PHONY: shell
+shell: cluster-up ## a shell inside the cluster's network, with kubectl
+	@$(LOCAL) exec --name $(CLUSTER) -- env PATH="$(CURDIR)/.venv/bin:$$PATH" $${SHELL:-bash} || true
 
 .PHONY: test-integration
 test-integration: cluster-up ## against a real apiserver, the stand-ins, and the real wandb SDK
-	@$(PY) -m localcluster exec -- .venv/bin/pytest -q tests/integration
+	@$(LOCAL) exec --name $(CLUSTER) -- .venv/bin/pytest -q tests/integration
 
 .PHONY: e2e
 e2e: cluster-up ## whole rollouts on the real node, with traffic all the time
-	@$(PY) -m localcluster exec -- .venv/bin/pytest -q tests/e2e
+	@$(LOCAL) exec --name $(CLUSTER) -- .venv/bin/pytest -q tests/e2e
 
 .PHONY: test
+test: CLUSTER := test
 test: verify test-unit test-model ## everything that CI runs
-	@trap '$(MAKE) --no-print-directory cluster-down' EXIT; $(MAKE) --no-print-directory test-integration e2e
+	@trap '$(MAKE) --no-print-directory cluster-down CLUSTER=$(CLUSTER)' EXIT; \
+	$(MAKE) --no-print-directory test-integration CLUSTER=$(CLUSTER); \
+	$(MAKE) --no-print-directory e2e CLUSTER=$(CLUSTER)
 
 .PHONY: demo
 demo: cluster-up ## the main job, told live in the terminal
-	@$(PY) -m localcluster exec -- $(PY) -m demo
+	@$(LOCAL) exec --name $(CLUSTER) -- $(PY) -m demo
 
 .PHONY: demo-down
 demo-down: cluster-down ## leave nothing running or mounted

@@ -127,14 +127,15 @@ def _end(console: Console, deployment: Deployment, screen: Screen, seconds: floa
     lost = screen.traffic.lost()
     console.rule("[bold]the end")
     console.print(f"{len(screen.traffic.answers)} requests, [bold]{len(lost)} lost[/], in {seconds:.0f} s.")
-    for answer in lost[:5]:
-        console.print(f"  [red]lost: {answer.detail}")
+    if lost:
+        console.print(screen.traffic.explain(), style="red", highlight=False)
     console.print(
         "\nThe cluster goes on. What to try next:\n"
-        "  python -m localcluster exec -- kubectl get mdep -n demo -w\n"
-        "  python -m localcluster exec -- kubectl describe mdep chat -n demo\n"
-        f"  python -m localcluster exec -- python -m wandb_standin ctl --help   # move aliases, set tags of {PATH!r}\n"
-        "  make demo-down   # leaves nothing",
+        "  make shell                              # kubectl and the rest, inside the cluster's network; there:\n"
+        "    kubectl get mdep -n demo -w\n"
+        "    kubectl describe mdep chat -n demo\n"
+        f"    python -m wandb_standin ctl --help    # move the aliases and set the tags of {PATH!r}\n"
+        "  make demo-down                          # leaves nothing",
         highlight=False,
     )
 

@@ -118,27 +118,19 @@ class Screen:
         recent = self.traffic.by_revision([a for a in self.traffic.answers[-400:] if now - a.sent < RECENT_SECONDS])
         total = self.traffic.by_revision()
         table = Table(box=None, expand=True, padding=(0, 1))
-        for column, style in (
-            ("revision", ""),
-            ("", ""),
-            ("pods", ""),
-            ("weight", ""),
-            ("", ""),
-            ("answers now", ""),
-            ("all", ""),
-        ):
-            table.add_column(
-                column,
-                style=style,
-                no_wrap=True,
-                justify="right" if column in ("weight", "answers now", "all") else "left",
-            )
+        table.add_column("revision", no_wrap=True, min_width=11)
+        table.add_column("", no_wrap=True, min_width=8)
+        table.add_column("pods", no_wrap=True, min_width=4)
+        table.add_column("weight", no_wrap=True, min_width=6, justify="right")
+        table.add_column("", ratio=1)
+        table.add_column("now", no_wrap=True, min_width=4, justify="right")
+        table.add_column("answers", no_wrap=True, min_width=7, justify="right")
         for revision in self._revisions(weights, total):
             colour = self._colours.setdefault(revision, COLOURS[len(self._colours) % len(COLOURS)])
             share = weights.get(revision, 0)
             percent = "–" if revision == "blocked" else f"{share} %"
             rate = f"{recent[revision] / RECENT_SECONDS:.0f}/s" if recent[revision] else ""
-            bar = ProgressBar(total=100, completed=share, width=30, complete_style=colour, finished_style=colour)
+            bar = ProgressBar(total=100, completed=share, complete_style=colour, finished_style=colour)
             table.add_row(
                 Text(revision, colour),
                 self._role(revision),

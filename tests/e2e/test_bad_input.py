@@ -73,7 +73,7 @@ async def test_an_unreachable_server_leaves_what_serves(scene):
 async def test_corrupt_bytes_are_never_served(scene):
     deployment = await scene.serving()
     version = scene.log("I am the second version")
-    with scene.stage.registry.fault("corrupt", ref="*safetensors*"):
+    with scene.stage.registry.fault("corrupt", file="*safetensors*"):
         async with deployment.traffic() as traffic:
             scene.point(version)
             await said(deployment, "ModelVerified", "safetensors", status=("False",))
