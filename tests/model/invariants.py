@@ -15,6 +15,7 @@ from modelsync.rollout.model import (
     Plan,
     PointService,
     Remove,
+    RemoveRoute,
     Scale,
     SetRoute,
     State,
@@ -72,6 +73,8 @@ def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> 
         match action:
             case SetRoute(new, _):
                 weights = dict(new)
+            case RemoveRoute():
+                weights = {}
             case PointService(name):
                 service = name
             case CutOff(name):

@@ -28,7 +28,7 @@ def wanted(facts: Facts, state: State, notes: Notes) -> Weights:
         return _as_it_is(facts)
     if base is None:
         return ((moving, 100),) if moving is not None and share == 100 else BLOCKED_ROUTE
-    if moving is None or facts.ready(moving) == 0:
+    if moving is None or moving == base or facts.ready(moving) == 0:
         return ((base, 100),)
     return ((base, 100 - share), (moving, share))
 
@@ -118,6 +118,8 @@ def _grown(facts: Facts, revision: Revision, share: Weight, forward_since: datet
 def next_write(facts: Facts, state: State, weights: Weights, notes: Notes) -> Weights | None:
     """What to write into the route now to get nearer to `weights`; None: it is there, or has to settle first."""
     live = facts.route
+    if live is not None and weights is live.weights:
+        return None  # left as it is, whatever it is: see `may_be_held`
     if live is None or (live.weights == weights and not live.drifted):
         if live is not None and not facts.settled:
             _wait_for_gateway(facts, notes)
