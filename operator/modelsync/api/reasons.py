@@ -11,7 +11,6 @@ class Reason(StrEnum):
 
     # --- serving as asked, or on the way ---
     HEALTHY = "Healthy"  # what the alias names serves with all replicas
-    SCALED_TO_ZERO = "ScaledToZero"  # spec.replicas is 0: nothing is meant to serve
     FIRST = "First"  # nothing serves yet: no steps, no pauses
     CANARY = "Canary"  # a new version goes by the steps
     PAUSED = "Paused"  # a step waits for its time

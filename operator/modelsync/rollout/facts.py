@@ -125,7 +125,7 @@ class Facts:
 
     @property
     def full(self) -> int:
-        """Pods that carry all traffic. At least one: with `replicas: 0` a version is still brought up to be judged."""
+        """Pods that carry all traffic; at least one, whatever the policy says."""
         return max(1, self.policy.replicas)
 
     def needed(self, weight: Weight) -> int:

@@ -345,6 +345,4 @@ def _healthy(world: World) -> Situation:
         wait = world.waits[0].reason if world.waits else Reason.STARTING
         message = f"{serving} serves; the alias names {world.version(world.facts.named)}"
         return Situation(Phase.PENDING, "Unknown", wait, message, reconciling=True)
-    if world.facts.policy.replicas == 0:
-        return Situation(Phase.HEALTHY, "True", Reason.SCALED_TO_ZERO, f"{serving} is scaled to 0")
     return Situation(Phase.HEALTHY, "True", Reason.HEALTHY, f"{serving} serves")

@@ -251,13 +251,6 @@ ROWS = {
     "the stable has no pod": Row(
         world(views=(cold(V1), down(V2, 2))), "Degraded", "False", "UnderCapacity", "False", reconciling=True
     ),
-    "scaled to zero": Row(
-        world(views=(cold(V1), up(V2, 0)), policy=replace(POLICY, replicas=0)),
-        "Healthy",
-        "True",
-        "ScaledToZero",
-        "False",
-    ),
 }
 
 
