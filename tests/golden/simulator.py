@@ -344,12 +344,10 @@ class World:
                 self._write_status(status, made)
             for event in made.events:
                 self.say(f"  event {event.type} {event.reason}: {event.note}")
-            done = 0
             for action in made.actions:
                 if self.random is not None and self.random.random() < 0.05:
                     break  # the operator is killed between two writes
                 self._apply(action)
-                done += 1
             if made.look:
                 self.look()
             if not made.actions and made.state == observed.state:
