@@ -30,7 +30,6 @@ class Reason(StrEnum):
     HOLD_STATE_UNKNOWN = "HoldStateUnknown"  # the registry has not said whether a version is held
     STABLE_NOT_READY = "StableNotReady"  # the canary could be taken back, but no pod of the stable is ready
     FLAPPED = "Flapped"  # the canary lost its pods and has to be ready for a while first
-    DRAINING = "Draining"  # a revision that lost its traffic waits until its pods may go
     SUSPENDED = "Suspended"  # spec.suspend stops forward moves
 
     # --- the registry ---
@@ -59,7 +58,6 @@ class Reason(StrEnum):
     # --- holds ---
     REGULATORY_HOLD = "RegulatoryHold"  # the registry forbids the version to serve
     FALLBACK = "Fallback"  # a hold is on the stable; an earlier version serves
-    BLOCKED = "Blocked"  # a hold is on the stable, and nothing else may or can serve: clients get 503
     HOLD_LIFTED = "HoldLifted"
 
     # --- model bytes ---
@@ -85,7 +83,6 @@ class Reason(StrEnum):
     PROMOTED = "Promoted"  # a revision is the stable now
     TAKEN_BACK = "TakenBack"  # the alias left the canary, which lost its exposure
     SUPERSEDED = "Superseded"  # a third version took the canary's place
-    HELD = "Held"  # a hold was seen
     FAILED = "Failed"  # a revision failed and is not tried again
     RETRIED = "Retried"  # a person said retry
     REQUEST_IGNORED = "RequestIgnored"  # a person's annotation does not fit what is going on

@@ -243,7 +243,9 @@ class ModelDeploymentStatus(StatusModel):
     ] = ()
     replicas: Annotated[int | None, Field(ge=0, description="Pods wanted of stable and canary.")] = None
     ready_replicas: Annotated[int | None, Field(ge=0, description="Ready pods of stable and canary.")] = None
-    selector: Annotated[Short | None, Field(description="Label selector of the stable's pods, for autoscalers.")] = None
+    selector: Annotated[
+        Short | None, Field(description="Label selector of the pods that `replicas` counts, for autoscalers.")
+    ] = None
     url: Annotated[Short | None, Field(description="Where clients reach it.")] = None
     conditions: Annotated[
         tuple[Condition, ...], Field(max_length=32, description="Ready, Available and the rest."), Unique(("type",))

@@ -58,7 +58,7 @@ def report(
     facts = Facts(replace(observed, state=plan.state), plan.state.holds)
     world = World(facts, plan.state, plan.waits, plan.actions)
     told = situation(world)
-    stable = plan.state.stable
+    counted = _counted(world)
     return ModelDeploymentStatus(
         observed_generation=observed.generation,
         phase=told.phase,
@@ -69,16 +69,22 @@ def report(
         pods=tuple(pods[:_MAX_PODS]),
         waiting=waiting(name, world, told, previous.waiting),
         history=_history(facts, plan, previous),
-        replicas=sum(facts.view(revision).replicas for revision in _counted(world)),
-        ready_replicas=sum(facts.ready(revision) for revision in _counted(world)),
-        selector=_selector(name, stable) if stable is not None else None,
+        replicas=sum(facts.view(revision).replicas for revision in counted),
+        ready_replicas=sum(facts.ready(revision) for revision in counted),
+        selector=_selector(name, counted) if counted else None,
         url=url,
         conditions=merged(previous.conditions, _conditions(world, told)),
     )
 
 
-def _selector(name: str, stable: Revision) -> str:
-    return ",".join(f"{key}={value}" for key, value in names.selector(name, stable).items())
+def _selector(name: str, revisions: Sequence[Revision]) -> str:
+    """In the set-based form when a canary runs: an autoscaler has to see the pods that `replicas` counts."""
+    labels = names.selector(name, revisions[0])
+    if len(revisions) > 1:
+        revision = labels.pop(names.REVISION_LABEL)
+        others = ",".join(sorted({revision, *revisions[1:]}))
+        return ",".join([*(f"{key}={value}" for key, value in labels.items()), f"{names.REVISION_LABEL} in ({others})"])
+    return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
 def _counted(world: World) -> list[Revision]:

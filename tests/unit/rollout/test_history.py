@@ -59,3 +59,12 @@ def test_the_fallback_of_a_hold_is_told_beforehand() -> None:
     assert none is not None
     assert none.revision is None
     assert "blocks" in none.reason
+
+
+def test_autoscalers_see_the_pods_that_are_counted() -> None:
+    alone = status_of(world(views=(up(V1, 1), up(V2))))
+    assert (alone.replicas, alone.ready_replicas) == (2, 2)
+    assert alone.selector == f"modelsync.dev/name=chat,modelsync.dev/revision={V2}"
+    both = status_of(in_canary())
+    assert (both.replicas, both.ready_replicas) == (3, 3)
+    assert both.selector == f"modelsync.dev/name=chat,modelsync.dev/revision in ({V2},{V3})"
