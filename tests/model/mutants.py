@@ -9,7 +9,7 @@ from typing import Any
 
 from model.search import GOAL, QUIET
 from model.world import Budget, Setting
-from modelsync.rollout import capacity, moves, traffic
+from modelsync.rollout import capacity, steps, traffic
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import BLOCKED, Revision, State
 from modelsync.rollout.notes import Notes
@@ -87,14 +87,14 @@ def _sums_wrongly(patch: Any) -> None:
 
 
 def _promotes_by_step_count(patch: Any) -> None:
-    right = moves._step
+    right = steps._step
 
     def early(facts: Facts, state: State, canary: Any, notes: Notes) -> Any:
         if canary.step >= len(canary.steps):
             return replace(state, canary=None, promoted=(*state.promoted, canary.revision))
         return right(facts, state, canary, notes)
 
-    patch.setattr(moves, "_step", early)
+    patch.setattr(steps, "_step", early)
 
 
 def _service_follows_the_alias(patch: Any) -> None:
@@ -106,7 +106,7 @@ def _unknown_is_false(patch: Any) -> None:
 
 
 def _clock_never_starts(patch: Any) -> None:
-    patch.setattr(moves, "_clock", lambda facts, canary: None)
+    patch.setattr(steps, "_clock", lambda facts, canary: None)
 
 
 def _promote_in_two_writes(patch: Any) -> None:

@@ -15,7 +15,7 @@ from modelsync.rollout.model import (
     Scale,
     State,
 )
-from modelsync.rollout.moves import own_weight
+from modelsync.rollout.steps import own_weight
 from modelsync.rollout.traffic import may_be_held
 
 

@@ -121,6 +121,10 @@ class Facts:
             return True  # it can never come back
         return view.unready_since is not None and view.unready_since + FLAP_GRACE <= self.now
 
+    def pods_reason(self, revision: Revision) -> Reason:
+        """What its pods are doing while they are waited for."""
+        return Reason.PULLING if self.view(revision).pulling else Reason.STARTING
+
     # --- numbers of pods ---
 
     @property

@@ -33,6 +33,10 @@ class Notes:
         """An event that somebody should look at."""
         self.events.append(Event("Warning", reason, action, note, revision))
 
+    def has_told(self, reason: Reason) -> bool:
+        """An event with this reason is among them."""
+        return any(event.reason == reason for event in self.events)
+
     def finish(self, revision: Revision, outcome: Outcome, reason: str, started_at: datetime) -> None:
         """A move came to its end."""
         self.finished.append(Finished(revision, outcome, reason, started_at))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from modelsync.api.reasons import Reason
-from modelsync.rollout import capacity, moves, requests, traffic
+from modelsync.rollout import capacity, failing, moves, promotion, requests, traffic
 from modelsync.rollout.facts import FLAP_GRACE, Facts
 from modelsync.rollout.goal import goal
 from modelsync.rollout.holds import latched
@@ -28,9 +28,9 @@ def plan(observed: Observed) -> Plan:
     facts = Facts(observed, holds)
 
     state = _told_of_holds(facts, observed.state, holds, notes)
-    state = moves.expire_previous(facts, state)
-    state = moves.forget_failures(facts, state)
-    state = moves.judge(facts, state, notes)
+    state = promotion.expire_previous(facts, state)
+    state = failing.forget_failures(facts, state)
+    state = failing.judge(facts, state, notes)
     state = requests.answer(facts, state, notes)
     before = state.promoted
     state = moves.pursue(facts, state, goal(facts, state), notes)
@@ -156,5 +156,5 @@ def _deadlines(facts: Facts, state: State) -> list[datetime]:
     moving = state.canary or state.target
     if moving is None:
         return []
-    ends = (moves.deadline(facts, state, moving.revision, moving.started_at), facts.patience_ends(moving.revision))
+    ends = (failing.deadline(facts, state, moving.revision, moving.started_at), facts.patience_ends(moving.revision))
     return [moment for moment in ends if moment is not None]

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import Facts
+from modelsync.rollout.failing import failed
 from modelsync.rollout.model import Failure, MoveReason, Pause, Requests, Revision, State
 from modelsync.rollout.notes import Notes
 
@@ -84,12 +85,6 @@ def _retry(facts: Facts, state: State, revision: Revision, notes: Notes) -> Stat
         return _ignored(state, "retry", revision, "it has not failed", notes)
     notes.tell(Reason.RETRIED, "Retry", f"a person said to try {revision} again", revision)
     return replace(state, failed=tuple(failure for failure in state.failed if failure.revision != revision))
-
-
-def failed(state: State, failure: Failure) -> State:
-    """`state` with the failure noted; a revision has at most one."""
-    others = tuple(old for old in state.failed if old.revision != failure.revision)
-    return replace(state, failed=(*others, failure))
 
 
 def _ignored(state: State, request: str, revision: Revision, why: str, notes: Notes) -> State:

@@ -11,6 +11,7 @@ from modelsync.api.conditions import Truth
 from modelsync.api.reasons import Reason
 from modelsync.api.status import Phase
 from modelsync.rollout.facts import CRASHES_LOADING, Facts
+from modelsync.rollout.failing import deadline
 from modelsync.rollout.model import (
     BLOCKED,
     Action,
@@ -25,7 +26,7 @@ from modelsync.rollout.model import (
     TroubleKind,
     Wait,
 )
-from modelsync.rollout.moves import deadline, own_weight
+from modelsync.rollout.steps import own_weight
 
 
 @dataclass(frozen=True, slots=True)

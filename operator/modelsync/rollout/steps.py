@@ -1,0 +1,143 @@
+"""A canary goes by its steps: weights, pauses, the clock, flaps, and at last the promotion (DESIGN §3.5).
+
+The steps are the snapshot that was taken when it began. Nothing here writes a route: the canary's `weight` is intent,
+and `traffic` brings it about.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from modelsync.api.reasons import Reason
+from modelsync.rollout.facts import READY_AGAIN, Facts
+from modelsync.rollout.model import Canary, Pause, Revision, SetWeight, State, Weight
+from modelsync.rollout.notes import Notes
+from modelsync.rollout.promotion import promote
+
+
+def new_canary(facts: Facts, revision: Revision) -> Canary:
+    """A canary at its first step. Without a gateway there are no shares, and so no steps: it is a switch when all pods
+    are ready."""
+    steps = facts.policy.steps if facts.policy.gateway else ()
+    return Canary(revision, step=0, weight=0, steps=steps, started_at=facts.now, look_after=facts.now)
+
+
+def advance(facts: Facts, state: State, canary: Canary, notes: Notes) -> State:
+    """Take the canary on as far as it goes now."""
+    while True:
+        further = _flap(facts, canary, notes) or _clock(facts, canary) or _step(facts, state, canary, notes)
+        if further is None:
+            return replace(state, canary=canary) if canary is not state.canary else state
+        if isinstance(further, State):
+            return further
+        canary = further
+
+
+def _flap(facts: Facts, canary: Canary, notes: Notes) -> Canary | None:
+    """One that lost all its pods under traffic has no share until it has been ready for a while."""
+    view = facts.view(canary.revision)
+    if facts.ready(canary.revision) == 0:
+        if not canary.flapped and (facts.live(canary.revision) > 0 or canary.step_started_at is not None):
+            notes.warn(Reason.FLAPPED, "Step", f"{canary.revision} lost all its pods", canary.revision)
+            return replace(canary, flapped=True, step_started_at=None)
+        return None
+    if canary.flapped and view.ready_since is not None and view.ready_since + READY_AGAIN <= facts.now:
+        # What it had before it lost its pods, it gets back only if no hold came meanwhile.
+        return replace(canary, flapped=False, look_after=view.ready_since + READY_AGAIN)
+    return None
+
+
+def _clock(facts: Facts, canary: Canary) -> Canary | None:
+    """The step's clock starts when its weight is in the live route, accepted and settled."""
+    if canary.step_started_at is not None or canary.flapped or not facts.settled:
+        return None
+    if canary.weight != own_weight(canary):
+        return None
+    listed = facts.referenced(canary.revision) or not facts.policy.gateway
+    if not listed or facts.ready(canary.revision) == 0 or facts.live(canary.revision) != canary.weight:
+        return None
+    return replace(canary, step_started_at=facts.now)
+
+
+def _step(facts: Facts, state: State, canary: Canary, notes: Notes) -> Canary | State | None:
+    revision = canary.revision
+    if canary.flapped:
+        ready_since = facts.view(revision).ready_since
+        until = ready_since + READY_AGAIN if ready_since is not None and facts.ready(revision) else None
+        notes.wait(Reason.FLAPPED, revision, until)
+        return None
+    if (stop := facts.not_forward) is not None:
+        notes.wait(stop, revision)
+        return None
+    step = canary.steps[canary.step] if canary.step < len(canary.steps) else None
+    if isinstance(step, Pause):
+        return _pause(facts, canary, step, notes)
+    weight = own_weight(canary)
+    if weight != canary.weight:
+        return _weigh(facts, state, canary, weight, notes)
+    if canary.step_started_at is None or facts.live(revision) != weight or not facts.settled:
+        if facts.ready(revision) < facts.needed(weight):
+            notes.wait(facts.pods_reason(revision), revision)
+        return None  # `traffic` says what the route waits for
+    if step is not None:
+        return _next(facts, canary, facts.now, notes)
+    if facts.ready(revision) < facts.full:
+        notes.wait(facts.pods_reason(revision), revision)
+        return None
+    return promote(facts, state, revision, canary.started_at, Reason.CANARY, notes)
+
+
+def _pause(facts: Facts, canary: Canary, step: Pause, notes: Notes) -> Canary | None:
+    started = canary.step_started_at
+    if started is None:
+        if facts.ready(canary.revision) < facts.needed(canary.weight):
+            notes.wait(facts.pods_reason(canary.revision), canary.revision)
+        return None
+    if step.duration is None:
+        notes.wait(Reason.AWAITING_PROMOTION, canary.revision)
+        return None
+    if facts.now < started + step.duration:
+        notes.wait(Reason.PAUSED, canary.revision, started + step.duration)
+        return None
+    return _next(facts, canary, started + step.duration, notes)
+
+
+def _next(facts: Facts, canary: Canary, ended: datetime, notes: Notes) -> Canary:
+    done = f"step {canary.step + 1} of {len(canary.steps)} is done at {canary.weight} %"
+    notes.tell(Reason.STEP, "Step", f"{canary.revision}: {done}", canary.revision)
+    # The pause that follows a weight runs from the moment at which the weight had settled.
+    return replace(canary, step=canary.step + 1, look_after=ended)
+
+
+def _weigh(facts: Facts, state: State, canary: Canary, weight: Weight, notes: Notes) -> Canary | None:
+    """Another share. More of it needs the pods for it, a stable to go back to, and a registry that was asked since the
+    last wait and knows of no hold."""
+    revision = canary.revision
+    if weight > canary.weight:
+        ready = facts.ready(revision)
+        if ready < facts.needed(weight):
+            notes.wait(facts.pods_reason(revision), revision)
+            return None
+        if state.stable is None or facts.ready(state.stable) == 0:
+            notes.wait(Reason.STABLE_NOT_READY, revision)
+            return None
+        after = canary.look_after
+        ready_since = facts.view(revision).ready_since
+        if canary.weight == 0 and ready_since is not None and (after is None or ready_since > after):
+            after = ready_since  # bringing the model up was a wait, too
+        if not facts.fresh(revision, after):
+            notes.wait(Reason.FRESH_LOOK, revision)
+            notes.look = True
+            return None
+        if not facts.clear(revision):
+            notes.wait(Reason.HOLD_STATE_UNKNOWN, revision)
+            notes.look = True
+            return None
+    return replace(canary, weight=weight, step_started_at=None)
+
+
+def own_weight(canary: Canary) -> Weight:
+    """The share that the current step is about; after the last one, all."""
+    if canary.step >= len(canary.steps):
+        return 100
+    step = canary.steps[canary.step]
+    return step.weight if isinstance(step, SetWeight) else canary.weight
