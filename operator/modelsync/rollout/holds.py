@@ -13,22 +13,28 @@ def latched(observed: Observed) -> tuple[Hold, ...]:
     reads = observed.holds
     if not before and not any(read.marks for read in reads.values()):
         return before
-    # A digest that no revision contains can serve nowhere, and needs an answer of its own before it could again.
-    known_digests = {digest for view in observed.revisions.values() for digest in view.digests}
-    if observed.registry.candidate is not None:
-        known_digests.update(observed.registry.candidate.digests)
-    kept = [
-        hold for hold in before if hold.mark.digest in known_digests and not _lifted(hold, reads.get(hold.mark.digest))
-    ]
+    present = _present(observed)
+    kept = [hold for hold in before if hold.mark.digest in present and not _lifted(hold, reads.get(hold.mark.digest))]
     known = {hold.mark for hold in kept}
     new = [
         Hold(mark, reads[digest].asked_at)
         for digest in sorted(reads)
-        if digest in known_digests
+        if digest in present
         for mark in reads[digest].marks
         if mark not in known
     ]
     return tuple(kept + sorted(new, key=lambda hold: hold.since)) if new or len(kept) != len(before) else before
+
+
+def _present(observed: Observed) -> set[str]:
+    """Content that some revision has. A hold on any other is dropped: it can serve nowhere, and would need an answer of
+    its own before it could again. Where it is not known what a revision contains, no hold is dropped."""
+    digests = {digest for view in observed.revisions.values() for digest in view.digests}
+    if observed.registry.candidate is not None:
+        digests.update(observed.registry.candidate.digests)
+    if not all(view.digests for view in observed.revisions.values()):
+        digests.update(hold.mark.digest for hold in observed.state.holds)
+    return digests
 
 
 def _lifted(hold: Hold, read: HoldRead | None) -> bool:

@@ -82,6 +82,12 @@ def test_a_hold_of_content_that_no_revision_has_is_forgotten() -> None:
     assert plan(world(state=state, holds=reads(V3))).state.holds == ()
 
 
+def test_no_hold_is_forgotten_while_the_content_of_a_revision_is_not_known() -> None:
+    state = State(promoted=(V1, V2), holds=latched(V3))
+    unreadable = replace(cold(V1), digests=())
+    assert plan(world(state=state, views=(unreadable, up(V2)), holds={})).state.holds == latched(V3)
+
+
 def test_a_hold_on_the_canary_ends_its_exposure_before_its_pods() -> None:
     made = plan(in_canary(holds=reads(V3)))
     assert made.urgent
