@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from modelsync.rollout import plan
-from modelsync.rollout.model import MoveReason, Observed, State, Target, Trouble, TroubleKind
+from modelsync.rollout.model import MoveReason, Observed, RegistryOutcome, State, Target, Trouble, TroubleKind
 from unit.rollout.worlds import (
     CANARY,
     LONG_AGO,
@@ -19,6 +19,7 @@ from unit.rollout.worlds import (
     crash,
     down,
     in_canary,
+    reads,
     route,
     up,
     world,
@@ -89,8 +90,6 @@ def test_a_first_version_is_never_given_up() -> None:
 
 
 def test_a_fallback_from_a_hold_has_no_deadline() -> None:
-    from unit.rollout.worlds import reads
-
     state = State(promoted=(V1, V2), target=Target(V1, MoveReason.FALLBACK, LONG_AGO))
     made = plan(world(state=state, views=(down(V1, progress_at=LONG_AGO), up(V2, 0)), holds=reads(V2)))
     assert made.state.failed == ()
@@ -111,8 +110,6 @@ def test_a_failure_is_forgotten_when_the_alias_leaves() -> None:
 
 
 def test_a_failure_stays_while_the_registry_is_silent() -> None:
-    from modelsync.rollout.model import RegistryOutcome
-
     failed = plan(in_canary(view=up(V3, 1, trouble=crash()))).state
     silent = world(named=V2, state=failed)
     silent = replace(silent, registry=replace(silent.registry, outcome=RegistryOutcome.UNREACHABLE))

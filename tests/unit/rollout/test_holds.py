@@ -14,6 +14,7 @@ from modelsync.rollout.model import (
     Observed,
     PointService,
     Previous,
+    Problem,
     RegistryOutcome,
     RegistryView,
     Scale,
@@ -31,6 +32,7 @@ from unit.rollout.worlds import (
     V3,
     candidate,
     cold,
+    crash,
     digest,
     down,
     in_canary,
@@ -214,15 +216,11 @@ def test_a_fallback_in_trouble_makes_room_for_a_version_that_may_serve() -> None
     views = (down(V1, 2), replace(up(V2, 0)))
     coming = world(named=V3, state=state, views=views, holds=reads(V2), route=route((BLOCKED, 1)), service=BLOCKED)
     assert plan(coming).state.target == state.target
-    from unit.rollout.worlds import crash
-
     stuck = replace(coming, revisions={**coming.revisions, V1: replace(views[0], trouble=crash())})
     assert plan(stuck).state.target == Target(V3, MoveReason.FIRST, NOW)
 
 
 def test_a_held_route_that_may_not_be_written_is_written_all_the_same() -> None:
-    from modelsync.rollout.model import Problem
-
     conflict = Problem("Conflict", "another route has this host", blocks_route=True)
     assert plan(in_canary(problems=(conflict,), route=route((V2, 90), (V3, 10)))).actions == ()
     assert plan(in_canary(problems=(conflict,), holds=reads(V3))).actions[0].weights == ((V2, 100),)
