@@ -63,13 +63,25 @@ class VersionHeader:
             await self._app(scope, receive, send)
             return
         started = False
+        head: Message | None = None
 
         async def send_named(message: Message) -> None:
-            nonlocal started
+            """Name the version. The head of an answer leaves with its first byte: Go's proxies (Traefik, and others on
+            net/http) abort an answer whose head arrives before they have seen the end of the request, and what fails
+            before its first token can still become an error."""
+            nonlocal started, head
             if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
-                started = True
                 theirs = [header for header in message.get("headers") or () if header[0].lower() not in self._names]
                 message = {**message, "headers": [*theirs, *self._headers]}
+                if message["type"] == "http.response.start":
+                    head = message
+                    return
+            if head is not None:
+                if message["type"] == "http.response.body" and message.get("more_body") and not message.get("body"):
+                    return
+                started, first, head = True, head, None
+                await send(first)
+            started = True
             await send(message)
 
         if scope["type"] == "http" and scope["path"] == READY_PATH:
@@ -131,9 +143,9 @@ class _Fuse:
             if self.blown:  # the application may go on for a moment after it was cancelled
                 return
             if message["type"] == "http.response.start":
-                started = True
-                streaming = _is_event_stream(message)
+                streaming = _is_event_stream(message)  # the head itself waits for the first byte, and may be replaced
             elif message["type"] == "http.response.body":
+                started = started or bool(message.get("body"))
                 self._last_byte = time.time()
                 ended = not message.get("more_body", False)
             await send(message)
@@ -149,6 +161,9 @@ class _Fuse:
             if not self.blown:
                 request.result()
                 return
+        else:
+            while scope["type"] == "http" and (await receive()).get("more_body", False):
+                pass  # a proxy that is still sending would make a 502 of the answer
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "held"})
         elif not started:

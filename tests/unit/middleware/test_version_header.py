@@ -95,18 +95,20 @@ async def test_an_unhandled_exception_becomes_a_named_500_and_still_reaches_the_
 async def test_an_exception_after_the_answer_began_sends_nothing_more() -> None:
     async def app(scope: Message, receive: object, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
         raise RuntimeError("cut")
 
     server = Recorder()
     with pytest.raises(RuntimeError):
         await VersionHeader(app)(http(), receive, server.send)
 
-    assert len(server.messages) == 1
+    assert [message["type"] for message in server.messages] == ["http.response.start", "http.response.body"]
 
 
 async def test_what_the_application_claims_about_its_version_is_replaced() -> None:
     async def app(scope: Message, receive: object, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"X-Model-Version", b"forged")]})
+        await send({"type": "http.response.body", "body": b"x"})
 
     server = Recorder()
     await VersionHeader(app)(http(), receive, server.send)
@@ -146,6 +148,7 @@ async def test_a_name_outside_ascii_is_percent_encoded(monkeypatch: pytest.Monke
 
     async def app(scope: Message, receive: object, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"x"})
 
     server = Recorder()
     await VersionHeader(app)(http(), receive, server.send)
@@ -159,6 +162,7 @@ async def test_without_an_environment_there_are_no_empty_headers(monkeypatch: py
 
     async def app(scope: Message, receive: object, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"x"})
 
     server = Recorder()
     await VersionHeader(app)(http(), receive, server.send)
@@ -184,3 +188,32 @@ def test_the_import_path_names_the_class_in_the_file() -> None:
 
     assert f"{module}.py" == middleware.FILE_NAME
     assert name in classes
+
+
+async def test_the_head_waits_for_the_first_byte_so_that_no_proxy_sees_an_answer_before_its_request_has_ended() -> None:
+    seen: list[int] = []
+
+    async def app(scope: Message, receive: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        seen.append(len(server.messages))
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        seen.append(len(server.messages))
+
+    server = Recorder()
+    await VersionHeader(app)(http(), receive, server.send)
+
+    assert seen == [0, 2]
+    assert [message["type"] for message in server.messages] == ["http.response.start", "http.response.body"]
+
+
+async def test_what_fails_before_its_first_byte_is_an_error_and_not_a_cut_answer() -> None:
+    async def app(scope: Message, receive: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        raise RuntimeError("no token came")
+
+    server = Recorder()
+    with pytest.raises(RuntimeError):
+        await VersionHeader(app)(http(), receive, server.send)
+
+    assert server.messages[0]["status"] == 500
