@@ -209,14 +209,27 @@ def run(command: list[str], *, url: str, home: Path) -> Ran:
     ]
     for reader in readers:
         reader.start()
-    _, status, usage = os.wait4(process.pid, 0)
+    peak = 0.0
+    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+        peak = max(peak, peak_of(process.pid))
+        time.sleep(0.01)
     seconds = time.monotonic() - started
+    _, status, usage = ended
     process.returncode = os.waitstatus_to_exitcode(status)
     for reader in readers:
         reader.join()
     if process.returncode:
         raise SystemExit(f"{command[:6]} ended with {process.returncode}:\n{errors[0]}")
-    return Ran(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output[0])
+    return Ran(seconds, usage.ru_utime + usage.ru_stime, peak, output[0])
+
+
+def peak_of(pid: int) -> float:
+    """The most memory that a process has held so far, MiB; getrusage would count what it inherited from us."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
 
 
 def curl(url: str, reference: str, target: Path) -> Ran:

@@ -125,6 +125,12 @@ class Download:
                 return 0
             return sum(part.end - part.position for part in self._parts[self._whole :] if not part.taken)
 
+    @property
+    def is_left(self) -> bool:
+        """Whether nobody fetches any of it, and it is not being verified."""
+        with self._lock:
+            return not self._workers and not self._finishing
+
     def write(self, part: Part, data: bytes) -> None:
         """Put down the next bytes of `part`, and hash what can be hashed without waiting. Raises OSError."""
         at = part.position

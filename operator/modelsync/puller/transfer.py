@@ -2,19 +2,21 @@
 
 Threads and not coroutines: the kernel's copies and both hashers run beside each other outside of the interpreter's
 lock, which makes the cores' MD5 rate the limit, and a chunk never crosses from a loop to a worker. While files wait,
-each thread takes a whole file; when none wait, the threads help with parts of those that are left, so that one
-large file last does not leave all but one idle.
+each thread takes a whole file; when none wait and the network is the limit, the threads help with parts of those that
+are left, so that one large file last does not leave all but one idle.
 
 The first error that is for a person ends everything; what was fetched stays for the next pull.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelsync.puller import pace
 from modelsync.puller.digests import hash_file
 from modelsync.puller.download import Download, Part
 from modelsync.puller.errors import (
@@ -108,6 +110,7 @@ class Transfer:
         self._active: list[Download] = []
         self._opening = 0
         self._bodies: set[Body] = set()
+        self._pace = pace.Pace()
         self._more_to_come = True
         self._stopping = threading.Event()
         self.error: BaseException | None = None
@@ -198,19 +201,24 @@ class Transfer:
                 elif not self._more_to_come and not self._active and not self._opening:
                     return None
                 else:
-                    self._changed.wait()
+                    self._changed.wait(pace.EVERY_SECONDS if self._active else None)
                     continue
             try:
-                download = self._open(entry, url)
+                lease = self._open(entry, url)
             finally:
                 with self._changed:
                     self._opening -= 1
                     self._changed.notify_all()
-            if download is not None and (lease := self._lease(download)):
+            if lease is not None:
                 return lease
 
     def _help(self) -> _Lease | None:
-        for download in sorted(self._active, key=lambda each: -each.free_bytes):
+        """Join another thread's file if that is worth it, or take up one that nobody works on."""
+        free = [download for download in self._active if download.free_bytes]
+        left = [download for download in free if download.is_left]
+        if not left and not (free and self._pace.may_add()):
+            return None
+        for download in sorted(left or free, key=lambda each: -each.free_bytes):
             if lease := self._lease(download):
                 return lease
         return None
@@ -222,8 +230,8 @@ class Transfer:
     def _tries(self, entry: Entry, url: str) -> _Tries:
         return _Tries(entry, url, Patience(self._retry_for))
 
-    def _open(self, entry: Entry, url: str) -> Download | None:
-        """Begin with a file; None if it needs no fetching."""
+    def _open(self, entry: Entry, url: str) -> _Lease | None:
+        """Begin with a file; None if nothing of it has to be fetched."""
         final = self._staging.object_path(entry)
         with storage_errors("the staging folder cannot be used", entry.path):
             if final.exists() or self._reuse(entry, final):
@@ -233,10 +241,13 @@ class Transfer:
             size = self._size(entry, url) if entry.size is None else entry.size
             download = Download(entry, url, Partial(final))
             self._progress.reuse(download.open(size))
+        lease = self._lease(download)  # before others see the file
         with self._changed:
             self._active.append(download)
-        self._finish(download)
-        return download
+        if lease is None:
+            self._finish(download)
+            lease = self._lease(download)
+        return lease
 
     def _reuse(self, entry: Entry, final: Path) -> bool:
         """Take the file from a version published beside the target, if its bytes are still what they were."""
@@ -305,8 +316,13 @@ class Transfer:
             self._stoppable(body),
             storage_errors(f"{shown(name)} cannot be written", name),
         ):
+            asked_at = time.monotonic()
             while data := body.read(min(CHUNK_BYTES, lease.part.end - lease.part.position)):
+                came_at = time.monotonic()
                 download.write(lease.part, data)
+                done_at = time.monotonic()
+                self._pace.record(waited=came_at - asked_at, worked=done_at - came_at)
+                asked_at = done_at
                 self._progress.fetch(len(data))
                 lease.tries.worked()
                 self._check()

@@ -3,6 +3,7 @@
 import hashlib
 import ssl
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,12 @@ class FileStore:
     gate: threading.Event = field(default_factory=threading.Event)
     """While a store is `stalled`, answers wait for it in the middle of their body."""
     stalled: bool = False
+    seconds_each_kilobyte: float = 0.0
+    """How slow each connection is."""
+    at_once: int = 0
+    most_at_once: int = 0
+    """How many answers were on their way at the same time."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def url(self, name: str, version: int = 0) -> str:
         """A signed URL of the file; another one for each `version`."""
@@ -82,8 +89,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.store.gate.wait(30)
             self.close_connection = True
             return
+        with self.store.lock:
+            self.store.at_once += 1
+            self.store.most_at_once = max(self.store.most_at_once, self.store.at_once)
         with suppress(OSError):  # whoever has read enough hangs up
-            self.wfile.write(body)
+            if self.store.seconds_each_kilobyte:
+                for start in range(0, len(body), 1000):
+                    time.sleep(self.store.seconds_each_kilobyte)
+                    self.wfile.write(body[start : start + 1000])
+            else:
+                self.wfile.write(body)
+        with self.store.lock:
+            self.store.at_once -= 1
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: the tests look at `requests`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modelsync.puller import download, patience, transfer
+from modelsync.puller import download, pace, patience, transfer
 from modelsync.puller.errors import (
     CorruptFileError,
     DeniedError,
@@ -27,6 +27,8 @@ PART = 10_000
 
 @pytest.fixture(autouse=True)
 def small_and_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "STARVED", 0.0)
+    monkeypatch.setattr(pace, "EVERY_SECONDS", 0.001)
     monkeypatch.setattr(patience, "FIRST_SECONDS", 0.01)
     monkeypatch.setattr(patience, "CAP_SECONDS", 0.05)
     monkeypatch.setattr(download, "PART_BYTES", PART)
@@ -109,11 +111,21 @@ def test_files_of_every_size_arrive_and_are_counted(store: FileStore, tmp_path: 
     assert (seen.files, seen.fetched, seen.reused) == (len(sizes), sum(sizes), 0)
 
 
-def test_one_large_file_is_fetched_in_parts_by_all(store: FileStore, tmp_path: Path) -> None:
+def test_one_large_file_is_fetched_in_parts(store: FileStore, tmp_path: Path) -> None:
     store.content = {"large": content_of(20 * PART)}
     Run(store, tmp_path).fetch(dict(store.content))
     ranges = {asked for _, asked in store.requests}
     assert {f"bytes={start}-{start + PART - 1}" for start in range(0, 20 * PART, PART)} == ranges
+
+
+def test_where_each_connection_is_slow_several_are_used_for_one_file(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "STARVED", 2.0)
+    store.content = {"large": content_of(20 * PART)}
+    store.seconds_each_kilobyte = 0.003
+    Run(store, tmp_path).fetch(dict(store.content))
+    assert store.most_at_once >= 3
 
 
 def test_while_files_wait_each_is_asked_for_in_one_request(store: FileStore, tmp_path: Path) -> None:
