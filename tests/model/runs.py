@@ -119,17 +119,14 @@ RUNS = (
     Run("steps: a move, a hold, the registry silent", Setting(), Budget(moves=1, holds=1, outages=1)),
     Run("steps: a move, a hold, the operator killed or succeeded", Setting(), Budget(moves=1, holds=1, crashes=1)),
     Run("steps: a move, pods, the operator killed or succeeded", Setting(), Budget(moves=1, flaps=1, crashes=1)),
-    Run("steps: a hold, pods, the operator killed or succeeded", Setting(), Budget(holds=1, flaps=1, crashes=1)),
-    Run("steps: a hold, the operator killed or succeeded twice", Setting(), Budget(holds=1, crashes=2)),
+    Run("steps: a hold, pods, the operator killed or succeeded twice", Setting(), Budget(holds=1, flaps=1, crashes=2)),
     Run("Block: a move, a hold, pods", _BLOCK, Budget(moves=1, holds=1, flaps=1)),
     Run("Block: a move, two holds", _BLOCK, Budget(moves=1, holds=2)),
     Run("Block: a hold, the operator killed or succeeded", _BLOCK, Budget(holds=1, crashes=1)),
     Run("no gateway: a move, a hold, pods", _SERVICE, Budget(moves=1, holds=1, flaps=1)),
     Run("no gateway: two moves, a hold", _SERVICE, Budget(moves=2, holds=1)),
     Run("no gateway: a move, a hold, the operator killed", _SERVICE, Budget(moves=1, holds=1, crashes=1)),
-    Run("two replicas: a move, a hold", _PAIR, Budget(moves=1, holds=1)),
-    Run("two replicas: a move, pods", _PAIR, Budget(moves=1, flaps=1)),
-    Run("two replicas: a hold, pods", _PAIR, Budget(holds=1, flaps=1)),
+    Run("two replicas: a move, a hold, pods", _PAIR, Budget(moves=1, holds=1, flaps=1)),
 )
 """What CI searches: a minute or two of one core."""
 
@@ -138,8 +135,6 @@ LARGE = (
     Run("large: three moves, a hold", Setting(), Budget(moves=3, holds=1)),
     Run("large: two moves, two holds", Setting(), Budget(moves=2, holds=2)),
     Run("large: two moves, the operator killed or succeeded", Setting(), Budget(moves=2, crashes=1)),
-    Run("large: a hold, pods, killed or succeeded twice", Setting(), Budget(holds=1, flaps=1, crashes=2)),
-    Run("large: two replicas", _PAIR, Budget(moves=1, holds=1, flaps=1)),
     Run("large: Block", _BLOCK, Budget(moves=2, holds=1, flaps=1)),
 )
-"""What takes longer: `MODELSYNC_MODEL_BUDGET=large`, about ten minutes and 4 GB."""
+"""What takes longer: `MODELSYNC_MODEL_BUDGET=large`, some minutes and a gigabyte."""
