@@ -143,6 +143,7 @@ class World:
         self._events: list[tuple[datetime, float, int, Callable[[], None]]] = []
         self._count = 0
         self._phase = ""
+        self._waits = ""
         self._pods = 0
         self._wake: datetime | None = None
         self._poll_every(30)
@@ -367,6 +368,11 @@ class World:
         if phase != self._phase:
             self._phase = phase
             self.say(f"  = {phase}: {ready.message}")
+        waits = f"waits for {status.waiting.message} ({status.waiting.who})" if status.waiting is not None else ""
+        if waits != self._waits:
+            self._waits = waits
+            if waits:
+                self.say(f"  . {waits}")
 
     def _apply(self, action: Action) -> None:
         self.writes += 1

@@ -70,6 +70,8 @@ _WORDS: dict[str, _Words] = {
 
 def waiting(name: str, world: World, told: Situation, previous: WaitingStatus | None) -> WaitingStatus | None:
     """What has to happen before something moves; None when nothing is left to do."""
+    if told.ready == "True":
+        return None  # what is left is tidying up, and nobody waits for that
     found = _for_a_person(name, world, told) or _of_plan(name, world) or _for_pods(world, told)
     if found is None or previous is None or previous.reason != found.reason:
         return found
@@ -80,6 +82,8 @@ def _for_a_person(name: str, world: World, told: Situation) -> WaitingStatus | N
     """A hold, or a version that failed: what would move is barred, so the planner does not wait for anything."""
     named = world.facts.named
     if told.reason == Reason.REGULATORY_HOLD:
+        if world.state.target is not None and world.waits:
+            return None  # a fallback is on its way
         return _waiting(
             world, told.reason, "person", "the hold to be removed, or the alias to name a version that may serve"
         )
@@ -87,7 +91,7 @@ def _for_a_person(name: str, world: World, told: Situation) -> WaitingStatus | N
         message = f"the alias to leave {world.version(named)}, or a person's retry"
         return _waiting(world, told.reason, "person", message, command=_retry(name, named))
     if told.stalled:
-        return _waiting(world, told.reason, "person", told.message)
+        return _waiting(world, told.reason, "person", f"somebody to act: {told.message}")
     return None
 
 
@@ -108,9 +112,9 @@ def _of_plan(name: str, world: World) -> WaitingStatus | None:
 
 
 def _for_pods(world: World, told: Situation) -> WaitingStatus | None:
-    if told.ready == "True":
-        return None
-    return _waiting(world, told.reason, "Kubernetes", told.message)
+    if world.about_to:
+        return None  # something moves
+    return _waiting(world, told.reason, "Kubernetes", f"pods to be ready: {told.message}")
 
 
 def _waiting(
