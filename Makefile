@@ -81,6 +81,17 @@ test: verify test-unit test-model ## everything that CI runs
 	$(MAKE) --no-print-directory test-integration CLUSTER=$(CLUSTER); \
 	$(MAKE) --no-print-directory e2e CLUSTER=$(CLUSTER)
 
+.PHONY: kind-up kind-down
+kind-up: setup ## the same cluster by kind, where Docker works
+	@$(LOCAL) kind-up
+
+kind-down: setup ## take down what kind-up made
+	@$(LOCAL) kind-down
+
+.PHONY: bench-pull
+bench-pull: setup ## `modelsync pull` against wandb's own download and curl, in one run
+	@$(PY) tests/bench/pull.py
+
 .PHONY: demo
 demo: cluster-up ## the main job, told live in the terminal
 	@$(LOCAL) exec --name $(CLUSTER) -- $(PY) -m demo
