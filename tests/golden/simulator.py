@@ -176,6 +176,13 @@ class World:
             self.outcome = RegistryOutcome.UNREACHABLE
         self.look()
 
+    def restart(self) -> None:
+        """Another operator process: it knows what is in the cluster, and nothing yet of the registry."""
+        self.say("the operator starts anew")
+        self.reads, self.asked_at, self.outcome = {}, None, RegistryOutcome.PENDING
+        self.reconcile()
+        self.look()
+
     def change_spec(self, variant: str = "", **policy: object) -> None:
         """Another spec: of the pods (`variant`), or of the rollout."""
         self.generation += 1

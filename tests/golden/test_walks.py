@@ -48,7 +48,7 @@ def test_after_any_walk_a_quiet_world_comes_to_its_goal(seed: int) -> None:
 def step(world: World, choice: random.Random) -> None:
     """Something happens."""
     version = choice.choice(VERSIONS)
-    event = choice.randrange(12)
+    event = choice.randrange(13)
     if event <= 3:
         if world.alias != version:
             world.move_alias(version)
@@ -67,6 +67,8 @@ def step(world: World, choice: random.Random) -> None:
     elif event == 8:
         world.change_spec(choice.choice(["b", "c"]))
     elif event == 9:
+        world.restart()
+    elif event == 10:
         world.change_spec(replicas=choice.choice([1, 2, 4]))
     else:
         request = choice.choice(["promote", "promote_full", "abort", "retry"])
@@ -92,7 +94,10 @@ def wrong_with(world: World) -> str | None:
         return "a hold is latched that is lifted"
     stable = state.stable
     held = stable is not None and stable.partition("-")[0] in world.marks
-    named = world.alias not in world.marks and not state.failed
+    failed = {failure.revision.partition("-")[0] for failure in state.failed}
+    if failed - {world.alias}:
+        return f"{failed} failed, and the alias names {world.alias}"
+    named = world.alias not in {*world.marks, *failed}
     if named and world.behaviour(world.alias) == Behaviour():
         if stable is None or stable.partition("-")[0] != world.alias:
             return f"{world.alias} is named, and {stable} is the stable"
