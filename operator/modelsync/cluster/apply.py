@@ -241,7 +241,10 @@ class _Pass:
             raise error
 
     async def _cut(self, pod: Object) -> None:
-        await self.cluster.delete(POD, self._owner.namespace, name_of(pod), uid=uid_of(pod), grace=CUT_GRACE)
+        name = name_of(pod)
+        if not await self.cluster.delete(POD, self._owner.namespace, name, uid=uid_of(pod), grace=CUT_GRACE):
+            # No watch has told: without this the plan would go on cutting a ghost.
+            self.cache.put(POD, pod, deleted=True)
 
     async def _blow_fuse(self, revision: Revision, pods: list[Object]) -> int:
         if not pods:

@@ -104,6 +104,11 @@ class Cache:
         found = self._children.get(key, {})
         return [entry.unpack() for (each, _), entry in found.items() if each == kind]
 
+    def child(self, key: Key, kind: Kind, name: str) -> Object | None:
+        """One of them."""
+        entry = self._children.get(key, {}).get((kind, name))
+        return entry.unpack() if entry else None
+
     def owners(self) -> list[Key]:
         """Every ModelDeployment."""
         return list(self._owners)

@@ -69,6 +69,14 @@ class Cluster:
                 continue
         raise UnavailableError(f"list {kind.plural}: the continue token expired {MAX_LIST_RESTARTS} times")
 
+    async def list_recent(self, kind: Kind, namespace: str | None, *, labels: str) -> list[Object]:
+        """Read all objects that match from the API server's cache: at once, and maybe some milliseconds old."""
+        query = {"labelSelector": labels, "resourceVersion": "0"}
+        answer = await self._request(
+            "GET", kind.path(namespace), query=query, what=_what("list", kind, namespace, None)
+        )
+        return [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer.get("items") or ()]
+
     async def pages(
         self, kind: Kind, namespace: str | None, *, labels: str | None = None, fields: str | None = None
     ) -> AsyncIterator[list[Object]]:
@@ -182,8 +190,8 @@ class Cluster:
         read: Object | None = None,
         uid: str | None = None,
         grace: timedelta | None = None,
-    ) -> None:
-        """Delete an object, and in the background what it owns. One that is gone already is fine.
+    ) -> bool:
+        """Delete an object, and in the background what it owns. One that is gone already is fine: then False.
 
         With `read` it must still be the one that was read, unchanged, and with `uid` the same one, else ConflictError.
         `grace` is a pod's grace period, in whole seconds.
@@ -204,7 +212,8 @@ class Cluster:
                 what=_what("delete", kind, namespace, name),
             )
         except NotFoundError:
-            return
+            return False
+        return True
 
     async def version(self) -> str:
         """The API server's version, as `v1.36.3`; the cheapest proof that there is a server and we may talk to it."""

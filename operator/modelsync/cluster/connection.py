@@ -6,6 +6,8 @@ It must never print a credential.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client import ApiClient, Configuration
@@ -69,6 +71,8 @@ async def connect(kubeconfig: Path | None = None) -> Connection:
     configuration = Configuration()
     configuration.connection_pool_maxsize = CONNECTIONS
     configuration.retries = None
+    # Proxies are looked up once, here: aiohttp would go through a thread for it at each request.
+    configuration.client_session_kwargs = {"trust_env": False}
     if kubeconfig is None and "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
         try:
             kubernetes_config.load_incluster_config(client_configuration=configuration)
@@ -76,14 +80,22 @@ async def connect(kubeconfig: Path | None = None) -> Connection:
             raise ConnectionConfigError(
                 f"the pod's service account cannot be used: {error}; mount its token, or give --kubeconfig"
             ) from None
-        return Connection(configuration)
+        return Connection(_with_proxy(configuration))
     path = _kubeconfig_path(kubeconfig)
     try:
         await kubernetes_config.load_kube_config(config_file=path, client_configuration=configuration)
     except Exception as error:  # the loader raises whatever YAML, base64 and exec plugins do
         text = " ".join(str(error).split()) or type(error).__name__
         raise ConnectionConfigError(f"the kubeconfig {path} cannot be used: {text}") from None
-    return Connection(configuration)
+    return Connection(_with_proxy(configuration))
+
+
+def _with_proxy(configuration: Configuration) -> Configuration:
+    """Go by HTTPS_PROXY, HTTP_PROXY and NO_PROXY unless the kubeconfig names a proxy."""
+    server = urlsplit(str(configuration.host))
+    if configuration.proxy is None and not proxy_bypass(server.hostname or ""):
+        configuration.proxy = getproxies().get(server.scheme)
+    return configuration
 
 
 def _kubeconfig_path(given: Path | None) -> str:

@@ -92,44 +92,74 @@ class CachedFamilies:
 
 
 class LiveFamilies:
-    """Families as the API server has them now. What is read is put into the cache too."""
+    """Families as the API server has them now. What is read is put into the cache too.
+
+    Objects are read by name, each from the quorum. A list would wait until the API server's own cache has caught up
+    with every write in the cluster, a tenth of a second on a busy one. The names are known: nobody but us makes
+    children, and what we made is in the cache; an EndpointSlice that is not known yet only makes a revision look less
+    ready than it is. Records are immutable, so those of the cache count. Pods come from the API server's cache: they
+    move no traffic, their endpoints do.
+    """
 
     def __init__(self, cluster: Cluster, cache: Cache, cached: CachedFamilies) -> None:
         self._cluster = cluster
         self._cache = cache
         self._cached = cached
 
-    async def family(self, key: Key) -> Family | None:
-        """Read the family of `key`, the ModelDeployment itself last. Raises ClusterErrors."""
-        namespace, name = key
-        selector = f"{names.NAME_LABEL}={name}"
-        before = self._known(key)
-        route_read = asyncio.create_task(self._route(key))
-        lists = await asyncio.gather(
-            *(self._cluster.list_all(kind, namespace, labels=selector) for kind in _LISTED), return_exceptions=True
+    async def family(self, known: Family) -> Family | None:
+        """Read anew the family that the cache told of, the ModelDeployment itself last. Raises ClusterErrors."""
+        key = known.key
+        places = _to_read(known)
+        gateway = known.route is not None or bool(hosts_of_owner(known.owner))
+        objects, pods, (route, self._cached.gateway_api) = await asyncio.gather(
+            asyncio.gather(*(self._read(kind, name, key) for kind, name in places)),
+            self._pods(key) if known.pods or known.deployments else _nothing(),
+            self._route(key) if gateway else _no_route(self._cached.gateway_api),
         )
-        route, self._cached.gateway_api = await route_read
-        found = {kind: _or_raise(objects) for kind, objects in zip(_LISTED, lists, strict=True)}
-        owner = await self._cluster.find(MODEL_DEPLOYMENT, namespace, name)
+        owner = await self._cluster.find(MODEL_DEPLOYMENT, key.namespace, key.name)
         if owner is None:
             return None
-        self._remember(key, owner, found, route, before)
+        self._cache.put(MODEL_DEPLOYMENT, owner)
+        found: dict[Kind, list[Object]] = {kind: [] for kind in (DEPLOYMENT, SERVICE, ENDPOINT_SLICE)}
+        for (kind, _), obj in zip(places, objects, strict=True):
+            if obj is not None:
+                found[kind].append(obj)
         return _family(
             key,
             owner,
-            {kind: found[kind] for kind in _CONTROLLED},
-            pods=found[POD],
+            {
+                CONTROLLER_REVISION: list(known.records.values()),
+                POD_DISRUPTION_BUDGET: list(known.budgets.values()),
+                DEPLOYMENT: found[DEPLOYMENT],
+                SERVICE: found[SERVICE],
+            },
+            pods=pods,
             slices=found[ENDPOINT_SLICE],
             route=route,
             gateway_api=self._cached.gateway_api,
             rivals=await self._rivals(key, owner),
         )
 
+    async def _read(self, kind: Kind, name: str, key: Key) -> Object | None:
+        before = self._cache.child(key, kind, name)
+        found = await self._cluster.find(kind, key.namespace, name)
+        self._remember(kind, found, before)
+        return found
+
+    async def _pods(self, key: Key) -> list[Object]:
+        # With several API servers this one may be behind the one that we watch; the cache keeps what is newer.
+        for pod in await self._cluster.list_recent(POD, key.namespace, labels=f"{names.NAME_LABEL}={key.name}"):
+            self._cache.put(POD, pod)
+        return self._cache.children(key, POD)
+
     async def _route(self, key: Key) -> tuple[Object | None, bool]:
+        before = self._cache.route(key)
         try:
-            return await self._cluster.find(HTTP_ROUTE, key.namespace, key.name), True
+            found = await self._cluster.find(HTTP_ROUTE, key.namespace, key.name)
         except KindMissingError:
             return None, False
+        self._remember(HTTP_ROUTE, found, before)
+        return found, True
 
     async def _rivals(self, key: Key, owner: Object) -> "Rivals":
         """The cache says who may be a rival; the API server says whether they still are."""
@@ -143,28 +173,44 @@ class LiveFamilies:
         )
         return tuple(filter(None, found))
 
-    def _known(self, key: Key) -> set[str]:
-        known = {uid_of(child) for kind in _LISTED for child in self._cache.children(key, kind)}
-        route = self._cache.route(key)
-        return known | ({uid_of(route)} if route else set())
+    def _remember(self, kind: Kind, found: Object | None, before: Object | None) -> None:
+        """Bring the cache up to date; only what was in it before the reading began can be a ghost."""
+        if found is not None:
+            self._cache.put(kind, found)
+        elif before is not None:
+            self._cache.put(kind, before, deleted=True)
 
-    def _remember(
-        self, key: Key, owner: Object, found: Mapping[Kind, list[Object]], route: Object | None, before: set[str]
-    ) -> None:
-        """Bring the cache up to date. Only what was in it `before` the reading began can be a ghost."""
-        self._cache.put(MODEL_DEPLOYMENT, owner)
-        for kind, objects in found.items():
-            for obj in objects:
-                self._cache.put(kind, obj)
-            live = {uid_of(obj) for obj in objects}
-            for child in self._cache.children(key, kind):
-                if uid_of(child) in before - live:
-                    self._cache.put(kind, child, deleted=True)
-        cached_route = self._cache.route(key)
-        if route is not None:
-            self._cache.put(HTTP_ROUTE, route)
-        elif cached_route is not None and uid_of(cached_route) in before:
-            self._cache.put(HTTP_ROUTE, cached_route, deleted=True)
+
+def _to_read(known: Family) -> list[tuple[Kind, str]]:
+    """What is to be read by name: children that are known, and those of the revisions that the status speaks of."""
+    name = known.key.name
+    children = {*known.deployments, *known.services} - {name, names.child(name, names.BLOCKED)}
+    children |= {names.child(name, revision) for revision in _intended(known.owner)}
+    services = {name, *children} | ({*known.services} & {names.child(name, names.BLOCKED)})
+    return [
+        *((DEPLOYMENT, child) for child in sorted(children)),
+        *((SERVICE, child) for child in sorted(services)),
+        *((ENDPOINT_SLICE, name_of(each)) for each in known.slices),
+    ]
+
+
+def _intended(owner: Object) -> set[str]:
+    """The stable and what moves or is kept warm; whatever stands in the status, this does not raise."""
+    status = owner.get("status") or {}
+    moves = [status.get(part) for part in ("target", "canary", "previous")]
+    found = {move.get("revision") for move in moves if isinstance(move, Mapping)}
+    promoted = status.get("promoted")
+    if isinstance(promoted, list):
+        found |= set(promoted[-1:])
+    return {revision for revision in found if isinstance(revision, str)}
+
+
+async def _nothing() -> list[Object]:
+    return []
+
+
+async def _no_route(gateway_api: bool) -> tuple[Object | None, bool]:
+    return None, gateway_api
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +222,6 @@ class Rivals:
 
 
 _CONTROLLED = (CONTROLLER_REVISION, DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET)
-_LISTED = (*_CONTROLLED, POD, ENDPOINT_SLICE)
 
 
 def _family(
@@ -207,9 +252,3 @@ def _family(
         rival_routes=rivals.routes,
         rival_owners=rivals.owners,
     )
-
-
-def _or_raise(result: list[Object] | BaseException) -> list[Object]:
-    if isinstance(result, BaseException):
-        raise result
-    return result

@@ -8,6 +8,7 @@ cancels every task of its loop when it stops, and ours must outlive it.
 import asyncio
 import itertools
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -26,6 +27,7 @@ Sink = Callable[[Kind, Object, bool], None]
 
 PAGE_SIZE = 500
 STOP_WAIT_SECONDS = 2.0
+SWITCH_SECONDS = 0.0005
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +47,8 @@ class Shell:
 
     def start(self) -> None:
         """Open the watches; events come to the running loop from now on."""
+        # Each request of the main thread would wait for kopf's turn of the interpreter otherwise, 5 ms by default.
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="watches", daemon=True)
         self._thread.start()

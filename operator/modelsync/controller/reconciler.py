@@ -4,6 +4,7 @@ The cached objects decide whether there is anything to do; only live ones decide
 that a restart would miss, and decides nothing itself: it carries observations to the planner and actions to `apply`.
 """
 
+import asyncio
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -120,7 +121,7 @@ class Reconciler:
         self._uids[key] = family.uid
         decision = await self._decide(family)
         if decision.writes:
-            found = await self._live.family(key)
+            found = await self._live.family(family)
             if found is None:
                 # The watch has not told yet, or never will.
                 self._cache.put(MODEL_DEPLOYMENT, family.owner, deleted=True)
@@ -214,7 +215,7 @@ class Reconciler:
         started = time.monotonic()
         decision = await self._decide(family)
         if decision.plan.actions and family.uid not in self._stamped and await self._stamp(decision):
-            again = await self._live.family(family.key)
+            again = await self._live.family(family)
             if again is None:
                 return decision
             decision = await self._decide(again)
@@ -229,8 +230,8 @@ class Reconciler:
                 raise
             refused = error  # a refused status must not stop a hold
         kept_up = await self._apply(decision)
-        for event in decision.plan.events:
-            await self._recorder.record(decision.gathered.read.family.owner, event)
+        owner = decision.gathered.read.family.owner
+        await asyncio.gather(*(self._recorder.record(owner, event) for event in decision.plan.events))
         if refused is not None:
             raise refused
         if wrote_status or decision.plan.actions or kept_up:
@@ -278,7 +279,8 @@ class Reconciler:
 
     async def _tell_unreadable(self, key: Key, message: str) -> None:
         """Say what is wrong with a spec of which nothing can be made; all else in the status stays."""
-        family = await self._live.family(key)
+        known = self._cached.family(key)
+        family = await self._live.family(known) if known is not None else None
         if family is None:
             return
         before = status_of(family)
