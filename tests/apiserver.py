@@ -80,7 +80,7 @@ class ApiServer:
 
         def established() -> dict[str, Any] | None:
             found: dict[str, Any] = self.call("GET", path)
-            said = {item["type"]: item["status"] for item in found.get("status", {}).get("conditions", [])}
+            said = {item["type"]: item["status"] for item in (found.get("status") or {}).get("conditions") or []}
             return found if said.get("Established") == "True" else None
 
         found = wait_for("the definition to be established", established)
