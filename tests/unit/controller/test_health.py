@@ -1,0 +1,18 @@
+"""The liveness probe: 200 while everything moves, else what does not."""
+
+import aiohttp
+
+from modelsync.controller import health
+
+
+async def test_it_is_well_until_a_check_says_otherwise() -> None:
+    wrong: str | None = None
+    async with (
+        health.serve({"workers": lambda: wrong, "watches": lambda: None}, host="127.0.0.1", port=0) as port,
+        aiohttp.ClientSession() as session,
+    ):
+        async with session.get(f"http://127.0.0.1:{port}/healthz") as answer:
+            assert (answer.status, await answer.json()) == (200, {"status": "ok"})
+        wrong = "a pass has taken 300 s"
+        async with session.get(f"http://127.0.0.1:{port}/healthz") as answer:
+            assert (answer.status, await answer.json()) == (503, {"workers": "a pass has taken 300 s"})
