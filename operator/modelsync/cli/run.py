@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+import structlog
 
 from modelsync.api import settings as operator_settings
 from modelsync.api.settings import OperatorSettings, SettingsError
@@ -29,7 +30,10 @@ Environment:
 Exit codes:
   0  told to stop
   1  cannot run: the message says what to do; or the lease was lost
+  70 a defect in modelsync
 """
+
+EXIT_DEFECT = 70
 
 _FILE = click.Path(path_type=Path)
 
@@ -81,6 +85,12 @@ def command(
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:
+        structlog.get_logger(__name__).error("operator.defect", exc_info=True)
+        click.echo(
+            f"Error: a defect in modelsync: {type(error).__name__}: {error}; --log-level debug shows where", err=True
+        )
+        code = EXIT_DEFECT
     sys.stderr.flush()
     # Nothing is left to be done, and a watch that hangs in its thread must not hold the process.
     os._exit(code)

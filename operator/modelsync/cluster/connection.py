@@ -28,6 +28,7 @@ class Credentials:
     certificate_path: str | None
     private_key_path: str | None
     insecure: bool
+    proxy: str | None
     authorization: str | None
     """The value of the Authorization header; asked for anew at each login, since tokens are rotated."""
 
@@ -62,6 +63,7 @@ class Connection:
             certificate_path=configuration.cert_file,
             private_key_path=configuration.key_file,
             insecure=not configuration.verify_ssl,
+            proxy=configuration.proxy,
             authorization=headers.get("authorization") or headers.get("Authorization"),
         )
 

@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from typing import Any
 
 import kopf
-import structlog
 
 from modelsync.api import names
 from modelsync.cluster.cache import CHILD_KINDS
@@ -28,8 +27,6 @@ Sink = Callable[[Kind, Object, bool], None]
 PAGE_SIZE = 500
 STOP_WAIT_SECONDS = 2.0
 SWITCH_SECONDS = 0.0005
-
-log = structlog.get_logger(__name__)
 
 
 class Shell:
@@ -106,6 +103,7 @@ class Shell:
             certificate_path=found.certificate_path,
             private_key_path=found.private_key_path,
             insecure=found.insecure,
+            proxy_url=found.proxy,
             scheme=scheme or None,
             token=token or None,
         )

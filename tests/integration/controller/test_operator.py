@@ -1,6 +1,7 @@
 """The running operator: what it writes, what it leaves alone, how it starts and ends."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -283,3 +284,24 @@ async def lease_is_held(world: World) -> bool:
 async def stand_by(world: World, stop: asyncio.Event) -> None:
     options = Options(settings=world.settings, lease_namespace=world.namespace, namespaces=(world.namespace,))
     assert await run_until(stop, options) == 0
+
+
+async def test_an_operator_that_lost_its_lease_ends_at_once_and_says_so(world: World) -> None:
+    options = Options(settings=world.settings, lease_namespace=world.namespace, namespaces=(world.namespace,))
+    running = asyncio.create_task(run_until(asyncio.Event(), options))
+
+    async def held() -> bool:
+        found = await world.cluster.list_all(kinds.LEASE, world.namespace)
+        return bool(found and found[0]["spec"]["holderIdentity"])
+
+    await until("it leads", held)
+
+    async def taken() -> bool:
+        (lease,) = await world.cluster.list_all(kinds.LEASE, world.namespace)
+        lease["spec"]["holderIdentity"] = "thief"
+        with suppress(ConflictError):  # it was renewed just then
+            await world.cluster.replace(kinds.LEASE, world.namespace, lease)
+        return running.done()
+
+    await until("it has ended", taken)
+    assert await running == 1
