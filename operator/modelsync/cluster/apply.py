@@ -8,8 +8,9 @@ import asyncio
 import base64
 import hashlib
 import secrets
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ from modelsync.cluster.kinds import (
     POD_DISRUPTION_BUDGET,
     SECRET,
     SERVICE,
+    Key,
     Kind,
     Object,
     annotations_of,
@@ -72,12 +74,16 @@ class RecordLostError(ClusterError):
 
 
 class Applier:
-    """Writes to the cluster what plans say."""
+    """Writes to the cluster what plans say. `retry` has a key worked on again, after its back-off."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, settings: OperatorSettings) -> None:
+    def __init__(
+        self, cluster: Cluster, cache: Cache, settings: OperatorSettings, *, retry: Callable[[Key], object]
+    ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._settings = settings
+        self._retry = retry
+        self._cuts: dict[tuple[str, Revision], asyncio.Task[None]] = {}
 
     async def write_status(self, owner: Object, status: Mapping[str, Any]) -> None:
         """Write the status of the ModelDeployment that was read as `owner`. Raises ConflictError."""
@@ -86,11 +92,15 @@ class Applier:
     async def apply(self, gathered: Gathered, plan: Plan) -> None:
         """Do the plan's actions in order. Raises the first ClusterError.
 
-        Of an urgent plan every action is tried, whatever became of the ones before.
+        Of an urgent plan every action is tried, whatever became of the ones before. Cutting pods off takes a second
+        when they do not answer, and goes on by itself: the routes of others that the same hold concerns must not wait.
         """
         work = _Pass(self._cluster, self._cache, self._settings, gathered, plan)
         first: ClusterError | None = None
         for action in plan.actions:
+            if isinstance(action, CutOff):
+                self._begin_cut(work, action)
+                continue
             try:
                 await work.do(action)
             except ClusterError as error:
@@ -100,6 +110,29 @@ class Applier:
                 first = first or error
         if first is not None:
             raise first
+
+    async def finish(self, timeout: timedelta) -> None:
+        """Wait until pods that are being cut off are, but not for ever."""
+        if self._cuts:
+            await asyncio.wait(self._cuts.values(), timeout=timeout.total_seconds())
+
+    def _begin_cut(self, work: "_Pass", action: CutOff) -> None:
+        """Cut off once at a time; a plan asks for it again until the pods are gone."""
+        family = work.gathered.read.family
+        name = (family.uid, action.revision)
+        if name in self._cuts:
+            return
+
+        async def cut() -> None:
+            try:
+                await work.do(action)
+            except Exception as error:  # a task of its own: nobody else would tell or try again
+                log.error("apply.failed", key=str(family.key), action=repr(action), problem=str(error))
+                self._retry(family.key)
+            finally:
+                del self._cuts[name]
+
+        self._cuts[name] = asyncio.create_task(cut(), name=f"cut-{family.key}-{action.revision}")
 
     async def keep_up(self, gathered: Gathered, state: State) -> int:
         """Write what `upkeep` finds; say how many objects were written. Raises the first ClusterError."""

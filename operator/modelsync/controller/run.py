@@ -41,7 +41,8 @@ from modelsync.registry import webhook
 from modelsync.registry.poller import Poller
 from modelsync.registry.store import Key as PollerKey
 
-WORKERS = 16
+WORKERS = 32
+"""They wait for the API server nearly all the time."""
 SWEEP_INTERVAL = timedelta(minutes=5)
 SWEEP_RETRY = timedelta(seconds=15)
 GATEWAY_API_PROBE = timedelta(seconds=5)
@@ -124,11 +125,12 @@ class Operator:
         self._swept_at = time.monotonic()
         self._shell: Shell | None = None
         self._poller = Poller(self._changed)
+        self._applier = Applier(fenced, self._cache, options.settings, retry=self._queue.retry)
         self._reconciler = Reconciler(
             cache=self._cache,
             cached=self._cached,
             live=LiveFamilies(fenced, self._cache, self._cached),
-            applier=Applier(fenced, self._cache, options.settings),
+            applier=self._applier,
             recorder=Recorder(fenced, instance=_identity()),
             access=Access(cluster),
             poller=self._poller,
@@ -153,6 +155,8 @@ class Operator:
                 await _first(stop.wait(), self._elector.lost.wait())
             finally:
                 drained = await self._queue.shut_down(drain=DRAIN if not self._elector.lost.is_set() else timedelta(0))
+                if not self._elector.lost.is_set():
+                    await self._applier.finish(DRAIN)
                 for task in (*background, *workers):
                     task.cancel()
                 await asyncio.gather(*background, *workers, return_exceptions=True)
