@@ -323,6 +323,9 @@ def _error(what: str, status: int, headers: Mapping[str, str], content: bytes) -
     if status == 401:
         return ForbiddenError(f"{what}: the API server does not accept the credentials (401)")
     if status == 403:
+        causes = (answer.get("details") or {}).get("causes") or ()
+        if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+            return NotFoundError(message)
         return ForbiddenError(message)
     if status in (400, 413, 415, 422):
         return InvalidError(message, reason=said)

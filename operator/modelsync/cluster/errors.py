@@ -16,7 +16,7 @@ class AlreadyExistsError(ClusterError):
 
 
 class NotFoundError(ClusterError):
-    """404: there is no such object (or no such namespace)."""
+    """404: there is no such object or namespace; also 403 for a new object in a namespace that is being deleted."""
 
 
 class KindMissingError(NotFoundError):

@@ -13,7 +13,7 @@ import structlog
 
 from modelsync.api import names
 from modelsync.cluster.client import Cluster
-from modelsync.cluster.errors import ClusterError
+from modelsync.cluster.errors import ClusterError, NotFoundError
 from modelsync.cluster.kinds import DEPLOYMENT, EVENT, MODEL_DEPLOYMENT, Object
 from modelsync.rollout.model import Event
 
@@ -52,6 +52,8 @@ class Recorder:
             return
         try:
             await self._cluster.create(EVENT, metadata["namespace"], self._body(owner, event))
+        except NotFoundError:
+            return  # the namespace is being deleted: nobody will read it
         except ClusterError as error:
             log.warning("event.not_written", reason=event.reason, problem=str(error))
             return

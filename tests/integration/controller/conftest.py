@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,7 +42,8 @@ def api() -> ApiServer:
 def namespace(api: ApiServer) -> Iterator[str]:
     name = api.make_namespace()
     yield name
-    api.call("DELETE", f"/api/v1/namespaces/{name}")
+    with suppress(RefusedError):  # a test may have deleted it
+        api.call("DELETE", f"/api/v1/namespaces/{name}")
 
 
 @pytest_asyncio.fixture

@@ -97,6 +97,16 @@ async def test_a_kind_that_is_there_but_not_the_object_is_none_and_a_missing_kin
         await cluster.find(Kind("nothing.example.com/v1", "Nothing", "nothings"), namespace, "nope")
 
 
+async def test_a_namespace_that_is_being_deleted_counts_as_gone(world: World) -> None:
+    await world.deploy()
+    metadata = {"metadata": {"finalizers": ["modelsync.test/wait"]}}
+    await world.cluster.merge(kinds.MODEL_DEPLOYMENT, world.namespace, "chat", metadata)
+    world.api.call("DELETE", f"/api/v1/namespaces/{world.namespace}")
+    with pytest.raises(NotFoundError, match="being terminated"):
+        await world.cluster.create(kinds.SERVICE, world.namespace, service(world.namespace))
+    await world.cluster.merge(kinds.MODEL_DEPLOYMENT, world.namespace, "chat", {"metadata": {"finalizers": None}})
+
+
 async def test_lists_come_in_pages_and_whole(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelsync.cluster.client.PAGE_SIZE", 2)
     for number in range(5):
