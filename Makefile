@@ -13,6 +13,9 @@ export PYTHONPATH := operator:hack
 # Several clusters live side by side; tests have their own, so that they never take down a demo that somebody plays with.
 CLUSTER ?= default
 LOCAL := $(PY) -m localcluster
+# EXISTING=1: the cluster of KUBECONFIG instead (docs/design/local-cluster.md says what it needs).
+WHICH = $(if $(EXISTING),existing,$(CLUSTER))
+INSIDE = $(if $(EXISTING),,$(LOCAL) exec --name $(CLUSTER) --)
 
 .PHONY: help
 help: ## list the targets
@@ -56,11 +59,11 @@ test-model: setup ## breadth-first check of the production planner; prints state
 
 .PHONY: cluster-up
 cluster-up: setup ## a real control plane, node and gateway in a network namespace (builds the binaries once)
-	@$(LOCAL) up --name $(CLUSTER)
+	@$(LOCAL) up $(if $(EXISTING),--existing,--name $(CLUSTER))
 
 .PHONY: cluster-down
 cluster-down: setup ## take down exactly what cluster-up started
-	@$(LOCAL) down --name $(CLUSTER)
+	@$(LOCAL) down --name $(WHICH)
 
 .PHONY: shell
 shell: cluster-up ## a shell inside the cluster's network, with kubectl
@@ -72,7 +75,7 @@ test-integration: cluster-up ## against a real apiserver, the stand-ins, and the
 
 .PHONY: e2e
 e2e: cluster-up ## whole rollouts on the real node, with traffic all the time
-	@$(LOCAL) exec --name $(CLUSTER) -- .venv/bin/pytest -q tests/e2e
+	@$(INSIDE) .venv/bin/pytest -q tests/e2e
 
 .PHONY: test
 test: CLUSTER := test
@@ -94,7 +97,7 @@ bench-pull: setup ## `modelsync pull` against wandb's own download and curl, in 
 
 .PHONY: demo
 demo: cluster-up ## the main job, told live in the terminal
-	@$(LOCAL) exec --name $(CLUSTER) -- $(PY) -m demo
+	@$(INSIDE) $(PY) -m demo
 
 .PHONY: demo-down
 demo-down: cluster-down ## leave nothing running or mounted

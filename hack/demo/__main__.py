@@ -10,7 +10,7 @@ import time
 from rich.console import Console
 
 from demo.screen import Screen
-from localcluster import Cluster, ClusterError, Progress
+from localcluster import ClusterError, Progress, current_cluster
 from stage import Deployment, Stage, StageError, model_deployment
 from stage.stage import ENTITY, REGISTRY, condition, stable_version, weight_of
 
@@ -30,7 +30,7 @@ async def main() -> int:
     console = Console()
     started = time.monotonic()
     console.rule("[bold]modelsync: moving an alias in Weights & Biases is the deployment")
-    stage = await Stage.open(Cluster.current(), progress=Progress())
+    stage = await Stage.open(current_cluster(), progress=Progress())
     try:
         await stage.namespace(NAMESPACE)
         known = _logged(stage)

@@ -2,6 +2,7 @@
 
 from localcluster.cluster import Cluster, ClusterStatus
 from localcluster.errors import ClusterError
+from localcluster.foreign import current_cluster
 from localcluster.progress import Progress
 
-__all__ = ["Cluster", "ClusterError", "ClusterStatus", "Progress"]
+__all__ = ["Cluster", "ClusterError", "ClusterStatus", "Progress", "current_cluster"]

@@ -7,6 +7,7 @@ Both are recorded as processes of the cluster, so that they outlive the demo (it
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,10 @@ class Servers:
             "pullerImage": puller_image,
             **(settings or {}),
         }
-        path = self.folder / f"settings-{abs(hash(yaml.safe_dump(config)))}.yaml"
-        path.write_text(yaml.safe_dump(config))
+        text = yaml.safe_dump(config)
+        # Named by its content: other settings make another command line, and so a new start.
+        path = self.folder / f"settings-{sha256(text.encode()).hexdigest()[:12]}.yaml"
+        path.write_text(text)
         token = self.folder / "webhook-token"
         token.write_text(WEBHOOK_TOKEN)
         kubeconfig = self._service_account_kubeconfig()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from localcluster import Cluster
+from localcluster import current_cluster
 from stage import Deployment, Stage, model_deployment
 from stage.stage import ENTITY, REGISTRY
 
@@ -20,7 +20,7 @@ _RUN = f"{int(time.time()):x}"
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stage() -> AsyncIterator[Stage]:
     """The servers run on after the tests only as long as the cluster does."""
-    opened = await Stage.open(Cluster.current())
+    opened = await Stage.open(current_cluster())
     yield opened
     opened.servers.end()
     await opened.close()

@@ -1,0 +1,87 @@
+"""A cluster that somebody else runs, in the place of a local one: for the demo and the e2e tests.
+
+It is named by KUBECONFIG; what only its owner can know comes by environment. Nothing of the cluster itself is started
+or stopped here: only the servers beside it (W&B stand-in, operator), which `localcluster down --name existing` ends.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from localcluster.cluster import Cluster
+from localcluster.debian import which
+from localcluster.errors import ClusterError
+from localcluster.oci import Image, write_archive
+
+NAME = "existing"
+
+_NEEDED = {
+    "MODELSYNC_NODE_ADDRESS": "the address of this machine that the cluster's pods reach",
+    "MODELSYNC_GATEWAY_URL": "the URL of the Gateway `models` in namespace `gateways`, as this machine reaches it",
+    "MODELSYNC_LOAD_IMAGES": "a command that puts an OCI archive, its last argument, onto the nodes, for example "
+    "`kind load image-archive --name modelsync`",
+}
+
+
+class ExistingCluster(Cluster):
+    """The cluster of KUBECONFIG. Raises ClusterError when the environment does not say what is needed."""
+
+    def __init__(self) -> None:
+        super().__init__(NAME)
+        if missing := [name for name in _NEEDED if not os.environ.get(name)]:
+            lines = "\n".join(f"  {name}: {_NEEDED[name]}" for name in missing)
+            raise ClusterError(f"KUBECONFIG names a cluster of somebody else; say of it also\n{lines}")
+        self._kubectl_program = which("kubectl")
+        if self._kubectl_program is None:
+            raise ClusterError("kubectl is not on PATH: https://kubernetes.io/docs/tasks/tools/")
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The first file of KUBECONFIG."""
+        return Path(os.environ["KUBECONFIG"].split(os.pathsep)[0])
+
+    @property
+    def node_address(self) -> str:
+        """This machine, as the pods reach it."""
+        return os.environ["MODELSYNC_NODE_ADDRESS"]
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateway, as this machine reaches it."""
+        return os.environ["MODELSYNC_GATEWAY_URL"].rstrip("/")
+
+    def kubectl(self, *arguments: str | Path, input: str | None = None) -> str:
+        """Run kubectl; returns what it printed. Raises ClusterError with its error."""
+        command = [str(self._kubectl_program), *(str(part) for part in arguments)]
+        answer = subprocess.run(command, input=input, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise ClusterError(f"`{shlex.join(command)}` failed: {(answer.stderr or answer.stdout).strip()}")
+        return answer.stdout
+
+    def apply(self, *objects: Mapping[str, Any]) -> None:
+        """Apply objects by server-side apply."""
+        documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=documents)
+
+    def load_images(self, *images: Image) -> None:
+        """Hand the images to the command that the owner named."""
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "images.tar"
+            with archive.open("wb") as output:
+                write_archive(images, output)
+            command = [*shlex.split(os.environ["MODELSYNC_LOAD_IMAGES"]), str(archive)]
+            answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise ClusterError(f"MODELSYNC_LOAD_IMAGES: `{shlex.join(command)}` failed: {answer.stderr.strip()}")
+
+
+def current_cluster() -> Cluster:
+    """The local cluster that this was started in by `exec`, else the one of KUBECONFIG. Raises ClusterError."""
+    if os.environ.get("MODELSYNC_CLUSTER") or not os.environ.get("KUBECONFIG"):
+        return Cluster.current()
+    return ExistingCluster()
