@@ -83,6 +83,8 @@ def command(
         code = asyncio.run(run(options))
     except (StartError, SettingsError) as error:
         raise click.ClickException(str(error)) from None
+    except click.ClickException:
+        raise
     except KeyboardInterrupt:
         code = 130
     except Exception as error:
