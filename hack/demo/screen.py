@@ -102,6 +102,8 @@ class Screen:
         for kind in ("OnHold", "RolledBack", "ModelVerified"):
             found = condition(status, kind)
             if found.get("status") == "True":
+                if found.get("message") == ready.get("message"):
+                    continue  # just told, as the phase
                 self._changed(kind, found.get("message", ""), f"{kind}: {found.get('message', '')}")
             else:
                 self._told.pop(kind, None)
