@@ -61,6 +61,7 @@ class WorkQueue(Generic[K]):
         self._delayed: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._failures: dict[K, int] = {}
+        self._retry_at: dict[K, float] = {}
         self._order = itertools.count()
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -91,20 +92,32 @@ class WorkQueue(Generic[K]):
         self._arm()
 
     def retry(self, key: K, *, at_least: timedelta = timedelta(0)) -> timedelta:
-        """Have `key` worked on again after its back-off, which doubles with each failure. Returns the delay."""
+        """Have `key` worked on again after its back-off, which doubles with each failure. Returns the delay.
+
+        A failure before the back-off is over (an event woke the key meanwhile) does not lengthen it: a burst of events
+        would else keep a key away for minutes, and the hold on it from being told.
+        """
+        left = timedelta(seconds=self._retry_at.get(key, 0.0) - self._clock())
+        if left > timedelta(0):
+            left = max(at_least, left)
+            self.add_after(key, left)
+            return left
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         wait: timedelta = min(self._cap, self._base * 2 ** min(failures - 1, MAX_DOUBLINGS))
         wait = max(at_least, wait * (1 + JITTER * (2 * self._jitter() - 1)))
+        self._retry_at[key] = self._clock() + wait.total_seconds()
         self.add_after(key, wait)
         return wait
 
     def succeeded(self, key: K) -> None:
         """Begin the back-off of `key` anew."""
         self._failures.pop(key, None)
+        self._retry_at.pop(key, None)
 
     def forget(self, key: K) -> None:
         """Drop the back-off and the timer of a key that is no more."""
         self._failures.pop(key, None)
+        self._retry_at.pop(key, None)
         self._due.pop(key, None)
 
     async def get(self) -> K:

@@ -102,16 +102,35 @@ async def test_of_several_delays_the_earliest_counts() -> None:
 
 
 async def test_the_back_off_doubles_up_to_its_cap_and_begins_anew_after_a_success() -> None:
-    queue: WorkQueue[str] = WorkQueue(base=seconds(1), cap=seconds(10), jitter=lambda: 0.5)
-    assert [queue.retry("a") for _ in range(6)] == [seconds(n) for n in (1, 2, 4, 8, 10, 10)]
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(base=seconds(1), cap=seconds(10), jitter=lambda: 0.5, clock=clock)
+    assert [failed_again(queue, clock) for _ in range(6)] == [seconds(n) for n in (1, 2, 4, 8, 10, 10)]
     queue.succeeded("a")
     assert queue.retry("a") == seconds(1)
 
 
 async def test_many_failures_do_not_overflow_the_back_off() -> None:
-    queue: WorkQueue[str] = WorkQueue(base=seconds(1), cap=seconds(10), jitter=lambda: 0.5)
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(base=seconds(1), cap=seconds(10), jitter=lambda: 0.5, clock=clock)
     for _ in range(5000):
-        assert queue.retry("a") <= seconds(10)
+        assert failed_again(queue, clock) <= seconds(10)
+
+
+async def test_failures_within_the_back_off_do_not_lengthen_it() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(base=seconds(1), cap=seconds(300), jitter=lambda: 0.5, clock=clock)
+    assert queue.retry("a") == seconds(1)
+    clock.now += 0.25
+    assert [queue.retry("a") for _ in range(10)] == [seconds(0.75)] * 10, "events woke it, and it failed each time"
+    clock.now += 0.75
+    assert queue.retry("a") == seconds(2)
+
+
+def failed_again(queue: WorkQueue[str], clock: Clock) -> timedelta:
+    """The delay after a failure, which is then over."""
+    wait = queue.retry("a")
+    clock.now += wait.total_seconds()
+    return wait
 
 
 async def test_the_back_off_of_many_keys_is_spread() -> None:
