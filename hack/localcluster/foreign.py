@@ -4,14 +4,11 @@ It is named by KUBECONFIG; what only its owner can know comes by environment. No
 or stopped here: only the servers beside it (W&B stand-in, operator), which `localcluster down --name existing` ends.
 """
 
-import json
 import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from localcluster.cluster import Cluster
 from localcluster.debian import which
@@ -62,11 +59,6 @@ class ExistingCluster(Cluster):
         if answer.returncode:
             raise ClusterError(f"`{shlex.join(command)}` failed: {(answer.stderr or answer.stdout).strip()}")
         return answer.stdout
-
-    def apply(self, *objects: Mapping[str, Any]) -> None:
-        """Apply objects by server-side apply."""
-        documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=documents)
 
     def load_images(self, *images: Image) -> None:
         """Hand the images to the command that the owner named."""

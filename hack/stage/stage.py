@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from localcluster import Cluster
@@ -160,10 +159,6 @@ class Deployment:
         """`.status`, empty before the first."""
         return (await self.read()).get("status") or {}
 
-    async def condition(self, kind: str) -> dict[str, Any]:
-        """One condition, empty when absent."""
-        return condition(await self.status(), kind)
-
     async def until(self, what: str, ready: Callable[[dict[str, Any]], Any], timeout: float = 60.0) -> dict[str, Any]:
         """Look at the status until `ready(status)`; returns that status. Raises StageError with the last one."""
         deadline, status = time.monotonic() + timeout, {}
@@ -218,10 +213,6 @@ class Deployment:
     def traffic(self, **options: Any) -> Traffic:
         """A client of this deployment through the gateway."""
         return Traffic(url=f"{self.stage.cluster.gateway_url}/v1", host=self.host, **options)
-
-    def logs(self) -> Path:
-        """The operator's log."""
-        return self.stage.servers.operator_log
 
 
 def condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -209,23 +209,13 @@ class Traffic:
             a.revision or "" for a in (self.answers if answers is None else answers) if a.outcome is Outcome.OK
         )
 
-    def last_byte_of(self, revision: str) -> float | None:
-        """When the last byte of an answer by `revision` came that was not a refusal (monotonic seconds)."""
-        times = [
-            a.last_byte for a in self.answers if a.revision == revision and a.status == 200 and a.last_byte is not None
-        ]
-        return max(times, default=None)
-
     async def until(
         self,
         what: Callable[["Traffic"], bool],
         timeout: float = 60.0,
-        on_wait: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Wait until `what(self)` holds; looks after each answer. Raises `TimeoutError` after `timeout` seconds."""
         async with asyncio.timeout(timeout):
             while not what(self):
                 self._changed.clear()
-                if on_wait:
-                    await on_wait()
                 await self._changed.wait()
