@@ -60,6 +60,8 @@ test-model: setup ## breadth-first check of the production planner; prints state
 .PHONY: cluster-up
 cluster-up: setup ## a real control plane, node and gateway in a network namespace (builds the binaries once)
 	@$(LOCAL) up $(if $(EXISTING),--existing,--name $(CLUSTER))
+# Here, because inside the cluster's network there is no package mirror that an image could be made from.
+	@$(if $(EXISTING),,$(LOCAL) images --name $(CLUSTER))
 
 .PHONY: cluster-down
 cluster-down: setup ## take down exactly what cluster-up started
