@@ -410,25 +410,34 @@ def is_as_wanted(kind: Kind, live: Object | None, wanted: Object) -> bool:
     return True
 
 
-def covers(live: Any, wanted: Any) -> bool:
+def covers(live: Any, wanted: Any, within: tuple[str, ...] = ()) -> bool:
     """Whether everything in `wanted` stands so in `live`, which may hold more: defaults, status, fields of others.
 
-    Lists count as one value, as long as `wanted`. Quantities are compared as numbers; nothing is the same as empty.
+    Lists count as one value, as long as `wanted`. Nothing is the same as empty. What Kubernetes keeps as a quantity is
+    compared as a number, and nothing else: an argument `--x=1` and an environment value `1` are text. `within` names
+    the fields that lead here.
     """
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping | None) and all(
-            covers((live or {}).get(key), value) for key, value in wanted.items()
+            covers((live or {}).get(key), value, (*within, key)) for key, value in wanted.items()
         )
     if isinstance(wanted, list):
         found = live or []
         return (
             isinstance(found, list)
             and len(found) == len(wanted)
-            and all(covers(one, other) for one, other in zip(found, wanted, strict=True))
+            and all(covers(one, other, within) for one, other in zip(found, wanted, strict=True))
         )
     if live == wanted or (not live and not wanted):
         return True
-    return isinstance(live, str) and isinstance(wanted, str) and _same_quantity(live, wanted)
+    return _is_quantity(within) and isinstance(live, str) and isinstance(wanted, str) and _same_quantity(live, wanted)
+
+
+def _is_quantity(within: tuple[str, ...]) -> bool:
+    return within[-3:-1] in (("resources", "limits"), ("resources", "requests")) or within[-2:] == (
+        "emptyDir",
+        "sizeLimit",
+    )
 
 
 def _same_quantity(one: str, other: str) -> bool:
