@@ -55,7 +55,7 @@ def question(
         refs=frozenset(filter(None, [_ref(spec)])),
         served=frozenset(served(record.artifact) for record in in_play),
         hold=HoldNames(tags=frozenset(rules.tags), aliases=frozenset(rules.aliases)),
-        latched=frozenset(mark for hold in latched if (mark := _latched(hold.mark)) is not None),
+        latched=frozenset(_latched(hold.mark) for hold in latched),
     )
 
 
@@ -182,12 +182,7 @@ def _mark(mark: HoldMark) -> model.HoldMark:
     return model.HoldMark(mark.digest, mark.collection, mark.version, mark.via.value, mark.name)
 
 
-def _latched(mark: model.HoldMark) -> HoldMark | None:
-    """A latched mark as the registry knows it; one whose collection cannot be read as a reference stays latched."""
-    try:
-        CollectionRef.parse(mark.collection)
-    except InvalidReferenceError:
-        return None
+def _latched(mark: model.HoldMark) -> HoldMark:
     return HoldMark(mark.digest, mark.collection, mark.version, Via(mark.via), mark.name)
 
 

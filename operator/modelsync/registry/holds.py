@@ -45,7 +45,7 @@ def hold_reads(answers: Answers, question: Question) -> Mapping[str, HoldRead]:
     reads = {}
     for digest, views in _views(answers, question).items():
         latched = {mark for mark in question.latched if mark.digest == digest}
-        homes = {view.collection for view in views} | {CollectionRef.parse(mark.collection) for mark in latched}
+        homes = {view.collection for view in views} | {home for mark in latched if (home := mark.home) is not None}
         collections = {home: kept.positive for home in homes if (kept := answers.collections.get(home))}
         marks = {mark for mark, _ in found[digest]}
         if all(view.asked_at for view in views) and all(collections.get(view.collection) for view in views):
@@ -154,11 +154,12 @@ def _all_reads(answers: Answers, question: Question) -> Iterator[tuple[Artifact,
 def _still_stands(mark: HoldMark, collections: Mapping[CollectionRef, CollectionRead | None], names: HoldNames) -> bool:
     """Whether a latched mark that the artifact itself no longer shows stands in its collection, or may stand there.
 
-    The artifact shows only the places that the credential may see, and no place that it was unlinked from.
+    The artifact shows only the places that the credential may see, and no place that it was unlinked from. A mark in a
+    place that cannot be asked about stands until its digest is served nowhere, or a person takes it out of the status.
     """
     if mark.via is Via.VERSION_TAG:
         return False
-    read = collections.get(CollectionRef.parse(mark.collection))
+    read = collections.get(mark.home) if mark.home is not None else None
     if read is None:
         return True
     if mark.via is Via.COLLECTION_TAG:

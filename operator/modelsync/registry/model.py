@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.reference import CollectionRef, InvalidReferenceError, ModelRef
 
 # --- questions ------------------------------------------------------------------------------------------------------
 
@@ -56,6 +56,14 @@ class HoldMark:
     name: str
     """The tag or alias, as it stands there: `regulatory-hold`, `regulatory-hold v7`."""
 
+    @property
+    def home(self) -> CollectionRef | None:
+        """The collection, to be asked about; None when its name is no reference, so that nothing can be."""
+        try:
+            return CollectionRef.parse(self.collection)
+        except InvalidReferenceError:
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -76,7 +84,7 @@ class Question:
     def collections(self) -> frozenset[CollectionRef]:
         """Every collection whose tags and aliases bear on the answer."""
         named = {ref.in_collection for ref in self.all_refs}
-        return frozenset(named | {CollectionRef.parse(mark.collection) for mark in self.latched})
+        return frozenset(named | {home for mark in self.latched if (home := mark.home) is not None})
 
 
 # --- positive answers -----------------------------------------------------------------------------------------------

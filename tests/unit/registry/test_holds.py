@@ -171,6 +171,15 @@ def test_a_tag_is_seen_though_the_collection_cannot_be_read_and_then_nothing_lat
     assert found.marks == {mark(Via.VERSION_TAG, "regulatory-hold"), latched}
 
 
+@pytest.mark.parametrize("via", [Via.COLLECTION_TAG, Via.ALIAS])
+def test_a_mark_in_a_place_that_nobody_can_be_asked_about_stands(via: Via) -> None:
+    latched = mark(via, "regulatory-hold", place="no reference: at all")
+    assert asked([latched]).collections == {CHAT}
+    found = read(known(resolved(V7, 7), collection()), latched=[latched])
+    assert found is not None
+    assert found.marks == {latched}
+
+
 def test_an_alias_that_moved_to_another_version_is_told_as_standing_elsewhere() -> None:
     moved = AliasedVersion("regulatory-hold", "v8", "artifact-8", "d8")
     answers = known(resolved(V7, 7), collection(aliases=("regulatory-hold", "production"), carriers=(moved,)))
