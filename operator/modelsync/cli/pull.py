@@ -13,7 +13,7 @@ import click
 from modelsync.api.reference import InvalidReferenceError, ModelRef
 from modelsync.puller.display import duration, shown_on, size
 from modelsync.puller.errors import EXIT_USAGE, OUTCOMES, InterruptedPullError, InvalidInputError, PullError
-from modelsync.puller.middleware_file import place_middleware
+from modelsync.puller.middleware_folder import place_middleware
 from modelsync.puller.progress import Progress
 from modelsync.puller.pull import Effort, PullRequest, Registry, pull
 from modelsync.puller.result import ALREADY_PUBLISHED, PullResult, encode, failure_document, write_result
@@ -75,7 +75,7 @@ Outcomes in the result (success: Pulled, AlreadyPublished) with their exit codes
 @click.option(
     "--middleware-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Also place the server's middleware into this folder.",
+    help="Also place the server's middleware, a Python package, into this folder.",
 )
 @click.option(
     "--result", "result_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result, JSON, here too."

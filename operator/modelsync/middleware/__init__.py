@@ -1,15 +1,16 @@
-"""The ASGI middleware that runs inside the model's pod, and how the puller gets at its file.
+"""The ASGI middleware that runs inside the model's pod, and how the puller gets at its files.
 
-The file `modelsync_middleware.py` is copied beside the model and loaded by vLLM with `--middleware`, in an image that
-holds nothing of modelsync. This package must therefore never make that file depend on anything of ours.
+The folder `modelsync_middleware` is copied beside the model and loaded by vLLM with `--middleware`, in an image that
+holds nothing of modelsync. This package must therefore never make that folder depend on anything of ours.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
-FILE_NAME = "modelsync_middleware.py"
+PACKAGE = "modelsync_middleware"
 """The name that the copy must keep, in a folder that is in the pod's PYTHONPATH."""
 
-IMPORT_PATH = "modelsync_middleware.VersionHeader"
+IMPORT_PATH = f"{PACKAGE}.VersionHeader"
 """What vLLM's `--middleware` takes."""
 
 READY_PATH = "/modelsync/ready"
@@ -19,11 +20,7 @@ FUSE_PATH = "/modelsync/fuse"
 """Where a POST with the revision's token silences the model for good."""
 
 
-def path() -> Path:
-    """Where the middleware's file lies."""
-    return Path(__file__).with_name(FILE_NAME)
-
-
-def source() -> bytes:
-    """The middleware's file, for the puller to write beside the model."""
-    return path().read_bytes()
+def files() -> Mapping[str, bytes]:
+    """The package's modules, name → content, for the puller to write beside the model."""
+    folder = Path(__file__).parent / PACKAGE
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))}

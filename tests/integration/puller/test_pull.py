@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from modelsync.middleware import FILE_NAME, source
+from modelsync.middleware import PACKAGE, files
 from wandb_standin import Admin, StandIn
 
 Contents = Callable[[Path], dict[str, bytes]]
@@ -73,7 +73,8 @@ def test_an_init_container_pulls_by_id_and_leaves_its_result_in_place(
     assert json.loads(log.read_text()) == done.document
     assert log.stat().st_ino == inode
     assert log.stat().st_size <= 4096
-    assert (tmp_path / "middleware" / FILE_NAME).read_bytes() == source()
+    placed = {path.name: path.read_bytes() for path in (tmp_path / "middleware" / PACKAGE).iterdir()}
+    assert placed == files()
 
 
 def test_what_is_published_needs_no_registry_and_no_key(
@@ -88,7 +89,7 @@ def test_what_is_published_needs_no_registry_and_no_key(
 
     assert done.code == 0, done.err
     assert done.document["outcome"] == "AlreadyPublished"
-    assert (tmp_path / "middleware" / FILE_NAME).exists()
+    assert (tmp_path / "middleware" / PACKAGE / "__init__.py").exists()
 
 
 def test_a_reference_whose_version_is_published_asks_once_and_fetches_nothing(

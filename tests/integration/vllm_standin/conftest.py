@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from modelsync import middleware
+from modelsync.puller.middleware_folder import place_middleware
 from vllm_standin.artifact import make_model
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -119,8 +119,7 @@ Serve = Callable[..., Coroutine[Any, Any, Served]]
 async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """Start `vllm_standin serve` on a model folder, by default one that was made for the test."""
     placed = tmp_path / "modelsync"
-    placed.mkdir()
-    (placed / middleware.FILE_NAME).write_bytes(middleware.source())
+    place_middleware(placed)
     started: list[Served] = []
     client = aiohttp.ClientSession()
 

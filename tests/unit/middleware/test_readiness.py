@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from modelsync.middleware import modelsync_middleware
-from modelsync.middleware.modelsync_middleware import READY_PATH, VersionHeader
+from modelsync.middleware.modelsync_middleware import VersionHeader, readiness
+from modelsync.middleware.modelsync_middleware.readiness import READY_PATH, Readiness
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -20,7 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MODELSYNC_SERVED_NAMES", "chat@v7-3fa9c1d2,chat")
-    monkeypatch.setattr(modelsync_middleware, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(readiness, "RETRY_SECONDS", 0.0)
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -35,6 +35,7 @@ class Server:
         self.completion: tuple[int, Any] = (200, {"choices": [{"text": "Hi", "finish_reason": "length"}]})
         self.embedding: tuple[int, Any] = (200, {"data": [{"embedding": [0.5]}]})
         self.health = 200
+        self.unknown: set[str] = set()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.running = 0
@@ -52,6 +53,9 @@ class Server:
         if scope["path"] not in self.offered:
             await self._send(send, 404, {"error": {"message": "Not Found", "type": "Not Found", "code": 404}})
             return
+        if body["model"] in self.unknown:
+            await self._send(send, 404, {"error": {"message": "does not exist", "type": "NotFoundError", "code": 404}})
+            return
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         leaving = asyncio.ensure_future(receive())
@@ -67,7 +71,7 @@ class Server:
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
 
-async def probe(app: VersionHeader, method: str = "GET") -> tuple[int, str]:
+async def probe(app: VersionHeader | Readiness, method: str = "GET") -> tuple[int, str]:
     """Status and reason that a probe gets."""
     messages: list[Message] = []
 
@@ -77,7 +81,8 @@ async def probe(app: VersionHeader, method: str = "GET") -> tuple[int, str]:
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    await app({"type": "http", "method": method, "path": READY_PATH, "headers": [], "state": {}}, receive, send)
+    answer = app.answer if isinstance(app, Readiness) else app
+    await answer({"type": "http", "method": method, "path": READY_PATH, "headers": [], "state": {}}, receive, send)
     return messages[0]["status"], json.loads(messages[1]["body"])["reason"]
 
 
@@ -93,6 +98,48 @@ async def test_ready_after_one_real_answer_under_the_first_served_name() -> None
     assert not server.client_left
 
 
+async def test_every_adapter_must_answer_and_no_name_is_asked_again_once_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MODELSYNC_ADAPTER_NAMES", "legal,medical")
+    server = Server()
+    server.unknown = {"medical"}
+    app = VersionHeader(server)
+
+    status, reason = await probe(app)
+    assert status == 503
+    assert reason.startswith("medical: the model's first answer is an error: 404")
+
+    server.unknown = set()
+    assert await probe(app) == (200, "")
+    assert [body["model"] for _, body in server.asked] == ["chat@v7-3fa9c1d2", "legal", "medical", "medical"]
+
+
+async def test_a_check_is_asked_once_the_model_has_answered_until_it_passes() -> None:
+    server = Server()
+    said: list[str | None] = ["the exam failed", None]
+
+    async def check(ask: Any) -> str | None:
+        assert len(server.asked) == 1
+        return said.pop(0)
+
+    app = Readiness(server, unfit=lambda: None, checks=[check])
+
+    assert await probe(app) == (503, "the exam failed")
+    assert await probe(app) == (200, "")
+    assert await probe(app) == (200, "")
+    assert len(server.asked) == 1
+
+
+async def test_a_check_that_raises_leaves_the_pod_unready_and_says_so() -> None:
+    async def check(ask: Any) -> str | None:
+        raise OSError("no such file")
+
+    app = Readiness(Server(), unfit=lambda: None, checks=[check])
+
+    assert await probe(app) == (503, "a check of the model failed: OSError: no such file")
+
+
 async def test_the_model_is_asked_only_once_however_often_the_probe_comes() -> None:
     server = Server()
     app = VersionHeader(server)
@@ -106,7 +153,7 @@ async def test_the_model_is_asked_only_once_however_often_the_probe_comes() -> N
 async def test_several_probes_at_once_share_one_request_and_do_not_wait_for_a_slow_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(modelsync_middleware, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(readiness, "PROBE_SECONDS", 0.02)
     server = Server()
     server.may_answer.clear()
     app = VersionHeader(server)
@@ -117,7 +164,7 @@ async def test_several_probes_at_once_share_one_request_and_do_not_wait_for_a_sl
     assert all("waiting for the model's first answer" in reason for _, reason in answers)
     assert server.most_running == 1
     server.may_answer.set()
-    monkeypatch.setattr(modelsync_middleware, "PROBE_SECONDS", 10)
+    monkeypatch.setattr(readiness, "PROBE_SECONDS", 10)
     assert await probe(app) == (200, "")
     assert len(server.asked) == 1
 
@@ -125,7 +172,7 @@ async def test_several_probes_at_once_share_one_request_and_do_not_wait_for_a_sl
 async def test_a_model_that_never_answers_is_given_up_after_the_time_limit_and_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(modelsync_middleware, "ANSWER_SECONDS", 0.02)
+    monkeypatch.setattr(readiness, "ANSWER_SECONDS", 0.02)
     server = Server()
     server.may_answer.clear()
     app = VersionHeader(server)
@@ -174,7 +221,7 @@ async def test_a_failed_answer_is_tried_again_by_the_next_probe() -> None:
 
 
 async def test_failing_tries_keep_a_distance_however_many_probes_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelsync_middleware, "RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(readiness, "RETRY_SECONDS", 3600.0)
     server = Server()
     server.completion = (500, {})
     app = VersionHeader(server)

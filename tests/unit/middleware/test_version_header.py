@@ -1,12 +1,10 @@
 """Each answer of a model's pod names its version, whatever kind of answer it is."""
 
-import ast
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import pytest
 
-from modelsync import middleware
 from modelsync.middleware.modelsync_middleware import VersionHeader
 
 Message = MutableMapping[str, Any]
@@ -168,26 +166,6 @@ async def test_without_an_environment_there_are_no_empty_headers(monkeypatch: py
     await VersionHeader(app)(http(), receive, server.send)
 
     assert server.headers == {}
-
-
-def test_the_file_is_python_3_9_and_imports_only_the_standard_library() -> None:
-    import sys
-
-    tree = ast.parse(middleware.source(), feature_version=(3, 9))
-    imported = {
-        alias.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
-    } | {(node.module or "").partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-
-    assert imported <= sys.stdlib_module_names
-    assert middleware.path().name == middleware.FILE_NAME
-
-
-def test_the_import_path_names_the_class_in_the_file() -> None:
-    module, _, name = middleware.IMPORT_PATH.rpartition(".")
-    classes = {node.name for node in ast.parse(middleware.source()).body if isinstance(node, ast.ClassDef)}
-
-    assert f"{module}.py" == middleware.FILE_NAME
-    assert name in classes
 
 
 async def test_the_head_waits_for_the_first_byte_so_that_no_proxy_sees_an_answer_before_its_request_has_ended() -> None:

@@ -1,0 +1,59 @@
+"""Placing the ASGI middleware where the model's container finds it.
+
+It comes with the puller because the puller's image is ours and the server's is not. Must never touch the model.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelsync import middleware
+from modelsync.puller.staging import storage_errors
+
+
+def place_middleware(folder: Path) -> Path:
+    """Put the middleware's package into `folder`, whole or not at all, and return its path. Raises PullError.
+
+    The package's name is a link to a folder that is named by its content, as kubelet publishes ConfigMaps: a link can
+    be replaced in one step, a folder that is not empty cannot.
+    """
+    files = middleware.files()
+    path = folder / middleware.PACKAGE
+    content = folder / f".{middleware.PACKAGE}-{_digest(files)}"
+    with storage_errors(f"the middleware cannot be placed at {path}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not content.is_dir():
+            _write(files, content)
+        link = folder / f".{middleware.PACKAGE}.{os.getpid()}.part"
+        try:
+            link.symlink_to(content.name)
+            os.replace(link, path)
+        finally:
+            link.unlink(missing_ok=True)
+    return path
+
+
+def _write(files: Mapping[str, bytes], folder: Path) -> None:
+    new = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(new, ignore_errors=True)  # of a container that was killed here
+    try:
+        new.mkdir()
+        for name, content in files.items():
+            with open(new / name, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(file.fileno(), 0o444)
+                os.fsync(file.fileno())
+        os.chmod(new, 0o755)  # noqa: S103  another user than the puller's may run the server
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    whole = hashlib.sha256()
+    for name, content in files.items():
+        whole.update(f"{name} {len(content)}\n".encode() + content)
+    return whole.hexdigest()[:16]
