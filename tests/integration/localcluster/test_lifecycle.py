@@ -39,7 +39,9 @@ def environment() -> dict[str, str]:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([*COMMAND, *arguments], env=environment(), stderr=subprocess.PIPE, text=True)
+    # As from a terminal: a job that a shell runs in the background, as this one may be, ignores SIGINT.
+    command = ["env", "--default-signal=INT", *COMMAND, *arguments]
+    return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
 
 
 def command_lines() -> dict[int, str]:
