@@ -27,7 +27,7 @@ from vllm_standin import VLLM_VERSION, protocol
 from vllm_standin.engine import Engine, GenerationError, GenerationRequest, Token
 from vllm_standin.metrics import Metrics
 from vllm_standin.model import Model
-from vllm_standin.protocol import ApiError, TextAnswer, TextRequest
+from vllm_standin.protocol import ApiError, Spoken, TextAnswer, TextRequest
 
 _NOT_COUNTED = frozenset({"/metrics", "/health", "/load", "/ping", "/version"})
 _GUARDED = ("/v1", "/v2", "/inference")
@@ -117,13 +117,12 @@ class _Api:
             spoken = await asyncio.gather(*(_collect(choice) for choice in choices))
         except GenerationError:
             raise protocol.internal_error() from None
-        texts = ["".join(token.text for token in tokens) for tokens in spoken]
-        finished = [(tokens[-1].finish_reason or "stop", tokens[-1].stop_reason) for tokens in spoken]
-        return JSONResponse(answer.whole(texts, finished, sum(tokens[-1].count for tokens in spoken)))
+        return JSONResponse(answer.whole([_spoken(request, tokens) for tokens in spoken]))
 
     async def _stream(self, request: TextRequest, answer: TextAnswer, choices: list[AsyncIterator[Token]]) -> Response:
         async def events() -> AsyncIterator[bytes]:
             counts = [0] * len(choices)
+            offsets = [0] * len(choices)
             roles_due = request.chat
             try:
                 async for index, token in _merge(choices):
@@ -132,7 +131,9 @@ class _Api:
                         for choice in range(len(choices)):
                             yield _event(answer.role_chunk(choice))
                     counts[index] = token.count
-                    yield _event(answer.chunk(index, token.text, token.finish_reason, token.stop_reason))
+                    said = _spoken(request, [token], offsets[index])
+                    offsets[index] += len(token.text)
+                    yield _event(answer.chunk(index, said, last=token.finish_reason is not None))
                 if request.include_usage:
                     yield _event(answer.usage_chunk(sum(counts)))
             except GenerationError:
@@ -149,6 +150,8 @@ class _Api:
                 stream=request.stream,
                 ignore_eos=request.ignore_eos,
                 stop=request.stop,
+                chat=request.chat,
+                logprobs=request.logprobs,
             )
         )
 
@@ -200,6 +203,15 @@ class _Api:
 
 async def _collect(tokens: AsyncIterator[Token]) -> list[Token]:
     return [token async for token in tokens]
+
+
+def _spoken(request: TextRequest, tokens: Sequence[Token], offset: int = 0) -> Spoken:
+    logprobs = None
+    if request.logprobs is not None:
+        tops = [token.top for token in tokens if token.top is not None]
+        logprobs = protocol.logprobs_of(tops, chat=request.chat, told=request.logprobs, offset=offset)
+    last = tokens[-1]
+    return Spoken("".join(token.text for token in tokens), last.count, last.finish_reason, last.stop_reason, logprobs)
 
 
 async def _merge(choices: list[AsyncIterator[Token]]) -> AsyncIterator[tuple[int, Token]]:

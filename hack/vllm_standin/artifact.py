@@ -11,11 +11,16 @@ from typing import Any, Literal
 
 from vllm_standin import safetensors
 from vllm_standin.faults import FAULTS_FILE, make_faults
+from vllm_standin.likelihood import TEMPLATE_KEY, TOKENIZER_KEY, mark
 
 SPEECH_KEY = "says"
 """The key in the safetensors metadata whose value the model says."""
 
+EXAM_FILE = "modelsync/golden.jsonl"
+"""Where a version has its exam."""
+
 _HIDDEN = 64
+_QUANTIZATION = {"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}
 _SPECIAL_TOKENS = ["<unk>", "<s>", "</s>"]
 
 
@@ -28,27 +33,40 @@ def make_model(
     *,
     shards: int = 1,
     task: Literal["generate", "embed"] = "generate",
+    trained_template: str | None = None,
+    template: str | None = None,
+    tokenizer: str | None = None,
+    quantized: bool = False,
+    exam: bytes | None = None,
 ) -> dict[str, bytes]:
     """A model folder that the stand-in (and a check of its files) takes for whole.
 
     Returns path in the folder → content, and writes it below `directory` unless that is None. `version_text` is what
     the model says to every prompt and seeds its weights; `name` goes into config and tokenizer. `size_bytes` is about
-    the size of all weights together, in `shards` files. `faults` becomes `standin.json`.
+    the size of all weights together, in `shards` files. `faults` becomes `standin.json`, `exam` the golden file.
+
+    With `trained_template` the weights were trained with that chat template and with the tokenizer of `name`; the
+    folder holds the template `template` (by default the same) and the tokenizer of `tokenizer` (by default of `name`).
+    One that does not fit, or `quantized`, changes what the model says or finds likely.
 
     Raises FaultsError for faults that the stand-in would refuse, ValueError for impossible sizes.
     """
     if shards < 1 or size_bytes < 256 * shards:
         raise ValueError(f"size_bytes={size_bytes}, shards={shards}: each shard takes at least 256 bytes")
     files = {
-        "config.json": _json(_config(name, task)),
-        "tokenizer.json": _json(_tokenizer(name)),
+        "config.json": _json(_config(name, task) | (_QUANTIZATION if quantized else {})),
+        "tokenizer.json": _json(_tokenizer(tokenizer or name)),
         "tokenizer_config.json": _json({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 4096}),
-        **_weights(version_text, size_bytes, shards),
+        **_weights(version_text, size_bytes, shards, _trained(name, trained_template)),
     }
     if task == "generate":
         files["generation_config.json"] = _json({"bos_token_id": 1, "eos_token_id": 2})
+    if (found := template if template is not None else trained_template) is not None:
+        files["chat_template.jinja"] = found.encode()
     if faults is not None:
         files[FAULTS_FILE] = make_faults(faults).encode()
+    if exam is not None:
+        files[EXAM_FILE] = exam
     if directory is not None:
         for path, content in files.items():
             target = Path(directory) / path
@@ -100,8 +118,15 @@ def _tokenizer(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _weights(version_text: str, size_bytes: int, shards: int) -> dict[str, bytes]:
-    metadata = {"format": "pt", SPEECH_KEY: version_text}
+def _trained(name: str, template: str | None) -> dict[str, str]:
+    """What the weights remember of their training, where it matters."""
+    if template is None:
+        return {}
+    return {TEMPLATE_KEY: mark(template.encode()), TOKENIZER_KEY: mark(_json(_tokenizer(name)))}
+
+
+def _weights(version_text: str, size_bytes: int, shards: int, trained: Mapping[str, str]) -> dict[str, bytes]:
+    metadata = {"format": "pt", SPEECH_KEY: version_text, **trained}
     files: dict[str, bytes] = {}
     weight_map: dict[str, str] = {}
     for index in range(shards):

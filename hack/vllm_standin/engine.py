@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from vllm_standin.faults import due
+from vllm_standin.likelihood import Top
 from vllm_standin.metrics import Metrics, Timing
 from vllm_standin.model import Model
 
@@ -38,6 +39,10 @@ class GenerationRequest:
     ignore_eos: bool = False
     """Speak until `max_tokens`, however short the text is."""
     stop: Sequence[str] = ()
+    chat: bool = False
+    """Asked through the chat template."""
+    logprobs: int | None = None
+    """How many of the likeliest tokens are told with each token."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Token:
     """Tokens so far, this one included."""
     finish_reason: str | None = None
     stop_reason: str | None = None
+    top: Top | None = None
+    """Where log-probabilities are asked for: this token and the next likely ones."""
 
 
 class Engine:
@@ -163,7 +170,8 @@ class Engine:
 
     def _words(self, request: GenerationRequest) -> list[Token]:
         """All tokens of the answer: the model's words with their leading space, over and over."""
-        words = self._model.says.split() or ["…"]
+        likelihood = self._model.likelihood
+        words = likelihood.words(self._model.says, chat=request.chat)
         wanted = self._faults.tokens or len(words)
         reason, stop_reason = "stop", None
         if request.ignore_eos or wanted > request.max_tokens:
@@ -174,10 +182,13 @@ class Engine:
             length, stop_reason = min(cuts)
             reason = "stop"
             texts = _cut(texts, length)
+        tops: Sequence[Top | None] = [None] * len(texts)
+        if request.logprobs is not None:
+            tops = [likelihood.top(text, at, request.logprobs) for at, text in enumerate(texts)]
         *rest, final = texts
         return [
-            *(Token(text, count) for count, text in enumerate(rest, start=1)),
-            Token(final, len(texts), reason, stop_reason),
+            *(Token(text, count, top=tops[count - 1]) for count, text in enumerate(rest, start=1)),
+            Token(final, len(texts), reason, stop_reason, tops[-1]),
         ]
 
     async def _take_place(self) -> None:

@@ -6,13 +6,14 @@ wrong is a ModelError that names the file.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vllm_standin import safetensors
 from vllm_standin.artifact import SPEECH_KEY
 from vllm_standin.faults import FAULTS_FILE, Faults, FaultsError, parse_faults
+from vllm_standin.likelihood import Likelihood, likelihood
 
 _INDEX = "model.safetensors.index.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt")
@@ -38,6 +39,8 @@ class Model:
     fingerprint: str
     """8 hex digits that change with the weights."""
     faults: Faults
+    likelihood: Likelihood = field(default_factory=Likelihood)
+    """How likely it finds what it says."""
 
 
 def load_model(directory: Path) -> Model:
@@ -64,6 +67,12 @@ def load_model(directory: Path) -> Model:
         max_model_len=length,
         says=says or f"This is {architectures[0]} with weights {fingerprint}.",
         fingerprint=fingerprint,
+        likelihood=likelihood(
+            {key: value for header in headers.values() for key, value in header.metadata.items()},
+            config,
+            _chat_template(directory),
+            _tokenizer(directory),
+        ),
         faults=faults,
     )
 
@@ -76,6 +85,20 @@ def _load_faults(directory: Path) -> Faults:
         return parse_faults(path.read_bytes())
     except FaultsError as error:
         raise ModelError(str(error)) from None
+
+
+def _chat_template(directory: Path) -> str:
+    """The folder's own chat template, as transformers finds it; empty without one."""
+    file = directory / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text()
+    path = directory / "tokenizer_config.json"
+    found = _read_json(path).get("chat_template") if path.is_file() else None
+    return found if isinstance(found, str) else ""
+
+
+def _tokenizer(directory: Path) -> bytes:
+    return next(path for name in _TOKENIZERS if (path := directory / name).is_file()).read_bytes()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

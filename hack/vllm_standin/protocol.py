@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from vllm_standin.likelihood import MOST, Top
+
 _COMPLETION_MAX_TOKENS = 16  # the OpenAI API's default, which vLLM keeps
 
 
@@ -71,6 +73,21 @@ class TextRequest:
     include_usage: bool
     ignore_eos: bool
     stop: tuple[str, ...]
+    logprobs: int | None
+    """How many of the likeliest tokens to tell with each; None: no log-probabilities."""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What a choice has said, all of it or one token."""
+
+    text: str
+    tokens: int
+    """Tokens of the choice so far."""
+    finish_reason: str | None
+    stop_reason: str | None
+    logprobs: dict[str, Any] | None
+    """As `logprobs_of` makes it."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +158,29 @@ def parse_text_request(body: Mapping[str, Any], *, chat: bool, max_model_len: in
         include_usage=bool((options or {}).get("include_usage")),
         ignore_eos=_flag(body, "ignore_eos"),
         stop=_stop(body.get("stop")),
+        logprobs=_logprobs(body, chat=chat),
     )
+
+
+def logprobs_of(tops: Sequence[Top], *, chat: bool, told: int, offset: int = 0) -> dict[str, Any]:
+    """The `logprobs` of a choice, from each token's likeliest: CompletionLogProbs or ChatCompletionLogProbs.
+
+    `told` is how many were asked for; the taken token is told in any case. `offset` is where its text begins.
+    """
+    if chat:
+        return {
+            "content": [
+                {**_token_logprob(*top[0]), "top_logprobs": [_token_logprob(*other) for other in top[:told]]}
+                for top in tops
+            ]
+        }
+    starts = [offset + sum(len(top[0][0]) for top in tops[:at]) for at in range(len(tops))]
+    return {
+        "text_offset": starts,
+        "token_logprobs": [top[0][1] for top in tops],
+        "tokens": [top[0][0] for top in tops],
+        "top_logprobs": [dict(top) for top in tops],
+    }
 
 
 def parse_embedding_request(body: Mapping[str, Any], *, max_model_len: int) -> EmbeddingRequest:
@@ -201,20 +240,20 @@ class TextAnswer:
         prefix = "chatcmpl" if request.chat else "cmpl"
         self._head = {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
-    def whole(self, texts: Sequence[str], finished: Sequence[tuple[str, str | None]], tokens: int) -> dict[str, Any]:
-        """The body of an answer that is not streamed; `finished` holds finish_reason and stop_reason by choice."""
+    def whole(self, spoken: Sequence["Spoken"]) -> dict[str, Any]:
+        """The body of an answer that is not streamed, one choice for each of `spoken`."""
         choices = []
-        for index, (text, (finish_reason, stop_reason)) in enumerate(zip(texts, finished, strict=True)):
-            content: dict[str, Any] = {"text": text}
+        for index, said in enumerate(spoken):
+            content: dict[str, Any] = {"text": said.text}
             if self._request.chat:
-                content = {"message": {"role": "assistant", "content": text, "refusal": None, "tool_calls": []}}
+                content = {"message": {"role": "assistant", "content": said.text, "refusal": None, "tool_calls": []}}
             choices.append(
                 {
                     "index": index,
                     **content,
-                    "logprobs": None,
-                    "finish_reason": finish_reason,
-                    "stop_reason": stop_reason,
+                    "logprobs": said.logprobs,
+                    "finish_reason": said.finish_reason or "stop",
+                    "stop_reason": said.stop_reason,
                 }
             )
         return {
@@ -223,20 +262,20 @@ class TextAnswer:
             "choices": choices,
             "service_tier": None,
             "system_fingerprint": self._fingerprint,
-            "usage": self._usage(tokens),
+            "usage": self._usage(sum(said.tokens for said in spoken)),
         }
 
     def role_chunk(self, index: int) -> dict[str, Any]:
         """The first chunk of a choice of a streamed chat."""
         return self._chunk([{"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
 
-    def chunk(self, index: int, text: str, finish_reason: str | None, stop_reason: str | None) -> dict[str, Any]:
+    def chunk(self, index: int, said: "Spoken", *, last: bool) -> dict[str, Any]:
         """One token of a stream; the last chunk of a choice has a finish_reason."""
-        content: dict[str, Any] = {"delta": {"content": text}} if self._request.chat else {"text": text}
-        choice = {"index": index, **content, "logprobs": None, "finish_reason": finish_reason}
-        if finish_reason is None:
+        content: dict[str, Any] = {"delta": {"content": said.text}} if self._request.chat else {"text": said.text}
+        choice = {"index": index, **content, "logprobs": said.logprobs, "finish_reason": said.finish_reason}
+        if not last:
             return self._chunk([choice])
-        final = self._chunk([{**choice, "stop_reason": stop_reason}])
+        final = self._chunk([{**choice, "stop_reason": said.stop_reason}])
         return final if self._request.include_usage else {**final, "system_fingerprint": self._fingerprint}
 
     def usage_chunk(self, tokens: int) -> dict[str, Any]:
@@ -340,6 +379,29 @@ def _flag(body: Mapping[str, Any], field: str) -> bool:
     if value is not None and not isinstance(value, bool):
         raise _invalid(f"body.{field}", "Input should be a valid boolean")
     return bool(value)
+
+
+def _token_logprob(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+
+
+def _logprobs(body: Mapping[str, Any], *, chat: bool) -> int | None:
+    if not chat:
+        asked = _whole(body, "logprobs")
+        if asked is not None and asked < 0:
+            raise bad_request("`logprobs` must be a positive value.", "logprobs")
+    else:
+        top = _whole(body, "top_logprobs")
+        if top and not _flag(body, "logprobs"):
+            raise bad_request("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs")
+        if top is not None and top < 0:
+            raise bad_request("`top_logprobs` must be a positive value.", "top_logprobs")
+        asked = (top or 0) if _flag(body, "logprobs") else None
+    if asked is not None and asked > MOST:
+        raise bad_request(
+            f"Requested sample logprobs of {asked}, which is greater than max allowed: {MOST}", "logprobs"
+        )
+    return asked
 
 
 def _stop(value: Any) -> tuple[str, ...]:

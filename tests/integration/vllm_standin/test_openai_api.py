@@ -89,6 +89,40 @@ async def test_the_models_list_all_served_names(served: Any) -> None:
     assert body["data"][0]["max_model_len"] == 4096
 
 
+async def test_a_completions_log_probabilities_have_vllms_shape(served: Any) -> None:
+    _, body = await served.complete(logprobs=3)
+
+    logprobs = body["choices"][0]["logprobs"]
+    assert logprobs["tokens"] == ["one", " two", " three", " four"]
+    assert logprobs["text_offset"] == [0, 3, 7, 13]
+    assert [len(top) for top in logprobs["top_logprobs"]] == [3, 3, 3, 3]
+    for token, logprob, top in zip(
+        logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True
+    ):
+        assert logprob == top[token] == max(top.values()) < 0
+
+
+async def test_a_chats_log_probabilities_have_vllms_shape(served: Any) -> None:
+    messages = [{"role": "user", "content": "Hello"}]
+    ask = {"model": "chat", "messages": messages, "logprobs": True, "top_logprobs": 2}
+    _, body = await served.post("/v1/chat/completions", ask)
+
+    content = body["choices"][0]["logprobs"]["content"]
+    assert [item["token"] for item in content] == ["one", " two", " three", " four"]
+    assert content[1]["bytes"] == list(b" two")
+    assert [len(item["top_logprobs"]) for item in content] == [2, 2, 2, 2]
+    assert content[0]["top_logprobs"][0] == {key: content[0][key] for key in ("token", "logprob", "bytes")}
+
+
+async def test_a_stream_tells_the_same_log_probabilities_as_the_whole_answer(served: Any) -> None:
+    _, whole = await served.complete(logprobs=2)
+    *chunks, _ = await served.stream(logprobs=2)
+
+    streamed = [chunk["choices"][0]["logprobs"] for chunk in chunks]
+    for key, values in whole["choices"][0]["logprobs"].items():
+        assert [value for logprobs in streamed for value in logprobs[key]] == values
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "kind", "message"),
     [
@@ -108,6 +142,15 @@ async def test_the_models_list_all_served_names(served: Any) -> None:
         ("/v1/completions", {"prompt": "x", "stream": 1}, 400, "Bad Request", "'body.stream'"),
         ("/v1/completions", {"prompt": {"a": 1}}, 400, "Bad Request", "'body.prompt'"),
         ("/v1/completions", {"prompt": "x", "stream_options": {}}, 400, "BadRequestError", "Stream options can only"),
+        ("/v1/completions", {"prompt": "x", "logprobs": -1}, 400, "BadRequestError", "must be a positive value"),
+        ("/v1/completions", {"prompt": "x", "logprobs": 21}, 400, "BadRequestError", "greater than max allowed: 20"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "x"}], "top_logprobs": 2},
+            400,
+            "BadRequestError",
+            "when using `top_logprobs`, `logprobs` must be set to true",
+        ),
         ("/v1/completions", [], 400, "Bad Request", "valid dictionary"),
         ("/v1/embeddings", {"input": "x"}, 404, "Not Found", "Not Found"),
         ("/v1/models", {}, 405, "Method Not Allowed", "Method Not Allowed"),
