@@ -1,0 +1,101 @@
+"""ASGI middleware for a model's pod: each answer names its version, "ready" means that the model has answered, and a
+held version falls silent at once (the fuse).
+
+Loaded by `vllm serve --middleware modelsync_middleware.VersionHeader` in an image that we do not build: standard
+library only, Python 3.9 or newer, this folder and nothing else. It reads MODELSYNC_VERSION (`collection:version`),
+MODELSYNC_REVISION and MODELSYNC_DIGEST; its parts say what else. It must never buffer a body, and never keep an answer
+of the model from its client.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+from .asgi import App, Handler, Header, Message, Receive, Scope, Send, send_json
+from .fuse import FUSE_PATH, HELD_MESSAGE, Fuse
+from .readiness import READY_PATH, Readiness
+from .shutdown import Shutdown
+
+__all__ = ["VersionHeader"]
+
+ALIVE_PATHS = ("/health", "/ping", "/metrics")  # not answers of the model; kubelet restarts a pod that is silent here
+
+_HEADERS = (
+    (b"x-model-version", "MODELSYNC_VERSION"),
+    (b"x-model-revision", "MODELSYNC_REVISION"),
+    (b"x-model-digest", "MODELSYNC_DIGEST"),
+)
+_ASCII = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+
+
+class VersionHeader:
+    """Names version, revision and digest in every HTTP answer, and answers what is below `/modelsync/`.
+
+    From the outside in: the names, the fuse, then the server. `_own` are the paths that are answered here.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._headers = _version_headers()
+        self._names = {name for name, _ in self._headers}
+        self._shutdown = Shutdown()
+        self._fuse = Fuse()
+        self._own: dict[str, Handler] = {
+            READY_PATH: Readiness(app, unfit=self._unfit).answer,
+            FUSE_PATH: self._fuse.answer,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._shutdown.watch()
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        started = False
+        head: Message | None = None
+
+        async def send_named(message: Message) -> None:
+            """Name the version. The head of an answer leaves with its first byte: Go's proxies (Traefik, and others on
+            net/http) abort an answer whose head arrives before they have seen the end of the request, and what fails
+            before its first token can still become an error."""
+            nonlocal started, head
+            if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
+                theirs = [header for header in message.get("headers") or () if header[0].lower() not in self._names]
+                message = {**message, "headers": [*theirs, *self._headers]}
+                if message["type"] == "http.response.start":
+                    head = message
+                    return
+            if head is not None:
+                if message["type"] == "http.response.body" and message.get("more_body") and not message.get("body"):
+                    return
+                started, first, head = True, head, None
+                await send(first)
+            started = True
+            await send(message)
+
+        if scope["type"] == "http" and scope["path"] in self._own:
+            await self._own[scope["path"]](scope, receive, send_named)
+            return
+        try:
+            if scope["path"] in ALIVE_PATHS:
+                await self._app(scope, receive, send_named)
+            else:
+                await self._fuse.run(self._app, scope, receive, send_named)
+        except Exception:
+            # Starlette would answer outside of all middleware, so without our headers. It sees that an answer has
+            # begun, and goes on to log the exception.
+            if scope["type"] == "http" and not started:
+                error = {"message": "Internal server error", "type": "InternalServerError", "param": None, "code": 500}
+                await send_json(send_named, 500, {"error": error})
+            raise
+
+    def _unfit(self) -> str | None:
+        if self._fuse.blown:
+            return HELD_MESSAGE
+        return "shutting down: requests in flight end, new ones are aborted" if self._shutdown.begun else None
+
+
+def _version_headers() -> list[Header]:
+    """The headers that the environment gives; a name may hold any character, a header only ASCII."""
+    values = ((name, os.environ.get(variable, "")) for name, variable in _HEADERS)
+    return [(name, quote(value, safe=_ASCII).encode("ascii")) for name, value in values if value]

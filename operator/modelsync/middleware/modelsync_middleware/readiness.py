@@ -1,0 +1,139 @@
+"""Whether the pod may get requests: the model has answered under each of its names, and vLLM's /health is good.
+
+It must never make the model answer more often than once for each name, however many probes ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Optional
+
+from .asgi import App, Ask, Receive, Scope, Send, asking, send_json
+
+READY_PATH = "/modelsync/ready"
+ANSWER_SECONDS = 120.0  # for the first answer: vLLM may still compile and capture graphs
+PROBE_SECONDS = 0.5  # a probe is answered within this time; kubelet gives up after a few seconds
+RETRY_SECONDS = 1.0  # between two tries, however many probes ask
+HEALTH_SECONDS = 0.5
+
+Check = Callable[[Ask], Awaitable[Optional[str]]]
+"""What else has to be so before the pod is ready, asked once the model has answered: None, or why it is not so. One
+that fails is asked again with later probes; one that knows that it will fail again must remember its reason."""
+
+
+class Readiness:
+    """`GET /modelsync/ready`: proved by one real answer for each name and by `checks`, then watched by /health.
+
+    MODELSYNC_SERVED_NAMES are names of one model, separated by commas: the first is asked for an answer. Each of
+    MODELSYNC_ADAPTER_NAMES is a model of its own. `unfit` says why the pod may not be ready whatever the model
+    answers, or None.
+    """
+
+    def __init__(self, app: App, *, unfit: Callable[[], str | None], checks: Sequence[Check] = ()) -> None:
+        self._app = app
+        self._unfit = unfit
+        self._checks = checks
+        self._names = [*_names("MODELSYNC_SERVED_NAMES")[:1], *_names("MODELSYNC_ADAPTER_NAMES")]
+        self._answered: set[str] = set()
+        self._attempt: asyncio.Task[str | None] | None = None
+        self._started = -math.inf
+        self._proved = False
+        self._reason = "the model has not answered yet"
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a probe: 200, or 503 with the reason."""
+        if scope["method"] not in ("GET", "HEAD"):
+            await send_json(send, 405, {"ready": False, "reason": "only GET is answered here"})
+            return
+        reason = self._unfit() or await self._why_not(scope)
+        await send_json(send, 200 if reason is None else 503, {"ready": reason is None, "reason": reason or ""})
+
+    async def _why_not(self, scope: Scope) -> str | None:
+        if not self._proved:
+            return await self._proof(scope)
+        status, _ = await asking(self._app, scope)("GET", "/health", None, HEALTH_SECONDS)
+        return None if status == 200 else f"/health answers {status or 'nothing in time'}"
+
+    async def _proof(self, scope: Scope) -> str | None:
+        """Join the try that is under way, or begin one; wait for it no longer than a probe waits."""
+        if self._attempt is None and time.monotonic() - self._started >= RETRY_SECONDS:
+            self._started = time.monotonic()
+            self._attempt = asyncio.ensure_future(self._prove(asking(self._app, dict(scope))))
+            self._attempt.add_done_callback(self._conclude)
+        attempt = self._attempt
+        if attempt is not None:
+            await asyncio.wait([attempt], timeout=PROBE_SECONDS)
+            if not attempt.done():
+                return f"waiting for the model's first answer for {time.monotonic() - self._started:.0f} s"
+            await asyncio.sleep(0)  # lets _conclude run
+        return None if self._proved else self._reason
+
+    def _conclude(self, attempt: asyncio.Task[str | None]) -> None:
+        self._attempt = None
+        if attempt.cancelled():
+            self._reason = "the model's first answer was cancelled"
+            return
+        error = attempt.exception()
+        reason = attempt.result() if error is None else f"a check of the model failed: {type(error).__name__}: {error}"
+        self._proved = reason is None
+        self._reason = reason or ""
+
+    async def _prove(self, ask: Ask) -> str | None:
+        if not self._names:
+            return "MODELSYNC_SERVED_NAMES is empty: it must name the model to ask"
+        for name in self._names:
+            if name not in self._answered:
+                reason = await _one_answer(ask, name)
+                if reason is not None:
+                    return reason if name == self._names[0] else f"{name}: {reason}"
+                self._answered.add(name)
+        for check in self._checks:
+            reason = await check(ask)
+            if reason is not None:
+                return reason
+        return None
+
+
+async def _one_answer(ask: Ask, name: str) -> str | None:
+    """One short answer of the model called `name`, a text or an embedding; None, or why it is not one."""
+    question: dict[str, Any] = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
+    status, body = await ask("POST", "/v1/completions", question, ANSWER_SECONDS)
+    if _not_offered(status, body):
+        status, body = await ask("POST", "/v1/embeddings", {"model": name, "input": "Hello"}, ANSWER_SECONDS)
+        if _not_offered(status, body):
+            return "neither /v1/completions nor /v1/embeddings is offered by this model"
+    if status is None:
+        return f"the model gave no answer within {ANSWER_SECONDS:.0f} s"
+    if status != 200:
+        return f"the model's first answer is an error: {status} {body[:200].decode(errors='replace')}"
+    return _judge(body)
+
+
+def _names(variable: str) -> list[str]:
+    return [name for name in re.split(r"[,\s]+", os.environ.get(variable, "")) if name]
+
+
+def _not_offered(status: int | None, body: bytes) -> bool:
+    """Whether the server has no such API: vLLM registers only the routes of what the model can do.
+
+    An unknown model is a 404 too, of type NotFoundError where a route that is not there is `Not Found`.
+    """
+    return status in (405, 501) or (status == 404 and b"NotFoundError" not in body)
+
+
+def _judge(body: bytes) -> str | None:
+    """None if `body` is an answer that a model finished, else why not."""
+    try:
+        answer = json.loads(body)
+        if "choices" in answer:
+            reason = answer["choices"][0]["finish_reason"]
+            return None if reason in ("stop", "length") else f"the model's first answer ended with {reason!r}"
+        return None if answer["data"][0]["embedding"] else "the model's first embedding is empty"
+    except (ValueError, LookupError, TypeError):
+        return f"the model's first answer is not one: {body[:200].decode(errors='replace')}"
