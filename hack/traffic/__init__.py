@@ -1,5 +1,6 @@
-"""A client that asks a model all the time and keeps an honest account of every answer, for demo and e2e tests."""
+"""A client that asks a model all the time and keeps an honest account of every answer, for demo, e2e tests and soak."""
 
-from traffic.client import Answer, Outcome, Traffic
+from traffic.answer import Answer, Outcome, Way
+from traffic.client import Traffic
 
-__all__ = ["Answer", "Outcome", "Traffic"]
+__all__ = ["Answer", "Outcome", "Traffic", "Way"]

@@ -1,55 +1,42 @@
 """Steady load on an OpenAI endpoint, a share of it streams, with one record for each request.
 
-A request is `LOST` when its user got less than asked and nobody told them why: a 5xx, a refused or cut connection, a
-stream that does not end with `[DONE]`, an error event inside a stream, or `finish_reason: abort` (vLLM ends what a
-drain cuts that way). The middleware's 451 (a held version refuses) is `REFUSED`. Nothing is excluded by time: who reads
-the records says what a phase may contain.
+What a request's end means is decided in `reading`. Nothing is excluded by time: who reads the records says what a phase
+may contain.
 """
 
 import asyncio
 import json
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from types import TracebackType
-from typing import Any, Self
+from typing import Protocol, Self
 
-import aiohttp
+from traffic.answer import Answer, Outcome, Way
+from traffic.http1 import Http1
+from traffic.http2 import Http2
+from traffic.reading import Reading
 
-
-class Outcome(StrEnum):
-    """How a request ended."""
-
-    OK = "ok"
-    BLOCKED = "blocked"  # 503 without a version header: the gateway has no endpoint
-    REFUSED = "refused"  # 451: a held version says no
-    LOST = "lost"
+_PATH = "/chat/completions"
 
 
-@dataclass(slots=True)
-class Answer:
-    """One request. Times are `time.monotonic()` seconds; `last_byte` moves while a stream runs."""
+class Asker(Protocol):
+    """A way to send one request."""
 
-    stream: bool
-    sent: float
-    first_byte: float | None = None
-    last_byte: float | None = None
-    done: float | None = None
-    status: int | None = None
-    revision: str | None = None
-    outcome: Outcome | None = None
-    detail: str = ""
+    async def ask(self, body: bytes, headers: dict[str, str], reading: Reading) -> int:
+        """Send it, read its answer into `reading`, and return how often it was sent anew."""
+        ...
 
 
 @dataclass(slots=True)
 class Traffic:
-    """Sends `rate` requests a second to `url` (…/v1), every `1 / stream_share`-th as a stream.
+    """Sends `rate` requests a second to `url` (…/v1), every `1 / stream_share`-th as a stream, by `ways` in turn.
 
-    Alternates between kept-alive connections and new ones. `async with Traffic(…) as traffic:` starts and stops it.
+    `async with Traffic(…) as traffic:` starts and stops it.
     """
 
     url: str
@@ -60,6 +47,7 @@ class Traffic:
     max_tokens: int = 8
     stream_tokens: int = 60
     timeout_seconds: float = 120.0
+    ways: Sequence[Way] = (Way.NEW, Way.KEPT)
     answers: list[Answer] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _pump: asyncio.Task[None] | None = None
@@ -85,123 +73,80 @@ class Traffic:
             self._pump = None
 
     async def _run(self) -> None:
-        kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
-        fresh = aiohttp.TCPConnector(limit=0, force_close=True)
-        timeout = aiohttp.ClientTimeout(total=self.timeout_seconds, sock_connect=5)
-        async with (
-            aiohttp.ClientSession(connector=kept, timeout=timeout) as a,
-            aiohttp.ClientSession(connector=fresh, timeout=timeout) as b,
-        ):
+        async with AsyncExitStack() as stack:
+            askers: dict[Way, Asker] = {}
+            for way in self.ways:
+                asker = Http2(self.url + _PATH) if way is Way.HTTP2 else _http1(self.url + _PATH, way)
+                askers[way] = await stack.enter_async_context(asker)
+            bodies = {stream: self._body(stream=stream) for stream in (False, True)}
+            every = max(1, round(1 / self.stream_share)) if self.stream_share else 0
+            started, number = time.monotonic(), 0
             try:
-                started, number, every = (
-                    time.monotonic(),
-                    0,
-                    max(1, round(1 / self.stream_share)) if self.stream_share else 0,
-                )
                 while True:
+                    due = started + number / self.rate
                     number += 1
-                    session = b if number % 2 else a
-                    task = asyncio.create_task(self._ask(session, stream=bool(every) and number % every == 0))
+                    stream = bool(every) and number % every == 0
+                    way = self.ways[number % len(self.ways)]
+                    task = asyncio.create_task(self._ask(askers[way], way, bodies[stream], stream, due))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
                     # By the start time, not by the last request: a slow loop must not lower the rate.
                     await asyncio.sleep(max(0.0, started + number / self.rate - time.monotonic()))
             finally:
                 if self._tasks:
-                    await asyncio.wait(self._tasks, timeout=self.timeout_seconds)
-                for task in self._tasks:
-                    task.cancel()
+                    await asyncio.wait(self._tasks)  # each has a time limit of its own
 
-    async def _ask(self, session: aiohttp.ClientSession, *, stream: bool) -> None:
-        answer = Answer(stream=stream, sent=time.monotonic())
-        self.answers.append(answer)
-        body = {
+    def _body(self, *, stream: bool) -> bytes:
+        ask = {
             "model": self.model,
             "messages": [{"role": "user", "content": "Who are you?"}],
             "max_tokens": self.stream_tokens if stream else self.max_tokens,
             "stream": stream,
         }
+        return json.dumps(ask).encode()
+
+    async def _ask(self, asker: Asker, way: Way, body: bytes, stream: bool, due: float) -> None:
+        now = time.monotonic()
+        answer = Answer(stream=stream, sent=now, way=way, late=now - due)
+        self.answers.append(answer)
+        reading = Reading(answer)
         try:
-            async with session.post(f"{self.url}/chat/completions", json=body, headers={"host": self.host}) as response:
-                answer.status = response.status
-                answer.revision = response.headers.get("x-model-revision")
-                await (self._read_stream if stream and response.status == 200 else self._read_whole)(answer, response)
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            answer.outcome, answer.detail = Outcome.LOST, f"{type(error).__name__}: {error}"
+            async with asyncio.timeout(self.timeout_seconds):
+                answer.retries = await asker.ask(body, {"host": self.host, "content-type": "application/json"}, reading)
+        except TimeoutError:
+            reading.broken(f"no end within {self.timeout_seconds:g} s")
         finally:
+            reading.broken("the client gave up")  # says nothing when there is a verdict, and there always must be one
             answer.done = time.monotonic()
             self._changed.set()
-
-    async def _read_whole(self, answer: Answer, response: aiohttp.ClientResponse) -> None:
-        raw = await response.read()
-        answer.first_byte = answer.last_byte = time.monotonic()
-        if response.status == 451:
-            answer.outcome = Outcome.REFUSED
-        elif response.status == 503 and answer.revision is None:
-            answer.outcome, answer.detail = Outcome.BLOCKED, raw[:80].decode(errors="replace")
-        elif response.status != 200:
-            answer.outcome, answer.detail = (
-                Outcome.LOST,
-                f"status {response.status}: {raw[:200].decode(errors='replace')}",
-            )
-        else:
-            payload = json.loads(raw)
-            self._judge(answer, payload.get("model"), payload["choices"][0].get("finish_reason"))
-
-    async def _read_stream(self, answer: Answer, response: aiohttp.ClientResponse) -> None:
-        finish, model, ended = None, None, False
-        async for raw in response.content:
-            now = time.monotonic()
-            line = raw.decode().strip()
-            if not line.startswith("data:"):
-                continue
-            data = line.removeprefix("data:").strip()
-            if data == "[DONE]":
-                ended = True
-                continue
-            chunk: dict[str, Any] = json.loads(data)
-            if "error" in chunk:
-                held = str(chunk["error"].get("code")) == "451"
-                answer.outcome = Outcome.REFUSED if held else Outcome.LOST
-                answer.detail = f"error event: {chunk['error']}"
-                return
-            # After the error event's return: the refusal itself is not an answer of the version that refuses.
-            answer.first_byte, answer.last_byte = answer.first_byte or now, now
-            model = chunk.get("model", model)
-            for choice in chunk.get("choices", ()):
-                finish = choice.get("finish_reason") or finish
-        if not ended:
-            answer.outcome, answer.detail = Outcome.LOST, "the stream ended without [DONE]"
-            return
-        self._judge(answer, model, finish)
-
-    def _judge(self, answer: Answer, model: str | None, finish: str | None) -> None:
-        if finish == "abort":
-            answer.outcome, answer.detail = Outcome.LOST, "finish_reason abort"
-        elif model is None or answer.revision is None or not model.endswith(f"@{answer.revision}"):
-            answer.outcome = Outcome.LOST
-            answer.detail = f"the answer says model {model!r}, its header revision {answer.revision!r}"
-        else:
-            answer.outcome = Outcome.OK
 
     def lost(self, answers: Iterable[Answer] | None = None) -> list[Answer]:
         """The lost ones among `answers` (default: all)."""
         return [a for a in (self.answers if answers is None else answers) if a.outcome is Outcome.LOST]
 
-    def explain(self) -> str:
-        """The lost ones in words: when (wall clock, to hold against logs), how long, of whom, why."""
+    def unserved(self) -> list[Answer]:
+        """Every request that ended without its answer, whoever is to blame: lost, refused, or blocked."""
+        return [a for a in self.answers if a.outcome not in (None, Outcome.OK)]
+
+    def explain(self, answers: Sequence[Answer] | None = None) -> str:
+        """These (default: the lost ones) in words: when (wall clock, to hold against logs), how long, of whom, why."""
+        told = self.lost() if answers is None else answers
         now, wall = time.monotonic(), datetime.now(UTC)
-        lines = [f"{len(self.lost())} of {len(self.answers)} requests are lost:"]
-        for answer in self.lost():
+        lines = [f"{len(told)} of {len(self.answers)} requests are {'lost' if answers is None else 'not served'}:"]
+        for answer in told:
             sent = (wall - timedelta(seconds=now - answer.sent)).strftime("%H:%M:%S.%f")[:-3]
             took = f"{answer.done - answer.sent:.3f} s" if answer.done else "not done"
             kind = "stream" if answer.stream else "request"
-            lines.append(f"  {sent} {kind}, {took}, status {answer.status}, {answer.revision}: {answer.detail}")
+            outcome = "" if answer.outcome is Outcome.LOST else f"{answer.outcome}, "
+            lines.append(
+                f"  {sent} {kind} over {answer.way}, {took}, {outcome}status {answer.status}, {answer.revision}: "
+                f"{answer.detail}"
+            )
         return "\n".join(lines)
 
     def since(self, moment: float) -> list[Answer]:
         """Requests sent at or after `moment` (monotonic seconds)."""
-        return [a for a in self.answers if a.sent >= moment]
+        return self.answers[bisect_left(self.answers, moment, key=lambda answer: answer.sent) :]
 
     def by_revision(self, answers: Sequence[Answer] | None = None) -> Counter[str]:
         """Finished good answers, counted by the revision that gave them."""
@@ -219,3 +164,7 @@ class Traffic:
             while not what(self):
                 self._changed.clear()
                 await self._changed.wait()
+
+
+def _http1(url: str, way: Way) -> Http1:
+    return Http1(url, keep_alive=way is Way.KEPT)

@@ -1,0 +1,284 @@
+"""The client never calls lost what is not, and misses nothing, whatever a server does to it on the wire."""
+
+import asyncio
+import time
+
+import pytest
+from h2.errors import ErrorCodes
+
+from traffic import Outcome, Traffic, Way
+from unit.traffic.servers import (
+    DONE,
+    GOOD_STREAM,
+    REVISION,
+    chunk,
+    chunked,
+    head,
+    http1,
+    http2,
+    reset,
+    whole,
+)
+
+
+def client(url, way, **options):
+    return Traffic(url=url, host="chat", rate=100, stream_share=1.0, ways=[way], **options)
+
+
+async def answers(url, way, count=3, **options):
+    """The first answers of a client, each one ended and with a verdict."""
+    async with client(url, way, **options) as traffic:
+        await traffic.until(lambda t: len([a for a in t.answers if a.outcome]) >= count, timeout=20)
+    assert all(a.outcome is not None and a.done for a in traffic.answers), "every request has a verdict"
+    return traffic
+
+
+@pytest.fixture(params=[Way.KEPT, Way.NEW], ids=["kept alive", "new connection"])
+def way(request):
+    return request.param
+
+
+async def test_a_good_server_loses_nothing(way):
+    async def good(writer):
+        writer.write(head() + chunked(GOOD_STREAM))
+
+    async with http1(good) as url:
+        traffic = await answers(url, way, 20)
+    assert not traffic.unserved(), traffic.explain()
+    assert traffic.by_revision().total() == len(traffic.answers)
+
+
+async def test_a_stream_that_is_cut_is_lost(way):
+    async def cut(writer):
+        writer.write(head() + chunked(chunk(), ended=False))
+        await writer.drain()
+        writer.close()
+
+    async with http1(cut) as url:
+        traffic = await answers(url, way)
+    assert len(traffic.lost()) == len(traffic.answers)
+    assert traffic.answers[0].first_byte is not None
+
+
+async def test_a_reset_in_mid_stream_is_lost_and_explained(way):
+    async def reset_it(writer):
+        writer.write(head() + chunked(chunk(), ended=False))
+        await writer.drain()
+        reset(writer)
+
+    async with http1(reset_it) as url:
+        traffic = await answers(url, way)
+    assert len(traffic.lost()) == len(traffic.answers)
+    assert f"stream over {way}" in traffic.explain()
+    assert REVISION in traffic.explain()
+
+
+async def test_a_connection_that_closes_without_an_answer_is_lost(way):
+    async def close(writer):
+        writer.close()
+
+    async with http1(close) as url:
+        traffic = await answers(url, way)
+    assert len(traffic.lost()) == len(traffic.answers)
+
+
+async def test_a_body_shorter_than_announced_is_lost():
+    async def short(writer):
+        writer.write(head(length=len(whole()) + 1) + whole())
+        await writer.drain()
+        writer.close()
+
+    async with (
+        http1(short) as url,
+        Traffic(url=url, host="chat", rate=100, stream_share=0, ways=[Way.KEPT]) as traffic,
+    ):
+        await traffic.until(lambda t: len(t.lost()) >= 3)
+    assert len(traffic.lost()) == len(traffic.answers)
+
+
+async def test_nobody_listening_is_lost():
+    async with http1(lambda writer: asyncio.sleep(0)) as url:
+        pass
+    for way in Way:
+        traffic = await answers(url, way)
+        assert len(traffic.lost()) == len(traffic.answers)
+
+
+async def test_a_server_that_never_ends_an_answer_is_lost_after_the_time_limit(way):
+    async def hang(writer):
+        writer.write(head())
+        await writer.drain()
+        await asyncio.sleep(60)
+
+    async with http1(hang) as url:
+        traffic = await answers(url, way, 1, timeout_seconds=0.3)
+    assert "no end within 0.3 s" in traffic.answers[0].detail
+
+
+async def test_a_connection_that_dies_after_done_has_lost_nothing():
+    async def late(writer):
+        writer.write(head() + chunked(GOOD_STREAM, ended=False))
+        await writer.drain()
+        reset(writer)
+
+    async with http1(late) as url:
+        traffic = await answers(url, Way.NEW)
+    assert not traffic.lost(), traffic.explain()
+
+
+async def test_a_502_and_a_503_are_told_apart():
+    statuses = iter([502, 503] * 1000)
+
+    async def fail(writer):
+        writer.write(head(next(statuses), length=0, revision=None))
+
+    async with http1(fail) as url:
+        traffic = await answers(url, Way.KEPT, 10)
+    assert {a.outcome: a.status for a in traffic.answers} == {Outcome.LOST: 502, Outcome.BLOCKED: 503}
+    assert len(traffic.unserved()) == len(traffic.answers)
+
+
+# -- HTTP/2
+
+
+async def test_a_good_server_loses_nothing_over_http2():
+    async def good(peer):
+        await peer.answer(peer.requests[-1])
+
+    async with http2(good) as url:
+        traffic = await answers(url, Way.HTTP2, 50)
+    assert not traffic.unserved(), traffic.explain()
+    assert {a.way for a in traffic.answers} == {Way.HTTP2}
+
+
+async def test_a_long_answer_passes_the_flow_control_window():
+    async def long(peer):
+        stream = peer.requests[-1]
+        await peer.answer(stream, b"", ended=False)
+        part = chunk("x" * 10_000)
+        for _ in range(120):
+            while peer.h2.local_flow_control_window(stream) < len(part):
+                await peer.listen()
+            await peer.more(stream, part, ended=False)
+        await peer.more(stream, chunk("", "stop") + DONE)
+
+    async with http2(long) as url:
+        traffic = await answers(url, Way.HTTP2, 1, timeout_seconds=5)
+    assert not traffic.lost(), traffic.explain()
+
+
+async def test_answers_under_way_when_a_goaway_comes_end_well_and_the_next_go_elsewhere():
+    async def leave(peer):
+        stream = peer.requests[-1]
+        if len(peer.requests) < 3:
+            await peer.answer(stream)
+            return
+        await peer.answer(stream, chunk(), ended=False)
+        await peer.goaway(stream)
+        await peer.more(stream, chunk("", "stop") + DONE)
+
+    async with http2(leave) as url:
+        traffic = await answers(url, Way.HTTP2, 40)
+    assert not traffic.unserved(), traffic.explain()
+
+
+async def test_what_a_goaway_says_was_not_begun_is_sent_anew_and_not_lost():
+    async def refuse_from_the_second_on(peer):
+        if peer.number <= 2:
+            if len(peer.requests) == 2:
+                await peer.goaway(peer.requests[0])
+                await peer.answer(peer.requests[0])
+            return
+        await peer.answer(peer.requests[-1])
+
+    async with http2(refuse_from_the_second_on) as url:
+        traffic = await answers(url, Way.HTTP2, 20)
+    assert not traffic.unserved(), traffic.explain()
+    assert sum(a.retries for a in traffic.answers) >= 2
+
+
+async def test_what_a_goaway_covers_and_the_server_then_drops_is_lost():
+    async def promise_and_close(peer):
+        await peer.answer(peer.requests[-1], chunk(), ended=False)
+        await peer.goaway(peer.requests[-1])
+        peer.writer.close()
+
+    async with http2(promise_and_close) as url:
+        traffic = await answers(url, Way.HTTP2, 6)
+    assert len(traffic.lost()) == len(traffic.answers)
+
+
+async def test_a_stream_that_is_reset_is_lost_alone():
+    async def reset_every_second(peer):
+        stream = peer.requests[-1]
+        if len(peer.requests) % 2:
+            await peer.answer(stream)
+        else:
+            await peer.answer(stream, chunk(), ended=False)
+            await peer.reset(stream)
+
+    async with http2(reset_every_second) as url:
+        traffic = await answers(url, Way.HTTP2, 20)
+    assert {a.outcome for a in traffic.answers} == {Outcome.OK, Outcome.LOST}
+    assert {a.detail for a in traffic.lost()} == {"RST_STREAM INTERNAL_ERROR"}
+
+
+async def test_a_refused_stream_is_sent_anew_and_one_that_is_always_refused_is_lost():
+    async def refuse_first(peer):
+        stream = peer.requests[-1]
+        if len(peer.requests) == 1:
+            await peer.reset(stream, ErrorCodes.REFUSED_STREAM)
+        else:
+            await peer.answer(stream)
+
+    async def refuse(peer):
+        await peer.reset(peer.requests[-1], ErrorCodes.REFUSED_STREAM)
+
+    async with http2(refuse_first) as url:
+        traffic = await answers(url, Way.HTTP2, 20)
+    assert not traffic.unserved(), traffic.explain()
+    assert any(a.retries for a in traffic.answers)
+    async with http2(refuse) as url:
+        traffic = await answers(url, Way.HTTP2, 3)
+    assert len(traffic.lost()) == len(traffic.answers)
+
+
+async def test_a_refusal_in_mid_answer_is_a_loss():
+    async def refuse_late(peer):
+        await peer.answer(peer.requests[-1], chunk(), ended=False)
+        await peer.reset(peer.requests[-1], ErrorCodes.REFUSED_STREAM)
+
+    async with http2(refuse_late) as url:
+        traffic = await answers(url, Way.HTTP2, 3)
+    assert len(traffic.lost()) == len(traffic.answers)
+    assert not any(a.retries for a in traffic.answers), "it had been begun"
+
+
+async def test_a_server_that_speaks_no_http2_is_lost_with_the_reason():
+    async with http1(lambda writer: asyncio.sleep(0)) as url:
+        traffic = await answers(url, Way.HTTP2, 1, timeout_seconds=5)
+    assert len(traffic.lost()) == len(traffic.answers)
+
+
+async def test_an_answer_over_http2_without_done_is_lost():
+    async def half(peer):
+        await peer.answer(peer.requests[-1], chunk("", "stop"))
+
+    async with http2(half) as url:
+        traffic = await answers(url, Way.HTTP2, 3)
+    assert {a.detail for a in traffic.answers} == {"the stream ended without [DONE]"}
+
+
+async def test_the_rate_is_kept_and_every_way_gets_its_part_of_the_streams():
+    async def good(writer):
+        writer.write(head() + chunked(GOOD_STREAM))
+
+    async with http1(good) as url, Traffic(url=url, host="chat", rate=200, ways=[Way.NEW, Way.KEPT]) as traffic:
+        started = time.monotonic()
+        await traffic.until(lambda t: len(t.answers) >= 200)
+        took = time.monotonic() - started
+    assert 0.9 <= took <= 5
+    first = traffic.answers[:200]
+    assert sum(a.stream for a in first) == 40
+    assert {a.way for a in first if a.stream} == {Way.NEW, Way.KEPT}
+    assert traffic.since(first[100].sent)[0] is first[100]
