@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from vllm_standin import safetensors
 from vllm_standin.faults import FAULTS_FILE, make_faults
-from vllm_standin.likelihood import TEMPLATE_KEY, TOKENIZER_KEY, mark
+from vllm_standin.likelihood import TEMPLATE_KEY, TOKENIZER_KEY, Likelihood, mark
 
 SPEECH_KEY = "says"
 """The key in the safetensors metadata whose value the model says."""
@@ -73,6 +73,20 @@ def make_model(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
     return files
+
+
+def make_exam(version_text: str, *, tokens: int = 4, top: int = 3) -> bytes:
+    """The golden file that a recording of the whole, fitting model would give: a chat and a completion."""
+    texts = [word if at == 0 else f" {word}" for at, word in enumerate(version_text.split()[:tokens])]
+    expected = [dict(Likelihood().top(text, at, top)) for at, text in enumerate(texts)]
+    ask: dict[str, Any] = {"max_tokens": len(texts), "expect": {"tokens": expected}}
+    lines: list[dict[str, Any]] = [
+        {"exam": 1, "tolerance": 0.2},
+        {"name": "greeting", "messages": [{"role": "user", "content": "Who are you?"}], **ask},
+        {"name": "completion", "prompt": "I am", **ask},
+        {"name": "words", "prompt": "I am", "expect": {"contains": version_text.split()[0]}},
+    ]
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
 def _config(name: str, task: str) -> dict[str, Any]:

@@ -19,6 +19,9 @@ READY_PATH = "/modelsync/ready"
 FUSE_PATH = "/modelsync/fuse"
 """Where a POST with the revision's token silences the model for good."""
 
+EXAM_PATH = "/modelsync/exam"
+"""Where a GET says how the version's own exam stands."""
+
 
 def files() -> Mapping[str, bytes]:
     """The package's modules, name → content, for the puller to write beside the model."""

@@ -228,6 +228,7 @@ def _environment(pod: Pod) -> dict[str, str]:
         "MODELSYNC_VERSION": f"{pod.artifact.collection}:{pod.artifact.version}",
         "MODELSYNC_DIGEST": pod.artifact.digest,
         "MODELSYNC_SERVED_NAMES": ",".join(pod.served_names),
+        "MODELSYNC_MODEL_DIR": pod.model_dir,
         "MODELSYNC_FUSE_SHA256": pod.fuse_sha256,
         "PYTHONPATH": MIDDLEWARE_DIR,
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(_seconds(KEEP_ALIVE)),

@@ -131,10 +131,12 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         folder: Path | None = None,
         names: tuple[str, ...] = NAMES,
         port: int = 0,
+        **content: Any,
     ) -> Served:
         if folder is None:
             folder = tmp_path / f"model-{len(started)}"
-            make_model(folder, "chat", says, {"ttft_seconds": 0, "token_seconds": 0.001, **(faults or {})}, task=task)  # type: ignore[arg-type]
+            behaviour = {"ttft_seconds": 0, "token_seconds": 0.001, **(faults or {})}
+            make_model(folder, "chat", says, behaviour, task=task, **content)  # type: ignore[arg-type]
         command = [sys.executable, "-m", "vllm_standin", "serve", str(folder), "--host", "127.0.0.1"]
         command += ["--port", str(port), "--served-model-name", *names, *args]
         environment = {
@@ -143,6 +145,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
             "MODELSYNC_VERSION": "chat llm:v7",
             "MODELSYNC_REVISION": "v7-3fa9c1d2",
             "MODELSYNC_DIGEST": "0123abcd",
+            "MODELSYNC_MODEL_DIR": str(folder),
             "MODELSYNC_SERVED_NAMES": ",".join(names),
             "MODELSYNC_FUSE_SHA256": sha256(FUSE_TOKEN.encode()).hexdigest(),
         }

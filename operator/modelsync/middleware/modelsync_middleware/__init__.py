@@ -13,6 +13,7 @@ import os
 from urllib.parse import quote
 
 from .asgi import App, Handler, Header, Message, Receive, Scope, Send, send_json
+from .exam import EXAM_PATH, Exam
 from .fuse import FUSE_PATH, HELD_MESSAGE, Fuse
 from .readiness import READY_PATH, Readiness
 from .shutdown import Shutdown
@@ -41,8 +42,10 @@ class VersionHeader:
         self._names = {name for name, _ in self._headers}
         self._shutdown = Shutdown()
         self._fuse = Fuse()
+        exam = Exam()
         self._own: dict[str, Handler] = {
-            READY_PATH: Readiness(app, unfit=self._unfit).answer,
+            READY_PATH: Readiness(app, unfit=self._unfit, checks=[exam.check]).answer,
+            EXAM_PATH: exam.answer,
             FUSE_PATH: self._fuse.answer,
         }
 

@@ -70,7 +70,9 @@ class Readiness:
         if attempt is not None:
             await asyncio.wait([attempt], timeout=PROBE_SECONDS)
             if not attempt.done():
-                return f"waiting for the model's first answer for {time.monotonic() - self._started:.0f} s"
+                answered = self._answered.issuperset(self._names)
+                what = "the checks of the model" if answered else "the model's first answer"
+                return f"waiting for {what} for {time.monotonic() - self._started:.0f} s"
             await asyncio.sleep(0)  # lets _conclude run
         return None if self._proved else self._reason
 
