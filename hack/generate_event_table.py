@@ -227,6 +227,19 @@ def situations() -> tuple[Situation, ...]:
         holds=_reads(held=(V2,)),
         service=BLOCKED,
     )
+    idle = replace(
+        serving,
+        policy=replace(POLICY, replicas=0),
+        revisions={V1: _cold(V1), V2: replace(_up(V2, 0), ready_since=None, unready_since=LONG_AGO)},
+        route=_route((BLOCKED, 1)),
+        service=BLOCKED,
+    )
+    waking = replace(
+        idle,
+        policy=POLICY,
+        revisions={V1: _cold(V1), V2: replace(_up(V2, 2), ready=0, ready_since=None, unready_since=LONG_AGO)},
+    )
+    plain = replace(serving, policy=replace(POLICY, gateway=False, steps=()), route=None)
     failed = _with(warm, named=V3, failed=(Failure(V3, "Crashed", LONG_AGO, "crashed"),))
     return (
         Situation("Nothing yet", "No version serves; the alias names `v1`.", _first()),
@@ -238,6 +251,9 @@ def situations() -> tuple[Situation, ...]:
         Situation("Going back", "The alias is back on `v1`, which is being started; `v2` serves.", back),
         Situation("A fallback serves", "`v2` is held and still named; `v1` serves.", fallback),
         Situation("Blocked", "`v2` is held, and nothing else was ever promoted.", blocked),
+        Situation("Idle", "The spec asks for 0 replicas; `v2` was promoted last.", idle),
+        Situation("Waking", "2 replicas again; no pod of `v2` is ready yet.", waking),
+        Situation("Without a gateway", "`v2` serves through the plain Service.", plain),
         Situation("Taken back", "`v3` crashed and is still named; `v2` serves.", failed),
     )
 
@@ -412,6 +428,31 @@ def _suspended(world: Observed) -> Observed | None:
     return replace(world, policy=replace(world.policy, suspend=True))
 
 
+def _replicas(number: int) -> Event:
+    def event(world: Observed) -> Observed | None:
+        if world.policy.replicas == number:
+            return None
+        return replace(world, policy=replace(world.policy, replicas=number))
+
+    return event
+
+
+def _awake(world: Observed) -> Observed | None:
+    return replace(world, policy=POLICY) if not world.policy.replicas else None
+
+
+def _without_gateway(world: Observed) -> Observed | None:
+    return replace(world, policy=replace(world.policy, gateway=False)) if world.policy.gateway else None
+
+
+def _with_gateway(world: Observed) -> Observed | None:
+    return None if world.policy.gateway else replace(world, policy=replace(world.policy, gateway=True))
+
+
+def _slower(world: Observed) -> Observed | None:
+    return replace(world, policy=replace(world.policy, settle=timedelta(seconds=60)))
+
+
 def _spec(world: Observed) -> Observed | None:
     candidate = world.registry.candidate
     if candidate is None:
@@ -470,6 +511,12 @@ EVENTS: dict[str, Event] = {
     "registry unreachable": _silent,
     "operator restarted": _restarted,
     "suspend": _suspended,
+    "replicas: 6": _replicas(6),
+    "replicas: 0": _replicas(0),
+    "replicas: 2 again": _awake,
+    "a gateway is added to the spec": _with_gateway,
+    "gateway taken out of the spec": _without_gateway,
+    "settle: 60s": _slower,
     "a person: promote": _asked("promote", _moving),
     "a person: promote-full": _asked("promote_full", _moving),
     "a person: abort": _asked("abort", _moving),

@@ -5,6 +5,7 @@ A scenario ends in rest; its end must not depend on the order in which things of
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from golden.simulator import POLICY, Behaviour, World
 from modelsync.rollout.model import HoldAction, Pause, Policy, SetWeight
@@ -267,6 +268,92 @@ def gateway_taken_out_of_the_spec(world: World) -> None:
     world.run(minutes=2)
 
 
+def gateway_taken_out_in_mid_canary(world: World) -> None:
+    """There are no shares any more: the canary goes on as a switch."""
+    serving(world, "v1")
+    world.move_alias("v2")
+    world.run(minutes=5)
+    world.change_spec(gateway=False)
+    world.run(minutes=5)
+
+
+def gateway_added_in_mid_switch(world: World) -> None:
+    """What began as a switch ends as one; the next version goes by the steps."""
+    serving(world, "v1")
+    world.move_alias("v2")
+    world.run(seconds=10)
+    world.change_spec(gateway=True)
+    world.run(minutes=5)
+    world.move_alias("v3")
+    world.run(minutes=5)
+
+
+def settle_raised_in_mid_canary(world: World) -> None:
+    """The longer time counts from the next write of the route on, also for pods that are to go."""
+    serving(world, "v1")
+    world.move_alias("v2")
+    world.run(minutes=5)
+    world.change_spec(settle=timedelta(seconds=30))
+    world.move_alias("v1")
+    world.run(minutes=5)
+
+
+def idle_and_back(world: World) -> None:
+    """No replicas: first the traffic goes, then the pods. From none the stable starts at once; what the alias names
+    meanwhile goes by the steps."""
+    serving(world, "v1", "v2")
+    world.change_spec(replicas=0)
+    world.run(minutes=5)
+    world.move_alias("v3")
+    world.run(minutes=5)
+    world.change_spec(replicas=2)
+    world.run(minutes=40)
+
+
+def idle_in_mid_canary(world: World) -> None:
+    """What moves ends; from none it begins again."""
+    serving(world, "v1")
+    world.move_alias("v2")
+    world.run(minutes=20)
+    world.change_spec(replicas=0)
+    world.run(minutes=5)
+    world.change_spec(replicas=1)
+    world.run(minutes=5)
+
+
+def alias_back_while_idle(world: World) -> None:
+    """The version that the alias went back to is the one that starts."""
+    serving(world, "v1", "v2")
+    world.change_spec(replicas=0)
+    world.run(minutes=5)
+    world.move_alias("v1")
+    world.run(minutes=1)
+    world.change_spec(replicas=2)
+    world.run(minutes=5)
+
+
+def hold_while_idle(world: World) -> None:
+    """A hold is latched while nothing runs; the fallback is what starts."""
+    serving(world, "v1", "v2")
+    world.change_spec(replicas=0)
+    world.run(minutes=5)
+    world.hold("v2")
+    world.run(minutes=5)
+    world.change_spec(replicas=2)
+    world.run(minutes=5)
+
+
+def replicas_change_in_mid_canary(world: World) -> None:
+    """Both sides follow the total; no share moves that the pods can carry."""
+    serving(world, "v1")
+    world.move_alias("v2")
+    world.run(minutes=12)
+    world.change_spec(replicas=10)
+    world.run(minutes=8)
+    world.change_spec(replicas=3)
+    world.run(minutes=20)
+
+
 def serving(world: World, *versions: str) -> None:
     """Each version in turn is rolled out to its end; a person skips the steps."""
     for version in versions:
@@ -321,4 +408,12 @@ SCENARIOS = (
     Scenario(spec_change),
     Scenario(promoted_and_aborted_by_annotation, OPEN_PAUSE),
     Scenario(gateway_taken_out_of_the_spec),
+    Scenario(gateway_taken_out_in_mid_canary),
+    Scenario(gateway_added_in_mid_switch, NO_GATEWAY),
+    Scenario(settle_raised_in_mid_canary),
+    Scenario(idle_and_back),
+    Scenario(idle_in_mid_canary),
+    Scenario(alias_back_while_idle),
+    Scenario(hold_while_idle),
+    Scenario(replicas_change_in_mid_canary, FOUR),
 )

@@ -400,7 +400,9 @@ class World:
                 self._scale(self.revisions[name], replicas)
             case SetRoute(weights, _):
                 self.say("  > route " + ", ".join(f"{name} {weight}" for name, weight in weights))
-                self.route = RouteView(weights, accepted=None)
+                self.route = RouteView(
+                    tuple(each for each in weights), accepted=None
+                )  # read back: another object, equal
                 self._later(1, self._accepter(self.route))
             case RemoveRoute():
                 self.say("  > route removed")

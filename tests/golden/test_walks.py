@@ -69,7 +69,7 @@ def step(world: World, choice: random.Random) -> None:
     elif event == 9:
         world.restart()
     elif event == 10:
-        world.change_spec(replicas=choice.choice([1, 2, 4]))
+        world.change_spec(replicas=choice.choice([0, 1, 2, 4]))
     else:
         request = choice.choice(["promote", "promote_full", "abort", "retry"])
         known = [revision for revision in world.revisions if revision.startswith(version)]
@@ -83,6 +83,8 @@ def quieten(world: World) -> None:
         world.registry(reachable=True)
     if world.policy.suspend:
         world.change_spec(suspend=False)
+    if not world.policy.replicas:
+        world.change_spec(replicas=2)
     world.run(minutes=180)
 
 

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     STABLE_NOT_READY = "StableNotReady"  # the canary could be taken back, but no pod of the stable is ready
     FLAPPED = "Flapped"  # the canary lost its pods and has to be ready for a while first
     SUSPENDED = "Suspended"  # spec.suspend stops forward moves
+    IDLE = "Idle"  # spec.replicas is 0: nothing runs, clients get 503
 
     # --- the registry ---
     RESOLVED = "Resolved"

@@ -377,8 +377,10 @@ class ModelDeploymentSpec(ApiModel):
         description="The W&B artifact to serve, entity/project/collection:alias. Names may hold spaces. The alias is "
         "what deploys: moving it in the registry rolls out the version it moves to. `:v12` pins a version."
     )
-    replicas: Annotated[int, Field(ge=1, le=1000)] = Field(
-        1, description="Pods that serve. Leave it out when an autoscaler owns it; the operator never writes it."
+    replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
+        1,
+        description="Pods that serve. Leave it out when an autoscaler owns it; the operator never writes it. 0 is "
+        "idle: no pod runs, clients get 503, nothing moves; from 0 the stable starts first, without steps.",
     )
     registry: Registry = Field(description="The W&B server and the credential for it.")
     hold: Hold = Field(

@@ -31,6 +31,7 @@ class Phase(StrEnum):
     PAUSED = "Paused"
     PROMOTING = "Promoting"
     HEALTHY = "Healthy"
+    IDLE = "Idle"
     ROLLING_BACK = "RollingBack"
     ON_HOLD = "OnHold"
     BLOCKED = "Blocked"

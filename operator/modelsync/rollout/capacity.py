@@ -33,6 +33,8 @@ def wanted_replicas(facts: Facts, state: State) -> dict[Revision, int]:
     if state.previous is not None:
         warm = min(facts.policy.keep_previous_replicas, facts.policy.replicas)
         wanted.setdefault(state.previous.revision, warm)
+    if facts.idle:
+        return dict.fromkeys(wanted, 0)
     return {revision: replicas for revision, replicas in wanted.items() if not facts.held(revision)}
 
 
@@ -42,7 +44,8 @@ def bring_up(facts: Facts, wanted: dict[Revision, int]) -> tuple[Action, ...]:
     for revision, replicas in wanted.items():
         view = facts.view(revision)
         if not view.recorded or not view.deployed:
-            actions.append(EnsureRevision(revision, replicas))
+            if replicas:
+                actions.append(EnsureRevision(revision, replicas))
         elif view.replicas < replicas:
             actions.append(Scale(revision, replicas))
     return tuple(actions)
@@ -73,8 +76,11 @@ def take_down(facts: Facts, state: State, wanted: dict[Revision, int]) -> tuple[
 
 
 def _may_lose_pods(facts: Facts, state: State, revision: Revision) -> bool:
-    """A stable under traffic is made smaller by whoever owns `spec.replicas`; all others wait until they have none."""
-    return revision == state.stable or facts.may_shrink(revision) or _canary_shrinks(facts, state, revision)
+    """A stable under traffic is made smaller by whoever owns `spec.replicas`, but to none only when it has no traffic;
+    all others wait until they have none."""
+    if facts.may_shrink(revision):
+        return True
+    return not facts.idle and (revision == state.stable or _canary_shrinks(facts, state, revision))
 
 
 def _canary_shrinks(facts: Facts, state: State, revision: Revision) -> bool:

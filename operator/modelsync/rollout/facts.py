@@ -128,6 +128,11 @@ class Facts:
     # --- numbers of pods ---
 
     @property
+    def idle(self) -> bool:
+        """Nothing is to run: `spec.replicas` is 0."""
+        return self.policy.replicas == 0
+
+    @property
     def full(self) -> int:
         """Pods that carry all traffic; at least one, whatever the policy says."""
         return max(1, self.policy.replicas)
@@ -136,10 +141,17 @@ class Facts:
         """Pods that carry `weight` per cent; at least one, which is what a model is tried with."""
         return max(1, -(-weight * self.policy.replicas // 100))
 
-    def carried(self, revision: Revision, weight: Weight) -> Weight:
-        """The part of `weight` that the revision's ready pods can carry."""
+    def carried(self, revision: Revision, weight: Weight, beside: Revision) -> Weight:
+        """The part of `weight` that the revision's ready pods can carry; `beside` has the rest.
+
+        By the pods that the spec asks for, and where there are fewer (the total has grown, a node is gone) by those
+        that are there: what one of two pods has carried must not fall on the other because ten are asked for.
+        """
         ready = self.ready(revision)
-        return weight if ready >= self.needed(weight) else min(weight, 100 * ready // self.full)
+        if ready == 0 or ready >= self.needed(weight):
+            return weight if ready else 0
+        there = min(self.full, ready + self.ready(beside))
+        return min(weight, 100 * ready // there)
 
     # --- traffic ---
 

@@ -18,6 +18,7 @@ class Way(StrEnum):
     STAY = "Stay"  # nothing is known: what is, stays
     KEEP = "Keep"  # the stable serves all
     BLOCK = "Block"  # nothing may serve
+    IDLE = "Idle"  # nothing is to serve
     AT_ONCE = "AtOnce"  # a move without steps, `Goal.move` says why
     STEPS = "Steps"  # a canary
 
@@ -35,7 +36,8 @@ class Goal:
 def goal(facts: Facts, state: State) -> Goal:
     """The first rule that applies says what is wanted."""
     return (
-        _stable_is_held(facts, state)  # 1: the hold action
+        _idle(facts)  # nothing runs and nothing moves; holds are latched all the same
+        or _stable_is_held(facts, state)  # 1: the hold action
         or _nothing_is_named(facts, state)  # the registry has not answered: what is, stays
         or _named_is_barred(facts, state)  # 2: held or failed: never a move to it
         or _named_is_stable(facts, state)  # 3: serving as asked
@@ -44,6 +46,10 @@ def goal(facts: Facts, state: State) -> Goal:
         or _nothing_serves(facts, state)  # 5: no steps, no pauses
         or _by_steps(facts, state)  # 6
     )
+
+
+def _idle(facts: Facts) -> Goal | None:
+    return Goal(Way.IDLE, None, Reason.IDLE) if facts.idle else None
 
 
 def _stable_is_held(facts: Facts, state: State) -> Goal | None:

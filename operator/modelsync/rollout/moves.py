@@ -72,8 +72,8 @@ def _wanted(state: State, goal: Goal) -> bool:
 
 
 def _may_leave(facts: Facts, state: State, revision: Revision, goal: Goal) -> bool:
-    """Giving up what serves needs something else that serves; a hold needs nothing."""
-    if facts.held(revision) or not facts.exposed(revision) or facts.ready(revision) == 0:
+    """Giving up what serves needs something else that serves; a hold, and going idle, need nothing."""
+    if goal.way is Way.IDLE or facts.held(revision) or not facts.exposed(revision) or facts.ready(revision) == 0:
         return True
     stable = state.stable
     if stable is not None and not facts.held(stable):
@@ -95,6 +95,8 @@ def _ending(facts: Facts, state: State, revision: Revision, goal: Goal) -> tuple
     for failure in state.failed:
         if failure.revision == revision:
             return Outcome.FAILED, failure.message
+    if goal.way is Way.IDLE:
+        return Outcome.TAKEN_BACK, "spec.replicas is 0"
     if goal.why is Reason.REGULATORY_HOLD and goal.way is not Way.KEEP:
         return Outcome.TAKEN_BACK, "a hold is on the stable"
     if goal.way is Way.STEPS:
@@ -129,6 +131,11 @@ def _begin(facts: Facts, state: State, goal: Goal, notes: Notes) -> State:
     revision = goal.revision
     if goal.way not in (Way.STEPS, Way.AT_ONCE):
         return state
+    if goal.move is MoveReason.ROLLBACK and _asleep(facts, state):
+        return promote(facts, state, revision, facts.now, str(goal.move), notes)
+    if goal.way is Way.STEPS and _wakes(facts, state):
+        notes.wait(facts.pods_reason(state.stable or revision), state.stable)
+        return state
     forward = goal.way is Way.STEPS or goal.move is MoveReason.FIRST
     if forward and (stop := facts.not_forward) is not None:
         notes.wait(stop)
@@ -142,6 +149,24 @@ def _begin(facts: Facts, state: State, goal: Goal, notes: Notes) -> State:
         return replace(state, canary=new_canary(facts, revision))
     notes.tell(Reason(goal.move), "Move", _AT_ONCE[goal.move].format(revision), revision)
     return replace(state, target=Target(revision, goal.move, facts.now))
+
+
+def _asleep(facts: Facts, state: State) -> bool:
+    """The stable has been idle: clients reach nothing, and no pod of it is asked for. Going back then only says which
+    revision of the stack starts; starting the one that is gone back from would take pods for nothing."""
+    stable = state.stable
+    if stable is None or facts.held(stable):
+        return False
+    return facts.blocked and not facts.exposed(stable) and facts.view(stable).replicas == 0
+
+
+def _wakes(facts: Facts, state: State) -> bool:
+    """The stable is on its way back from nothing. A canary beside it could be ready first, and would take over what
+    nobody has judged it for; but a stable in trouble must not keep a person from moving the alias to what can serve."""
+    stable = state.stable
+    if stable is None or facts.ready(stable) or facts.view(stable).trouble is not None:
+        return False
+    return facts.blocked
 
 
 def _complete(facts: Facts, state: State, target: Target, goal: Goal, notes: Notes) -> State:

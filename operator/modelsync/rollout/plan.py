@@ -124,6 +124,8 @@ def _forbidden(facts: Facts) -> bool:
 
 def _why(facts: Facts, state: State) -> str:
     """One line for the route's annotation and the log."""
+    if facts.idle:
+        return "spec.replicas is 0"
     if state.stable is not None and facts.held(state.stable):
         return f"a hold is on {state.stable}"
     if state.target is not None:

@@ -88,10 +88,13 @@ def _selector(name: str, revisions: Sequence[Revision]) -> str:
 
 
 def _counted(world: World) -> list[Revision]:
-    """What the scale sub-resource speaks of: stable and what moves; warm and held pods would mislead an autoscaler."""
+    """What the scale sub-resource speaks of: the revisions that share the load. An autoscaler takes a pod that is not
+    ready for one that will help, so warm pods, held ones, and a canary that has no traffic yet would keep it from
+    adding pods while the stable is overloaded."""
     state = world.state
-    moving = [move.revision for move in (state.canary, state.target) if move is not None]
     stable = [state.stable] if state.stable is not None else []
+    moves = [move.revision for move in (state.canary, state.target) if move is not None]
+    moving = [revision for revision in moves if not stable or world.facts.live(revision)]
     return [revision for revision in dict.fromkeys(stable + moving) if not world.facts.held(revision)]
 
 
@@ -210,6 +213,9 @@ def _condition(world: World, kind: ConditionType, status: Truth, reason: str, me
 def _available(world: World) -> Condition:
     if world.available:
         return _condition(world, ConditionType.AVAILABLE, "True", "Serving", "clients get answers")
+    if world.facts.idle:
+        message = "clients get 503: spec.replicas is 0"
+        return _condition(world, ConditionType.AVAILABLE, "False", Reason.IDLE, message)
     return _condition(world, ConditionType.AVAILABLE, "False", "NotServing", "clients get no answers")
 
 
@@ -276,6 +282,8 @@ def _spec_applied(world: World) -> Condition:
     candidate = facts.observed.registry.candidate
     if candidate is None:
         return _condition(world, kind, "Unknown", Reason.RESOLVING, "the registry has not answered yet")
+    if facts.idle:
+        return _condition(world, kind, "True", Reason.APPLIED, "spec.replicas is 0: nothing has to start")
     acted_on = {state.stable, facts.named if facts.named in state.promoted else None}
     acted_on |= {moving.revision for moving in (state.canary, state.target) if moving is not None}
     acted_on |= {failure.revision for failure in state.failed}

@@ -4,7 +4,7 @@ A chain like the goal's, first match wins; what a pager has to know first stands
 nothing may be decided by them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelsync.api import duration
 from modelsync.api.conditions import Truth
@@ -12,6 +12,7 @@ from modelsync.api.reasons import Reason
 from modelsync.api.status import Phase
 from modelsync.rollout.facts import CRASHES_LOADING, Facts
 from modelsync.rollout.failing import deadline
+from modelsync.rollout.goal import Way, goal
 from modelsync.rollout.model import (
     BLOCKED,
     Action,
@@ -85,6 +86,7 @@ def situation(world: World) -> Situation:
         or _spec_needs_a_person(world)
         or _registry_needs_a_person(world)
         or _route_refused(world)
+        or _idle(world)
         or _taken_back(world)
         or _suspended(world)
         or _target(world)
@@ -183,6 +185,27 @@ def _route_refused(world: World) -> Situation | None:
     said = route.message or "no reason was given"
     message = f"the gateway refuses the route: {said}; check spec.traffic.gateway.parentRefs"
     return Situation(Phase.STALLED, "False", Reason.ROUTE_NOT_ACCEPTED, message, stalled=True)
+
+
+def _idle(world: World) -> Situation | None:
+    """As asked, and so Ready: a check of health must not wait for ever for pods that nobody wants."""
+    facts, stable = world.facts, world.state.stable
+    if not facts.idle or (stable is None and facts.named is None):
+        return None
+    if any(view.replicas or facts.exposed(view.revision) for view in facts.views.values()):
+        message = "spec.replicas is 0: the traffic ends, then the pods go"
+        return Situation(Phase.IDLE, "Unknown", Reason.IDLE, message, reconciling=True)
+    first = world.version(_woken(world))
+    message = f"spec.replicas is 0: nothing runs, clients get 503; {first} starts when it is raised"
+    return Situation(Phase.IDLE, "True", Reason.IDLE, message)
+
+
+def _woken(world: World) -> Revision | None:
+    """What would start first with replicas."""
+    observed, state = world.facts.observed, world.state
+    awake = Facts(replace(observed, policy=replace(observed.policy, replicas=1)), state.holds)
+    wanted = goal(awake, state)
+    return wanted.revision if wanted.way is Way.AT_ONCE else state.stable
 
 
 def _taken_back(world: World) -> Situation | None:
@@ -335,6 +358,11 @@ def _lacking(world: World) -> Situation | None:
         return None
     if (trouble := _trouble(world, stable, Phase.DEGRADED)) is not None:
         return trouble
+    if world.facts.blocked:
+        reason = world.facts.pods_reason(stable)
+        phase = Phase.PULLING if reason is Reason.PULLING else Phase.STARTING
+        message = f"{world.version(stable)} starts again, {_pods(world, stable)}; until then clients get 503"
+        return Situation(phase, "Unknown", reason, message, reconciling=True)
     message = f"{world.version(stable)} serves with {_pods(world, stable)}"
     return Situation(Phase.DEGRADED, "False", Reason.UNDER_CAPACITY, message, reconciling=True)
 

@@ -23,6 +23,9 @@ def new_canary(facts: Facts, revision: Revision) -> Canary:
 
 def advance(facts: Facts, state: State, canary: Canary, notes: Notes) -> State:
     """Take the canary on as far as it goes now."""
+    if canary.steps and not facts.policy.gateway:
+        # The gateway is gone from the spec, and with it the shares: a step's weight would never be seen to settle.
+        canary = replace(canary, step=0, weight=0, steps=(), step_started_at=None, look_after=facts.now)
     while True:
         further = _flap(facts, canary, notes) or _clock(facts, canary) or _step(facts, state, canary, notes)
         if further is None:

@@ -20,6 +20,8 @@ BLOCKED_ROUTE: Weights = ((BLOCKED, 1),)
 
 def wanted(facts: Facts, state: State, notes: Notes) -> Weights:
     """The shares as they should be: of the stable and of what moves, or the blocked Service alone."""
+    if facts.idle:
+        return BLOCKED_ROUTE
     base = serving_base(facts, state)
     moving, share = _share(facts, state, base, notes)
     if base is not None and may_be_held(facts, base):
@@ -29,7 +31,9 @@ def wanted(facts: Facts, state: State, notes: Notes) -> Weights:
     if base is None:
         return ((moving, 100),) if moving is not None and share == 100 else BLOCKED_ROUTE
     if moving is None or moving == base or facts.ready(moving) == 0:
-        return ((base, 100),)
+        # What is blocked (it was idle, or held) stays so until a pod can answer: a gateway may tell a client that has
+        # come too early something worse than 503.
+        return ((base, 100),) if facts.ready(base) or not facts.blocked else BLOCKED_ROUTE
     return ((base, 100 - share), (moving, share))
 
 
@@ -70,7 +74,7 @@ def _share(facts: Facts, state: State, base: Revision | None, notes: Notes) -> t
         if base is None or canary.flapped or facts.held(canary.revision) or facts.ready(canary.revision) == 0:
             return canary.revision, 0
         if facts.policy.gateway:
-            share = facts.carried(canary.revision, canary.weight)
+            share = facts.carried(canary.revision, canary.weight, base)
         else:
             share = _switched(facts, canary.revision) if canary.weight == 100 else 0
         return canary.revision, _grown(facts, canary.revision, share, canary.look_after or canary.started_at, notes)
@@ -84,7 +88,7 @@ def _target_share(facts: Facts, target: Target, base: Revision | None) -> Weight
         return 0
     if base is None or facts.ready(base) == 0 or facts.crashing(base):
         return 100
-    return facts.carried(revision, 100) if facts.policy.gateway else _switched(facts, revision)
+    return facts.carried(revision, 100, base) if facts.policy.gateway else _switched(facts, revision)
 
 
 def _switched(facts: Facts, revision: Revision) -> Weight:

@@ -84,7 +84,7 @@ def test_every_mistake_is_told_in_one_go(minimal: dict[str, Any]) -> None:
     [
         ("gates", {}, "spec.gates: is not a field; take it out or check its spelling"),
         ("serving.storage", {"type": "NodeCache"}, "spec.serving.storage.type: 'NodeCache' is refused: input should"),
-        ("replicas", 0, "spec.replicas: 0 is refused: input should be greater than or equal to 1"),
+        ("replicas", -1, "spec.replicas: -1 is refused: input should be greater than or equal to 0"),
         ("serving.sharedMemory", "2GB", "spec.serving.sharedMemory: '2GB' is not a Kubernetes quantity; write"),
         ("serving.env", [{"name": "A", "value": ""}, {"name": "A", "value": "2"}], "spec.serving.env: 'A' is there"),
         ("hold.tags", ["a", "a"], "spec.hold.tags: 'a' is there twice; each may be there once"),

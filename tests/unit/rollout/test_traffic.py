@@ -97,7 +97,8 @@ def test_a_share_needs_a_registry_answer_that_is_newer_than_the_pause() -> None:
 
 def test_a_canary_that_lost_some_pods_keeps_what_the_rest_carries() -> None:
     half = replace(CANARY, step=3, weight=50)
-    lost = in_canary(half, up(V3, 1, replicas=2), policy=FOUR, route=route((V2, 50), (V3, 50)))
+    views = (cold(V1), up(V2, 4), up(V3, 1, replicas=2))
+    lost = in_canary(half, views=views, policy=FOUR, route=route((V2, 50), (V3, 50)))
     assert weights(lost) == ((V2, 75), (V3, 25))
     assert plan(lost).state.canary == half
 
@@ -242,9 +243,27 @@ def test_an_unexplained_route_stays_until_the_registry_has_spoken_of_the_stable(
 
 
 def test_a_blocked_route_stays_until_the_registry_has_spoken_of_the_stable() -> None:
-    blocked = world(views=(cold(V1), up(V2, 0)), route=route((BLOCKED, 1)), service=BLOCKED, holds={})
+    blocked = world(views=(cold(V1), up(V2)), route=route((BLOCKED, 1)), service=BLOCKED, holds={})
     assert plan(blocked).actions == ()
     assert weights(replace(blocked, holds=reads())) == ((V2, 100),)
+
+
+def test_a_blocked_route_stays_until_a_pod_can_answer() -> None:
+    blocked = world(views=(cold(V1), down(V2, 2)), route=route((BLOCKED, 1)), service=BLOCKED)
+    assert plan(blocked).actions == ()
+    assert weights(replace(blocked, revisions={**blocked.revisions, V2: up(V2, 1, replicas=2)})) == ((V2, 100),)
+
+
+def test_a_canary_goes_on_as_a_switch_when_the_gateway_is_taken_out_of_the_spec() -> None:
+    observed = in_canary(route=None, policy=replace(POLICY, gateway=False), service=V2)
+    made = plan(observed)
+    assert made.state.canary is not None
+    assert (made.state.canary.steps, made.state.canary.weight) == ((), 0)
+    ready = replace(observed, state=made.state, revisions={**observed.revisions, V3: up(V3)})
+    later = NOW + timedelta(seconds=10)
+    asked = {digest: replace(read, asked_at=later) for digest, read in reads().items()}
+    ready = replace(ready, now=later, holds=asked, registry=replace(ready.registry, asked_at=later))
+    assert plan(ready).actions == (PointService(V3),)
 
 
 def test_what_the_route_still_lists_keeps_its_pods() -> None:

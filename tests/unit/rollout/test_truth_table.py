@@ -234,6 +234,44 @@ ROWS = {
     "suspended in mid-canary": Row(
         in_canary(policy=replace(POLICY, suspend=True)), "Suspended", "Unknown", "Suspended", reconciling=True
     ),
+    "idle": Row(
+        world(views=(cold(V1), down(V2, 0)), route=BLOCKED_ROUTE, service=BLOCKED, policy=replace(POLICY, replicas=0)),
+        "Idle",
+        "True",
+        "Idle",
+        "False",
+    ),
+    "on the way to idle": Row(
+        world(route=route((BLOCKED, 1), since=JUST_NOW), service=BLOCKED, policy=replace(POLICY, replicas=0)),
+        "Idle",
+        "Unknown",
+        "Idle",
+        "False",
+        reconciling=True,
+    ),
+    "idle, and the stable is held": Row(
+        world(
+            views=(cold(V1), down(V2, 0)),
+            route=BLOCKED_ROUTE,
+            service=BLOCKED,
+            policy=replace(POLICY, replicas=0),
+            holds=reads(V2),
+        ),
+        "Blocked",
+        "False",
+        "RegulatoryHold",
+        "False",
+        stalled=True,
+        on_hold=True,
+    ),
+    "on the way back from idle": Row(
+        world(views=(cold(V1), down(V2, 2)), route=BLOCKED_ROUTE, service=BLOCKED),
+        "Starting",
+        "Unknown",
+        "Starting",
+        "False",
+        reconciling=True,
+    ),
     "going back": Row(
         world(
             named=V1,
