@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ Outcomes in the result (success: Pulled, AlreadyPublished) with their exit codes
     help="Without any progress for so long, give up. 0s: try once.",
 )
 @click.option("--verify", is_flag=True, help="If DIR is published already, read all of it again.")
+@click.option("--repair", is_flag=True, help="If DIR was published and changed since, put the right bytes there again.")
+@click.option(
+    "--pod-uid",
+    envvar="MODELSYNC_POD_UID",
+    default="",
+    metavar="UID",
+    help="The pod that this runs in: what a pull before it in that pod left is used at once. [MODELSYNC_POD_UID]",
+)
 @click.option(
     "--middleware-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -91,6 +100,8 @@ def command(
     connections: int,
     retry_for: str,
     verify: bool,
+    repair: bool,
+    pod_uid: str,
     middleware_dir: Path | None,
     result_file: Path | None,
     output: str,
@@ -102,7 +113,10 @@ def command(
     DIR appears in one step, and only when the manifest has the artifact's digest and each file the manifest's. It must
     not exist yet, or be empty; it must not be a mount point itself. What is fetched waits beside it, in a hidden folder
     .DIR.modelsync, and a pull that was cut short goes on from there. Files of versions published in the same place
-    are reused after a check. If DIR holds this version already, nothing is asked for.
+    are reused after a check. If DIR holds this version already, nothing is asked for: it is proved from the disk.
+
+    Any number of pulls may be given one DIR, also from several machines: one fetches, the others wait and show it. One
+    that dies is followed by another, at the latest half a minute after its last sign of life.
     """
     # As the first process of a container, a process without a handler does not even get SIGTERM.
     signal.signal(signal.SIGTERM, _exit_on_signal)
@@ -110,7 +124,12 @@ def command(
     try:
         with shown_on(sys.stderr) as progress:
             result = _pull(
-                _request(where, artifact_id=artifact_id, digest=digest, link=link, verify=verify),
+                replace(
+                    _request(where, artifact_id=artifact_id, digest=digest, link=link),
+                    verify=verify,
+                    repair=repair,
+                    pod=pod_uid,
+                ),
                 Registry(base_url, _credential(), ca_file),
                 effort=Effort(connections, _seconds(retry_for)),
                 progress=progress,
@@ -147,7 +166,7 @@ def _pull(
     return pull(request, registry, effort=effort, progress=progress)
 
 
-def _request(where: tuple[str, ...], *, artifact_id: str, digest: str, link: str, verify: bool) -> PullRequest:
+def _request(where: tuple[str, ...], *, artifact_id: str, digest: str, link: str) -> PullRequest:
     by_id = bool(artifact_id or digest or link)
     if len(where) != (1 if by_id else 2):
         raise InvalidInputError(
@@ -163,7 +182,7 @@ def _request(where: tuple[str, ...], *, artifact_id: str, digest: str, link: str
         ref = ModelRef.parse(text) if text else None
     except InvalidReferenceError as error:
         raise InvalidInputError(str(error)) from None
-    return PullRequest(Path(where[-1]), ref=ref, artifact_id=artifact_id, digest=digest, verify=verify)
+    return PullRequest(Path(where[-1]), ref=ref, artifact_id=artifact_id, digest=digest)
 
 
 def _credential() -> Credential | None:

@@ -111,6 +111,11 @@ class PublishedChangedError(PullError):
     outcome = "PublishedChanged"
     exit_code = EXIT_CONTENT
 
+    def __init__(self, what: str, *, file: str) -> None:
+        """`what`: which folder, and how it has changed."""
+        super().__init__(f"{what}; pull again with --repair, or remove the folder and pull again", file=file)
+        self.what = what
+
 
 class InterruptedPullError(PullError):
     """A signal ended the pull. What was fetched is kept for the next one."""

@@ -42,6 +42,11 @@ class Progress:
         """Say how much there is to come."""
         self._change(total_files=files, total=size)
 
+    def start_over(self) -> None:
+        """Forget what was counted: another pull has gone on with it."""
+        with self._lock:
+            self._now = Snapshot(self._now.stage, 0, 0, 0, 0, 0)
+
     def fetch(self, count: int) -> None:
         """Count bytes from the network; negative when they have to be fetched again."""
         self._change(fetched=count)

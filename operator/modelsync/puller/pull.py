@@ -10,9 +10,10 @@ from pathlib import Path
 
 from modelsync.api.reference import ModelRef
 from modelsync.puller.digests import is_artifact_digest
-from modelsync.puller.errors import InvalidInputError
+from modelsync.puller.errors import InvalidInputError, PublishedChangedError
 from modelsync.puller.progress import Progress
 from modelsync.puller.result import ALREADY_PUBLISHED, PullResult
+from modelsync.puller.staging import Staging
 from modelsync.puller.target import Published, find_published, usable_target
 from modelsync.registry.credential import Credential
 
@@ -27,8 +28,12 @@ class PullRequest:
     artifact_id: str = ""
     digest: str = ""
     """The artifact's, hex; nothing else is published."""
+    pod: str = ""
+    """UID of the pod that this runs in, if it does: its other pulls are over, so that what they left can be used."""
     verify: bool = False
-    """Read what is published already again instead of looking at its sizes."""
+    """Read what is published already again instead of looking at its sizes and times."""
+    repair: bool = False
+    """Put the right bytes there again if what is published was changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,14 @@ def pull(request: PullRequest, registry: Registry, *, effort: Effort, progress: 
         )
     target = usable_target(request.folder)
     if request.digest and (published := find_published(target, digest=request.digest)):
-        return already(published, verify=request.verify, started=started)
+        try:
+            result = already(published, verify=request.verify, started=started)
+        except PublishedChangedError:
+            if not request.repair:
+                raise
+        else:
+            Staging(target, pod=request.pod).sweep()
+            return result
     from modelsync.puller.session import Session
 
     return Session(request, registry, target, effort=effort, progress=progress, started=started).run()
@@ -71,10 +83,7 @@ def pull(request: PullRequest, registry: Registry, *, effort: Effort, progress: 
 
 def already(published: Published, *, verify: bool, started: float, ref: str = "") -> PullResult:
     """Answer with what an earlier pull has published, after a check of it. Raises PublishedChangedError."""
-    if verify:
-        published.check_content()
-    else:
-        published.check_sizes()
+    published.check(content=verify)
     return PullResult(
         ALREADY_PUBLISHED,
         published.folder,

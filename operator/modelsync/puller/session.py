@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from modelsync.api.reference import ModelRef
+from modelsync.puller import lease
 from modelsync.puller.catalog import PAGE_FILES, ArtifactInfo, Catalog, FileURLs
+from modelsync.puller.display import line
 from modelsync.puller.errors import (
     BadManifestError,
     DeniedError,
@@ -24,6 +26,9 @@ from modelsync.puller.errors import (
     ManifestMismatchError,
     NoSpaceError,
     NotFoundError,
+    PublishedChangedError,
+    StorageFailedError,
+    TargetUnusableError,
     UnreachableError,
 )
 from modelsync.puller.manifest import MAX_MANIFEST_BYTES, Entry, Manifest, read_manifest
@@ -34,7 +39,7 @@ from modelsync.puller.progress import Progress
 from modelsync.puller.pull import Effort, PullRequest, Registry, already
 from modelsync.puller.result import PULLED, PullResult
 from modelsync.puller.staging import Staging
-from modelsync.puller.target import find_published
+from modelsync.puller.target import Published, find_published
 from modelsync.puller.transfer import URL_TRIES, Transfer
 from modelsync.registry.graphql import GraphQL, InvalidBaseURLError, InvalidCABundleError, tls, user_agent
 
@@ -43,6 +48,10 @@ Answer = TypeVar("Answer")
 STOP_SECONDS = 2.0
 """How long threads get to put down what they hold when a signal ends the pull."""
 _POLL_SECONDS = 0.2
+
+
+class _LeaseLostError(Exception):
+    """Another pull has taken over the staging folder."""
 
 
 class Session:
@@ -75,7 +84,9 @@ class Session:
         self._effort = effort
         self._progress = progress
         self._started = started
-        self._staging = Staging(target)
+        self._staging = Staging(target, pod=request.pod)
+        self._damage: Published | None = None
+        self._damaged_place: int | None = None
         self._catalog = Catalog(self._api, retry_for=effort.retry_for, note=progress.note)
         self._store = ObjectStore(ssl_context=self._ssl, connections=effort.connections, user_agent=user_agent())
 
@@ -126,17 +137,90 @@ class Session:
                 f"artifact {artifact_id} has the digest {info.digest} at {self._api.base_url}, and {request.digest} "
                 "was asked for; nothing was published; check that both are of the same version and server"
             )
-        await self._own_staging()
-        try:
-            resolved = str(version) if version is not None else ""
-            if published := find_published(self._target, digest=info.digest):
+        resolved = str(version) if version is not None else ""
+        while True:
+            if published := await self._own_staging(info.digest):
                 return already(published, verify=request.verify, started=self._started, ref=resolved)
-            manifest = await self._manifest(info)
-            await self._fetch(manifest, artifact_id, version)
-            self._progress.enter("publishing")
-            size = await _in_thread(lambda: self._staging.publish(manifest, artifact_id=artifact_id))
-        finally:
+            try:
+                return await self._fill(info, artifact_id, version, resolved)
+            except _LeaseLostError:
+                self._progress.note(f"another pull has taken over {self._target}; waiting for it")
+            except (StorageFailedError, TargetUnusableError):
+                # A pull that had taken over may have published, and then removes what this one works on.
+                if not self._published(info.digest):
+                    raise
+            self._progress.start_over()
+            self._staging = Staging(self._target, pod=request.pod)
+
+    async def _own_staging(self, digest: str) -> Published | None:
+        """Wait until it is this pull's turn; what another has published meanwhile, if it has."""
+        told = False
+        while not (published := self._published(digest)) and not self._staging.try_lock():
+            if not told:
+                self._progress.note(f"another pull works on {self._target}; waiting for it")
+                told = True
+            self._progress.enter(f"waiting for the pull of {self._staging.owner or 'another'}")
+            await asyncio.sleep(_POLL_SECONDS)
+        if published:
+            return published
+        try:
+            published = self._published(digest)
+        except BaseException:
             self._staging.unlock()
+            raise
+        if published:
+            self._staging.unlock()
+        return published
+
+    def _published(self, digest: str) -> Published | None:
+        """What is published at the target and is whole; with `repair`, None for what is damaged. Raises PullError."""
+        published = find_published(self._target, digest=digest)
+        if published is None or not self._request.repair:
+            return published
+        place = published.folder.stat().st_ino
+        if place == self._damaged_place:  # while it waits, it need not read all of it again and again
+            return None
+        try:
+            published.check(content=self._request.verify)
+        except PublishedChangedError as error:
+            if self._damage is None:
+                self._progress.note(f"{error.what}; what is damaged is fetched again")
+            self._damage, self._damaged_place = published, place
+            return None
+        return published
+
+    async def _fill(self, info: ArtifactInfo, artifact_id: str, version: ModelRef | None, resolved: str) -> PullResult:
+        """Fetch and publish, with the lease. Raises PullError, _LeaseLostError."""
+        beating = asyncio.ensure_future(self._beat(self._staging))
+        filling = asyncio.ensure_future(self._fetch_and_publish(info, artifact_id, version, resolved))
+        try:
+            await asyncio.wait((beating, filling), return_when=asyncio.FIRST_COMPLETED)
+            if filling.done():
+                return filling.result()
+            raise _LeaseLostError
+        finally:
+            for task in (beating, filling):
+                task.cancel()
+            await asyncio.gather(beating, filling, return_exceptions=True)
+            self._staging.unlock()
+
+    async def _beat(self, staging: Staging) -> None:
+        """Keep the lease; return when another pull has taken over."""
+        alive = True
+        while alive:
+            await asyncio.sleep(lease.BEAT_SECONDS)
+            said = line(self._progress.snapshot(), 0.0)
+            alive = await _in_thread(lambda now=said: staging.beat(now))  # type: ignore[misc]
+
+    async def _fetch_and_publish(
+        self, info: ArtifactInfo, artifact_id: str, version: ModelRef | None, resolved: str
+    ) -> PullResult:
+        manifest = await self._manifest(info)
+        await self._fetch(manifest, artifact_id, version)
+        self._progress.enter("publishing")
+        size = await _in_thread(
+            lambda: self._staging.publish(manifest, artifact_id=artifact_id, instead_of=self._damage)
+        )
         return PullResult(
             PULLED,
             self._target,
@@ -147,15 +231,6 @@ class Session:
             seconds=time.monotonic() - self._started,
             ref=resolved,
         )
-
-    async def _own_staging(self) -> None:
-        told = False
-        while not self._staging.try_lock():
-            if not told:
-                self._progress.enter("waiting for another pull")
-                self._progress.note(f"another pull works on {self._target}; waiting for it")
-                told = True
-            await asyncio.sleep(_POLL_SECONDS)
 
     async def _manifest(self, info: ArtifactInfo) -> Manifest:
         """Fetch the manifest, with fresh URLs if need be, and prove it. Raises PullError."""

@@ -1,13 +1,12 @@
 """Where files wait until all of them are there: a hidden folder beside the target, on its file system.
 
 Files lie here by content, so that a restarted container, or the pull of the next version into the same place, finds
-what was already fetched. What has its final name here was verified and synced; everything else ends in `.part`.
-One puller at a time owns the folder, by a lock that the kernel drops when its process dies.
+what was already fetched. What lies in `objects` was verified and synced and is never written to again; what is being
+fetched lies in a folder of its pull's own (`work`). One pull at a time fills the folder, by its lease; should two
+believe that it is theirs, both come to the same verified files.
 """
 
 import errno
-import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -16,57 +15,90 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelsync.puller.errors import NoSpaceError, PullError, StorageFailedError
+from modelsync.puller.lease import Lease, Owner
 from modelsync.puller.manifest import Entry, Manifest
-from modelsync.puller.target import publish, read_marker, write_marker
+from modelsync.puller.target import Published, publish, read_marker, write_marker
+from modelsync.puller.work import PREFIX, Partial, Work
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Staging:
-    """The staging folder of `target`. Only `lock` may be used without holding the lock."""
+    """The staging folder of `target`. Only `try_lock` may be used without the lease."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, pod: str = "", expiry: float | None = None) -> None:
+        """`pod`: UID of the pod that this runs in, if any. `expiry`: of the lease, in seconds."""
         self.target = target
         self.folder = target.parent / f".{target.name}.modelsync"
-        self._lock: int | None = None
+        self._me = Owner.me(pod=pod)
+        self._lease = Lease(self.folder / "lease", self._me, expiry=expiry)
+        self._work = Work(self.folder, self._me)
+        self._mine = False
 
     def try_lock(self) -> bool:
-        """Own the folder, made if need be; False while another puller owns it. Raises PullError."""
-        path = self.folder / "lock"
+        """Get the lease of the folder, made if need be; False while another pull has it. Raises PullError."""
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
             (self.folder / "objects").mkdir(exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._mine = self._lease.try_take()
         except FileNotFoundError:  # whoever publishes removes the folder at this moment
             return False
         except OSError as error:
-            raise storage_error(error, f"{self.folder} cannot be made") from None
+            raise storage_error(error, f"{self.folder} cannot be used") from None
+        if self._mine:
+            try:
+                for stray in self.folder.glob("lease.*"):  # of a pull that died while it took over
+                    stray.unlink(missing_ok=True)
+                self._work.begin()
+            except OSError as error:
+                self.unlock()
+                raise storage_error(error, f"{self._work.folder} cannot be made") from None
+        return self._mine
+
+    @property
+    def owner(self) -> str:
+        """Who had the lease when `try_lock` last answered False, and how far it was; empty if it does not say."""
+        return self._lease.said
+
+    def beat(self, said: str) -> bool:
+        """Keep the lease, and say how far the pull is. False if another pull has taken over.
+
+        A volume that cannot be written to for a moment is no reason to give up: what is written shows it soon enough.
+        """
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever published removed the folder with the lock in it: a lock on that file guards nothing.
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                self._lock = descriptor
-                return True
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        except OSError as error:
-            os.close(descriptor)
-            raise storage_error(error, f"{path} cannot be locked") from None
-        os.close(descriptor)
-        return False
+            return self._lease.beat(said)
+        except OSError:
+            return True
 
     def unlock(self) -> None:
-        """Let the next puller in; what was fetched stays, and a folder without anything fetched goes."""
-        if self._lock is not None:
+        """Let the next pull in; what was fetched stays, and a folder without anything fetched goes."""
+        if self._mine:
+            self._mine = False
+            self._work.end()
             with suppress(OSError):
                 os.rmdir(self.folder / "objects")
-                shutil.rmtree(self.folder)
-            os.close(self._lock)
-            self._lock = None
+            with suppress(OSError):
+                self._lease.release()
+                os.rmdir(self.folder)
+
+    def sweep(self) -> None:
+        """Remove what a pull has left that died between publishing and cleaning up. Never raises."""
+        with suppress(PullError):
+            if self.folder.exists() and self.try_lock():
+                self._clean()
+                self.unlock()
 
     def object_path(self, entry: Entry) -> Path:
         """Where the verified file lies, once it does."""
         return self.folder / "objects" / entry.content_key
+
+    def partial(self, entry: Entry) -> Partial:
+        """The file while it is being fetched."""
+        return Partial(self.object_path(entry), self._work.folder)
+
+    def candidate_path(self, entry: Entry) -> Path:
+        """Where a copy of the file from elsewhere lies until it is verified."""
+        return self._work.folder / f"{entry.content_key}.reused"
 
     def free_bytes(self) -> int:
         """What the volume still takes from this user."""
@@ -78,7 +110,7 @@ class Staging:
         found = 0
         for entry in entries:
             with suppress(OSError):
-                found += os.stat(f"{self.object_path(entry)}.part").st_blocks * 512
+                found += os.stat(self._work.folder / f"{entry.content_key}.part").st_blocks * 512
         return found
 
     def neighbours(self) -> Iterator["Neighbour"]:
@@ -92,14 +124,13 @@ class Staging:
                     for entry in published.entries:
                         yield Neighbour(entry, published.folder / entry.path)
 
-    def publish(self, manifest: Manifest, *, artifact_id: str) -> int:
-        """Make the folder of all files and put it in place, then remove the staging folder.
+    def publish(self, manifest: Manifest, *, artifact_id: str, instead_of: Published | None = None) -> int:
+        """Make the folder of all files and put it in place, `instead_of` a damaged one, then clean up.
 
         Returns the size of all files. Raises PullError.
         """
-        tree = self.folder / "tree"
+        tree = self._work.folder / "tree"
         try:
-            shutil.rmtree(tree, ignore_errors=True)  # of a puller that was killed right here; its files are elsewhere
             tree.mkdir()
             sizes = {}
             for entry in manifest.entries:
@@ -108,11 +139,17 @@ class Staging:
                 link_or_copy(self.object_path(entry), path)
                 sizes[entry.path] = path.stat().st_size
             write_marker(tree, manifest, artifact_id=artifact_id, sizes=sizes)
-            publish(tree, self.target)
+            publish(tree, self.target, instead_of=instead_of, aside=self._work.folder / "damaged")
         except OSError as error:
             raise storage_error(error, f"{self.target} could not be put together") from None
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._clean()
         return sum(sizes.values())
+
+    def _clean(self) -> None:
+        """Remove all but the lease: until that is gone, nobody begins anew."""
+        shutil.rmtree(self.folder / "objects", ignore_errors=True)
+        for work in self.folder.glob(f"{PREFIX}*"):
+            shutil.rmtree(work, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,76 +158,6 @@ class Neighbour:
 
     entry: Entry
     path: Path
-
-
-class Partial:
-    """A file that is being fetched: its bytes and which of them are there, both kept over a kill.
-
-    The list of ranges may lag behind the bytes (those are then fetched again), never the other way round, but for a
-    power cut; then the digest does not fit and the whole file is fetched again.
-    """
-
-    def __init__(self, final: Path) -> None:
-        self._final = final
-        self._path = final.with_name(f"{final.name}.part")
-        self._ranges = final.with_name(f"{final.name}.ranges.part")
-        self.descriptor = -1
-
-    def open(self) -> None:
-        """Open or make the file. Raises OSError."""
-        self.descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def load_ranges(self) -> list[tuple[int, int]]:
-        """Return which bytes are there, as (start, end), or nothing."""
-        try:
-            ranges = [(int(start), int(end)) for start, end in json.loads(self._ranges.read_bytes())]
-        except (OSError, ValueError, TypeError, RecursionError):
-            return []
-        length = os.fstat(self.descriptor).st_size
-        return ranges if all(0 <= start <= end <= length for start, end in ranges) else []
-
-    def save_ranges(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Remember which bytes are there. Raises OSError."""
-        new = self._ranges.with_name(f"{self._ranges.name}.new")
-        new.write_text(json.dumps(list(ranges)))
-        os.replace(new, self._ranges)
-
-    def write(self, data: bytes, at: int) -> None:
-        """Put all of `data` at byte `at`. Raises OSError."""
-        rest = memoryview(data)
-        while rest:
-            count = os.pwrite(self.descriptor, rest, at)
-            rest, at = rest[count:], at + count
-
-    def flush(self) -> None:
-        """Bring the bytes so far to the disk. Raises OSError.
-
-        Left to the end, all of them would be written while nothing is fetched any more.
-        """
-        os.fdatasync(self.descriptor)
-
-    def read(self, buffer: memoryview, at: int) -> int:
-        """Fill `buffer` from byte `at` on; return how many bytes came. Raises OSError."""
-        return os.preadv(self.descriptor, [buffer], at)
-
-    def clear(self) -> None:
-        """Forget every byte. Raises OSError."""
-        self._ranges.unlink(missing_ok=True)
-        os.ftruncate(self.descriptor, 0)
-
-    def keep(self, size: int) -> None:
-        """Give the verified file, of `size` bytes, its final name, after it is on the disk. Raises OSError."""
-        os.ftruncate(self.descriptor, size)
-        os.fchmod(self.descriptor, 0o444)
-        os.fsync(self.descriptor)
-        os.rename(self._path, self._final)
-        self._ranges.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Close the file; what is there stays."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
 
 
 def link_or_copy(source: Path, path: Path) -> None:

@@ -8,6 +8,7 @@ under the name or the whole. Must never write into a published folder, nor remov
 import json
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,15 +31,30 @@ class Published:
     algorithm: Algorithm
     entries: tuple[Entry, ...]
     """Every size is known."""
+    times: tuple[int, ...] = ()
+    """Modification time of each entry as it was verified, in nanoseconds; empty if an older modelsync published."""
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(entry.size or 0 for entry in self.entries)
 
-    def check_sizes(self) -> None:
-        """Look at every file, in microseconds each. Raises PublishedChangedError."""
-        for entry in self.entries:
+    def check(self, *, content: bool = False) -> None:
+        """Prove that nothing has changed since every byte was verified. Raises PublishedChangedError.
+
+        Sizes and modification times say so in microseconds a file; a file whose time has changed is read again.
+        With `content` all are.
+        """
+        if content:
+            self.check_content()
+            return
+        for entry in self.check_sizes():
+            self._check_bytes(entry)
+
+    def check_sizes(self) -> list[Entry]:
+        """Look at every file; return those whose modification time has changed. Raises PublishedChangedError."""
+        touched = []
+        for number, entry in enumerate(self.entries):
             try:
                 found = os.lstat(self.folder / entry.path)
             except OSError:
@@ -47,17 +63,15 @@ class Published:
                 raise self._changed(entry, "is no longer a plain file")
             if found.st_size != entry.size:
                 raise self._changed(entry, f"has {found.st_size} bytes and had {entry.size}")
+            if self.times and found.st_mtime_ns != self.times[number]:
+                touched.append(entry)
+        return touched
 
     def check_content(self) -> None:
         """Read every file again, and find files that do not belong there. Raises PublishedChangedError."""
         self.check_sizes()
         for entry in self.entries:
-            try:
-                found = hash_file(str(self.folder / entry.path), entry.algorithm)
-            except OSError as error:
-                raise self._changed(entry, f"cannot be read ({error.strerror})") from None
-            if found != entry.digest:
-                raise self._changed(entry, f"has other bytes ({entry.algorithm} {found} and had {entry.digest})")
+            self._check_bytes(entry)
         known = {entry.path for entry in self.entries} | {MARKER}
         for at, _, files in os.walk(self.folder):
             for file in files:
@@ -65,11 +79,17 @@ class Published:
                 if path not in known:
                     raise self._changed(Entry(path, "", self.algorithm, 0), "does not belong to the artifact")
 
+    def _check_bytes(self, entry: Entry) -> None:
+        try:
+            found = hash_file(str(self.folder / entry.path), entry.algorithm)
+        except OSError as error:
+            raise self._changed(entry, f"cannot be read ({error.strerror})") from None
+        if found != entry.digest:
+            raise self._changed(entry, f"has other bytes ({entry.algorithm} {found} and had {entry.digest})")
+
     def _changed(self, entry: Entry, how: str) -> PublishedChangedError:
         return PublishedChangedError(
-            f"{self.folder} was published and changed since: {shown(entry.path)} {how}; remove the folder "
-            "and pull again",
-            file=entry.path,
+            f"{self.folder} was published and changed since: {shown(entry.path)} {how}", file=entry.path
         )
 
 
@@ -144,23 +164,26 @@ def read_marker(folder: Path) -> Published | None:
             Entry(str(path), str(digest), Algorithm(kind), int(size)) for path, digest, kind, size in document["files"]
         )
         check_names(entry.path for entry in entries)
+        times = tuple(int(time) for time in document.get("times", ()))
     except (OSError, ValueError, KeyError, TypeError, RecursionError, UnsafeNameError):
         return None
     if any(hex_of(entry.digest) is None for entry in entries) or digest_of(entries, algorithm) != document.get(
         "digest"
     ):
         return None
-    return Published(folder, document["digest"], algorithm, entries)
+    return Published(folder, document["digest"], algorithm, entries, times if len(times) == len(entries) else ())
 
 
 def write_marker(folder: Path, manifest: Manifest, *, artifact_id: str, sizes: dict[str, int]) -> None:
     """Mark `folder` as whole; `sizes` are the bytes of each file as they were verified. Raises OSError."""
     document = {
+        # Readers of this format take what they do not know for nothing: an older modelsync reads it too.
         "format": _FORMAT,
         "digest": manifest.digest,
         "algorithm": manifest.algorithm,
         "artifactID": artifact_id,
         "files": [[entry.path, entry.digest, entry.algorithm, sizes[entry.path]] for entry in manifest.entries],
+        "times": [os.lstat(folder / entry.path).st_mtime_ns for entry in manifest.entries],
     }
     with open(folder / MARKER, "x", encoding="utf-8") as file:
         json.dump(document, file, separators=(",", ":"))
@@ -170,11 +193,17 @@ def write_marker(folder: Path, manifest: Manifest, *, artifact_id: str, sizes: d
         os.fsync(file.fileno())
 
 
-def publish(tree: Path, target: Path) -> None:
-    """Give `tree`, whole, marked and on the same file system, the name `target`. Raises TargetUnusableError."""
+def publish(tree: Path, target: Path, *, instead_of: Published | None = None, aside: Path) -> None:
+    """Give `tree`, whole, marked and on the same file system, the name `target`. Raises TargetUnusableError.
+
+    A damaged folder that is there (`instead_of`) is renamed to `aside` first; who has its files open keeps them.
+    """
     for at, _, _ in os.walk(tree):
         os.chmod(at, 0o755)  # noqa: S103 - the server runs as another user than the puller, and may only read
         sync_folder(Path(at))
+    if instead_of is not None and read_marker(target) == instead_of:
+        with suppress(OSError):
+            os.rename(target, aside)
     try:
         os.rename(tree, target)
     except OSError as error:

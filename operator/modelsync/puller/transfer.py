@@ -42,7 +42,7 @@ from modelsync.puller.objects import (
 )
 from modelsync.puller.patience import Patience
 from modelsync.puller.progress import Progress
-from modelsync.puller.staging import Partial, Staging, link_or_copy, storage_errors
+from modelsync.puller.staging import Staging, link_or_copy, storage_errors
 
 URL_TRIES = 3
 """How many fresh URLs in a row may be refused before the refusal is believed."""
@@ -239,7 +239,7 @@ class Transfer:
                 self._progress.finish_file()
                 return None
             size = self._size(entry, url) if entry.size is None else entry.size
-            download = Download(entry, url, Partial(final))
+            download = Download(entry, url, self._staging.partial(entry))
             self._progress.reuse(download.open(size))
         lease = self._lease(download)  # before others see the file
         with self._changed:
@@ -254,7 +254,7 @@ class Transfer:
         source = self._neighbours.get(entry.content_key)
         if source is None:
             return False
-        candidate = final.with_name(f"{final.name}.reused.part")
+        candidate = self._staging.candidate_path(entry)
         candidate.unlink(missing_ok=True)
         try:
             link_or_copy(source, candidate)

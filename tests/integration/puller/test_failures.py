@@ -121,8 +121,8 @@ def start_and_hold_in_the_middle(pull: Any, admin: Admin, reference: str, tmp_pa
     """A pull that has most of a file of 40 MiB, and cannot get the rest."""
     admin.add_fault("truncate", file="large.bin", offset=30 * 2**20)
     process = pull.start("--connections", 1, *arguments, reference, tmp_path / "model")
-    held = tmp_path / ".model.modelsync" / "objects"
-    wait_until(lambda: any(str(30 * 2**20) in path.read_text() for path in held.glob("*.ranges.part")))
+    held = tmp_path / ".model.modelsync"
+    wait_until(lambda: any(str(30 * 2**20) in path.read_text() for path in held.glob("work-*/*.ranges.part")))
     return process
 
 

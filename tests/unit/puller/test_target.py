@@ -1,4 +1,3 @@
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -9,8 +8,9 @@ from modelsync.puller.digests import Algorithm
 from modelsync.puller.errors import NoSpaceError, PublishedChangedError, TargetUnusableError
 from modelsync.puller.manifest import Manifest, digest_of
 from modelsync.puller.names import MARKER
-from modelsync.puller.staging import Partial, Staging, link_or_copy, storage_error
+from modelsync.puller.staging import Staging, link_or_copy, storage_error
 from modelsync.puller.target import find_published, read_marker, usable_target
+from modelsync.puller.work import Partial
 from unit.puller.filestore import entry_of
 
 FILES = {"config.json": b"{}", "weights/part.bin": b"x" * 1000, "weights/same.bin": b"x" * 1000, "empty": b""}
@@ -221,24 +221,6 @@ def test_one_puller_at_a_time_owns_a_target(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_on_a_folder_that_was_published_and_removed_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, waiting = staged(tmp_path / "model"), Staging(tmp_path / "model")
-    flock = fcntl.flock
-
-    def published_between_open_and_lock(descriptor: int, operation: int) -> None:
-        first.publish(manifest(), artifact_id="QQ==")
-        first.unlock()
-        flock(descriptor, operation)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fcntl, "flock", published_between_open_and_lock)
-        assert not waiting.try_lock()
-    assert waiting.try_lock()
-    waiting.unlock()
-
-
 def test_what_was_fetched_outlives_the_lock(tmp_path: Path) -> None:
     staged(tmp_path / "model").unlock()
     again = Staging(tmp_path / "model")
@@ -279,12 +261,12 @@ def test_where_links_are_not_to_be_had_files_are_copied(tmp_path: Path, monkeypa
 
 
 def test_ranges_of_a_partial_file_survive_and_nonsense_is_dropped(tmp_path: Path) -> None:
-    partial = Partial(tmp_path / "object")
+    partial = Partial(tmp_path / "object", tmp_path)
     partial.open()
     partial.write(b"x" * 100, 0)
     partial.save_ranges([(0, 40), (60, 100)])
     partial.close()
-    again = Partial(tmp_path / "object")
+    again = Partial(tmp_path / "object", tmp_path)
     again.open()
     assert again.load_ranges() == [(0, 40), (60, 100)]
     for nonsense in ("", "[", "[[0, 101]]", "[[-1, 5]]", "[[5, 1]]", "[1]", "{}", '[["a", "b"]]'):

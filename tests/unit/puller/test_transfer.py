@@ -18,7 +18,7 @@ from modelsync.puller.errors import (
 from modelsync.puller.manifest import Entry
 from modelsync.puller.objects import ObjectStore
 from modelsync.puller.progress import Progress
-from modelsync.puller.staging import Partial, Staging
+from modelsync.puller.staging import Staging
 from modelsync.puller.transfer import Transfer
 from unit.puller.filestore import FileStore, entry_of
 
@@ -165,7 +165,7 @@ def test_what_an_earlier_run_fetched_is_not_fetched_again(store: FileStore, tmp_
 def test_a_file_of_which_only_the_check_is_missing_is_not_fetched(store: FileStore, tmp_path: Path) -> None:
     content = content_of(2 * PART)
     run = Run(store, tmp_path)
-    partial = Partial(run.staging.object_path(entry_of("file", content)))
+    partial = run.staging.partial(entry_of("file", content))
     partial.open()
     partial.write(content, 0)
     partial.save_ranges([(0, PART), (PART, 2 * PART)])
@@ -178,7 +178,7 @@ def test_a_partial_file_whose_bytes_a_power_cut_lost_is_fetched_whole(store: Fil
     content = content_of(2 * PART)
     store.content = {"file": content}
     run = Run(store, tmp_path)
-    partial = Partial(run.staging.object_path(entry_of("file", content)))
+    partial = run.staging.partial(entry_of("file", content))
     partial.open()
     partial.write(bytes(PART), 0)
     partial.save_ranges([(0, PART)])
