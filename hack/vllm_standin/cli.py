@@ -5,10 +5,13 @@ Flags that change how a deployment behaves are obeyed; those of which the effect
 """
 
 import argparse
+import atexit
 import importlib.util
 import json
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from vllm_standin import VLLM_VERSION
 
 _OBEYED = frozenset(
     {
+        "--api-server-count",
         "--model",
         "--host",
         "--port",
@@ -68,6 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if model is None:
         parser.error("name the folder of the model: vllm serve DIR …")
 
+    api_servers = given.get("--api-server-count", 1)
+    if api_servers < 1:
+        parser.error("--api-server-count: a server process at least is needed")
+    if api_servers > 1:
+        share_metrics()
+
     from vllm_standin.server import Options, StartError, serve  # after parsing, so that a wrong flag fails quickly
 
     options = Options(
@@ -85,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         quiet_paths=frozenset(given.get("--disable-access-log-for-endpoints", "").split(",")),
         fingerprint_mode=given.get("--fingerprint-mode", "full"),
         fingerprint_value=given.get("--fingerprint-value"),
+        api_servers=api_servers,
     )
     try:
         return serve(options)
@@ -94,6 +105,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vllm serve: terminated while starting", file=sys.stderr)
         return 130
+
+
+def share_metrics() -> None:
+    """Let every process that comes from this one tell the metrics of all, as vLLM's setup_multiprocess_prometheus does.
+
+    prometheus_client looks for the folder when it is imported, so this comes before.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="vllm-standin-")
+    atexit.register(folder.cleanup)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder.name
 
 
 def read_table() -> Mapping[str, Mapping[str, Any]]:

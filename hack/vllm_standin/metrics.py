@@ -4,10 +4,12 @@ Only what the stand-in really counts is here; names and buckets are from `vllm/v
 the HTTP ones from prometheus-fastapi-instrumentator, which vLLM uses with its defaults.
 """
 
+import os
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
 
 FINISHED_REASONS = ("stop", "length", "abort", "error", "repetition")
 
@@ -121,11 +123,17 @@ class Metrics:
         self._http_duration.labels(method=method, handler=handler).observe(seconds)
 
     def exposition(self) -> tuple[bytes, str]:
-        """What /metrics answers: body and content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        """What /metrics answers, of all server processes: body and content type."""
+        registry = self._registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry), CONTENT_TYPE_LATEST
 
     def _gauge(self, name: str, documentation: str) -> Gauge:
-        gauge = Gauge(f"vllm:{name}", documentation, [*self._labels], registry=self._registry)
+        gauge = Gauge(
+            f"vllm:{name}", documentation, [*self._labels], registry=self._registry, multiprocess_mode="livesum"
+        )
         return gauge.labels(**self._labels)
 
     def _counter(self, name: str, documentation: str) -> Counter:

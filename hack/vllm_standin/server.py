@@ -1,7 +1,10 @@
 """Start, serve, drain: the life of one `vllm serve` process.
 
 As vLLM does, the port is bound before the model loads and listens only when it has; SIGTERM drains for
-`--shutdown-timeout` seconds while the server goes on accepting (`vllm/entrypoints/launchers/launcher.py`).
+`--shutdown-timeout` seconds while the server goes on accepting (`vllm/entrypoints/launchers/launcher.py`). With
+`--api-server-count N` there are N server processes on the one socket, and the first that fails ends all
+(`run_multi_api_server` in `vllm/entrypoints/cli/serve.py`); each has an engine of its own here, so what an artifact's
+faults count is counted by each.
 """
 
 import asyncio
@@ -11,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -50,6 +54,7 @@ class Options:
     quiet_paths: frozenset[str]
     fingerprint_mode: str
     fingerprint_value: str | None
+    api_servers: int
 
 
 def serve(options: Options) -> int:
@@ -59,34 +64,87 @@ def serve(options: Options) -> int:
     with _bind(options.host, options.port) as listener:
         model = _load(options.model)
         max_model_len = _max_model_len(options.max_model_len, model)
-        metrics = Metrics(options.served_names[0], max_model_len)
-        engine = Engine(model, metrics, options.max_num_seqs)
-        try:
-            app = make_app(
-                model,
-                engine,
-                metrics,
-                served_names=options.served_names,
-                max_model_len=max_model_len,
-                api_keys=options.api_keys,
-                middleware=options.middleware,
-                fingerprint=_fingerprint(options, model),
-            )
-        except MiddlewareError as error:
-            raise StartError(str(error)) from None
-        config = uvicorn.Config(
-            app,
-            host=options.host,
-            port=options.port,
-            log_level=options.log_level,
-            access_log=options.access_log,
-            log_config=_log_config(options.quiet_paths),
-            timeout_keep_alive=int(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5")),
-            timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
-        )
         print(f"Starting vLLM server on {_address(listener)}", flush=True)
-        asyncio.run(_run(config, listener, engine, options.shutdown_timeout, model))
-    return 0
+        if options.api_servers == 1:
+            _serve(options, listener, model, max_model_len)
+            return 0
+        lifeline = os.pipe()
+        servers = [_forked(lifeline, options, listener, model, max_model_len) for _ in range(options.api_servers)]
+        return _supervise(servers)
+
+
+def _serve(options: Options, listener: socket.socket, model: Model, max_model_len: int) -> None:
+    """One server process, until it is told to stop."""
+    metrics = Metrics(options.served_names[0], max_model_len)
+    engine = Engine(model, metrics, options.max_num_seqs)
+    try:
+        app = make_app(
+            model,
+            engine,
+            metrics,
+            served_names=options.served_names,
+            max_model_len=max_model_len,
+            api_keys=options.api_keys,
+            middleware=options.middleware,
+            fingerprint=_fingerprint(options, model),
+        )
+    except MiddlewareError as error:
+        raise StartError(str(error)) from None
+    config = uvicorn.Config(
+        app,
+        host=options.host,
+        port=options.port,
+        log_level=options.log_level,
+        access_log=options.access_log,
+        log_config=_log_config(options.quiet_paths),
+        timeout_keep_alive=int(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5")),
+        timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
+    )
+    asyncio.run(_run(config, listener, engine, options.shutdown_timeout, model))
+
+
+def _forked(
+    lifeline: tuple[int, int], options: Options, listener: socket.socket, model: Model, max_model_len: int
+) -> int:
+    """The id of a new process that serves, and ends when nobody holds the writing end of the lifeline any more."""
+    process = os.fork()
+    if process:
+        return process
+    os.close(lifeline[1])
+    threading.Thread(target=lambda: os.read(lifeline[0], 1) or os._exit(1), daemon=True).start()
+    code = 1
+    try:
+        _serve(options, listener, model, max_model_len)
+        code = 0
+    except StartError as error:
+        print(f"vllm serve: error: {error}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        code = 130
+    finally:
+        sys.stdout.flush()
+        os._exit(code)  # what stands above this call in the parent is the parent's
+
+
+def _supervise(processes: list[int]) -> int:
+    """Hand SIGTERM and SIGINT on, and end all when one has failed; returns the first exit code that is not 0."""
+    living = set(processes)
+
+    def hand_on(number: int, frame: object) -> None:
+        for process in living:
+            os.kill(process, signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, hand_on)
+    worst = 0
+    while living:
+        process, status = os.wait()
+        living.discard(process)
+        code = os.waitstatus_to_exitcode(status)
+        if code and not worst:
+            worst = code if code > 0 else 128 - code
+            for other in living:
+                os.kill(other, signal.SIGKILL)
+    return worst
 
 
 class _Server(uvicorn.Server):

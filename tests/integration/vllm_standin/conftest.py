@@ -30,6 +30,7 @@ class Served:
         self.process = process
         self.client = client
         self.url = ""
+        self.state = Path()
         self.output: list[str] = []
         self._reader = asyncio.ensure_future(self._read())
         self._news = asyncio.Condition()
@@ -131,8 +132,12 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         folder: Path | None = None,
         names: tuple[str, ...] = NAMES,
         port: int = 0,
+        state: Path | None = None,
         **content: Any,
     ) -> Served:
+        if state is None:
+            state = tmp_path / f"state-{len(started)}"
+            state.mkdir()
         if folder is None:
             folder = tmp_path / f"model-{len(started)}"
             behaviour = {"ttft_seconds": 0, "token_seconds": 0.001, **(faults or {})}
@@ -148,11 +153,13 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
             "MODELSYNC_MODEL_DIR": str(folder),
             "MODELSYNC_SERVED_NAMES": ",".join(names),
             "MODELSYNC_FUSE_SHA256": sha256(FUSE_TOKEN.encode()).hexdigest(),
+            "MODELSYNC_STATE_DIR": str(state),
         }
         process = await asyncio.create_subprocess_exec(
             *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
         started.append(Served(process, client))
+        started[-1].state = state
         return started[-1]
 
     yield start

@@ -9,17 +9,21 @@ of the model from its client.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from urllib.parse import quote
 
 from .asgi import App, Handler, Header, Message, Receive, Scope, Send, send_json
 from .exam import EXAM_PATH, Exam
-from .fuse import FUSE_PATH, HELD_MESSAGE, Fuse
+from .fuse import FUSE_PATH, HELD_MESSAGE, LOOK_SECONDS, Fuse
+from .outcomes import METRICS_PATH, Outcomes
 from .readiness import READY_PATH, Readiness
+from .shared import Shared
 from .shutdown import Shutdown
 
 __all__ = ["VersionHeader"]
 
+SHARE_SECONDS = 0.25  # the other processes know a count after so long
 ALIVE_PATHS = ("/health", "/ping", "/metrics")  # not answers of the model; kubelet restarts a pod that is silent here
 
 _HEADERS = (
@@ -31,9 +35,9 @@ _ASCII = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
 class VersionHeader:
-    """Names version, revision and digest in every HTTP answer, and answers what is below `/modelsync/`.
+    """Names version, revision and digest in every answer, and answers what is below `/modelsync/`.
 
-    From the outside in: the names, the fuse, then the server. `_own` are the paths that are answered here.
+    From the outside in: the names, the counts, the fuse, then the server. `_own` are the paths that are answered here.
     """
 
     def __init__(self, app: App) -> None:
@@ -41,27 +45,37 @@ class VersionHeader:
         self._headers = _version_headers()
         self._names = {name for name, _ in self._headers}
         self._shutdown = Shutdown()
-        self._fuse = Fuse()
+        self._shared = Shared()
+        self._fuse = Fuse(self._shared)
+        self._outcomes = Outcomes(self._shared, held=self._fuse.look)
+        self._watch: asyncio.Task[None] | None = None
         exam = Exam()
         self._own: dict[str, Handler] = {
-            READY_PATH: Readiness(app, unfit=self._unfit, checks=[exam.check]).answer,
+            READY_PATH: Readiness(app, self._shared, unfit=self._unfit, checks=[exam.check]).answer,
             EXAM_PATH: exam.answer,
             FUSE_PATH: self._fuse.answer,
+            METRICS_PATH: self._outcomes.answer,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._shutdown.watch()
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.ensure_future(self._look_round())
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         started = False
         head: Message | None = None
+        may_refuse = "websocket.http.response" in (scope.get("extensions") or {})
 
         async def send_named(message: Message) -> None:
             """Name the version. The head of an answer leaves with its first byte: Go's proxies (Traefik, and others on
             net/http) abort an answer whose head arrives before they have seen the end of the request, and what fails
             before its first token can still become an error."""
             nonlocal started, head
+            if message["type"] == "websocket.close" and may_refuse and not started:
+                await _refuse_by_name(send, self._headers)  # the server's own 403 would not say whose it is
+                return
             if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
                 theirs = [header for header in message.get("headers") or () if header[0].lower() not in self._names]
                 message = {**message, "headers": [*theirs, *self._headers]}
@@ -83,7 +97,7 @@ class VersionHeader:
             if scope["path"] in ALIVE_PATHS:
                 await self._app(scope, receive, send_named)
             else:
-                await self._fuse.run(self._app, scope, receive, send_named)
+                await self._outcomes.run(self._guarded, scope, receive, send_named)
         except Exception:
             # Starlette would answer outside of all middleware, so without our headers. It sees that an answer has
             # begun, and goes on to log the exception.
@@ -92,10 +106,33 @@ class VersionHeader:
                 await send_json(send_named, 500, {"error": error})
             raise
 
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._fuse.run(self._app, scope, receive, send)
+
+    async def _look_round(self) -> None:
+        """Notice what other processes have done, also while no chunk passes, and tell them what this one has."""
+        shared = 0.0
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._fuse.look()
+            shared += LOOK_SECONDS
+            if shared >= SHARE_SECONDS:
+                shared = 0.0
+                self._outcomes.share()
+
     def _unfit(self) -> str | None:
-        if self._fuse.blown:
+        if self._fuse.look():
             return HELD_MESSAGE
-        return "shutting down: requests in flight end, new ones are aborted" if self._shutdown.begun else None
+        if self._shutdown.begun:
+            return "shutting down: requests in flight end, new ones are aborted"
+        return self._shared.usable()
+
+
+async def _refuse_by_name(send: Send, headers: list[Header]) -> None:
+    await send(
+        {"type": "websocket.http.response.start", "status": 403, "headers": [(b"content-length", b"0"), *headers]}
+    )
+    await send({"type": "websocket.http.response.body", "body": b""})
 
 
 def _version_headers() -> list[Header]:

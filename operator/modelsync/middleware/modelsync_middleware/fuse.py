@@ -1,4 +1,7 @@
-"""The fuse: once blown, no byte of the model leaves the pod. It must never need anything but this process to act."""
+"""The fuse: once blown, no byte of the model leaves the pod, whichever server process has the request.
+
+It must never wait for anybody before it acts, and never forget: a container that is restarted stays silent.
+"""
 
 from __future__ import annotations
 
@@ -8,62 +11,91 @@ import hmac
 import json
 import os
 import time
+from typing import Any
 
 from .asgi import App, Message, Receive, Scope, Send, send_json
+from .shared import Shared
 
 FUSE_PATH = "/modelsync/fuse"
-CUT_SECONDS = 0.5  # for the answers that were under way to end, before the fuse acknowledges
+LOOK_SECONDS = 0.025  # after so long a process knows that another one's fuse was blown
+CUT_SECONDS = 0.5  # for the answers under way to end, before a process acknowledges
+ACKNOWLEDGE_SECONDS = 0.7  # for all processes to acknowledge, before the POST is answered
 HELD_MESSAGE = "this version of the model is held and does not answer"
 HELD = {"message": HELD_MESSAGE, "type": "RegulatoryHold", "param": None, "code": 451}
 
+_BLOWN = "fuse-blown"
+
 
 class Fuse:
-    """Once blown, no byte of the model leaves: open answers end, new requests get 451 (RFC 7725).
+    """Ends open answers and gives new requests 451 (RFC 7725), from the moment that it is blown until the pod is gone.
 
-    `POST /modelsync/fuse` with the revision's token blows it, for as long as the process lives. Here is only the hash
-    of the token: who can read the pod cannot silence it.
+    `POST /modelsync/fuse` with the revision's token blows it. Here is only the token's hash (MODELSYNC_FUSE_SHA256):
+    who can read the pod cannot silence it.
     """
 
-    def __init__(self) -> None:
-        self.blown = False
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
         self._hash = os.environ.get("MODELSYNC_FUSE_SHA256", "")
         self._open: set[asyncio.Task[None]] = set()
         self._last_byte: float | None = None
+        self._looked = 0.0
+        self._silence: asyncio.Task[None] | None = None
+        self.blown = shared.marked(_BLOWN)
+        if self.blown:  # in the life of a container before this one
+            self._acknowledge(cut=0)
+
+    def look(self) -> bool:
+        """Whether it is blown, by this process or another one. Cheap enough to be asked for every chunk."""
+        if not self.blown:
+            now = time.monotonic()
+            if now - self._looked >= LOOK_SECONDS:
+                self._looked = now
+                if self._shared.marked(_BLOWN):
+                    self._fall_silent()
+        return self.blown
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Blow, and acknowledge when the answers that were under way have ended."""
+        """Blow it, and acknowledge when every process of the pod has: how many did, what was cut, and the time of the
+        last byte that the model sent, in seconds since the epoch and as its age (clocks of nodes differ)."""
         if scope["method"] != "POST" or not self._hash:
-            await send_json(send, 405 if self._hash else 404, {"blown": self.blown, "reason": "POST with the token"})
+            await send_json(send, 405 if self._hash else 404, {"blown": self.look(), "reason": "POST with the token"})
             return
         if not self._may(scope):
-            await send_json(send, 403, {"blown": self.blown, "reason": "the token is not that of this revision"})
+            reason = "the token is not that of this revision"
+            await send_json(send, 403, {"blown": self.look(), "reason": reason})
             return
-        self.blown = True
-        cut = set(self._open)
-        for request in cut:
-            request.cancel()
-        if cut:
-            await asyncio.wait(cut, timeout=CUT_SECONDS)
-        left = sum(not request.done() for request in cut)
-        await send_json(send, 200, {"blown": True, "cut": len(cut), "left": left, "lastByte": self._last_byte})
+        until = time.monotonic() + ACKNOWLEDGE_SECONDS
+        if not self.blown:
+            self._shared.mark(_BLOWN)
+            self._fall_silent()
+        said = self._shared.said()
+        while time.monotonic() < until and not all("fuse" in process for process in said):
+            await asyncio.sleep(0.01)
+            said = self._shared.said()
+        await send_json(send, 200, _sum([process.get("fuse") for process in said]))
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and end it when the fuse blows: a stream with an error event, else with 451 or cut off."""
-        started = streaming = ended = False
+        started = streaming = ended = accepted = False
 
         async def watched(message: Message) -> None:
-            nonlocal started, streaming, ended
-            if self.blown:  # the application may go on for a moment after it was cancelled
+            nonlocal started, streaming, ended, accepted
+            if self.look():  # the application may go on for a moment after it was cancelled
                 return
-            if message["type"] == "http.response.start":
-                streaming = _is_event_stream(message)  # the head itself waits for the first byte, and may be replaced
-            elif message["type"] == "http.response.body":
+            kind = message["type"]
+            if kind == "http.response.body":
                 started = started or bool(message.get("body"))
-                self._last_byte = time.time()
                 ended = not message.get("more_body", False)
+                self._last_byte = time.time()
+            elif kind == "http.response.start":
+                streaming = _is_event_stream(message)  # the head itself waits for the first byte, and may be replaced
+            elif kind == "websocket.accept":
+                accepted = True
+            elif kind == "websocket.send":
+                self._last_byte = time.time()
             await send(message)
 
-        if not self.blown:
+        if not self.look():
             request = asyncio.ensure_future(app(scope, receive, watched))
             self._open.add(request)
             try:
@@ -74,22 +106,73 @@ class Fuse:
             if not self.blown:
                 request.result()
                 return
+            if request.done() and not request.cancelled():
+                request.exception()  # an application that broke when it was cut is nothing to tell
         else:
             while scope["type"] == "http" and (await receive()).get("more_body", False):
                 pass  # a proxy that is still sending would make a 502 of the answer
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": "held"})
+            await _refuse_websocket(scope, send, accepted=accepted)
+        elif ended:
+            return
         elif not started:
             await send_json(send, 451, {"error": HELD})
-        elif streaming and not ended:
-            event = b"data: " + json.dumps({"error": HELD}).encode() + b"\n\n"
-            await send({"type": "http.response.body", "body": event, "more_body": False})
+        elif streaming:
+            await send({"type": "http.response.body", "body": _error_event(scope["path"]), "more_body": False})
         # A body of announced length is left unfinished: the server closes the connection, and the client sees the cut.
+
+    def _fall_silent(self) -> None:
+        self.blown = True
+        cut = set(self._open)
+        for request in cut:
+            request.cancel()
+        self._silence = asyncio.ensure_future(self._cut(cut))
+
+    async def _cut(self, cut: set[asyncio.Task[None]]) -> None:
+        if cut:
+            await asyncio.wait(cut, timeout=CUT_SECONDS)
+        self._acknowledge(cut=len(cut), left=sum(not request.done() for request in cut))
+
+    def _acknowledge(self, *, cut: int, left: int = 0) -> None:
+        self._shared.say(fuse={"cut": cut, "left": left, "lastByte": self._last_byte})
 
     def _may(self, scope: Scope) -> bool:
         headers = dict(scope["headers"])
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(hashlib.sha256(token).hexdigest(), self._hash)
+
+
+def _sum(acknowledged: list[Any]) -> dict[str, Any]:
+    """One answer of all processes; those that did not acknowledge are None."""
+    found = [each for each in acknowledged if each]
+    times = [each["lastByte"] for each in found if each.get("lastByte") is not None]
+    last = max(times) if times else None
+    return {
+        "blown": True,
+        "processes": len(acknowledged),
+        "acknowledged": len(found),
+        "cut": sum(each.get("cut", 0) for each in found),
+        "left": sum(each.get("left", 0) for each in found),
+        "lastByte": last,
+        "lastByteAge": None if last is None else max(0.0, time.time() - last),
+    }
+
+
+async def _refuse_websocket(scope: Scope, send: Send, *, accepted: bool) -> None:
+    if accepted or "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": "held"})
+        return
+    body = json.dumps({"error": HELD}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "websocket.http.response.start", "status": 451, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+def _error_event(path: str) -> bytes:
+    """The last event of a stream that is cut, as clients of that API expect errors."""
+    if path in ("/v1/messages", "/v1/responses"):  # their events have names
+        return b"event: error\ndata: " + json.dumps({"type": "error", "error": HELD}).encode() + b"\n\n"
+    return b"data: " + json.dumps({"error": HELD}).encode() + b"\n\n"
 
 
 def _is_event_stream(message: Message) -> bool:

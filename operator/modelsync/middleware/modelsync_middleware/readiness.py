@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Optional
 
 from .asgi import App, Ask, Receive, Scope, Send, asking, send_json
+from .shared import Shared
 
 READY_PATH = "/modelsync/ready"
 ANSWER_SECONDS = 120.0  # for the first answer: vLLM may still compile and capture graphs
@@ -31,12 +32,15 @@ class Readiness:
     """`GET /modelsync/ready`: proved by one real answer for each name and by `checks`, then watched by /health.
 
     MODELSYNC_SERVED_NAMES are names of one model, separated by commas: the first is asked for an answer. Each of
-    MODELSYNC_ADAPTER_NAMES is a model of its own. `unfit` says why the pod may not be ready whatever the model
-    answers, or None.
+    MODELSYNC_ADAPTER_NAMES is a model of its own. Of several server processes one asks for all: they are faces of one
+    engine. `unfit` says why the pod may not be ready whatever the model answers, or None.
     """
 
-    def __init__(self, app: App, *, unfit: Callable[[], str | None], checks: Sequence[Check] = ()) -> None:
+    def __init__(
+        self, app: App, shared: Shared, *, unfit: Callable[[], str | None], checks: Sequence[Check] = ()
+    ) -> None:
         self._app = app
+        self._shared = shared
         self._unfit = unfit
         self._checks = checks
         self._names = [*_names("MODELSYNC_SERVED_NAMES")[:1], *_names("MODELSYNC_ADAPTER_NAMES")]
@@ -62,9 +66,12 @@ class Readiness:
 
     async def _proof(self, scope: Scope) -> str | None:
         """Join the try that is under way, or begin one; wait for it no longer than a probe waits."""
+        if any(process.get("proved") for process in self._shared.said()):
+            self._proved = True
+            return None
         if self._attempt is None and time.monotonic() - self._started >= RETRY_SECONDS:
             self._started = time.monotonic()
-            self._attempt = asyncio.ensure_future(self._prove(asking(self._app, dict(scope))))
+            self._attempt = asyncio.ensure_future(self._prove_for_all(asking(self._app, dict(scope))))
             self._attempt.add_done_callback(self._conclude)
         attempt = self._attempt
         if attempt is not None:
@@ -85,6 +92,12 @@ class Readiness:
         reason = attempt.result() if error is None else f"a check of the model failed: {type(error).__name__}: {error}"
         self._proved = reason is None
         self._reason = reason or ""
+        if self._proved:
+            self._shared.say(proved=True)
+
+    async def _prove_for_all(self, ask: Ask) -> str | None:
+        with self._shared.exclusively("proof") as mine:
+            return await self._prove(ask) if mine else "another process of the server is asking the model"
 
     async def _prove(self, ask: Ask) -> str | None:
         if not self._names:
