@@ -26,6 +26,9 @@ READY_PATH = "/modelsync/ready"
 HEALTH_PATH = "/health"
 MODELS_DIR = "/models"
 MIDDLEWARE_DIR = "/modelsync"
+STATE_DIR = "/modelsync-state"
+"""What the server processes tell each other, and that the pod was silenced: it outlives containers."""
+
 SCRATCH_DIR = "/scratch"
 CA_DIR = "/etc/modelsync/ca"
 CA_FILE = "ca.crt"
@@ -209,6 +212,7 @@ def _serve(pod: Pod) -> Object:
         "volumeMounts": [
             {"name": "model", "mountPath": MODELS_DIR, "readOnly": True},
             {"name": "middleware", "mountPath": MIDDLEWARE_DIR, "readOnly": True},
+            {"name": "state", "mountPath": STATE_DIR},
             {"name": "scratch", "mountPath": SCRATCH_DIR},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
@@ -230,6 +234,7 @@ def _environment(pod: Pod) -> dict[str, str]:
         "MODELSYNC_SERVED_NAMES": ",".join(pod.served_names),
         "MODELSYNC_MODEL_DIR": pod.model_dir,
         "MODELSYNC_FUSE_SHA256": pod.fuse_sha256,
+        "MODELSYNC_STATE_DIR": STATE_DIR,
         "PYTHONPATH": MIDDLEWARE_DIR,
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(_seconds(KEEP_ALIVE)),
         "HF_HUB_OFFLINE": "1",
@@ -256,6 +261,7 @@ def _volumes(pod: Pod) -> list[Object]:
     volumes: list[Object] = [
         {"name": "model", "emptyDir": {"sizeLimit": size} if size else {}},
         {"name": "middleware", "emptyDir": {"sizeLimit": "1Mi"}},
+        {"name": "state", "emptyDir": {"sizeLimit": "16Mi"}},
         {"name": "scratch", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": serving.shared_memory}},

@@ -147,6 +147,13 @@ def test_the_model_is_writable_for_the_puller_and_read_only_for_vllm(make_pod: M
     assert (by_container["pull"]["middleware"], by_container["vllm"]["middleware"]) == (False, True)
 
 
+def test_what_the_middleware_keeps_outlives_containers_and_goes_with_the_pod(make_pod: Make) -> None:
+    template = make_pod()
+    serve = container(template, "vllm")
+    assert {"name": "state", "mountPath": environment(serve)["MODELSYNC_STATE_DIR"]} in serve["volumeMounts"]
+    assert {"name": "state", "emptyDir": {"sizeLimit": "16Mi"}} in template["spec"]["volumes"]
+
+
 def test_every_cache_and_home_lies_where_vllm_can_write(make_pod: Make) -> None:
     serve = container(make_pod(), "vllm")
     writable = tuple(mount["mountPath"] for mount in serve["volumeMounts"] if not mount.get("readOnly"))
