@@ -25,6 +25,7 @@ class ConditionType(StrEnum):
     ROLLED_BACK = "RolledBack"
     MODEL_RESOLVED = "ModelResolved"
     MODEL_VERIFIED = "ModelVerified"
+    EXAM_PASSED = "ExamPassed"
     ROUTE_READY = "RouteReady"
     SPEC_APPLIED = "SpecApplied"
 

@@ -46,6 +46,8 @@ class Reason(StrEnum):
     CRASHED = "Crashed"  # a container ended with an error after it had been ready
     CRASHED_LOADING = "CrashedLoading"  # it ended with an error three times before it was ever ready
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"  # no progress for rollout.progressDeadline
+    EXAM_FAILED = "ExamFailed"  # answers to the version's own exam are not as it expects
+    EXAM_INVALID = "ExamInvalid"  # the version's own exam cannot be read
     ABORTED = "Aborted"  # a person said abort
 
     # --- infrastructure: retried, never the model's fault ---
@@ -64,6 +66,10 @@ class Reason(StrEnum):
     # --- model bytes ---
     VERIFIED = "Verified"  # every file is what the artifact's digest says
     NOT_YET_PULLED = "NotYetPulled"
+
+    # --- the version's own exam ---
+    EXAM_PASSED = "ExamPassed"  # every answer is as expected
+    EXAM_RUNNING = "ExamRunning"
 
     # --- route ---
     ACCEPTED = "Accepted"  # every parent gateway accepted the route

@@ -149,6 +149,22 @@ class HandledStatus(StatusModel):
     requested_at: Annotated[Short | None, Field(description="Value of modelsync.dev/requested-at.")] = None
 
 
+class ExamStatus(StatusModel):
+    """How a version's own exam (`modelsync/golden.jsonl` in its artifact) stands."""
+
+    revision: Annotated[RevisionName, Field(description="The revision whose pods took it.")]
+    outcome: Annotated[
+        Literal["Running", "Passed", "Failed", "Invalid"],
+        Field(description="Failed: answers are not as expected. Invalid: the file cannot be read."),
+    ]
+    passed: Annotated[int, Field(ge=0, description="Answers that are as expected.")] = 0
+    total: Annotated[int, Field(ge=0, description="Questions.")] = 0
+    duration: Annotated[Short | None, Field(description="How long it took, as 1.5s.")] = None
+    message: Annotated[Message | None, Field(description="What was wanted and what came, of the first wrong line.")] = (
+        None
+    )
+
+
 class TrafficStatus(StatusModel):
     """One backend of the live route, as read back; without a gateway, what the plain Service selects."""
 
@@ -233,6 +249,11 @@ class ModelDeploymentStatus(StatusModel):
     ] = ()
     previous: Annotated[PreviousStatus | None, Field(description="Intent: the stable before, kept warm.")] = None
     handled: Annotated[HandledStatus | None, Field(description="Requests of a person that were acted on.")] = None
+    exams: Annotated[
+        tuple[ExamStatus, ...],
+        Field(max_length=8, description="The own exams of what serves, moves or failed, where they bring one."),
+        Unique(("revision",)),
+    ] = ()
     traffic: Annotated[
         tuple[TrafficStatus, ...], Field(max_length=16, description="As read back from the live route."), ordered()
     ] = ()

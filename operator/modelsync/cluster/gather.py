@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from modelsync.api.status import ModelDeploymentStatus, PodStatus, ResolvedStatu
 from modelsync.api.validation import hold_rules
 from modelsync.api.validation import problems as spec_problems
 from modelsync.cluster import conflicts, lookup, pods
+from modelsync.cluster.exams import with_earlier
 from modelsync.cluster.family import Family
 from modelsync.cluster.kinds import Object, annotations_of, labels_of, uid_of
 from modelsync.registry.model import Answers, Question, Resolved
@@ -32,6 +34,7 @@ from modelsync.resources.service import selected_revision
 from modelsync.rollout import model
 from modelsync.rollout.model import (
     Candidate,
+    Exam,
     Observed,
     Pause,
     Policy,
@@ -162,8 +165,9 @@ def gather(
     refusal: str | None,
     sightings: Sightings,
     now: datetime,
+    exams: Mapping[Revision, Exam] = MappingProxyType({}),
 ) -> Gathered:
-    """Make the planner's view of what was read, with what the registry last answered.
+    """Make the planner's view of what was read, with what the registry last answered and what pods said of their exams.
 
     `refusal` says why the registry is not asked at all.
     """
@@ -183,7 +187,7 @@ def gather(
         refusal = refusal or f"spec.modelRef: {told}"
     candidate = _candidate(pinned)
     asked_at = positive.asked_at if positive is not None else None
-    revisions = _revisions(found, candidate, sightings, now)
+    revisions = _revisions(found, candidate, sightings, now, with_earlier(exams, found.status))
     observed = Observed(
         now=now,
         generation=int(family.owner["metadata"].get("generation") or 0),
@@ -353,7 +357,7 @@ def _requests(owner: Object) -> Requests:
 
 
 def _revisions(
-    found: Read, candidate: Candidate | None, sightings: Sightings, now: datetime
+    found: Read, candidate: Candidate | None, sightings: Sightings, now: datetime, exams: Mapping[Revision, Exam]
 ) -> Mapping[Revision, RevisionView]:
     family, name = found.family, found.owner.name
     by_revision: dict[Revision, list[Object]] = defaultdict(list)
@@ -391,6 +395,7 @@ def _revisions(
             pulling=view.pulling,
             trouble=view.trouble,
             verified=view.verified,
+            exam=exams.get(revision),
             recorded_at=record.created if record else None,
         )
     return views

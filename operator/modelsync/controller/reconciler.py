@@ -23,6 +23,7 @@ from modelsync.cluster.apply import Applier, upkeep
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.errors import ClusterError, ConflictError, NotFoundError, NotLeadingError, UnavailableError
 from modelsync.cluster.events import Recorder
+from modelsync.cluster.exams import Exams
 from modelsync.cluster.family import CachedFamilies, Family, LiveFamilies
 from modelsync.cluster.gather import Gathered, Sightings, UnreadableError, gather, read, status_of
 from modelsync.cluster.kinds import MODEL_DEPLOYMENT, Key, Object
@@ -79,6 +80,7 @@ class Reconciler:
         queue: WorkQueue[Key],
         settings: OperatorSettings,
         epoch: int,
+        exams: Exams,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._cache = cache
@@ -91,6 +93,7 @@ class Reconciler:
         self._queue = queue
         self._settings = settings
         self._epoch = epoch
+        self._exams = exams
         self._now = now
         self._sightings = Sightings()
         self._uids: dict[Key, str] = {}
@@ -191,6 +194,7 @@ class Reconciler:
             refusal=refusal,
             sightings=self._sightings,
             now=self._now(),
+            exams=self._exams.of(family.key, family.pods),
         )
         decided = plan(gathered.observed)
         return Decision(gathered, decided, self._status(gathered, decided))
@@ -314,6 +318,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._poller.unsubscribe(key)
+        self._exams.forget(key)
         self._queue.forget(key)
         self._refused_writes.pop(key, None)
         if (uid := self._uids.pop(key, None)) is not None:

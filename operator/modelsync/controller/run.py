@@ -29,6 +29,7 @@ from modelsync.cluster.client import Cluster
 from modelsync.cluster.connection import Connection, connect
 from modelsync.cluster.errors import ClusterError, ForbiddenError, KindMissingError, NotFoundError, UnavailableError
 from modelsync.cluster.events import Recorder
+from modelsync.cluster.exams import Exams
 from modelsync.cluster.family import CachedFamilies, LiveFamilies
 from modelsync.cluster.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Key, Kind, Object
 from modelsync.cluster.lease import Elector
@@ -125,6 +126,7 @@ class Operator:
         self._swept_at = time.monotonic()
         self._shell: Shell | None = None
         self._poller = Poller(self._changed)
+        self._exams = Exams(self._queue.add)
         self._applier = Applier(fenced, self._cache, options.settings, retry=self._queue.retry)
         self._reconciler = Reconciler(
             cache=self._cache,
@@ -137,12 +139,14 @@ class Operator:
             queue=self._queue,
             settings=options.settings,
             epoch=elector.epoch,
+            exams=self._exams,
         )
 
     async def operate(self, stop: asyncio.Event) -> int:
         """Work until `stop` is set or the lease is lost. Returns the exit code."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._poller)
+            stack.push_async_callback(self._exams.close)
             await self._listen(stack)
             await self._sweep_once()
             workers = [asyncio.create_task(self._reconciler.work(), name=f"worker-{n}") for n in range(WORKERS)]

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from modelsync.api.reasons import Reason
 from modelsync.rollout.model import (
     BLOCKED,
+    Exam,
+    ExamOutcome,
     Hold,
     Observed,
     RegistryOutcome,
@@ -35,6 +37,7 @@ INFRASTRUCTURE = frozenset(TroubleKind) - {TroubleKind.CRASHED, TroubleKind.CRAS
 """Never the model's fault: retried by Kubernetes for as long as it takes."""
 
 _CRASHES = frozenset({TroubleKind.CRASHED, TroubleKind.CRASHED_LOADING})
+_FLUNKED = frozenset({ExamOutcome.FAILED, ExamOutcome.INVALID})
 _SECOND = timedelta(seconds=1)
 
 
@@ -89,6 +92,11 @@ class Facts:
         """Its containers end with errors."""
         trouble = self.view(revision).trouble
         return trouble is not None and trouble.kind in _CRASHES
+
+    def flunked(self, revision: Revision) -> Exam | None:
+        """The version's own exam, if it is failed or cannot be read: its pods will never be ready."""
+        exam = self.view(revision).exam
+        return exam if exam is not None and exam.outcome in _FLUNKED else None
 
     def infrastructure_trouble(self, revision: Revision) -> bool:
         """Something other than the model keeps its pods from serving."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from modelsync.api import duration
 from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import Facts
-from modelsync.rollout.model import Failure, MoveReason, Revision, State, TroubleKind
+from modelsync.rollout.model import Exam, ExamOutcome, Failure, MoveReason, Revision, State, TroubleKind
 from modelsync.rollout.notes import Notes
 from modelsync.rollout.steps import own_weight
 
@@ -19,11 +19,11 @@ _MESSAGE = 512
 
 
 def judge(facts: Facts, state: State, notes: Notes) -> State:
-    """A canary, or the target of a way back, whose model crashed or whose pods made no progress has failed."""
+    """A canary, or the target of a way back, that failed its exam, crashed or made no progress has failed."""
     revision, started = _judged(state)
     if revision is None or started is None or any(failure.revision == revision for failure in state.failed):
         return state
-    failure = _crash(facts, revision, started) or _deadline(facts, state, revision, started)
+    failure = _exam(facts, revision) or _crash(facts, revision, started) or _deadline(facts, state, revision, started)
     if failure is None:
         return state
     notes.warn(Reason.FAILED, "Judge", f"{revision} has failed: {failure.message}", revision)
@@ -50,6 +50,19 @@ def forget_failures(facts: Facts, state: State) -> State:
         return state
     kept = tuple(failure for failure in state.failed if failure.revision == facts.named)
     return replace(state, failed=kept) if kept != state.failed else state
+
+
+def _exam(facts: Facts, revision: Revision) -> Failure | None:
+    """Whenever it was taken: the same content would fail again."""
+    exam = facts.flunked(revision)
+    if exam is None:
+        return None
+    return Failure(revision, exam_reason(exam), facts.now, exam.message[:_MESSAGE])
+
+
+def exam_reason(exam: Exam) -> Reason:
+    """The reason under which an exam that was not passed is told."""
+    return Reason.EXAM_INVALID if exam.outcome is ExamOutcome.INVALID else Reason.EXAM_FAILED
 
 
 def _crash(facts: Facts, revision: Revision, started: datetime) -> Failure | None:

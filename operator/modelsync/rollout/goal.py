@@ -60,10 +60,14 @@ def _stable_is_held(facts: Facts, state: State) -> Goal | None:
         fallback = _fallback(facts, state)
         # A fallback that is in trouble may never serve. Then another version that the alias names may start beside it,
         # or a person could not end the outage by moving the alias.
-        stuck = fallback is not None and not facts.ready(fallback) and facts.view(fallback).trouble is not None
+        stuck = fallback is not None and not facts.ready(fallback) and _in_trouble(facts, fallback)
         if fallback is not None and (start is None or not (stuck or _starting(state, start))):
             return Goal(Way.AT_ONCE, fallback, Reason.REGULATORY_HOLD, MoveReason.FALLBACK)
     return start or Goal(Way.BLOCK, None, Reason.REGULATORY_HOLD)
+
+
+def _in_trouble(facts: Facts, revision: Revision) -> bool:
+    return facts.view(revision).trouble is not None or facts.flunked(revision) is not None
 
 
 def _fallback(facts: Facts, state: State) -> Revision | None:

@@ -182,6 +182,26 @@ class Verified:
     seconds: float
 
 
+class ExamOutcome(StrEnum):
+    """How the version's own exam (`modelsync/golden.jsonl`) stands in the pods of a revision."""
+
+    RUNNING = "Running"
+    PASSED = "Passed"
+    FAILED = "Failed"  # answers are not as expected
+    INVALID = "Invalid"  # the file cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """The exam as the pods tell it; of several the worst that is over, for no pod of a fit version fails it."""
+
+    outcome: ExamOutcome
+    passed: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    message: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class RevisionView:
     """One revision as the cluster has it. `ready` counts ready endpoints of its own Service, the number that traffic
@@ -202,6 +222,7 @@ class RevisionView:
     pulling: bool = False  # an init container is transferring now
     trouble: Trouble | None = None
     verified: Verified | None = None
+    exam: Exam | None = None  # None: it brings none, or nobody has told yet
     cut: bool = False  # every pod that still runs is ending with the short grace of a `CutOff`
     recorded_at: datetime | None = None  # when the record was written: the history limit forgets the oldest
 

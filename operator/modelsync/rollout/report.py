@@ -19,6 +19,7 @@ from modelsync.api.status import (
     ResolvedStatus,
     TrafficStatus,
 )
+from modelsync.rollout.examined import exam_condition, exam_statuses
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.goal import fallback_of_stable
 from modelsync.rollout.model import (
@@ -64,6 +65,7 @@ def report(
         phase=told.phase,
         resolved=resolved or previous.resolved,
         **dump(plan.state),
+        exams=exam_statuses(facts, plan.state, previous.exams),
         traffic=_traffic(facts),
         fallback=_fallback(world),
         pods=tuple(pods[:_MAX_PODS]),
@@ -185,6 +187,8 @@ def _conditions(world: World, told: Situation) -> list[Condition]:
         _route_ready(world),
         _spec_applied(world),
     ]
+    if (exam := exam_condition(world)) is not None:
+        found.append(_condition(world, ConditionType.EXAM_PASSED, *exam))
     if told.reconciling:
         found.append(_condition(world, ConditionType.RECONCILING, "True", told.reason, told.message))
     if told.stalled:

@@ -11,7 +11,7 @@ from modelsync.api.conditions import Truth
 from modelsync.api.reasons import Reason
 from modelsync.api.status import Phase
 from modelsync.rollout.facts import CRASHES_LOADING, Facts
-from modelsync.rollout.failing import deadline
+from modelsync.rollout.failing import deadline, exam_reason
 from modelsync.rollout.goal import Way, goal
 from modelsync.rollout.model import (
     BLOCKED,
@@ -251,8 +251,13 @@ def _trouble(world: World, revision: Revision, phase: Phase) -> Situation | None
     """What keeps pods from serving, as long as it does."""
     facts = world.facts
     view = facts.view(revision)
+    if facts.ready(revision) >= facts.full:
+        return None
+    if (exam := facts.flunked(revision)) is not None:
+        message = f"{world.version(revision)} cannot be ready: {exam.message}"
+        return Situation(Phase.STALLED, "False", exam_reason(exam), message, stalled=True)
     trouble = view.trouble
-    if trouble is None or facts.ready(revision) >= facts.full:
+    if trouble is None:
         return None
     message = f"{world.version(revision)}: {trouble.message}"
     reason = trouble_reason(trouble)
