@@ -16,6 +16,8 @@ from modelsync.rollout.model import (
     Candidate,
     CutOff,
     EnsureRevision,
+    Exam,
+    ExamOutcome,
     Failure,
     Hold,
     HoldAction,
@@ -392,6 +394,14 @@ def _pods(which: Callable[[Observed], Revision | None], *, since: datetime, trou
     return event
 
 
+def _flunks(world: Observed) -> Observed | None:
+    revision = _moving(world)
+    view = world.revisions.get(revision) if revision is not None else None
+    if revision is None or view is None or not view.pods:
+        return None
+    return replace(world, revisions={**world.revisions, revision: replace(view, exam=_FLUNKED)})
+
+
 def _ready(world: Observed) -> Observed | None:
     revision = _moving(world)
     view = world.revisions.get(revision) if revision is not None else None
@@ -488,6 +498,8 @@ def _expired(world: Observed) -> Observed | None:
 _CRASH = Trouble(TroubleKind.CRASHED, "crashed", since=NOW)
 _NO_NODE = Trouble(TroubleKind.UNSCHEDULABLE, "no node has room", since=NOW)
 
+_FLUNKED = Exam(ExamOutcome.FAILED, 11, 12, 2.5, "11 of 12 answers are as expected")
+
 EVENTS: dict[str, Event] = {
     "nothing": lambda world: world,
     "alias → `v1`": _alias(V1),
@@ -502,6 +514,7 @@ EVENTS: dict[str, Event] = {
     "pods of what moves are ready": _ready,
     "what moves loses all pods": _pods(_moving, since=JUST_NOW),
     "what moves crashes": _pods(_moving, since=JUST_NOW, trouble=_CRASH),
+    "what moves fails its own exam": _flunks,
     "no node for what moves": _pods(_moving, since=JUST_NOW, trouble=_NO_NODE),
     "the stable loses all pods": _pods(_stable, since=JUST_NOW),
     "… for 15 s": _pods(_stable, since=NOW - timedelta(seconds=16)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from golden.simulator import POLICY, Behaviour, World
-from modelsync.rollout.model import HoldAction, Pause, Policy, SetWeight
+from modelsync.rollout.model import ExamOutcome, HoldAction, Pause, Policy, SetWeight
 
 OPEN_PAUSE = replace(POLICY, steps=(SetWeight(10), Pause(), SetWeight(50), Pause()))
 BLOCK = replace(POLICY, hold_action=HoldAction.BLOCK)
@@ -56,6 +56,26 @@ def canary_crashes_while_loading(world: World) -> None:
     world.behaviours["v2"] = Behaviour(crashes_loading=True)
     world.move_alias("v2")
     world.run(minutes=20)
+
+
+def canary_fails_its_own_exam(world: World) -> None:
+    """It never gets traffic, and is not tried again; the version after it passes its own and goes by the steps."""
+    serving(world, "v1")
+    world.behaviours["v2"] = Behaviour(exam=ExamOutcome.FAILED)
+    world.behaviours["v3"] = Behaviour(exam=ExamOutcome.PASSED)
+    world.move_alias("v2")
+    world.run(minutes=20)
+    world.move_alias("v3")
+    world.run(minutes=30)
+
+
+def first_version_fails_its_own_exam(world: World) -> None:
+    """Nothing else can serve: it stays, calls for a person, and makes room for the next."""
+    world.behaviours["v1"] = Behaviour(exam=ExamOutcome.FAILED)
+    world.move_alias("v1")
+    world.run(minutes=5)
+    world.move_alias("v2")
+    world.run(minutes=5)
 
 
 def canary_misses_its_deadline(world: World) -> None:
@@ -386,6 +406,8 @@ SCENARIOS = (
     Scenario(alias_back_in_mid_canary),
     Scenario(canary_crashes_under_traffic),
     Scenario(canary_crashes_while_loading),
+    Scenario(canary_fails_its_own_exam),
+    Scenario(first_version_fails_its_own_exam),
     Scenario(canary_misses_its_deadline),
     Scenario(canary_finds_no_node),
     Scenario(back_to_a_warm_version),

@@ -20,6 +20,8 @@ from modelsync.rollout.model import (
     Candidate,
     CutOff,
     EnsureRevision,
+    Exam,
+    ExamOutcome,
     HoldAction,
     HoldMark,
     HoldRead,
@@ -70,6 +72,9 @@ POLICY = Policy(
 )
 
 
+_FLUNKED = 'line 3 (capital): wanted as token 1 " Paris" at -0.20 ± 0.2, got " Rome" at -0.31'
+
+
 @dataclass
 class Behaviour:
     """How the pods of a version behave. Times in seconds."""
@@ -80,11 +85,13 @@ class Behaviour:
     crashes_after: float | None = None  # seconds of being ready
     never_ready: bool = False
     unschedulable: bool = False
+    exam: ExamOutcome | None = None  # the version brings one, and it ends so
+    exam_takes: float = 5
 
 
 @dataclass
 class Pod:
-    """One pod. `stage`: waiting, pulling, loading, ready, crashed, ending."""
+    """One pod. `stage`: waiting, pulling, loading, examined, ready, crashed, ending."""
 
     number: int
     stage: str = "waiting"
@@ -108,6 +115,7 @@ class SimRevision:
     progress_at: datetime | None = None
     trouble: Trouble | None = None
     verified: bool = False
+    exam: Exam | None = None
 
     @property
     def ready(self) -> int:
@@ -336,6 +344,7 @@ class World:
             pulling=any(pod.stage == "pulling" for pod in revision.pods),
             trouble=revision.trouble if revision.deployed else None,
             verified=Verified(digest, 12, 1000, 20.0) if revision.verified else None,
+            exam=revision.exam if any(pod.stage != "ending" for pod in revision.pods) else None,
         )
 
     def reconcile(self) -> None:
@@ -472,7 +481,7 @@ class World:
 
     def _pod_ready(self, revision: SimRevision, pod: Pod) -> None:
         behaviour = self.behaviour(revision.version)
-        if pod.stage not in ("loading", "crashed") or behaviour.never_ready or behaviour.unschedulable:
+        if pod.stage not in ("loading", "crashed", "examined") or behaviour.never_ready or behaviour.unschedulable:
             return
         if behaviour.crashes_loading:
             pod.stage = "crashed"
@@ -481,6 +490,10 @@ class World:
                 TroubleKind.CRASHED_LOADING, "the weights do not fit the config", pod.restarts, self.now
             )
             self._later(20 * 2**pod.restarts, lambda: self._pod_ready(revision, pod))
+        elif behaviour.exam is not None and pod.stage == "loading":
+            pod.stage = "examined"
+            revision.exam = revision.exam or Exam(ExamOutcome.RUNNING)
+            self._later(behaviour.exam_takes, lambda: self._examined(revision, pod))
         else:
             pod.stage = "ready"
             revision.progress_at = self.now
@@ -488,6 +501,19 @@ class World:
                 self._later(behaviour.crashes_after, lambda: self._crash(revision, pod))
         self._readiness(revision)
         self.reconcile()
+
+    def _examined(self, revision: SimRevision, pod: Pod) -> None:
+        behaviour = self.behaviour(revision.version)
+        if pod.stage != "examined" or behaviour.exam is None:
+            return
+        passed = behaviour.exam is ExamOutcome.PASSED
+        told = "12 of 12 answers are as expected" if passed else _FLUNKED
+        revision.exam = Exam(behaviour.exam, 12 if passed else 11, 12, behaviour.exam_takes, told)
+        self.say(f"the exam of {revision.name}: {behaviour.exam}")
+        if passed:
+            self._pod_ready(revision, pod)
+        else:
+            self.reconcile()
 
     def _crash(self, revision: SimRevision, pod: Pod) -> None:
         if pod.stage != "ready":

@@ -57,7 +57,7 @@ def _exam(facts: Facts, revision: Revision) -> Failure | None:
     exam = facts.flunked(revision)
     if exam is None:
         return None
-    return Failure(revision, exam_reason(exam), facts.now, exam.message[:_MESSAGE])
+    return Failure(revision, exam_reason(exam), facts.now, f"its own exam: {exam.message}"[:_MESSAGE])
 
 
 def exam_reason(exam: Exam) -> Reason:

@@ -254,7 +254,7 @@ def _trouble(world: World, revision: Revision, phase: Phase) -> Situation | None
     if facts.ready(revision) >= facts.full:
         return None
     if (exam := facts.flunked(revision)) is not None:
-        message = f"{world.version(revision)} cannot be ready: {exam.message}"
+        message = f"{world.version(revision)} cannot be ready, by its own exam: {exam.message}"
         return Situation(Phase.STALLED, "False", exam_reason(exam), message, stalled=True)
     trouble = view.trouble
     if trouble is None:

@@ -21,7 +21,7 @@ from modelsync.registry.model import (
     Throttled,
     Unreachable,
 )
-from modelsync.rollout.model import BLOCKED, Pause, RegistryOutcome, SetWeight
+from modelsync.rollout.model import BLOCKED, Exam, ExamOutcome, Pause, RegistryOutcome, SetWeight
 from unit.cluster.builders import SETTINGS, a_record, family, model_deployment, spec
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -405,3 +405,27 @@ def test_a_spec_without_image_keeps_the_image_of_its_record_after_an_upgrade() -
     view = gathered(family(made), answers(resolved()), settings=upgraded).observed.registry
     assert view.candidate is not None
     assert view.candidate.revision == made[0].revision
+
+
+def test_what_pods_said_of_their_exam_is_in_the_view_of_their_revision() -> None:
+    record = a_record()
+    revision = record[0].revision
+    exam = Exam(ExamOutcome.FAILED, 2, 3, 1.5, "line 3")
+    found = read(family(record), SETTINGS)
+
+    gathered = gather(
+        found, settings=SETTINGS, answers=None, refusal=None, sightings=Sightings(), now=NOW, exams={revision: exam}
+    )
+
+    assert gathered.observed.revisions[revision].exam == exam
+
+
+def test_an_exam_that_was_passed_before_the_operator_started_is_still_passed() -> None:
+    record = a_record()
+    revision = record[0].revision
+    told = {"exams": [{"revision": revision, "outcome": "Passed", "passed": 3, "total": 3, "duration": "1s500ms"}]}
+    found = read(family(record, status=told), SETTINGS)
+
+    gathered = gather(found, settings=SETTINGS, answers=None, refusal=None, sightings=Sightings(), now=NOW)
+
+    assert gathered.observed.revisions[revision].exam == Exam(ExamOutcome.PASSED, 3, 3, 1.5)

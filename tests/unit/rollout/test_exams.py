@@ -53,7 +53,7 @@ def test_a_canary_that_does_not_pass_its_exam_is_taken_back_at_once(exam: Exam, 
     made = plan(starting(exam))
 
     assert [(failure.revision, failure.reason, failure.message) for failure in made.state.failed] == [
-        (V3, reason, exam.message)
+        (V3, reason, f"its own exam: {exam.message}")
     ]
     assert made.state.canary is None
     assert [(finished.outcome, finished.reason) for finished in made.finished] == [(Outcome.FAILED, reason)]
