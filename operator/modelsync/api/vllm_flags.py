@@ -196,6 +196,21 @@ def check_args(args: Sequence[str], vllm_version: str | None, allowed: Collectio
     return problems
 
 
+NEEDED = ("--middleware", "--shutdown-timeout")
+"""Without these a vLLM cannot be served: readiness and holds, and answers that end before their pod does."""
+
+
+def check_version(vllm_version: str | None) -> str | None:
+    """Why a vLLM of that version cannot be served, and which can; `None` if it can, or does not tell its version."""
+    asked, oldest = _parse_version(vllm_version), min(_tables())
+    if asked is None or asked >= oldest:
+        return None
+    return (
+        f"is tagged {vllm_version}, which reads as a vLLM that lacks {NEEDED[-1]}: its pods would cut the answers "
+        f"under way when they end; use v{_tables()[oldest].version} or newer"
+    )
+
+
 def table_for(vllm_version: str | None) -> FlagTable:
     """The table for a version of vLLM: its own, else the newest that is not newer, else the oldest there is.
 
@@ -366,8 +381,16 @@ def _parse_version(text: str | None) -> tuple[int, ...] | None:
 
 @cache
 def _tables() -> Mapping[tuple[int, ...], FlagTable]:
-    content: dict[str, dict[str, dict[str, Any]]] = json.loads(Path(__file__).with_name("vllm_flags.json").read_text())
-    return {tuple(map(int, version.split("."))): _table(version, flags) for version, flags in content.items()}
+    """The newest version stands whole in the file, each older one as what differs from the next newer one."""
+    content: dict[str, dict[str, dict[str, Any] | None]] = json.loads(
+        Path(__file__).with_name("vllm_flags.json").read_text()
+    )
+    tables: dict[tuple[int, ...], FlagTable] = {}
+    raw: dict[str, dict[str, Any]] = {}
+    for numbers, version in sorted(((tuple(map(int, name.split("."))), name) for name in content), reverse=True):
+        raw = {name: flag for name, flag in {**raw, **content[version]}.items() if flag is not None}
+        tables[numbers] = _table(version, raw)
+    return tables
 
 
 def _table(version: str, content: Mapping[str, Mapping[str, Any]]) -> FlagTable:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from modelsync.api import names
+from modelsync.api import images, names
 from modelsync.api.spec import Registry
+from modelsync.api.vllm_flags import table_for
 from modelsync.resources.objects import Object
 from modelsync.resources.revision import Artifact, RevisionInputs
 
@@ -181,8 +182,7 @@ def _serve(pod: Pod) -> Object:
             *pod.served_names,
             f"--middleware={MIDDLEWARE}",
             f"--shutdown-timeout={_seconds(serving.shutdown_timeout)}",
-            "--fingerprint-mode=custom",
-            f"--fingerprint-value={pod.revision}",
+            *_fingerprint(pod),
             *map(_literal, serving.args),
         ],
         "env": [
@@ -222,6 +222,13 @@ def _serve(pod: Pod) -> Object:
     if resources:
         container["resources"] = resources
     return container
+
+
+def _fingerprint(pod: Pod) -> list[str]:
+    """What makes `system_fingerprint` name the revision, where this vLLM has it (v0.21.0 and newer)."""
+    if "--fingerprint-mode" not in table_for(images.tag(pod.inputs.image)).flags:
+        return []
+    return ["--fingerprint-mode=custom", f"--fingerprint-value={pod.revision}"]
 
 
 def _environment(pod: Pod) -> dict[str, str]:

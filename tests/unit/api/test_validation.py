@@ -74,6 +74,13 @@ def test_an_image_from_elsewhere_is_refused(minimal: dict[str, Any], image: str)
     )
 
 
+def test_an_image_of_a_vllm_that_cannot_drain_is_refused_with_the_least_version(minimal: dict[str, Any]) -> None:
+    (problem,) = found(minimal, image="vllm/vllm-openai:v0.17.1")
+    assert problem.startswith("spec.serving.image: 'vllm/vllm-openai:v0.17.1' is tagged v0.17.1")
+    assert problem.endswith("use v0.18.0 or newer")
+    assert found(minimal, image="vllm/vllm-openai:v0.18.0") == []
+
+
 def test_the_administrators_default_image_needs_no_permission(minimal: dict[str, Any]) -> None:
     settings = OperatorSettings(
         allowed_registries=SETTINGS.allowed_registries, allowed_images=(), serving_image="corp/vllm:v0.32.0"

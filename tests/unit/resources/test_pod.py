@@ -83,6 +83,17 @@ def test_vllm_serves_the_verified_folder_under_the_revisions_name_first(make_rec
     ]
 
 
+def test_a_vllm_that_has_no_fingerprint_is_not_asked_for_one(make_record: Make) -> None:
+    for image, asked in (
+        ("vllm/vllm-openai:v0.20.2", False),
+        ("vllm/vllm-openai:v0.21.0", True),
+        ("corp/llm:prod", True),
+    ):
+        record = Record.parse(make_record(serving={"image": image}))
+        args = container(record.template["spec"]["template"], "vllm")["args"]
+        assert any(arg.startswith("--fingerprint") for arg in args) is asked, image
+
+
 def test_the_tenants_arguments_come_last_and_its_name_is_used(make_record: Make) -> None:
     record = Record.parse(make_record(serving={"args": ["--max-model-len=8192"], "servedModelName": "acme/chat"}))
     args = container(record.template["spec"]["template"], "vllm")["args"]

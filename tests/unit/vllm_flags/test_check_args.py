@@ -200,10 +200,61 @@ def test_a_long_item_is_shortened_in_its_message() -> None:
 
 
 @pytest.mark.parametrize(
-    "version", ["v0.32.0", "0.32.0", "v0.33.1", "v0.32.0-x86_64", "latest", "nightly", None, "v0.1"]
+    ("version", "table"),
+    [
+        *(
+            (version, "0.32.0")
+            for version in ("v0.32.0", "0.32.0", "v0.33.1", "v0.32.0-x86_64", "latest", "nightly", None)
+        ),
+        ("v0.31.1", "0.31.0"),
+        ("v0.18.1", "0.18.0"),
+        ("v0.1", "0.18.0"),
+    ],
 )
-def test_a_version_without_a_table_gets_the_newest_that_is_not_newer_or_else_the_only_one(version: str | None) -> None:
-    assert table_for(version).version == "0.32.0"
+def test_a_version_without_a_table_gets_the_newest_that_is_not_newer_or_else_the_oldest(
+    version: str | None, table: str
+) -> None:
+    assert table_for(version).version == table
+
+
+def test_an_older_vllm_has_the_flags_that_it_had() -> None:
+    assert "--fingerprint-mode" not in table_for("v0.20.2").flags
+    assert "--fingerprint-mode" in table_for("v0.21.0").flags
+    assert check_args(["--max-num-partial-prefills=2"], "v0.26.0") == []
+    assert "is not a flag of vLLM v0.27.0" in check_args(["--max-num-partial-prefills=2"], "v0.27.1")[0].message
+
+
+def test_policy_names_all_flags_of_older_versions_that_load_code_or_open_doors() -> None:
+    """What only older versions have is named here, so that a new table makes somebody look at what it brings."""
+    newest = table_for(None).flags.keys()
+    tables = vllm_flags._tables().values()
+
+    assert {name for table in tables for name in table.flags} - newest == {
+        "--calculate-kv-scales",
+        "--disable-frontend-multiprocessing",
+        "--enable-bf16x3-router-gemm",
+        "--enable-mamba-fine-grained-prefix-cache",
+        "--max-long-partial-prefills",
+        "--max-num-partial-prefills",
+        "--override-attention-dtype",
+    }
+
+
+def test_every_table_has_what_serving_needs() -> None:
+    for table in vllm_flags._tables().values():
+        assert set(vllm_flags.NEEDED) <= table.flags.keys(), table.version
+
+
+@pytest.mark.parametrize("version", ["v0.18.0", "v0.32.0", "v1.0.0", "latest", "sha-12ab", None])
+def test_a_version_with_all_that_serving_needs_or_without_a_number_is_taken(version: str | None) -> None:
+    assert vllm_flags.check_version(version) is None
+
+
+def test_a_version_that_cannot_drain_says_which_can() -> None:
+    assert vllm_flags.check_version("v0.17.1") == (
+        "is tagged v0.17.1, which reads as a vLLM that lacks --shutdown-timeout: its pods would cut the answers under "
+        "way when they end; use v0.18.0 or newer"
+    )
 
 
 @pytest.mark.parametrize(

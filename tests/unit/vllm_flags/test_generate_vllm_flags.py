@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from generate_vllm_flags import TABLE, Sources, UnknownSourceError, encode, read_flags
+from generate_vllm_flags import TABLE, Sources, UnknownSourceError, encode, read_flags, whole_tables
 
 CONFIG = """
 from typing import Annotated, Any, Literal, TYPE_CHECKING
@@ -99,13 +99,13 @@ def make_arg_parser(parser):
 """
 
 
-def wheel(folder: Path, arg_utils: str = ARG_UTILS) -> Sources:
+def wheel(folder: Path, arg_utils: str = ARG_UTILS, serve: str = "launchers") -> Sources:
     path = folder / "vllm.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("vllm/engine/arg_utils.py", arg_utils)
         archive.writestr("vllm/engine/config.py", CONFIG)
         archive.writestr("vllm/formats.py", 'Formats = Literal["auto", "pt"]')
-        archive.writestr("vllm/entrypoints/launchers/cli_args.py", CLI_ARGS)
+        archive.writestr(f"vllm/entrypoints/{serve}/cli_args.py", CLI_ARGS)
     return Sources(path)
 
 
@@ -162,4 +162,26 @@ def test_sources_of_another_shape_are_an_error_and_not_a_guess(tmp_path: Path, a
 def test_the_committed_table_is_what_the_generator_would_write() -> None:
     text = TABLE.read_text()
 
-    assert encode(json.loads(text)) == text
+    assert encode(whole_tables(json.loads(text))) == text
+
+
+def test_older_vllms_have_the_servers_own_flags_in_another_module(tmp_path: Path) -> None:
+    assert "--middleware" in read_flags(wheel(tmp_path, serve="openai"))
+    with pytest.raises(UnknownSourceError, match="none of the modules"):
+        read_flags(wheel(tmp_path, serve="elsewhere"))
+
+
+def test_only_the_newest_version_stands_whole_in_the_file() -> None:
+    tables = {
+        "0.9.0": {"--a": {"takes": "nothing"}, "--gone": {"takes": "nothing"}},
+        "0.10.0": {"--a": {"takes": "value", "type": "int"}, "--new": {"takes": "nothing"}},
+    }
+
+    content = json.loads(encode(tables))
+
+    assert content == {
+        "0.10.0": tables["0.10.0"],
+        "0.9.0": {"--a": {"takes": "nothing"}, "--gone": {"takes": "nothing"}, "--new": None},
+    }
+    assert list(content) == ["0.10.0", "0.9.0"]
+    assert whole_tables(content) == tables
