@@ -26,7 +26,7 @@ VLLM_VERSION = "v0.32.0"
 VLLM_STANDIN_REQUIREMENTS = ("prometheus-client", "starlette", "uvicorn")
 
 _PLATFORMS = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
-_ENVIRONMENT = {
+IMAGE_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
     "PYTHONUNBUFFERED": "1",
@@ -66,11 +66,11 @@ def modelsync_image(tag: str = "dev", *, progress: Progress | None = None) -> Im
                 *base.layers,
                 _dependencies(base, "modelsync", _locked_requirements("--no-dev")),
                 _source(base, repository() / "operator" / "modelsync", extras),
-                _users(base, "nonroot", 65532),
+                user_layer(base, "nonroot", 65532),
             ),
             entrypoint=("modelsync",),
             user="65532:65532",
-            environment=_ENVIRONMENT | {"HOME": "/tmp"},  # noqa: S108 - the container's, the only place it may write
+            environment=IMAGE_ENVIRONMENT | {"HOME": "/tmp"},  # noqa: S108 - the container's, the only place it may write
             labels={"org.opencontainers.image.version": tag},
         )
 
@@ -98,10 +98,10 @@ def vllm_standin_image(*, progress: Progress | None = None) -> Image:
                         Entry(f"{base.packages}/modelsync/api/vllm_flags.json", flags.read_bytes()),
                     ],
                 ),
-                _users(base, "vllm", 2000),
+                user_layer(base, "vllm", 2000),
             ),
             entrypoint=("vllm", "serve"),
-            environment=_ENVIRONMENT,
+            environment=IMAGE_ENVIRONMENT,
         )
 
 
@@ -127,7 +127,7 @@ def _dependencies(base: BaseSystem, kind: str, locked: str, only: Sequence[str] 
             )
             shutil.rmtree(target / "bin", ignore_errors=True)  # scripts of libraries, for another interpreter
             base.compile(target, base.packages)
-            return write_layer(_tree(target, base.packages), path)
+            return write_layer(tree_of(target, base.packages), path)
 
     return layer(f"{kind}-dependencies", key_of(base.root.name, locked, *only), make)
 
@@ -149,14 +149,14 @@ def _source(base: BaseSystem, package: Path, extras: Sequence[Entry]) -> Layer:
                 (tree / package.name / name).parent.mkdir(parents=True, exist_ok=True)
                 (tree / package.name / name).write_bytes(content)
             base.compile(tree, base.packages)
-            return write_layer([*_tree(tree, base.packages), *extras], path)
+            return write_layer([*tree_of(tree, base.packages), *extras], path)
 
     parts = [f"{name}\0{key_of(content.decode('latin-1'))}" for name, content in files.items()]
     parts += [f"{extra.path}\0{extra.content!r}" for extra in extras]
     return layer(f"{package.name.replace('_', '-')}-source", key_of(base.root.name, *parts), make)
 
 
-def _users(base: BaseSystem, name: str, number: int) -> Layer:
+def user_layer(base: BaseSystem, name: str, number: int) -> Layer:
     """A layer with a user of that name and number, and a home that belongs to it."""
     home = f"home/{name}"
     entries = [
@@ -169,7 +169,8 @@ def _users(base: BaseSystem, name: str, number: int) -> Layer:
     return layer(f"{name}-user", key_of(base.root.name, name, str(number)), lambda path: write_layer(entries, path))
 
 
-def _tree(folder: Path, destination: str) -> list[Entry]:
+def tree_of(folder: Path, destination: str) -> list[Entry]:
+    """The files below `folder` as entries below `destination`."""
     return [
         Entry(f"{destination}/{path.relative_to(folder)}", path, mode=0o755 if os.access(path, os.X_OK) else 0o644)
         for path in folder.rglob("*")
@@ -178,7 +179,7 @@ def _tree(folder: Path, destination: str) -> list[Entry]:
 
 
 def _uv(*arguments: str) -> str:
-    command = [_uv_program(), *arguments, "--quiet"]
+    command = [uv_program(), *arguments, "--quiet"]
     environment = os.environ | {"UV_PYTHON_DOWNLOADS": "never"}
     environment.pop("VIRTUAL_ENV", None)
     answer = subprocess.run(command, cwd=repository(), env=environment, capture_output=True, text=True, check=False)
@@ -187,7 +188,7 @@ def _uv(*arguments: str) -> str:
     return answer.stdout
 
 
-def _uv_program() -> str:
+def uv_program() -> str:
     """uv as the Makefile sets it up, else the one on PATH."""
     ours = sorted((cache_folder() / "uv").glob("*/bin/uv"), key=lambda path: path.stat().st_mtime)
     found = str(ours[-1]) if ours else shutil.which("uv")

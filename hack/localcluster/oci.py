@@ -7,9 +7,12 @@ same content gives the same bytes: no clock, no owner of this machine, sorted na
 import hashlib
 import io
 import json
+import os
 import platform
 import tarfile
-from collections.abc import Collection, Iterable, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,6 +42,11 @@ class Layer:
     path: Path
     digest: str
     size: int
+    entries: Callable[[], Iterable[Entry]] | None = field(default=None, compare=False)
+    """From which the tar is written anew each time; there is no file then, and `path` is the folder with the content.
+
+    For a layer so large that a second copy of it would cost too much disk.
+    """
 
 
 @dataclass(frozen=True)
@@ -93,17 +101,19 @@ def write_layer(entries: Iterable[Entry], path: Path) -> Layer:
     """Write `entries` and the folders above them to a tar file at `path`."""
     with path.open("wb") as output:
         hashing = _Hashing(output)
-        with tarfile.open(fileobj=hashing, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-            folders: set[str] = set()
-            for entry in sorted(entries, key=lambda entry: entry.path):
-                for parent in reversed(Path(entry.path).parents[:-1]):
-                    if str(parent) not in folders:
-                        folders.add(str(parent))
-                        archive.addfile(_header(Entry(str(parent), mode=0o755)))
-                if entry.content is None and entry.link is None:
-                    folders.add(entry.path)
-                _add(archive, entry)
-    return Layer(path, f"sha256:{hashing.hash.hexdigest()}", hashing.size)
+        _write_tar(entries, hashing)
+    return Layer(path, hashing.digest, hashing.size)
+
+
+def streamed_layer(folder: Path, entries: Callable[[], Iterable[Entry]]) -> Layer:
+    """A layer of which no tar file is kept: it is written once to know its digest, and again whenever it is sent.
+
+    `entries` must give the same each time, until `folder` is gone.
+    """
+    with Path(os.devnull).open("wb") as nowhere:
+        hashing = _Hashing(nowhere)
+        _write_tar(entries(), hashing)
+    return Layer(folder, hashing.digest, hashing.size, entries)
 
 
 def layer_from_tar(path: Path) -> Layer:
@@ -122,13 +132,21 @@ def write_archive(images: Iterable[Image], output: BinaryIO, *, present: Collect
         def blob(digest: str, content: bytes | Path) -> None:
             if digest not in written:
                 written.add(digest)
-                _add(archive, Entry(f"blobs/sha256/{digest.removeprefix('sha256:')}", content))
+                _add(archive, Entry(_blob_path(digest), content))
 
         _add(archive, Entry("oci-layout", _document({"imageLayoutVersion": "1.0.0"})))
         for image in images:
             for layer in image.layers:
-                if layer.digest not in present:
+                if layer.digest in present:
+                    continue
+                if layer.entries is None:
                     blob(layer.digest, layer.path)
+                elif layer.digest not in written:
+                    written.add(layer.digest)
+                    with _streamed(layer.entries()) as stream:
+                        header = tarfile.TarInfo(_blob_path(layer.digest))
+                        header.mode, header.size = 0o644, layer.size
+                        archive.addfile(header, stream)
             config, manifest = image.config(), image.manifest()
             blob(digest_of(config), config)
             blob(digest_of(manifest), manifest)
@@ -156,6 +174,47 @@ def architecture() -> str:
     """This machine's architecture as images name it."""
     machine = platform.machine()
     return _ARCHITECTURES.get(machine, machine)
+
+
+def _blob_path(digest: str) -> str:
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
+def _write_tar(entries: Iterable[Entry], output: "_Hashing | BinaryIO") -> None:
+    with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        folders: set[str] = set()
+        for entry in sorted(entries, key=lambda entry: entry.path):
+            for parent in reversed(Path(entry.path).parents[:-1]):
+                if str(parent) not in folders:
+                    folders.add(str(parent))
+                    archive.addfile(_header(Entry(str(parent), mode=0o755)))
+            if entry.content is None and entry.link is None:
+                folders.add(entry.path)
+            _add(archive, entry)
+
+
+@contextmanager
+def _streamed(entries: Iterable[Entry]) -> Iterator[BinaryIO]:
+    """What `_write_tar` would write, to read: tarfile wants to be the one who reads, and who writes."""
+    reading, writing = os.pipe()
+    failures: list[Exception] = []
+
+    def write() -> None:
+        try:
+            with os.fdopen(writing, "wb", buffering=1 << 20) as output:
+                _write_tar(entries, output)
+        except Exception as failure:
+            failures.append(failure)
+
+    writer = threading.Thread(target=write, name="layer", daemon=True)
+    writer.start()
+    try:
+        with os.fdopen(reading, "rb", buffering=1 << 20) as stream:
+            yield stream
+    finally:
+        writer.join()
+    if failures:
+        raise failures[0]
 
 
 def _document(value: dict[str, Any]) -> bytes:
@@ -194,6 +253,10 @@ class _Hashing(io.RawIOBase):
         self._output = output
         self.hash = hashlib.sha256()
         self.size = 0
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self.hash.hexdigest()}"
 
     def writable(self) -> bool:
         return True

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from localcluster.oci import Entry, Image, Layer, layer_from_tar, write_archive, write_layer
+from localcluster.oci import Entry, Image, Layer, layer_from_tar, streamed_layer, write_archive, write_layer
 
 
 @pytest.fixture
@@ -114,3 +114,30 @@ def test_the_same_image_gives_the_same_archive(layer: Layer) -> None:
     write_archive([image], first)
     write_archive([Image("tool:1", (layer,), environment={"A": "1", "B": "2"})], second)
     assert first.getvalue() == second.getvalue()
+
+
+def test_a_streamed_layer_is_written_anew_each_time_and_is_the_same_as_one_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(b"0123456789" * 300_000)  # more than a pipe holds
+
+    def entries() -> list[Entry]:
+        return [Entry("usr/big", tmp_path / "big"), Entry("etc/name", b"x")]
+
+    streamed = streamed_layer(tmp_path, entries)
+    filed = write_layer(entries(), tmp_path / "layer")
+
+    assert (streamed.digest, streamed.size) == (filed.digest, filed.size)
+    for _ in range(2):
+        archive = archive_of(Image("docker.io/library/tool:v1", (streamed,)))
+        assert blob(archive, streamed.digest) == filed.path.read_bytes()
+    assert f"blobs/sha256/{streamed.digest[7:]}" not in archive_of(
+        Image("docker.io/library/tool:v1", (streamed,)), present=(streamed.digest,)
+    )
+
+
+def test_a_file_of_a_streamed_layer_that_has_gone_is_an_error_and_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    streamed = streamed_layer(tmp_path, lambda: [Entry("file", tmp_path / "file")])
+    (tmp_path / "file").unlink()
+
+    with pytest.raises(OSError, match=r"unexpected end of data|No such file"):
+        archive_of(Image("docker.io/library/tool:v1", (streamed,)))
