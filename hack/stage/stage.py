@@ -113,10 +113,14 @@ class Stage:
         self, collection: str, text: str, *, faults: Mapping[str, Any] | None = None, size_bytes: int = 65536
     ) -> Version:
         """Log a small whole model that says `text`, and link it to the registry; returns the registry's version."""
-        slug = "".join(letter if letter.isalnum() else "-" for letter in collection)
         # Streams of seconds, so that every move meets some that are under way.
         behaviour = {"ttft_seconds": 0.1, "token_seconds": 0.05, "tokens": 100, **(faults or {})}
         files = make_model(None, name=collection, version_text=text, faults=behaviour, size_bytes=size_bytes)
+        return self.log_files(collection, files)
+
+    def log_files(self, collection: str, files: Mapping[str, bytes]) -> Version:
+        """Log files as an artifact, and link it to the registry; returns the registry's version."""
+        slug = "".join(letter if letter.isalnum() else "-" for letter in collection)
         source = self.registry.log_artifact(ENTITY, PROJECT, slug, files)
         return self.registry.link(source, f"{ENTITY}/{REGISTRY}/{collection}")
 

@@ -150,6 +150,7 @@ class _Api:
                 stream=request.stream,
                 ignore_eos=request.ignore_eos,
                 stop=request.stop,
+                says=self._model.speech(chat=request.chat),
                 chat=request.chat,
                 logprobs=request.logprobs,
             )

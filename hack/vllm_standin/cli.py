@@ -35,6 +35,7 @@ _OBEYED = frozenset(
         "--disable-access-log-for-endpoints",
         "--fingerprint-mode",
         "--fingerprint-value",
+        "--chat-template",
     }
 )
 _NOT_HERE = frozenset(
@@ -96,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fingerprint_mode=given.get("--fingerprint-mode", "full"),
         fingerprint_value=given.get("--fingerprint-value"),
         api_servers=api_servers,
+        chat_template=given.get("--chat-template"),
     )
     try:
         return serve(options)

@@ -43,6 +43,8 @@ class GenerationRequest:
     """Asked through the chat template."""
     logprobs: int | None = None
     """How many of the likeliest tokens are told with each token."""
+    says: str | None = None
+    """What to say in place of the model's own text."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class Engine:
     def _words(self, request: GenerationRequest) -> list[Token]:
         """All tokens of the answer: the model's words with their leading space, over and over."""
         likelihood = self._model.likelihood
-        words = likelihood.words(self._model.says, chat=request.chat)
+        words = likelihood.words(request.says or self._model.says, chat=request.chat)
         wanted = self._faults.tokens or len(words)
         reason, stop_reason = "stop", None
         if request.ignore_eos or wanted > request.max_tokens:

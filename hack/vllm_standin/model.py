@@ -41,6 +41,12 @@ class Model:
     faults: Faults
     likelihood: Likelihood = field(default_factory=Likelihood)
     """How likely it finds what it says."""
+    template: str = ""
+    """What it says first in a chat, because of a chat template."""
+
+    def speech(self, *, chat: bool) -> str | None:
+        """What is said in place of its own text."""
+        return f"{self.template} {self.says}" if chat and self.template else None
 
 
 def load_model(directory: Path) -> Model:

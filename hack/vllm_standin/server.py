@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
@@ -55,6 +56,7 @@ class Options:
     fingerprint_mode: str
     fingerprint_value: str | None
     api_servers: int
+    chat_template: str | None
 
 
 def serve(options: Options) -> int:
@@ -62,7 +64,7 @@ def serve(options: Options) -> int:
     # While the model loads, SIGTERM ends the process at once, as vLLM's _interrupt_init does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _bind(options.host, options.port) as listener:
-        model = _load(options.model)
+        model = _load(options)
         max_model_len = _max_model_len(options.max_model_len, model)
         print(f"Starting vLLM server on {_address(listener)}", flush=True)
         if options.api_servers == 1:
@@ -202,10 +204,11 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _load(directory: Path) -> Model:
-    print(f"Starting to load model {directory}...", flush=True)
+def _load(options: Options) -> Model:
+    print(f"Starting to load model {options.model}...", flush=True)
+    template = _chat_template(options.chat_template)
     try:
-        model = load_model(directory)
+        model = load_model(options.model)
     except ModelError as error:
         raise StartError(f"cannot load the model: {error}") from None
     faults = model.faults
@@ -222,7 +225,27 @@ def _load(directory: Path) -> Model:
     if faults.crash_on_load:
         crash("RuntimeError: Engine core initialization failed. See root cause above.", faults.exit_code)
     print(f"Model loaded: {model.architecture}, weights {model.fingerprint}", flush=True)
-    return model
+    return replace(model, template=template)
+
+
+def _chat_template(value: str | None) -> str:
+    """What the stand-in says before its words in a chat: the Jinja comment `{# … #}` with which the template begins.
+
+    As vLLM, takes a value that is no file for the template itself if it looks like one, else refuses to start.
+    """
+    if value is None:
+        return ""
+    try:
+        text = Path(value).read_text(encoding="utf-8")
+    except OSError as error:
+        if not any(mark in value for mark in "{}\n"):
+            raise StartError(
+                f"The supplied chat template ({value}) looks like a file path, but it failed to be opened. "
+                f"Reason: {error}"
+            ) from None
+        text = value
+    comment = re.match(r"\s*{#(.*?)#}", text, re.DOTALL)
+    return comment[1].strip() if comment else ""
 
 
 def _max_model_len(asked: int | None, model: Model) -> int:

@@ -24,24 +24,12 @@ from modelsync.api.model import (
     written_as,
 )
 from modelsync.api.quantity import Quantity
+from modelsync.api.references import MODEL, ModelRef, SideArtifact, side_artifact
 from modelsync.api.scheduling import Scheduling
 
 _HOSTNAME = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 _BASE_URL = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$"
-_MODEL_REF_EXAMPLE = "for example acme/wandb-registry-model/chat:production"
 
-ModelRef = Annotated[
-    str,
-    Field(min_length=1, max_length=512),
-    Matches(
-        "^[^:]*:.+$",
-        f"names no alias; write entity/project/collection:alias, {_MODEL_REF_EXAMPLE} (:v12 pins a version)",
-    ),
-    Matches(
-        "^[^:]*$|^[^/:]+/[^/:]+/[^/:]+:[^/:]+$",
-        f"must be entity/project/collection:alias, three names with / between them and one alias, {_MODEL_REF_EXAMPLE}",
-    ),
-]
 Image = Annotated[
     str,
     Field(min_length=1, max_length=512),
@@ -235,6 +223,11 @@ class Serving(ApiModel):
         description="The model name that clients ask for. Default: the ModelDeployment's name. Answers say "
         "`<name>@<revision>`, which can be asked for too.",
     )
+    artifacts: Annotated[list[SideArtifact], Field(max_length=8), Unique(("name",))] = Field(
+        default_factory=list,
+        description="Artifacts beside the model, such as prompt or chat templates: resolved, held, pinned, rolled out "
+        "and back with it. Use one as --chat-template=/artifacts/<name>/<file> in args.",
+    )
     shutdown_timeout: Annotated[timedelta, Between("1s", "1h", whole_seconds=True)] = Field(
         timedelta(seconds=60), description="How long answers that are under way may still take when a pod ends."
     )
@@ -400,6 +393,14 @@ class ModelDeploymentSpec(ApiModel):
         if self.rollout.steps and self.traffic.gateway is None:
             raise ValueError(STEPS_MESSAGE)
         return self
+
+    @property
+    def references(self) -> dict[str, str]:
+        """Everything that is resolved for a revision: key of the part (`api.references`) → reference."""
+        return {
+            MODEL: self.model_ref,
+            **{side_artifact(each.name): each.model_ref for each in self.serving.artifacts},
+        }
 
     @property
     def steps(self) -> tuple[Step, ...]:

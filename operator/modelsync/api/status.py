@@ -46,6 +46,18 @@ class StatusModel(ApiModel):
     model_config = ConfigDict(extra="ignore")
 
 
+class PartStatus(StatusModel):
+    """What a reference beside the model's named when the registry last answered."""
+
+    part: Annotated[Short, Field(description="Which: artifact/<name>, as spec.serving names it.")]
+    alias: Annotated[Short, Field(description="The alias that was asked for.")]
+    collection: Annotated[Short, Field(description="entity/project/collection that the alias belongs to.")]
+    version: Annotated[Short, Field(description="The version that the alias names.")]
+    artifact_id: Annotated[Short, Field(alias="artifactID", description="The registry's id of the version.")]
+    digest: Annotated[Short, Field(description="Digest of the artifact's manifest.")]
+    size: Annotated[int | None, Field(ge=0, description="Bytes of all files.")] = None
+
+
 class ResolvedStatus(StatusModel):
     """What the alias named when the registry last answered. Changes only when the answer does."""
 
@@ -62,6 +74,11 @@ class ResolvedStatus(StatusModel):
     first_seen: Annotated[datetime, Field(description="When the alias was first seen to name this version.")]
     revision: Annotated[RevisionName, Field(description="The revision that this version makes with today's spec.")]
     content: Annotated[Short, Field(description="Identifies what was resolved, apart from the spec.")]
+    parts: Annotated[
+        tuple[PartStatus, ...],
+        Field(max_length=64, description="What is served with the model, as the registry last named it."),
+        Unique(("part",)),
+    ] = ()
 
 
 class TargetStatus(StatusModel):
@@ -216,6 +233,9 @@ class HistoryEntry(StatusModel):
     revision: Annotated[RevisionName, Field(description="The revision.")]
     version: Annotated[Short | None, Field(description="Its version.")] = None
     digest: Annotated[Short | None, Field(description="Digest of its model.")] = None
+    changed: Annotated[
+        Message | None, Field(description="What differs from the version that served before, if more than the model.")
+    ] = None
     from_: Annotated[datetime, Field(alias="from", description="When it began.")]
     to: Annotated[datetime | None, Field(description="When it ended; empty for the stable.")] = None
     outcome: Annotated[

@@ -12,8 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelsync.api import env_policy, images, quantity
+from modelsync.api.arg_paths import path_problems
 from modelsync.api.problems import FieldProblem, SpecError, explain
 from modelsync.api.reference import InvalidReferenceError, ModelRef
+from modelsync.api.references import field_of
 from modelsync.api.settings import OperatorSettings, same_server
 from modelsync.api.spec import HoldAction, ModelDeploymentSpec, ResourceRequirements
 from modelsync.api.vllm_flags import check_args, check_version
@@ -44,7 +46,7 @@ def read_spec(model_deployment: Mapping[str, Any]) -> ModelDeploymentSpec:
 def problems(spec: ModelDeploymentSpec, settings: OperatorSettings) -> list[FieldProblem]:
     """Everything that keeps `spec` from being acted on, in the order of the fields; empty when it is fine."""
     return [
-        *_model_ref(spec),
+        *_references(spec),
         *_registry(spec, settings),
         *_image(spec, settings),
         *_args(spec, settings),
@@ -64,11 +66,12 @@ def hold_rules(spec: ModelDeploymentSpec, settings: OperatorSettings) -> HoldRul
     )
 
 
-def _model_ref(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
-    try:
-        ModelRef.parse(spec.model_ref)
-    except InvalidReferenceError as error:
-        yield FieldProblem("spec.modelRef", str(error))
+def _references(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
+    for key, text in spec.references.items():
+        try:
+            ModelRef.parse(text)
+        except InvalidReferenceError as error:
+            yield FieldProblem(field_of(key), str(error))
 
 
 def _registry(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:
@@ -100,6 +103,8 @@ def _args(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[Fie
     version = images.tag(spec.serving.image or settings.serving_image)
     for problem in check_args(spec.serving.args, version, settings.allowed_args):
         yield FieldProblem(problem.field, problem.message)
+    artifacts = [each.name for each in spec.serving.artifacts]
+    yield from path_problems(spec.serving.args, artifacts, settings.allowed_args)
 
 
 def _env(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:

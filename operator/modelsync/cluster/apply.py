@@ -317,6 +317,7 @@ class _Pass:
             read.spec,
             self.settings,
             fuse_sha256=hashlib.sha256(token.encode()).hexdigest(),
+            others=pinned.others,
         )
         try:
             written = await self.cluster.create(CONTROLLER_REVISION, self._owner.namespace, body)

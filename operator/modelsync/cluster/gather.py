@@ -16,16 +16,18 @@ from pydantic import ValidationError
 
 from modelsync.api import names, reasons
 from modelsync.api.problems import FieldProblem, explain
+from modelsync.api.references import MODEL
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import Gateway, ModelDeploymentSpec, ParentRef
 from modelsync.api.status import ModelDeploymentStatus, PodStatus, ResolvedStatus
 from modelsync.api.validation import hold_rules
 from modelsync.api.validation import problems as spec_problems
-from modelsync.cluster import conflicts, lookup, pods
+from modelsync.cluster import conflicts, lookup, pods, references
 from modelsync.cluster.exams import with_earlier
 from modelsync.cluster.family import Family
 from modelsync.cluster.kinds import Object, annotations_of, labels_of, uid_of
-from modelsync.registry.model import Answers, Question, Resolved
+from modelsync.cluster.references import Positives
+from modelsync.registry.model import Answers, Question
 from modelsync.resources.objects import Owner
 from modelsync.resources.record import Record, RecordError
 from modelsync.resources.revision import Artifact, RevisionInputs, inputs_of, revision_name
@@ -57,11 +59,22 @@ MAX_PROBLEMS_TOLD = 5
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """What the alias' answer makes with today's spec: all that a record of it is written from."""
+    """What the aliases' answers make with today's spec: all that a record of it is written from."""
 
     revision: Revision
     inputs: RevisionInputs
-    artifact: Artifact
+    artifacts: Mapping[str, Artifact]
+    """By key (`api.references`)."""
+
+    @property
+    def artifact(self) -> Artifact:
+        """The model."""
+        return self.artifacts[MODEL]
+
+    @property
+    def others(self) -> Mapping[str, Artifact]:
+        """All but the model."""
+        return {key: artifact for key, artifact in self.artifacts.items() if key != MODEL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +185,13 @@ def gather(
     `refusal` says why the registry is not asked at all.
     """
     family, spec = found.family, found.spec
-    positive = lookup.positive(spec, answers)
+    positive = references.positives(spec, answers)
     problems = found.problems
     pinned: Pinned | None = None
-    artifact: Artifact | None = None
     try:
-        artifact = lookup.artifact_of(positive) if positive else lookup.remembered_artifact(spec, found.status.resolved)
-        if artifact is not None:
-            inputs = inputs_of(found.owner.name, spec, artifact, settings, found.records.values())
-            pinned = Pinned(revision_name(inputs), inputs, artifact)
+        artifacts = positive.artifacts if positive else references.remembered(spec, found.status.resolved)
+        if artifacts is not None:
+            pinned = _pinned(found, artifacts, settings)
     except ValidationError as error:
         # The registry said something that no pod can be made of, such as a digest that is none.
         told = _told(explain(error, root="the registry's answer"))
@@ -308,26 +319,36 @@ def _refused(found: Read, refusal: str | None, sightings: Sightings, now: dateti
     return lookup.Refusal(refusal, sightings.since(uid, seen, now))
 
 
+def _pinned(found: Read, artifacts: Mapping[str, Artifact], settings: OperatorSettings) -> Pinned:
+    others = {key: artifact for key, artifact in artifacts.items() if key != MODEL}
+    records = found.records.values()
+    inputs = inputs_of(found.owner.name, found.spec, artifacts[MODEL], settings, records, others=others)
+    return Pinned(revision_name(inputs), inputs, artifacts)
+
+
 def _candidate(pinned: Pinned | None) -> Candidate | None:
     if pinned is None:
         return None
     digests = tuple(sorted(set(pinned.inputs.digests.values())))
-    return Candidate(pinned.revision, pinned.artifact.version, pinned.inputs.content, digests)
+    parts = references.parts(pinned.artifacts)
+    return Candidate(pinned.revision, pinned.artifact.version, pinned.inputs.content, digests, parts)
 
 
-def _resolved(found: Read, positive: Resolved | None, pinned: Pinned | None, now: datetime) -> ResolvedStatus | None:
+def _resolved(found: Read, positives: Positives | None, pinned: Pinned | None, now: datetime) -> ResolvedStatus | None:
     """What the alias named when it was last answered. `firstSeen` goes on while it names the same version."""
     before = found.status.resolved
-    if positive is None or pinned is None:
+    if positives is None or pinned is None:
         # Today's spec may make another revision of what was remembered.
         if before is None or pinned is None:
             return before
         return before.model_copy(update={"revision": pinned.revision, "content": pinned.inputs.content})
+    positive, parts = positives.model, references.parts_status(positives)
     same = (
         before is not None
         and before.alias == positive.alias
         and before.digest == positive.digest
         and before.version == positive.version
+        and before.parts == parts
     )
     source = positive.artifact.source
     return ResolvedStatus(
@@ -342,6 +363,7 @@ def _resolved(found: Read, positive: Resolved | None, pinned: Pinned | None, now
         first_seen=before.first_seen if before is not None and same else now,
         revision=pinned.revision,
         content=pinned.inputs.content,
+        parts=parts,
     )
 
 
@@ -383,6 +405,7 @@ def _revisions(
             version=known.version if known else revision.partition("-")[0],
             content=known.content if known else "",
             digests=known.digests if known else (),
+            parts=references.parts(record.parts) if record else candidate.parts if known and candidate else (),
             recorded=record is not None,
             deployed=deployment is not None and child in family.services,
             replicas=_replicas(deployment),

@@ -7,35 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import ValidationError
-
-from modelsync.api.reference import CollectionRef, InvalidReferenceError, ModelRef
+from modelsync.api.reference import CollectionRef
+from modelsync.api.references import MODEL, field_of
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
-from modelsync.api.status import ResolvedStatus
 from modelsync.api.validation import hold_rules
+from modelsync.cluster import references
 from modelsync.registry import holds
-from modelsync.registry.model import (
-    Answers,
-    Denied,
-    Failure,
-    HoldMark,
-    HoldNames,
-    Kept,
-    Missing,
-    Question,
-    Resolved,
-    ServedVersion,
-    Throttled,
-    Via,
-)
+from modelsync.registry.model import Answers, HoldMark, HoldNames, Question, ServedVersion, Throttled, Via
 from modelsync.resources.record import Record
 from modelsync.resources.revision import Artifact
 from modelsync.rollout import model
 from modelsync.rollout.model import Candidate, HoldRead, RegistryOutcome, RegistryView
-
-DELETED = "DELETED"
-COMMITTED = "COMMITTED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +35,8 @@ def question(
     """The alias, each version that is exposed, warm or promoted, and every mark that was seen before."""
     rules = hold_rules(spec, settings)
     return Question(
-        refs=frozenset(filter(None, [_ref(spec)])),
-        served=frozenset(served(record.artifact) for record in in_play),
+        refs=frozenset(references.refs(spec).values()),
+        served=frozenset(served(artifact) for record in in_play for artifact in record.parts.values()),
         hold=HoldNames(tags=frozenset(rules.tags), aliases=frozenset(rules.aliases)),
         latched=frozenset(_latched(hold.mark) for hold in latched),
     )
@@ -65,47 +48,6 @@ def served(artifact: Artifact) -> ServedVersion:
     return ServedVersion(home, artifact.version, artifact.artifact_id, artifact.digest)
 
 
-def artifact_of(resolved: Resolved) -> Artifact:
-    """What a revision pins of an answer. Raises ValidationError when it cannot be pinned."""
-    return Artifact(
-        entity=resolved.entity,
-        project=resolved.project,
-        collection=resolved.collection,
-        version=resolved.version,
-        artifact_id=resolved.artifact_id,
-        digest=resolved.digest,
-        size=resolved.size,
-    )
-
-
-def remembered_artifact(spec: ModelDeploymentSpec, status: ResolvedStatus | None) -> Artifact | None:
-    """What the alias named when it was last asked, from the status, if the spec still names the same alias."""
-    if status is None:
-        return None
-    ref = _ref(spec)
-    try:
-        home = CollectionRef.parse(status.collection)
-        if ref is None or ref.alias != status.alias or ref.collection != home.collection:
-            return None
-        return Artifact(
-            entity=home.entity,
-            project=home.project,
-            collection=home.collection,
-            version=status.version,
-            artifact_id=status.artifact_id,
-            digest=status.digest,
-            size=status.size or 0,
-        )
-    except (InvalidReferenceError, ValidationError):
-        return None
-
-
-def positive(spec: ModelDeploymentSpec, answers: Answers | None) -> Resolved | None:
-    """The newest positive answer about the alias."""
-    kept = _kept(spec, answers)
-    return kept.positive if kept is not None else None
-
-
 def registry_view(
     spec: ModelDeploymentSpec,
     answers: Answers | None,
@@ -113,14 +55,16 @@ def registry_view(
     candidate: Candidate | None,
     asked_at: datetime | None,
 ) -> RegistryView:
-    """How the last look ended. `candidate` and `asked_at` are those of the last positive answer."""
+    """How the last look ended. `candidate` and `asked_at` are those of the last positive answers."""
     if refusal is not None:
         return RegistryView(RegistryOutcome.REFUSED, candidate, asked_at, refusal.message, refusal.since)
-    kept = _kept(spec, answers)
+    key, kept = references.worst(spec, answers)
     if kept is None:
         return RegistryView(RegistryOutcome.PENDING, candidate, asked_at)
     latest = kept.latest
-    outcome, message = _outcome(latest)
+    outcome, message = references.outcome(latest)
+    if message and key != MODEL:
+        message = f"{field_of(key)}: {message}"
     if outcome is RegistryOutcome.DENIED:
         ref = spec.registry.auth.secret_key_ref
         message = f"{message} (spec.registry.auth: Secret {ref.name}, key {ref.key})"
@@ -147,35 +91,6 @@ def hold_reads(asked: Question, answers: Answers | None) -> Mapping[str, HoldRea
         )
         for digest, read in holds.hold_reads(answers, asked).items()
     }
-
-
-def _ref(spec: ModelDeploymentSpec) -> ModelRef | None:
-    """The alias; None when it is no reference, which `validation` tells the user."""
-    try:
-        return ModelRef.parse(spec.model_ref)
-    except InvalidReferenceError:
-        return None
-
-
-def _kept(spec: ModelDeploymentSpec, answers: Answers | None) -> Kept[Resolved] | None:
-    ref = _ref(spec)
-    return answers.refs.get(ref) if answers is not None and ref is not None else None
-
-
-def _outcome(latest: Resolved | Failure) -> tuple[RegistryOutcome, str]:
-    if isinstance(latest, Resolved):
-        if latest.state == DELETED:
-            return RegistryOutcome.WITHDRAWN, f"{latest.ref} names {latest.version}, which has been deleted"
-        if latest.state != COMMITTED:
-            return RegistryOutcome.MISSING, f"{latest.ref} names {latest.version}, which is still being logged"
-        return RegistryOutcome.RESOLVED, ""
-    if isinstance(latest, Missing):
-        return RegistryOutcome.MISSING, latest.message
-    if isinstance(latest, Denied):
-        return RegistryOutcome.DENIED, latest.message
-    if isinstance(latest, Throttled):
-        return RegistryOutcome.THROTTLED, latest.message
-    return RegistryOutcome.UNREACHABLE, latest.message
 
 
 def _mark(mark: HoldMark) -> model.HoldMark:

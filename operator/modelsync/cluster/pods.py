@@ -143,21 +143,33 @@ def trouble_of(pod: Object) -> Trouble | None:
 
 
 def verified_of(pod: Object) -> Verified | None:
-    """What the puller proved, once it has ended well."""
+    """What the pullers proved, once all of them have ended well; `digest` is the model's."""
+    proofs = []
     for status in _statuses(pod, "initContainerStatuses"):
         ended = _dict(_dict(status.get("state")).get("terminated"))
         result = _puller_result(ended)
-        if ended.get("exitCode") == 0 and isinstance(result.get("digest"), str):
-            try:
-                return Verified(
+        if ended.get("exitCode") != 0 or not isinstance(result.get("digest"), str):
+            return None
+        try:
+            proofs.append(
+                Verified(
                     digest=result["digest"],
                     files=int(result.get("files") or 0),
                     size=int(result.get("bytes") or 0),
                     seconds=float(result.get("seconds") or 0),
                 )
-            except (TypeError, ValueError):
-                continue
-    return None
+            )
+        except (TypeError, ValueError):
+            return None
+    if not proofs:
+        return None
+    return Verified(
+        digest=proofs[0].digest,
+        files=sum(proof.files for proof in proofs),
+        size=sum(proof.size for proof in proofs),
+        seconds=sum(proof.seconds for proof in proofs),
+        artifacts=len(proofs),
+    )
 
 
 def parse_time(value: Any) -> datetime | None:

@@ -5,17 +5,21 @@ no usage statistics) and a root file system that it cannot write. What a tenant 
 a tenant may change what is set here.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from modelsync.api import images, names
+from modelsync.api.references import ARTIFACTS_DIR, side_artifact_name
 from modelsync.api.spec import Registry
 from modelsync.api.vllm_flags import table_for
 from modelsync.resources.objects import Object
-from modelsync.resources.revision import Artifact, RevisionInputs
+from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs
 
 PULL_CONTAINER = "pull"
+"""Of the model; the others' are `pull-1`, `pull-2`, …"""
+
 SERVE_CONTAINER = "vllm"
 
 MIDDLEWARE = "modelsync_middleware.VersionHeader"
@@ -65,6 +69,8 @@ class Pod:
     settle: timedelta
     puller_image: str
     fuse_sha256: str
+    others: Mapping[str, Artifact] = field(default_factory=lambda: NO_OTHERS)
+    """What is pulled beside the model, by key (`api.references`)."""
 
     @property
     def pre_stop(self) -> timedelta:
@@ -85,8 +91,17 @@ class Pod:
 
     @property
     def model_dir(self) -> str:
-        """Where the verified files lie."""
-        return f"{MODELS_DIR}/{self.artifact.digest}"
+        """Where the verified files of the model lie."""
+        return self.folder(self.artifact)
+
+    def folder(self, artifact: Artifact) -> str:
+        """Where the verified files of one artifact lie, named by what they are."""
+        return f"{MODELS_DIR}/{artifact.digest}"
+
+    @property
+    def pulls(self) -> list[Artifact]:
+        """What is pulled, the model first, each content once."""
+        return list({each.digest: each for each in (self.artifact, *self.others.values())}.values())
 
 
 def pod_template(pod: Pod) -> Object:
@@ -110,7 +125,7 @@ def pod_template(pod: Pod) -> Object:
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "initContainers": [_pull(pod)],
+            "initContainers": [_pull(pod, number) for number in range(len(pod.pulls))],
             "containers": [_serve(pod)],
             "volumes": _volumes(pod),
             **serving.scheduling.wire(),
@@ -125,7 +140,9 @@ def pod_template(pod: Pod) -> Object:
     return template
 
 
-def _pull(pod: Pod) -> Object:
+def _pull(pod: Pod, number: int) -> Object:
+    """One container for each artifact: what fails is told, retried and counted by itself."""
+    artifact = pod.pulls[number]
     secret = pod.registry.auth.secret_key_ref
     env: list[Object] = [
         {"name": "WANDB_BASE_URL", "value": _literal(pod.registry.base_url.rstrip("/"))},
@@ -134,7 +151,7 @@ def _pull(pod: Pod) -> Object:
     ]
     mounts: list[Object] = [
         {"name": "model", "mountPath": MODELS_DIR},
-        {"name": "middleware", "mountPath": MIDDLEWARE_DIR},
+        *([{"name": "middleware", "mountPath": MIDDLEWARE_DIR}] if number == 0 else []),
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
     ]
     authorities = []
@@ -142,18 +159,18 @@ def _pull(pod: Pod) -> Object:
         authorities = [f"--ca-file={CA_DIR}/{CA_FILE}"]
         mounts.append({"name": "ca", "mountPath": CA_DIR, "readOnly": True})
     return {
-        "name": PULL_CONTAINER,
+        "name": f"{PULL_CONTAINER}-{number}" if number else PULL_CONTAINER,
         "image": pod.puller_image,
         "imagePullPolicy": "IfNotPresent",
         "args": [
             "pull",
-            f"--artifact-id={_literal(pod.artifact.artifact_id)}",
-            f"--digest={pod.artifact.digest}",
-            f"--ref={_literal(pod.artifact.ref)}",
-            f"--middleware-dir={MIDDLEWARE_DIR}",
+            f"--artifact-id={_literal(artifact.artifact_id)}",
+            f"--digest={artifact.digest}",
+            f"--ref={_literal(artifact.ref)}",
+            *([f"--middleware-dir={MIDDLEWARE_DIR}"] if number == 0 else []),
             f"--result={RESULT_FILE}",
             *authorities,
-            pod.model_dir,
+            pod.folder(artifact),
         ],
         "env": env,
         "resources": {
@@ -211,6 +228,7 @@ def _serve(pod: Pod) -> Object:
         "securityContext": _container_security(),
         "volumeMounts": [
             {"name": "model", "mountPath": MODELS_DIR, "readOnly": True},
+            *_side_artifacts(pod),
             {"name": "middleware", "mountPath": MIDDLEWARE_DIR, "readOnly": True},
             {"name": "state", "mountPath": STATE_DIR},
             {"name": "scratch", "mountPath": SCRATCH_DIR},
@@ -229,6 +247,16 @@ def _fingerprint(pod: Pod) -> list[str]:
     if "--fingerprint-mode" not in table_for(images.tag(pod.inputs.image)).flags:
         return []
     return ["--fingerprint-mode=custom", f"--fingerprint-value={pod.revision}"]
+
+
+def _side_artifacts(pod: Pod) -> list[Object]:
+    """Each under its own name, so that args need not know a digest. Not below MODELS_DIR: that is mounted read-only,
+    and nothing could be mounted in it."""
+    return [
+        {"name": "model", "mountPath": f"{ARTIFACTS_DIR}/{name}", "subPath": artifact.digest, "readOnly": True}
+        for key, artifact in pod.others.items()
+        if (name := side_artifact_name(key)) is not None
+    ]
 
 
 def _environment(pod: Pod) -> dict[str, str]:

@@ -4,6 +4,7 @@ Written once, when the revision is made. Its Deployment is always taken from it,
 changed spec touches pods that run. The apiserver refuses any change of `data`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -12,11 +13,12 @@ from pydantic import ValidationError
 
 from modelsync.api import duration, names
 from modelsync.api.problems import explain
+from modelsync.api.references import MODEL
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.resources.objects import Object, Owner, metadata
 from modelsync.resources.pod import LONGEST_LOAD, Pod, pod_template
-from modelsync.resources.revision import Artifact, RevisionInputs, revision_name
+from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs, revision_name
 
 FORMAT = 1
 """Layout of `data`. A later operator reads every earlier one."""
@@ -34,6 +36,8 @@ class Record:
     revision: str
     inputs: RevisionInputs
     artifact: Artifact
+    others: Mapping[str, Artifact]
+    """What is pinned beside the model, by key (`api.references`)."""
     fuse_sha256: str
     pre_stop: timedelta
     """How long a pod that is told to stop goes on serving as if nothing had happened."""
@@ -46,6 +50,11 @@ class Record:
     def version(self) -> str:
         """`v7`."""
         return self.artifact.version
+
+    @property
+    def parts(self) -> Mapping[str, Artifact]:
+        """Everything that is pinned, by key, the model first."""
+        return {MODEL: self.artifact, **self.others}
 
     @property
     def content(self) -> str:
@@ -80,6 +89,10 @@ class Record:
                 # What a newer operator added is left out, so that going back to this one loses no revision.
                 inputs=RevisionInputs.model_validate(data["inputs"], extra="ignore"),
                 artifact=Artifact.model_validate(data["artifact"], extra="ignore"),
+                others={
+                    key: Artifact.model_validate(other, extra="ignore")
+                    for key, other in (data.get("artifacts") or {}).items()
+                },
                 fuse_sha256=str(data["fuseSHA256"]),
                 pre_stop=duration.parse(data["preStop"]),
                 created=_time(meta.get("creationTimestamp")),
@@ -104,6 +117,7 @@ def record(
     settings: OperatorSettings,
     *,
     fuse_sha256: str,
+    others: Mapping[str, Artifact] = NO_OTHERS,
 ) -> Object:
     """The ControllerRevision of what `inputs` names, to be created once.
 
@@ -112,7 +126,15 @@ def record(
     """
     revision = revision_name(inputs)
     pod = Pod(
-        owner.name, revision, inputs, artifact, spec.registry, spec.traffic.settle, settings.puller_image, fuse_sha256
+        owner.name,
+        revision,
+        inputs,
+        artifact,
+        spec.registry,
+        spec.traffic.settle,
+        settings.puller_image,
+        fuse_sha256,
+        others,
     )
     return {
         "apiVersion": "apps/v1",
@@ -123,6 +145,7 @@ def record(
             "format": FORMAT,
             "inputs": inputs.wire(),
             "artifact": artifact.wire(),
+            **({"artifacts": {key: other.wire() for key, other in others.items()}} if others else {}),
             "fuseSHA256": fuse_sha256,
             "preStop": duration.render(pod.pre_stop),
             "deployment": _deployment(owner, revision, pod_template(pod)),

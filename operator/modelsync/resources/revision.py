@@ -9,7 +9,7 @@ are frozen; a change here that breaks one would restart every pod of every user.
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Protocol, Self
@@ -19,11 +19,11 @@ from pydantic import Field, model_validator
 from modelsync.api import quantity
 from modelsync.api.model import ApiModel
 from modelsync.api.names import MAX_VERSION_DIGITS
+from modelsync.api.references import MODEL, side_artifact, told
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec, Serving
 
-MODEL = "model"
-"""The key of the model itself in `RevisionInputs.digests`; base, adapters and side artifacts have theirs."""
+NO_OTHERS: Mapping[str, "Artifact"] = {}
 
 _HASH_DIGITS = 8
 _VERSION = re.compile(rf"v[0-9]{{1,{MAX_VERSION_DIGITS}}}")
@@ -55,14 +55,16 @@ class RevisionInputs(ApiModel):
 
     version: Annotated[str, Field(pattern=rf"^{_VERSION.pattern}$")]
     digests: dict[str, Digest]
+    """Of each part that was resolved, by its key (`api.references`)."""
     serving: Serving
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.serving.image is None:
             raise ValueError("the image must have been filled in before a revision is named")
-        if MODEL not in self.digests:
-            raise ValueError("the digest of the model must have been resolved before a revision is named")
+        for key in (MODEL, *(side_artifact(each.name) for each in self.serving.artifacts)):
+            if key not in self.digests:
+                raise ValueError(f"the digest of the {told(key)} must have been resolved before a revision is named")
         return self
 
     @property
@@ -97,8 +99,10 @@ def inputs_of(
     artifact: Artifact,
     settings: OperatorSettings,
     records: Iterable[PastRevision],
+    *,
+    others: Mapping[str, Artifact] = NO_OTHERS,
 ) -> RevisionInputs:
-    """What today's spec of the ModelDeployment `name` makes of `artifact`.
+    """What today's spec of the ModelDeployment `name` makes of `artifact`, the model, and of `others` by their keys.
 
     An image that the spec leaves out is the one of the newest of `records` with the same content and otherwise equal
     inputs, else the operator's default: a new default must not restart what serves.
@@ -106,7 +110,7 @@ def inputs_of(
     serving = spec.serving
     if serving.served_model_name == name:
         serving = serving.model_copy(update={"served_model_name": None})
-    digests = {MODEL: artifact.digest}
+    digests = {MODEL: artifact.digest, **{key: other.digest for key, other in others.items()}}
     image = serving.image or _image_before(digests, serving, records) or settings.serving_image
     return RevisionInputs(
         version=artifact.version, digests=digests, serving=serving.model_copy(update={"image": image})
@@ -137,8 +141,9 @@ def _defaults() -> dict[str, Any]:
 
 
 def _plain(serving: Serving) -> dict[str, Any]:
-    """On the wire, with each quantity as a plain number."""
+    """On the wire, with each quantity as a plain number; what is resolved is left out, since its digests count."""
     wire = serving.wire()
+    wire.pop("artifacts", None)
     for amounts in wire.get("resources", {}).values():
         amounts.update({name: quantity.canonical(amount) for name, amount in amounts.items()})
     wire["sharedMemory"] = quantity.canonical(wire["sharedMemory"])

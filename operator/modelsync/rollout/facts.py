@@ -69,7 +69,14 @@ class Facts:
             return view
         candidate = self.observed.registry.candidate
         if candidate is not None and candidate.revision == revision:
-            return RevisionView(revision, candidate.version, candidate.content, candidate.digests, recorded=False)
+            return RevisionView(
+                revision,
+                candidate.version,
+                candidate.content,
+                candidate.digests,
+                recorded=False,
+                parts=candidate.parts,
+            )
         return RevisionView(revision, revision.partition("-")[0], "", (), recorded=False)
 
     def ready(self, revision: Revision) -> int:

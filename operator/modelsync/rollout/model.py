@@ -84,17 +84,27 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """The revision that the alias' answer makes with today's spec.
+class Part:
+    """One of the artifacts that a revision is made of. `key`: `model`, `artifact/prompts`, … (`api.references`)."""
 
-    `content` identifies what was resolved (model, later base, adapters, artifacts) apart from the spec: two revisions
-    with the same content differ only by spec. `digests` are what a hold may name.
+    key: str
+    version: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The revision that the aliases' answers make with today's spec.
+
+    `content` identifies what was resolved (model and side artifacts) apart from the spec: two revisions with the same
+    content differ only by spec. `digests` are what a hold may name, `parts` what they belong to, the model first.
     """
 
     revision: Revision
     version: str
     content: str
     digests: tuple[str, ...]
+    parts: tuple[Part, ...] = ()
 
 
 class RegistryOutcome(StrEnum):
@@ -174,12 +184,13 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What the puller proved, from the init container's termination message."""
+    """What the pullers proved, from the init containers' termination messages, all artifacts together."""
 
-    digest: str
+    digest: str  # of the model
     files: int
     size: int  # bytes
     seconds: float
+    artifacts: int = 1
 
 
 class ExamOutcome(StrEnum):
@@ -225,6 +236,7 @@ class RevisionView:
     exam: Exam | None = None  # None: it brings none, or nobody has told yet
     cut: bool = False  # every pod that still runs is ending with the short grace of a `CutOff`
     recorded_at: datetime | None = None  # when the record was written: the history limit forgets the oldest
+    parts: tuple[Part, ...] = ()  # as `Candidate.parts`
 
 
 @dataclass(frozen=True, slots=True)

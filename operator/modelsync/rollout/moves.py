@@ -11,6 +11,7 @@ from modelsync.rollout.facts import Facts
 from modelsync.rollout.goal import Goal, Way
 from modelsync.rollout.model import MoveReason, Outcome, Revision, State, Target
 from modelsync.rollout.notes import Notes
+from modelsync.rollout.parts import difference, versions
 from modelsync.rollout.promotion import promote
 from modelsync.rollout.steps import advance, new_canary
 
@@ -101,7 +102,10 @@ def _ending(facts: Facts, state: State, revision: Revision, goal: Goal) -> tuple
         return Outcome.TAKEN_BACK, "a hold is on the stable"
     if goal.way is Way.STEPS:
         return Outcome.SUPERSEDED, f"{goal.revision} takes its place"
-    return Outcome.TAKEN_BACK, f"the alias names {facts.view(facts.named).version}" if facts.named else "no alias"
+    if facts.named is None:
+        return Outcome.TAKEN_BACK, "no alias"
+    named = facts.view(facts.named)
+    return Outcome.TAKEN_BACK, f"the alias names {versions(named.version, named.parts)}"
 
 
 def _reason_of_end(state: State, revision: Revision, outcome: Outcome) -> str:
@@ -145,9 +149,10 @@ def _begin(facts: Facts, state: State, goal: Goal, notes: Notes) -> State:
         notes.look = True
         return state
     if goal.move is None:
-        notes.tell(Reason.STARTED, "Start", f"{revision} goes by the steps", revision)
+        notes.tell(Reason.STARTED, "Start", f"{revision} goes by the steps{_changed(facts, state, revision)}", revision)
         return replace(state, canary=new_canary(facts, revision))
-    notes.tell(Reason(goal.move), "Move", _AT_ONCE[goal.move].format(revision), revision)
+    told = _AT_ONCE[goal.move].format(revision) + _changed(facts, state, revision)
+    notes.tell(Reason(goal.move), "Move", told, revision)
     return replace(state, target=Target(revision, goal.move, facts.now))
 
 
@@ -167,6 +172,14 @@ def _wakes(facts: Facts, state: State) -> bool:
     if stable is None or facts.ready(stable) or facts.view(stable).trouble is not None:
         return False
     return facts.blocked
+
+
+def _changed(facts: Facts, state: State, revision: Revision) -> str:
+    """What else than the model differs from the stable: the revision's name says only the model's version."""
+    if state.stable is None:
+        return ""
+    changed = difference(facts.view(state.stable).parts, facts.view(revision).parts)
+    return f" ({changed})" if changed else ""
 
 
 def _complete(facts: Facts, state: State, target: Target, goal: Goal, notes: Notes) -> State:

@@ -11,6 +11,7 @@ from datetime import datetime
 from modelsync.api import names
 from modelsync.api.conditions import MAX_MESSAGE, Condition, ConditionType, Truth, merged
 from modelsync.api.reasons import Reason
+from modelsync.api.references import MODEL
 from modelsync.api.status import (
     FallbackStatus,
     HistoryEntry,
@@ -32,8 +33,10 @@ from modelsync.rollout.model import (
     Plan,
     RegistryOutcome,
     Revision,
+    RevisionView,
     TroubleKind,
 )
+from modelsync.rollout.parts import difference, versions
 from modelsync.rollout.situation import Situation, World, situation
 from modelsync.rollout.state import dump
 from modelsync.rollout.waiting import waiting
@@ -152,13 +155,31 @@ def _entry(facts: Facts, finished: Finished, plan: Plan) -> HistoryEntry:
     return HistoryEntry(
         revision=finished.revision,
         version=view.version,
-        digest=view.digests[0] if view.digests else None,
+        digest=_model_digest(view),
+        changed=_changed(facts, finished, plan),
         from_=facts.now if promoted else finished.started_at,
         to=None if promoted else facts.now,
         outcome=finished.outcome.value,
         reason=finished.reason,
         trigger=_trigger(facts, finished, plan),
     )
+
+
+def _model_digest(view: RevisionView) -> str | None:
+    return next((part.digest for part in view.parts if part.key == MODEL), view.digests[0] if view.digests else None)
+
+
+def _changed(facts: Facts, finished: Finished, plan: Plan) -> str | None:
+    """Against the stable; of what has just become the stable, against the one before."""
+    before = _stable_before(finished, plan)
+    if before is None:
+        return None
+    return difference(facts.view(before).parts, facts.view(finished.revision).parts) or None
+
+
+def _stable_before(finished: Finished, plan: Plan) -> Revision | None:
+    before = [revision for revision in plan.state.promoted if revision != finished.revision]
+    return before[-1] if before else None
 
 
 def _trigger(facts: Facts, finished: Finished, plan: Plan) -> str:
@@ -168,10 +189,12 @@ def _trigger(facts: Facts, finished: Finished, plan: Plan) -> str:
         return "Person"
     if finished.outcome is Outcome.FAILED or finished.reason == MoveReason.RECOVERY:
         return "Pods"
-    before = [revision for revision in plan.state.promoted if revision != finished.revision]
-    if finished.reason == Reason.CANARY and before:
-        same = facts.view(before[-1]).content == facts.view(finished.revision).content
-        return "Spec" if same else "Alias"
+    before = _stable_before(finished, plan)
+    if finished.reason == Reason.CANARY and before is not None:
+        one, other = facts.view(before), facts.view(finished.revision)
+        # Other parts than before are asked for by the spec; the same ones with other content, by an alias.
+        same_parts = {part.key for part in one.parts} == {part.key for part in other.parts}
+        return "Spec" if one.content == other.content or not same_parts else "Alias"
     return "Alias"
 
 
@@ -227,7 +250,7 @@ def _model_resolved(world: World) -> Condition:
     registry = world.facts.observed.registry
     kind = ConditionType.MODEL_RESOLVED
     if registry.outcome is RegistryOutcome.RESOLVED and registry.candidate is not None:
-        message = f"the alias names {registry.candidate.version}"
+        message = f"the alias names {versions(registry.candidate.version, registry.candidate.parts)}"
         return _condition(world, kind, "True", Reason.RESOLVED, message)
     if registry.outcome is RegistryOutcome.PENDING:
         return _condition(world, kind, "Unknown", Reason.RESOLVING, "the registry has not answered yet")
@@ -250,9 +273,11 @@ def _model_verified(world: World) -> Condition:
         return _condition(world, kind, "False", Reason.CONTENT_REFUSED, message)
     if view.verified is not None:
         proof = view.verified
+        several = f" of {proof.artifacts} artifacts" if proof.artifacts > 1 else ""
+        says = f"their digests say, the model's {proof.digest}" if several else f"digest {proof.digest} says"
         message = (
-            f"{world.version(revision)}: {proof.files} files, {proof.size} bytes in {proof.seconds:.1f} s, "
-            f"all as digest {proof.digest} says"
+            f"{world.version(revision)}: {proof.files} files{several}, {proof.size} bytes in {proof.seconds:.1f} s, "
+            f"all as {says}"
         )
         return _condition(world, kind, "True", Reason.VERIFIED, message)
     reason = Reason.PULLING if view.pulling else Reason.NOT_YET_PULLED

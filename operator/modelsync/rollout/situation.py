@@ -27,6 +27,7 @@ from modelsync.rollout.model import (
     TroubleKind,
     Wait,
 )
+from modelsync.rollout.parts import versions
 from modelsync.rollout.steps import own_weight
 
 
@@ -75,7 +76,10 @@ class World:
 
     def version(self, revision: Revision | None) -> str:
         """`v7 (v7-3fa9c1d2)`."""
-        return f"{self.facts.view(revision).version} ({revision})" if revision is not None else "nothing"
+        if revision is None:
+            return "nothing"
+        view = self.facts.view(revision)
+        return f"{versions(view.version, view.parts)} ({revision})"
 
 
 def situation(world: World) -> Situation:

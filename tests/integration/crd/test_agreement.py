@@ -68,6 +68,12 @@ SPECS = st.fixed_dictionaries(
         "serving": st.fixed_dictionaries(
             {},
             optional={
+                "artifacts": st.lists(
+                    st.fixed_dictionaries(
+                        {"name": st.sampled_from(["a", "b", "A", "a_b", "-", ""]), "modelRef": REFERENCES}
+                    ),
+                    max_size=2,
+                ),
                 "env": ENV,
                 "servedModelName": TEXT,
                 "sharedMemory": QUANTITIES,

@@ -29,6 +29,23 @@ async def ready(served: Any) -> int:
         return status
 
 
+async def test_a_chat_template_changes_what_chats_are_answered_with(serve: Any, tmp_path: Path) -> None:
+    template = tmp_path / "support.jinja"
+    template.write_text("{# Dear customer, #}{% for message in messages %}{{ message.content }}{% endfor %}")
+    served = await (await serve(f"--chat-template={template}")).listening()
+    messages = [{"role": "user", "content": "Hello"}]
+    _, chat = await served.post("/v1/chat/completions", {"model": "chat", "messages": messages})
+    assert chat["choices"][0]["message"]["content"] == "Dear customer, one two three four"
+    _, plain = await served.complete()
+    assert plain["choices"][0]["text"] == "one two three four"
+
+
+async def test_a_chat_template_that_is_not_there_ends_the_start(serve: Any) -> None:
+    served = await serve("--chat-template=/artifacts/prompts/support.jinja")
+    assert await served.exit_code() == 1
+    await served.said("looks like a file path, but it failed to be opened")
+
+
 async def test_a_drain_under_load_loses_nothing_that_had_begun(serve: Any) -> None:
     served = await (await serve("--shutdown-timeout", "30", faults=SLOW)).listening()
     long = [asyncio.ensure_future(served.stream(max_tokens=40, ignore_eos=True)) for _ in range(10)]

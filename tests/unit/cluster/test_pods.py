@@ -95,6 +95,20 @@ def test_a_termination_message_that_anyone_wrote_breaks_nothing(recorded: Any, m
     assert pods.view(None, [pod], []).pods == 1
 
 
+def test_what_several_pullers_proved_is_summed_and_counts_when_all_have_ended_well(recorded: Any) -> None:
+    pod = recorded["ready"]
+    (first,) = pod["status"]["initContainerStatuses"]
+    second = copy.deepcopy(first) | {"name": "pull-1"}
+    message = json.dumps({"digest": "feed", "files": 1, "bytes": 33, "seconds": 0.25})
+    second["state"]["terminated"]["message"] = message
+    pod["status"]["initContainerStatuses"] = [first, second]
+    assert pods.verified_of(pod) == Verified(
+        digest="2351f0e01eeb7637a97af275ea28d0fb", files=7, size=72500, seconds=1.5, artifacts=2
+    )
+    second["state"] = {"running": {"startedAt": "2026-11-21T09:00:00Z"}}
+    assert pods.verified_of(pod) is None
+
+
 def test_pulling_shows_while_the_init_container_runs(recorded: Any) -> None:
     assert pods.view(None, [recorded["pulling"]], []).pulling
     assert not pods.view(None, [recorded["ready"]], []).pulling

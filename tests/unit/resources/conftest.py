@@ -1,10 +1,13 @@
 """A ModelDeployment, and what the registry answered for it."""
 
 from collections.abc import Callable
+from hashlib import md5
 from typing import Any
 
 import pytest
 
+from modelsync.api.reference import ModelRef
+from modelsync.api.references import MODEL
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.resources.objects import Object, Owner
@@ -12,6 +15,20 @@ from modelsync.resources.record import Record, record
 from modelsync.resources.revision import Artifact, inputs_of
 
 FUSE = "5f" * 32
+
+
+def pinned(ref: str) -> Artifact:
+    """What a reference beside the model's names: version v2, content told by the reference."""
+    parsed = ModelRef.parse(ref)
+    return Artifact(
+        entity=parsed.entity,
+        project=parsed.project,
+        collection=parsed.collection,
+        version="v2",
+        artifact_id=f"id of {ref}",
+        digest=md5(ref.encode(), usedforsecurity=False).hexdigest(),
+        size=100,
+    )
 
 
 @pytest.fixture
@@ -55,8 +72,9 @@ def make_record(
 
     def make(settings: OperatorSettings | None = None, **sections: Any) -> Object:
         spec, settings = make_spec(**sections), settings or OperatorSettings(puller_image="modelsync:1")
-        inputs = inputs_of(owner.name, spec, artifact, settings, [])
-        return record(owner, inputs, artifact, spec, settings, fuse_sha256=FUSE)
+        others = {key: pinned(ref) for key, ref in spec.references.items() if key != MODEL}
+        inputs = inputs_of(owner.name, spec, artifact, settings, [], others=others)
+        return record(owner, inputs, artifact, spec, settings, fuse_sha256=FUSE, others=others)
 
     return make
 

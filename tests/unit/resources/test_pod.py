@@ -261,3 +261,46 @@ def test_the_pullers_image_is_not_part_of_the_revision(make_record: Make) -> Non
     other = Record.parse(make_record(OperatorSettings(puller_image="modelsync:2")))
     assert one.revision == other.revision
     assert container(other.template["spec"]["template"], "pull")["image"] == "modelsync:2"
+
+
+# --- side artifacts --------------------------------------------------------------------------------------------------
+
+PROMPTS = {"name": "prompts", "modelRef": "acme/prompt-library/support:production"}
+
+
+def test_each_side_artifact_is_pulled_by_a_container_of_its_own_and_the_middleware_placed_once(make_pod: Make) -> None:
+    template = make_pod(serving={"artifacts": [PROMPTS]})
+    model, prompts = template["spec"]["initContainers"]
+    assert (model["name"], prompts["name"]) == ("pull", "pull-1")
+    digest = next(arg for arg in prompts["args"] if arg.startswith("--digest=")).removeprefix("--digest=")
+    assert prompts["args"] == [
+        "pull",
+        "--artifact-id=id of acme/prompt-library/support:production",
+        f"--digest={digest}",
+        "--ref=acme/prompt-library/support:v2",
+        "--result=/dev/termination-log",
+        f"/models/{digest}",
+    ]
+    assert "--middleware-dir=/modelsync" in model["args"]
+    assert {"name": "middleware", "mountPath": "/modelsync"} not in prompts["volumeMounts"]
+
+
+def test_a_side_artifact_is_mounted_read_only_under_its_name(make_pod: Make) -> None:
+    template = make_pod(serving={"artifacts": [PROMPTS]})
+    pulled = container(template, "pull-1")["args"][-1]
+    (mount,) = [
+        mount for mount in container(template, "vllm")["volumeMounts"] if mount["mountPath"].startswith("/artifacts")
+    ]
+    assert mount == {
+        "name": "model",
+        "mountPath": "/artifacts/prompts",
+        "subPath": pulled.removeprefix("/models/"),
+        "readOnly": True,
+    }
+
+
+def test_the_same_content_is_pulled_once_and_mounted_under_each_name(make_pod: Make) -> None:
+    template = make_pod(serving={"artifacts": [PROMPTS, PROMPTS | {"name": "again"}]})
+    assert [each["name"] for each in template["spec"]["initContainers"]] == ["pull", "pull-1"]
+    mounts = [mount["mountPath"] for mount in container(template, "vllm")["volumeMounts"]]
+    assert {"/artifacts/prompts", "/artifacts/again"} <= set(mounts)

@@ -143,3 +143,16 @@ def test_a_record_under_another_name_is_an_error(written: Object) -> None:
     written["metadata"]["name"] = "chat-something"
     with pytest.raises(RecordError, match="not that of a revision of chat"):
         Record.parse(written)
+
+
+def test_side_artifacts_are_pinned_and_read_back(make_record: Make) -> None:
+    prompts = {"name": "prompts", "modelRef": "acme/prompt-library/support:production"}
+    record = Record.parse(json.loads(json.dumps(make_record(serving={"artifacts": [prompts]}))))
+    assert list(record.parts) == ["model", "artifact/prompts"]
+    assert record.others["artifact/prompts"].ref == "acme/prompt-library/support:v2"
+    assert record.digests == tuple(sorted(part.digest for part in record.parts.values()))
+
+
+def test_a_record_of_an_operator_that_knew_no_side_artifacts_is_read(written: Object) -> None:
+    assert "artifacts" not in written["data"]
+    assert list(Record.parse(written).parts) == ["model"]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from modelsync.api.references import MODEL
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec, Serving
 from modelsync.resources.revision import Artifact, RevisionInputs, inputs_of, revision_name
@@ -61,6 +63,16 @@ MEANINGS: dict[str, list[Any]] = {
     "serviceAccountName": [..., "one", "two"],
     "imagePullSecrets": [..., [{"name": "one"}], [{"name": "two"}]],
     "sharedMemory": [..., "3Gi", "0"],
+    "artifacts": [
+        ...,
+        [{"name": "prompts", "modelRef": "acme/prompts/support:one"}],
+        [{"name": "prompts", "modelRef": "acme/prompts/support:two"}],
+        [{"name": "templates", "modelRef": "acme/prompts/support:one"}],
+        [
+            {"name": "prompts", "modelRef": "acme/prompts/support:one"},
+            {"name": "templates", "modelRef": "acme/prompts/support:one"},
+        ],
+    ],
     "storage": [..., {"type": "EmptyDir", "size": "10Gi"}, {"type": "EmptyDir", "size": "20Gi"}],
 }
 
@@ -82,6 +94,15 @@ SAME: dict[str, list[tuple[Any, Any]]] = {
     "podMetadata": [(..., {}), (..., {"labels": {}})],
     "imagePullSecrets": [(..., [])],
     "sharedMemory": [(..., "2Gi"), (..., "2048Mi"), ("1G", "1000M")],
+    "artifacts": [
+        (..., []),
+        (
+            [{"name": "a", "modelRef": "acme/p/s:one"}, {"name": "b", "modelRef": "acme/p/s:two"}],
+            [{"name": "b", "modelRef": "acme/p/s:two"}, {"name": "a", "modelRef": "acme/p/s:one"}],
+        ),
+        # Another reference to the same content.
+        ([{"name": "a", "modelRef": "acme/p/s:one"}], [{"name": "a", "modelRef": "acme/other/s:one"}]),
+    ],
     "storage": [(..., {"type": "EmptyDir"})],
 }
 
@@ -109,11 +130,20 @@ def artifact_of(version: str = "v7", digest: str = DIGEST) -> Artifact:
     )
 
 
+def others_of(spec: ModelDeploymentSpec) -> dict[str, Artifact]:
+    """As if every reference named a version whose content is told by its alias."""
+    return {
+        key: artifact_of(digest=md5(ref.rpartition(":")[2].encode(), usedforsecurity=False).hexdigest())
+        for key, ref in spec.references.items()
+        if key != MODEL
+    }
+
+
 def name_of(
     spec: ModelDeploymentSpec, artifact: Artifact | None = None, settings: OperatorSettings | None = None
 ) -> str:
     artifact = artifact or artifact_of()
-    return revision_name(inputs_of("chat", spec, artifact, settings or OperatorSettings(), []))
+    return revision_name(inputs_of("chat", spec, artifact, settings or OperatorSettings(), [], others=others_of(spec)))
 
 
 @pytest.mark.parametrize("fixture", FIXTURES, ids=[fixture["name"] for fixture in FIXTURES])

@@ -3,11 +3,12 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from modelsync.api.references import MODEL, side_artifact
 from modelsync.api.status import ModelDeploymentStatus
 from modelsync.rollout import plan
-from modelsync.rollout.model import Observed
+from modelsync.rollout.model import Observed, Part
 from modelsync.rollout.report import report
-from unit.rollout.worlds import CANARY, NOW, V1, V2, V3, crash, in_canary, reads, route, status_of, up, world
+from unit.rollout.worlds import CANARY, NOW, V1, V2, V3, crash, digest, in_canary, reads, route, status_of, up, world
 
 PROMOTING = in_canary(replace(CANARY, step=4, weight=100), up(V3), route=route((V2, 0), (V3, 100)))
 
@@ -21,6 +22,20 @@ def test_a_promotion_is_an_entry_that_stays_open() -> None:
     (entry,) = status_of(PROMOTING).history
     assert (entry.revision, entry.version, entry.digest) == (V3, "v3", "digest-v3")
     assert (entry.outcome, entry.trigger, entry.from_, entry.to) == ("Promoted", "Alias", NOW, None)
+
+
+def test_a_promotion_says_which_part_changed_beside_the_model() -> None:
+    prompts = side_artifact("prompts")
+    old, new = Part(prompts, "v1", "p1"), Part(prompts, "v2", "p2")
+    views = dict(PROMOTING.revisions)
+    views[V2] = replace(views[V2], parts=(Part(MODEL, "v3", digest(V3)), old))
+    views[V3] = replace(views[V3], parts=(Part(MODEL, "v3", digest(V3)), new))
+    (entry,) = status_of(replace(PROMOTING, revisions=views)).history
+    assert (entry.changed, entry.digest) == ("artifact prompts v1 -> v2", digest(V3))
+    assert entry.trigger == "Alias"
+    views[V2] = replace(views[V2], parts=(Part(MODEL, "v3", digest(V3)),))
+    (entry,) = status_of(replace(PROMOTING, revisions=views)).history
+    assert (entry.changed, entry.trigger) == ("artifact prompts v2 is new", "Spec")
 
 
 def test_the_next_promotion_closes_the_entry_of_the_one_before() -> None:

@@ -19,6 +19,7 @@ from modelsync.rollout.model import (
     Target,
     Trouble,
     TroubleKind,
+    Verified,
 )
 from unit.rollout.worlds import (
     CANARY,
@@ -327,6 +328,15 @@ def test_whatever_is_not_as_asked_says_what_it_waits_for() -> None:
 def test_registry_unreachable_makes_model_resolved_unknown() -> None:
     told = conditions(status_of(ROWS["registry unreachable, serving as asked"].observed))
     assert (told["ModelResolved"].status, told["ModelResolved"].reason) == ("Unknown", "Unreachable")
+
+
+def test_verified_sums_all_artifacts_of_a_revision() -> None:
+    proof = Verified("digest-v2", files=7, size=72500, seconds=1.5, artifacts=2)
+    told = conditions(status_of(world(views=(cold(V1), up(V2, verified=proof)))))["ModelVerified"]
+    assert told.status == "True"
+    assert told.message.endswith(
+        "7 files of 2 artifacts, 72500 bytes in 1.5 s, all as their digests say, the model's digest-v2"
+    )
 
 
 def test_refused_content_makes_model_verified_false() -> None:

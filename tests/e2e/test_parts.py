@@ -1,0 +1,96 @@
+"""What a version is made of beside the model: rolled out, held and taken back with it."""
+
+import aiohttp
+import pytest
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+TEMPLATE = "{{# {} #}}{{% for message in messages %}}{{{{ message.content }}}}{{% endfor %}}"
+
+
+class Others:
+    """A second collection of the scene's registry, with an alias of its own."""
+
+    def __init__(self, scene, name):
+        self.scene = scene
+        self.collection = f"{name} {scene.namespace}"
+        self.path = f"{scene.path.rpartition('/')[0]}/{self.collection}"
+
+    @property
+    def ref(self):
+        return f"{self.path}:production"
+
+    def log(self, files):
+        version = self.scene.stage.log_files(self.collection, files).version
+        if version == "v0":
+            self.scene.stage.add_webhook(self.collection)
+        return version
+
+    def point(self, version):
+        self.scene.stage.registry.set_alias(f"{self.path}:{version}", "production")
+
+    def hold(self, version):
+        self.scene.stage.registry.add_tag(f"{self.path}:{version}", "regulatory-hold")
+
+
+async def ask(deployment, **body):
+    """A chat through the gateway: status, and the parsed answer."""
+    body = {"model": "chat", "messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 4, **body}
+    url = f"{deployment.stage.cluster.gateway_url}/v1/chat/completions"
+    async with (
+        aiohttp.ClientSession(headers={"host": deployment.host}) as session,
+        session.post(url, json=body) as answer,
+    ):
+        return answer.status, await answer.json()
+
+
+def said(answer):
+    status, body = answer
+    assert status == 200, body
+    return body["choices"][0]["message"]["content"]
+
+
+def part_of(status, part):
+    """The version of a part that the registry names now."""
+    return next(each["version"] for each in status["resolved"]["parts"] if each["part"] == part)
+
+
+async def until_promoted(deployment, count, *, not_in=()):
+    """The stack has `count` revisions and nothing moves."""
+    return await deployment.until(
+        f"{count} promoted",
+        lambda status: (
+            len(status.get("promoted", ())) == count
+            and status["promoted"][-1] not in not_in
+            and status.get("phase") == "Healthy"
+        ),
+        120,
+    )
+
+
+async def test_a_chat_template_beside_the_model_is_rolled_out_and_back_like_a_version(scene):
+    prompts = Others(scene, "Prompts")
+    prompts.log({"support.jinja": TEMPLATE.format("Politely:").encode()})
+    prompts.point("v0")
+    deployment = await scene.serving(
+        steps=[{"setWeight": 50}],
+        serving={
+            "artifacts": [{"name": "prompts", "modelRef": prompts.ref}],
+            "args": ["--chat-template=/artifacts/prompts/support.jinja"],
+        },
+    )
+    assert said(await ask(deployment)) == "Politely: I am the"
+    first = (await deployment.status())["promoted"][-1]
+    prompts.log({"support.jinja": TEMPLATE.format("Rudely:").encode()})
+    async with deployment.traffic() as traffic:
+        prompts.point("v1")
+        status = await until_promoted(deployment, 2)
+        assert said(await ask(deployment)) == "Rudely: I am the"
+        assert part_of(status, "artifact/prompts") == "v1"
+        assert status["history"][-1]["changed"] == "artifact prompts v0 -> v1"
+        assert all(revision.startswith("v0-") for revision in status["promoted"]), "the model is the same"
+        prompts.point("v0")
+        status = await until_promoted(deployment, 1)
+        assert status["promoted"] == [first], "it goes back to the record as it ran"
+        assert said(await ask(deployment)) == "Politely: I am the"
+    assert not traffic.lost(), traffic.explain()
