@@ -30,6 +30,8 @@ def pursue(facts: Facts, state: State, goal: Goal, notes: Notes) -> State:
 
 def _turn(facts: Facts, state: State, goal: Goal, notes: Notes) -> State:
     """The same revision goes on for another reason; nothing that runs is given up for it."""
+    if goal.move is MoveReason.FIRST and facts.policy.suspend:
+        return state  # a hold on the stable must not bring a canary all traffic that somebody has stopped
     if goal.way is Way.AT_ONCE and goal.revision is not None and goal.move is not None:
         if state.canary is not None and state.canary.revision == goal.revision:
             notes.tell(Reason(goal.move), "Move", _AT_ONCE[goal.move].format(goal.revision), goal.revision)

@@ -54,6 +54,15 @@ def with_hold_on_previous(**changes: object) -> Observed:
     return world(**{"state": state, **changes})
 
 
+def test_while_suspended_a_hold_on_the_stable_does_not_give_the_canary_all_traffic() -> None:
+    policy = replace(POLICY, suspend=True, hold_action=HoldAction.BLOCK)
+    made = plan(in_canary(policy=policy, holds=reads(V2)))
+    assert (made.state.canary, made.state.target) == (None, None)
+    assert made.actions[0] == SetRoute(((BLOCKED, 1),), f"a hold is on {V2}")
+    resumed = plan(in_canary(policy=replace(policy, suspend=False), state=made.state, holds=reads(V2)))
+    assert resumed.state.target == Target(V3, MoveReason.FIRST, NOW)
+
+
 def test_a_hold_stays_when_the_registry_is_silent() -> None:
     silent = with_hold_on_previous(holds={}, registry=RegistryView(RegistryOutcome.UNREACHABLE, candidate(V2)))
     assert plan(silent).state.holds == latched(V1)
