@@ -16,6 +16,10 @@ def lacks(setting: Setting, world: World) -> str | None:
     known = {name for index, name in enumerate(NAMES) if world.revs[index].recorded}
     if {name[:2] for name in held & known} - latched or {name[:2] for name in NAMES if name not in held} & latched:
         return "the holds in the status are not those of the registry"
+    if world.replicas == 0:
+        return _idles(setting, world)
+    if world.suspend:
+        return "nobody has ended the suspension"
     named = NAMES[world.alias]
     failed = {failure.revision for failure in state.failed}
     if named not in held | failed:
@@ -38,6 +42,18 @@ def _second_best(setting: Setting, world: World, held: set[str]) -> str | None:
     return None
 
 
+def _idles(setting: Setting, world: World) -> str | None:
+    if world.state.canary is not None or world.state.target is not None:
+        return "something still moves"
+    if any(rev.replicas for rev in world.revs):
+        return "pods are asked for"
+    if world.service not in (None, BLOCKED):
+        return "the plain Service is not blocked"
+    if setting.gateway and world.route is not None and world.route[0] != ((BLOCKED, 1),):
+        return "the route is not blocked"
+    return None
+
+
 def _serves(setting: Setting, world: World, name: str) -> str | None:
     state = world.state
     rev = world.revs[NAMES.index(name)]
@@ -49,6 +65,6 @@ def _serves(setting: Setting, world: World, name: str) -> str | None:
         return f"the route does not send everything to {name}"
     if world.service != name:
         return f"the plain Service does not select {name}"
-    if rev.replicas != setting.replicas or rev.ready != rev.replicas:
+    if rev.replicas != world.replicas or rev.ready != rev.replicas:
         return f"{name} has not all its pods"
     return None

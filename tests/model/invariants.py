@@ -7,11 +7,14 @@ world between passes. Each raises `ViolatedError` with the name of the invariant
 
 from collections.abc import Mapping
 
+from modelsync.api.reasons import Reason
 from modelsync.rollout.model import (
     BLOCKED,
     CutOff,
     EnsureRevision,
+    MoveReason,
     Observed,
+    Pause,
     Plan,
     PointService,
     Remove,
@@ -221,6 +224,126 @@ def unknown_holds_stop_growth(observed: Observed, plan: Plan) -> None:
                 raise ViolatedError("unknown_holds_stop_growth", f"{action}")
 
 
+def no_share_beyond_what_ready_pods_carry(observed: Observed, plan: Plan) -> None:
+    """A share that grows beside a stable that serves is at most that of the revision's ready pods: of the pods that the
+    spec asks for, or of those that are there."""
+    stable = plan.state.stable
+    beside = observed.revisions.get(stable) if stable is not None else None
+    if beside is None or not beside.deployed or not beside.ready or beside.trouble or not observed.policy.gateway:
+        return
+    if held(observed, plan.state, beside.revision):
+        return
+    before, total = live_weights(observed), observed.policy.replicas
+    for action in plan.actions:
+        for name, weight in action.weights if isinstance(action, SetRoute) else ():
+            view = observed.revisions.get(name)
+            if name in (BLOCKED, stable) or view is None or weight <= before.get(name, 0):
+                continue
+            enough = view.ready >= max(1, -(-weight * total // 100))
+            if not enough and weight > 100 * view.ready // max(1, min(total, view.ready + beside.ready)):
+                raise ViolatedError("no_share_beyond_what_ready_pods_carry", f"{view.ready} pods get {weight} %")
+
+
+def the_stable_keeps_the_pods_of_its_share(observed: Observed, plan: Plan) -> None:
+    """Whoever asks for fewer replicas: the stable keeps what its live share needs, and loses the last pod only when it
+    has no traffic and the data plane knows (but for a hold)."""
+    stable, route = plan.state.stable, observed.route
+    for action in plan.actions:
+        if not isinstance(action, Scale) or action.revision != stable:
+            continue
+        view = observed.revisions[stable]
+        if action.replicas >= view.replicas or held(observed, plan.state, stable):
+            continue
+        exposed = live_weights(observed).get(stable, 0) or observed.service == stable
+        unsettled = route is not None and not (
+            route.accepted_since is not None and route.accepted_since + observed.policy.settle <= observed.now
+        )
+        if action.replicas < -(-live_weights(observed).get(stable, 0) * observed.policy.replicas // 100) or (
+            action.replicas == 0 and (exposed or unsettled)
+        ):
+            raise ViolatedError("the_stable_keeps_the_pods_of_its_share", f"{action} with {observed.route}")
+
+
+def idle_starts_nothing(observed: Observed, plan: Plan) -> None:
+    """With 0 replicas nothing gets pods, traffic or a move."""
+    if observed.policy.replicas:
+        return
+    before = live_weights(observed)
+    for action in plan.actions:
+        match action:
+            case EnsureRevision(name, replicas) | Scale(name, replicas):
+                view = observed.revisions.get(name)
+                grows = replicas > (view.replicas if view is not None else 0)
+            case SetRoute(weights, _):
+                grows = any(weight > before.get(name, 0) for name, weight in weights if name != BLOCKED)
+            case PointService(name):
+                grows = name != BLOCKED
+            case _:
+                grows = False
+        if grows:
+            raise ViolatedError("idle_starts_nothing", f"{action}")
+    if plan.state.canary is not None or plan.state.target is not None:
+        raise ViolatedError("idle_starts_nothing", "something moves")
+
+
+def suspended_nothing_moves_forward(observed: Observed, plan: Plan) -> None:
+    """While suspended no canary and no first version begins, and no canary gets on or is promoted by its steps."""
+    if not observed.policy.suspend:
+        return
+    before, after = observed.state, plan.state
+    if after.target is not None and after.target.reason is MoveReason.FIRST and before.target != after.target:
+        raise ViolatedError("suspended_nothing_moves_forward", f"{after.target.revision} begins")
+    canary, earlier = after.canary, before.canary
+    if canary is None:
+        if earlier is not None and after.stable == earlier.revision and before.stable != after.stable:
+            raise ViolatedError("suspended_nothing_moves_forward", f"{earlier.revision} is promoted")
+        return
+    if earlier is None or earlier.revision != canary.revision:
+        raise ViolatedError("suspended_nothing_moves_forward", f"{canary.revision} begins")
+    if canary.steps == earlier.steps and (canary.step, canary.weight) > (earlier.step, earlier.weight):
+        raise ViolatedError("suspended_nothing_moves_forward", f"{canary.revision} gets on")
+
+
+def a_request_acts_once_and_only_when_it_was_made(observed: Observed, plan: Plan) -> None:
+    """Only a new abort fails a revision for a person, only a new retry takes a failure back while the alias stays, only
+    a new promote skips a pause that has no end; each is echoed in the same write."""
+    asked, before, after = observed.requests, observed.state.handled, plan.state.handled
+
+    def acts(kind: str, revision: str) -> bool:
+        value = getattr(asked, kind)
+        fresh = value is not None and value != getattr(before, kind) and value == getattr(after, kind)
+        return fresh and value.partition("/")[0] == revision
+
+    name = "a_request_acts_once_and_only_when_it_was_made"
+    for failure in plan.state.failed:
+        new = failure not in observed.state.failed
+        if new and failure.reason == Reason.ABORTED and not acts("abort", failure.revision):
+            raise ViolatedError(name, f"nobody aborted {failure.revision}")
+    named = observed.registry.candidate.revision if observed.registry.candidate is not None else None
+    failed = {failure.revision for failure in plan.state.failed}
+    for failure in observed.state.failed:
+        gone = failure.revision == named and failure.revision not in (*failed, *plan.state.promoted)
+        if gone and not acts("retry", failure.revision):
+            raise ViolatedError(name, f"nobody said to try {failure.revision} again")
+    canary, earlier = plan.state.canary, observed.state.canary
+    if canary is not None and earlier is not None and canary.revision == earlier.revision and earlier.steps:
+        skipped = earlier.steps[earlier.step : canary.step] if canary.steps == earlier.steps else ()
+        if Pause() in skipped and not (acts("promote", canary.revision) or acts("promote_full", canary.revision)):
+            raise ViolatedError(name, f"nobody ended the pause of {canary.revision}")
+
+
+def only_what_waits_for_pods_misses_a_deadline(observed: Observed, plan: Plan) -> None:
+    """A revision with all its pods ready never fails for want of progress, nor one that has no pods asked for, nor
+    any while forward moves are suspended."""
+    for failure in plan.state.failed:
+        if failure in observed.state.failed or failure.reason != Reason.PROGRESS_DEADLINE_EXCEEDED:
+            continue
+        view = observed.revisions.get(failure.revision)
+        full = view is not None and view.ready >= max(1, observed.policy.replicas)
+        if view is None or full or not view.replicas or observed.policy.suspend or not observed.policy.replicas:
+            raise ViolatedError("only_what_waits_for_pods_misses_a_deadline", f"{failure.revision}: {view}")
+
+
 ON_ACTIONS = (
     exposure_of_a_held_revision_never_grows,
     exposure_of_a_held_revision_ends_at_once,
@@ -232,6 +355,12 @@ ON_ACTIONS = (
     what_is_promoted_was_fully_promoted,
     the_service_selects_one_thing,
     unknown_holds_stop_growth,
+    no_share_beyond_what_ready_pods_carry,
+    the_stable_keeps_the_pods_of_its_share,
+    idle_starts_nothing,
+    suspended_nothing_moves_forward,
+    a_request_acts_once_and_only_when_it_was_made,
+    only_what_waits_for_pods_misses_a_deadline,
 )
 
 

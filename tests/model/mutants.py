@@ -5,13 +5,14 @@ Each replaces one piece of the production planner by one that a person could hav
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from model.search import GOAL, QUIET
 from model.world import Budget, Setting
-from modelsync.rollout import capacity, steps, traffic
-from modelsync.rollout.facts import Facts
-from modelsync.rollout.model import BLOCKED, Revision, State
+from modelsync.rollout import capacity, failing, goal, requests, steps, traffic
+from modelsync.rollout.facts import _OUTCOMES, Facts
+from modelsync.rollout.model import BLOCKED, CutOff, Revision, State
 from modelsync.rollout.notes import Notes
 
 Patch = Callable[[Any], None]
@@ -134,6 +135,46 @@ def _restless(patch: Any) -> None:
     patch.setattr(capacity, "wanted_replicas", other)
 
 
+def _one_pod_carries_all(patch: Any) -> None:
+    patch.setattr(Facts, "needed", lambda facts, weight: 1)
+    patch.setattr(Facts, "carried", lambda facts, revision, weight, beside: weight)
+
+
+def _the_stable_shrinks_at_will(patch: Any) -> None:
+    patch.setattr(capacity, "_may_lose_pods", lambda facts, state, revision: revision == state.stable)
+
+
+def _idle_is_a_number_like_others(patch: Any) -> None:
+    patch.setattr(goal, "_idle", lambda facts: None)
+
+
+def _suspension_is_forgotten(patch: Any) -> None:
+    patch.setattr(Facts, "not_forward", property(lambda facts: _OUTCOMES[facts.observed.registry.outcome]))
+
+
+def _requests_are_not_echoed(patch: Any) -> None:
+    right = requests.answer
+
+    def answer(facts: Facts, state: State, notes: Notes) -> State:
+        return replace(right(facts, state, notes), handled=state.handled)
+
+    patch.setattr(requests, "answer", answer)
+
+
+def _deadline_by_the_clock_alone(patch: Any) -> None:
+    def deadline(facts: Facts, state: State, revision: Revision, started: datetime) -> datetime:
+        return started + facts.policy.progress_deadline
+
+    patch.setattr(failing, "deadline", deadline)
+
+
+def _draining_pods_are_forgotten(patch: Any) -> None:
+    def cut_off(facts: Facts) -> tuple[CutOff, ...]:
+        return tuple(CutOff(name) for name, view in facts.views.items() if view.replicas and facts.held(name))
+
+    patch.setattr(capacity, "cut_off", cut_off)
+
+
 MUTANTS = (
     Mutant(
         "a held stable gets its pods back",
@@ -185,6 +226,53 @@ MUTANTS = (
         "unknown_holds_stop_growth",
         _unknown_is_false,
         Budget(moves=1, crashes=1),
+    ),
+    Mutant(
+        "one pod is enough for any share",
+        "no_share_beyond_what_ready_pods_carry",
+        _one_pod_carries_all,
+        Budget(moves=1),
+        Setting(replicas=2),
+    ),
+    Mutant(
+        "pods go with the number of replicas",
+        "the_stable_keeps_the_pods_of_its_share",
+        _the_stable_shrinks_at_will,
+        Budget(scales=1),
+        Setting(gateway=True, totals=(0, 1)),
+    ),
+    Mutant(
+        "a rollout begins while idle",
+        "idle_starts_nothing",
+        _idle_is_a_number_like_others,
+        Budget(moves=1, scales=1),
+        Setting(totals=(0, 1)),
+    ),
+    Mutant(
+        "a suspended rollout goes on",
+        "suspended_nothing_moves_forward",
+        _suspension_is_forgotten,
+        Budget(moves=1, suspends=1),
+    ),
+    Mutant(
+        "a request is acted on again in each pass",
+        "a_request_acts_once_and_only_when_it_was_made",
+        _requests_are_not_echoed,
+        Budget(moves=1, requests=1),
+        Setting(open_pause=True),
+    ),
+    Mutant(
+        "the deadline does not look at pods",
+        "only_what_waits_for_pods_misses_a_deadline",
+        _deadline_by_the_clock_alone,
+        Budget(moves=1, deadlines=1),
+    ),
+    Mutant(
+        "pods that drain are not cut off",
+        "exposure_of_a_held_revision_ends_at_once",
+        _draining_pods_are_forgotten,
+        Budget(moves=2, holds=1),
+        Setting(drains=True),
     ),
     Mutant("the step's clock never starts", GOAL, _clock_never_starts, Budget(moves=1)),
     Mutant("an abort leaves the route as it is", GOAL, _promote_in_two_writes, Budget(moves=2)),

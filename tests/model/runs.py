@@ -60,6 +60,7 @@ def _world(engine: Engine, state: State, revs: tuple[Rev, ...], serves: str | No
         zombie=None,
         stamped=True,
         budget=budget,
+        replicas=engine.setting.replicas,
     )
 
 
@@ -109,6 +110,11 @@ def execute(run: Run, limit: int = 10_000_000) -> Result:
 _BLOCK = Setting(action=HoldAction.BLOCK)
 _SERVICE = Setting(gateway=False)
 _PAIR = Setting(replicas=2)
+_SCALED = Setting(totals=(0, 1, 2))
+_IDLED = Setting(totals=(0, 1))
+_IDLED_SERVICE = Setting(totals=(0, 1), gateway=False)
+_PERSON = Setting(open_pause=True)
+_DRAINS = Setting(drains=True)
 
 RUNS = (
     Run("steps: moves, holds, pods", Setting(), Budget(moves=1, holds=1, flaps=1)),
@@ -127,6 +133,17 @@ RUNS = (
     Run("no gateway: two moves, a hold", _SERVICE, Budget(moves=2, holds=1)),
     Run("no gateway: a move, a hold, the operator killed", _SERVICE, Budget(moves=1, holds=1, crashes=1)),
     Run("two replicas: a move, a hold, pods", _PAIR, Budget(moves=1, holds=1, flaps=1)),
+    Run("replicas: a move, two changes", _SCALED, Budget(moves=1, scales=2)),
+    Run("replicas: a change, a hold, pods", _SCALED, Budget(scales=1, holds=1, flaps=1)),
+    Run("idle: a move, a hold, two changes", _IDLED, Budget(moves=1, holds=1, scales=2)),
+    Run("idle: a change, the operator killed or succeeded", _IDLED, Budget(scales=2, crashes=1)),
+    Run("idle: a move, two changes, no gateway", _IDLED_SERVICE, Budget(moves=1, scales=2, holds=1)),
+    Run("suspend: a move, a hold, pods", Setting(), Budget(moves=1, holds=1, suspends=1)),
+    Run("a person: a move, two requests", _PERSON, Budget(moves=1, requests=2)),
+    Run("a person: two moves, a request", _PERSON, Budget(moves=2, requests=1)),
+    Run("pods that drain: a move, a hold", _DRAINS, Budget(moves=1, holds=1)),
+    Run("deadlines: a move, pods", Setting(), Budget(moves=1, flaps=1, deadlines=1)),
+    Run("deadlines: two moves", Setting(), Budget(moves=2, deadlines=1)),
 )
 """What CI searches: a minute or two of one core."""
 
@@ -135,6 +152,10 @@ LARGE = (
     Run("large: three moves, a hold", Setting(), Budget(moves=3, holds=1)),
     Run("large: two moves, two holds", Setting(), Budget(moves=2, holds=2)),
     Run("large: two moves, the operator killed or succeeded", Setting(), Budget(moves=2, crashes=1)),
+    Run("large: replicas: a move, two changes, pods", _SCALED, Budget(moves=1, scales=2, flaps=1)),
+    Run("large: idle: a move, a change, the operator killed", _IDLED, Budget(moves=1, scales=1, crashes=1)),
+    Run("large: suspend: a move, a hold, pods", Setting(), Budget(moves=1, holds=1, suspends=1, flaps=1)),
+    Run("large: pods that drain: two moves, a hold", _DRAINS, Budget(moves=2, holds=1)),
     Run("large: Block", _BLOCK, Budget(moves=2, holds=1, flaps=1)),
 )
 """What takes longer: `MODELSYNC_MODEL_BUDGET=large`, some minutes and a gigabyte."""

@@ -48,6 +48,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ASKED = NOW - timedelta(seconds=5)  # when the last answer of the registry was asked for
 BEFORE_ASKED = NOW - timedelta(seconds=10)
 JUST_NOW = NOW - timedelta(seconds=1)  # later than the registry was asked
+LONG_AGO = NOW - timedelta(hours=2)  # longer than any deadline
 READY_FOR_LONG = NOW - timedelta(seconds=31)
 DOWN_FOR_LONG = NOW - timedelta(seconds=20)
 PAUSE = timedelta(minutes=10)
@@ -60,11 +61,12 @@ _DIGESTS = ("d1", "d2", "d3")
 _INDEX = {name: index for index, name in enumerate(NAMES)}
 
 PENDING, ACCEPTED, SETTLED = 0, 1, 2
+GONE, DRAINS, CUT = 0, 1, 2
 
 
 class Rev(NamedTuple):
     """A revision in the cluster. `ready_class`: 0 asked since it got ready, 1 not yet, 2 ready for long.
-    `lost`: without a ready pod for longer than a flap."""
+    `lost`: without a ready pod for longer than a flap. `ending`: pods that still run after they were scaled away."""
 
     recorded: bool = False
     deployed: bool = False
@@ -73,6 +75,7 @@ class Rev(NamedTuple):
     ready_class: int = 0
     lost: bool = False
     crashed: bool = False
+    ending: int = GONE
 
 
 class Budget(NamedTuple):
@@ -83,6 +86,10 @@ class Budget(NamedTuple):
     flaps: int = 0
     crashes: int = 0  # of the operator: killed, failed over, refused status write
     outages: int = 0  # of the registry
+    scales: int = 0  # of spec.replicas, to any of `Setting.totals`
+    suspends: int = 0
+    requests: int = 0  # of a person: promote, promote-full, abort, retry
+    deadlines: int = 0  # what moves made no progress for longer than its deadline
 
 
 Write: TypeAlias = "Intent | Action"
@@ -118,7 +125,8 @@ Route: TypeAlias = "tuple[tuple[tuple[str, int], ...], int] | None"
 
 class World(NamedTuple):
     """Everything. `answered` is what the registry last said (it survives in the status); `reads` what this process
-    knows of holds (None: nothing), `marks` what is so; `asked`: this process has an answer."""
+    knows of holds (None: nothing), `marks` what is so; `asked`: this process has an answer. `replicas` and `suspend`
+    are the spec's, `requests` a person's annotations."""
 
     intent: Intent
     revs: tuple[Rev, ...]
@@ -134,6 +142,9 @@ class World(NamedTuple):
     zombie: Pend | None
     stamped: bool
     budget: Budget
+    replicas: int
+    suspend: bool = False
+    requests: Requests = Requests()
     behind: tuple[Intent, tuple[Rev, ...], Route, str | None] | None = None  # a cache that is one write behind
 
     @property
@@ -144,29 +155,33 @@ class World(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """What of the spec and of the discipline is varied between runs. The last two are on in production: the tests
-    switch them off to see that the check notices."""
+    """What of the spec and of the discipline is varied between runs. `totals` are the numbers of replicas that somebody
+    may ask for; with `drains`, pods that are scaled away still run for a while; with `open_pause` a person has to
+    promote. `stamp` and `live_reads` are on in production: the tests switch them off to see that the check notices."""
 
     gateway: bool = True
     replicas: int = 1
+    totals: tuple[int, ...] = ()
+    drains: bool = False
+    open_pause: bool = False
     action: HoldAction = HoldAction.FALLBACK
     stamp: bool = True
     live_reads: bool = True
     planner: Callable[[Observed], Plan] | None = None
 
-    @property
-    def policy(self) -> Policy:
+    def policy(self, replicas: int, *, suspend: bool) -> Policy:
+        """What the planner goes by, as the spec stands."""
         return Policy(
-            replicas=self.replicas,
-            steps=(SetWeight(50), Pause(PAUSE)),
-            progress_deadline=timedelta(days=365),
+            replicas=replicas,
+            steps=(SetWeight(50), Pause(None if self.open_pause else PAUSE)),
+            progress_deadline=timedelta(hours=1),
             keep_previous_replicas=1,
             keep_previous_for=timedelta(hours=1),
             hold_action=self.action,
             settle=timedelta(seconds=5),
             shutdown_timeout=timedelta(seconds=60),
             gateway=self.gateway,
-            suspend=False,
+            suspend=suspend,
             history_limit=2,
         )
 
@@ -174,7 +189,6 @@ class Setting:
 Step = tuple[str, World, bool]
 """What happened, the world after it, and whether it is a disturbance (else it happens in a quiet world, too)."""
 
-_NO_REQUESTS = Requests()
 _CRASH = Trouble(TroubleKind.CRASHED, "crashed")
 _MARKS = tuple(
     HoldMark(digest, "c", name[:2], "VersionTag", "hold") for digest, name in zip(_DIGESTS, NAMES, strict=True)
@@ -193,7 +207,7 @@ class Engine:
 
     def __init__(self, setting: Setting, planner: Callable[[Observed], Plan]) -> None:
         self.setting = setting
-        self.policy = setting.policy
+        self._policies: dict[tuple[int, bool], Policy] = {}
         self.planner = setting.planner or planner
         self.check: Callable[[Observed, Plan], None] = lambda observed, plan: None
         self._plans: dict[object, tuple[Pend | None, bool]] = {}
@@ -203,10 +217,20 @@ class Engine:
 
     # --- what the planner sees, and says ---
 
+    def policy(self, world: World) -> Policy:
+        """The spec as it stands."""
+        key = (world.replicas, world.suspend)
+        found = self._policies.get(key)
+        if found is None:
+            found = self._policies[key] = self.setting.policy(world.replicas, suspend=world.suspend)
+        return found
+
     def observe(self, world: World) -> Observed:
         """The world as a live read has it."""
         revisions = {
-            NAMES[index]: self._view(index, rev) for index, rev in enumerate(world.revs) if rev.recorded or rev.deployed
+            NAMES[index]: self._view(index, rev)
+            for index, rev in enumerate(world.revs)
+            if rev.recorded or rev.deployed or rev.ending
         }
         route = None
         if world.route is not None:
@@ -222,8 +246,8 @@ class Engine:
         return Observed(
             now=NOW,
             generation=1,
-            policy=self.policy,
-            requests=_NO_REQUESTS,
+            policy=self.policy(world),
+            requests=world.requests,
             state=world.state,
             registry=RegistryView(world.outcome, candidate, ASKED if world.asked else None),
             holds=holds,
@@ -245,7 +269,8 @@ class Engine:
                 deployed=rev.deployed,
                 replicas=rev.replicas,
                 ready=rev.ready,
-                pods=rev.replicas,
+                pods=rev.replicas + (rev.ending != GONE),
+                cut=rev.ending == CUT and not rev.replicas,
                 ready_since=_READY_SINCE[rev.ready_class] if rev.ready else None,
                 unready_since=None if rev.ready or not rev.deployed else DOWN_FOR_LONG if rev.lost else JUST_NOW,
                 trouble=_CRASH if rev.crashed else None,
@@ -264,6 +289,9 @@ class Engine:
             world.outcome,
             world.asked,
             world.reads,
+            world.replicas,
+            world.suspend,
+            world.requests,
         )
         found = self._plans.get(key)
         if found is None:
@@ -307,6 +335,7 @@ class Engine:
         yield from self._process_fails(world)
         if world.pend is None:
             yield from self._registry_moves(world)
+            yield from self._people(world)
             yield from self._time_and_pods(world)
             yield from self._registry_answers(world)
         yield from self._operator(world)
@@ -330,6 +359,33 @@ class Engine:
         if budget.outages and world.outcome is RegistryOutcome.RESOLVED:
             less = budget._replace(outages=budget.outages - 1)
             yield "registry unreachable", world._replace(outcome=RegistryOutcome.UNREACHABLE, budget=less), True
+
+    def _people(self, world: World) -> Iterator[Step]:
+        """Somebody changes the spec, or annotates; and in a quiet world does what is waited for."""
+        budget = world.budget
+        if budget.scales:
+            less = budget._replace(scales=budget.scales - 1)
+            for total in self.setting.totals:
+                if total != world.replicas:
+                    yield f"spec.replicas: {total}", world._replace(replicas=total, budget=less), True
+        if world.suspend:
+            yield "spec.suspend: false", world._replace(suspend=False), False
+        elif budget.suspends:
+            less = budget._replace(suspends=budget.suspends - 1)
+            yield "spec.suspend: true", world._replace(suspend=True, budget=less), True
+        if budget.requests:
+            less = budget._replace(requests=budget.requests - 1)
+            for kind in ("promote", "promote_full", "abort", "retry"):
+                for index, rev in enumerate(world.revs):
+                    if rev.recorded and getattr(world.requests, kind) != NAMES[index]:
+                        asked = replace(world.requests, **{kind: NAMES[index]})
+                        told = f"a person: {kind} {NAMES[index][:2]}"
+                        yield told, world._replace(requests=asked, budget=less), True
+        canary = world.state.canary
+        if self.setting.open_pause and canary is not None and canary.step == 1 and canary.step_started_at is not None:
+            asked = replace(world.requests, promote=f"{canary.revision}/{not (world.requests.promote or '')[12:]}")
+            if world.requests.promote == world.state.handled.promote:
+                yield "a person ends the pause", world._replace(requests=asked), False
 
     def _pods_fail(self, world: World) -> Iterator[Step]:
         budget = world.budget
@@ -371,9 +427,12 @@ class Engine:
                 if not rev.ready:
                     up = up._replace(ready_class=1)
                 yield f"a pod of {name} is ready", world._replace(revs=_put(world.revs, index, up)), False
+            if rev.ending:
+                yield f"pods of {name} have ended", world._replace(revs=_put(world.revs, index, _ended(rev))), False
             if rev.deployed and not rev.ready and not rev.lost and self._base(world) == index:
                 lost = rev._replace(lost=True)
                 yield f"{name} is down for 15 s", world._replace(revs=_put(world.revs, index, lost)), False
+        yield from self._deadlines(world)
         canary = world.state.canary
         if canary is not None:
             index = _INDEX[canary.revision]
@@ -392,6 +451,21 @@ class Engine:
             weights, stage = world.route
             told = "the route is accepted" if stage == PENDING else "the route has settled"
             yield told, world._replace(route=(weights, stage + 1)), False
+
+    def _deadlines(self, world: World) -> Iterator[Step]:
+        """What moves was begun, and last waited for, longer ago than its deadline."""
+        canary, target, budget = world.state.canary, world.state.target, world.budget
+        if not budget.deadlines:
+            return
+        state = world.state
+        if canary is not None and canary.started_at != LONG_AGO:
+            state = replace(state, canary=replace(canary, started_at=LONG_AGO, look_after=LONG_AGO))
+        elif target is not None and target.started_at != LONG_AGO:
+            state = replace(state, target=replace(target, started_at=LONG_AGO))
+        else:
+            return
+        less = budget._replace(deadlines=budget.deadlines - 1)
+        yield "the deadline has passed", world._replace(intent=self.intent(state), budget=less), True
 
     def _base(self, world: World) -> int | None:
         return _INDEX[world.state.stable] if world.state.stable is not None else None
@@ -469,29 +543,34 @@ class Engine:
                 index = _INDEX[name]
                 if world.revs[index].deployed:
                     return None
-                rev = Rev(recorded=True, deployed=True, replicas=replicas, lost=False)
+                rev = Rev(recorded=True, deployed=True, replicas=replicas, lost=False, ending=world.revs[index].ending)
                 return world._replace(revs=_put(world.revs, index, rev))
             case Scale(name, replicas):
                 index = _INDEX[name]
                 return self._scaled(world, index, replicas) if _unchanged(world, revs, index) else None
             case CutOff(name):
                 index = _INDEX[name]
-                return self._scaled(world, index, 0)
+                return self._scaled(world, index, 0, CUT)
             case Remove(name, forget):
                 index = _INDEX[name]
                 if not _unchanged(world, revs, index):
                     return None
-                return world._replace(revs=_put(world.revs, index, Rev(recorded=not forget)))
+                ending = self._scaled(world, index, 0).revs[index].ending
+                return world._replace(revs=_put(world.revs, index, Rev(recorded=not forget, ending=ending)))
         raise AssertionError(write)
 
-    def _scaled(self, world: World, index: int, replicas: int) -> World:
+    def _scaled(self, world: World, index: int, replicas: int, way: int = DRAINS) -> World:
         rev = world.revs[index]
+        ending = rev.ending
+        if self.setting.drains and (replicas < rev.replicas or (ending and way == CUT)):
+            ending = max(ending, way)
         ready = min(rev.ready, replicas)
         rev = rev._replace(
             replicas=replicas,
             ready=ready,
             ready_class=rev.ready_class if ready else 0,
             crashed=rev.crashed and replicas > 0,
+            ending=ending,
         )
         return world._replace(revs=_put(world.revs, index, rev))
 
@@ -502,7 +581,7 @@ def canonical(state: State) -> State:
     if canary is not None:
         canary = replace(
             canary,
-            started_at=BEFORE_ASKED,
+            started_at=min(canary.started_at, BEFORE_ASKED) if canary.started_at == LONG_AGO else BEFORE_ASKED,
             step_started_at=_running(canary.step_started_at),
             look_after=_waited(canary.look_after),
         )
@@ -527,7 +606,9 @@ def _running(moment: datetime | None) -> datetime | None:
 
 
 def _waited(moment: datetime | None) -> datetime | None:
-    return moment if moment is None else JUST_NOW if moment > ASKED else BEFORE_ASKED
+    if moment is None or moment == LONG_AGO:
+        return moment
+    return JUST_NOW if moment > ASKED else BEFORE_ASKED
 
 
 def _asked_again(state: State) -> State:
@@ -554,7 +635,7 @@ def _ageless(state: State) -> State:
     canary, target, previous = state.canary, state.target, state.previous
     if canary is not None:
         started = canary.step_started_at
-        canary = replace(canary, look_after=None, step_started_at=None if started is None else JUST_NOW)
+        canary = replace(canary, started_at=NOW, look_after=None, step_started_at=None if started is None else JUST_NOW)
     if target is not None:
         target = replace(target, started_at=NOW)
     if previous is not None:
@@ -567,6 +648,10 @@ def _unchanged(world: World, revs: tuple[Rev, ...], index: int) -> bool:
     """The Deployment as it was read; readiness is in its status and does not count."""
     now, read = world.revs[index], revs[index]
     return (now.deployed, now.replicas) == (read.deployed, read.replicas)
+
+
+def _ended(rev: Rev) -> Rev:
+    return rev._replace(ending=GONE)
 
 
 def _put(items: tuple[T, ...], index: int, item: T) -> tuple[T, ...]:

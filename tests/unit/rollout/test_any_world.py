@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from model.invariants import (
     exposure_of_a_held_revision_ends_at_once,
     exposure_of_a_held_revision_never_grows,
+    idle_starts_nothing,
     no_new_weight_without_ready_pods,
+    the_stable_keeps_the_pods_of_its_share,
     unknown_holds_stop_growth,
     weights_add_up_or_the_route_is_blocked,
 )
@@ -165,3 +167,11 @@ def test_no_world_makes_a_held_or_unknown_revision_serve_more(observed: Observed
     weights_add_up_or_the_route_is_blocked(observed, made)
     no_new_weight_without_ready_pods(observed, made)
     unknown_holds_stop_growth(observed, made)
+
+
+@settings(max_examples=200)
+@given(worlds())
+def test_no_world_makes_idle_start_something_or_a_stable_lose_the_pods_of_its_share(observed: Observed) -> None:
+    made = plan(observed)
+    idle_starts_nothing(observed, made)
+    the_stable_keeps_the_pods_of_its_share(observed, made)
