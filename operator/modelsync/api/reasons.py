@@ -62,6 +62,7 @@ class Reason(StrEnum):
     REGULATORY_HOLD = "RegulatoryHold"  # the registry forbids the version to serve
     FALLBACK = "Fallback"  # a hold is on the stable; an earlier version serves
     HOLD_LIFTED = "HoldLifted"
+    SILENCED = "Silenced"  # the pods of a held version acknowledged that it answers no more
 
     # --- model bytes ---
     VERIFIED = "Verified"  # every file is what the artifact's digest says

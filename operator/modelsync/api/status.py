@@ -149,6 +149,23 @@ class HoldStatus(StatusModel):
     since: Annotated[datetime, Field(description="When the registry was asked that first showed it.")]
 
 
+class SilencedStatus(StatusModel):
+    """What the pods of a held revision acknowledged: from when on no byte of it has left."""
+
+    revision: Annotated[RevisionName, Field(description="The revision that was silenced.")]
+    held_since: Annotated[datetime, Field(description="When the registry was asked that first showed the hold.")]
+    at: Annotated[datetime, Field(description="When its pods were first told.")]
+    last_byte: Annotated[
+        datetime | None,
+        Field(description="When the last byte of its answers left, by the operator's clock; empty if none had."),
+    ] = None
+    within: Annotated[
+        Short | None, Field(description="From heldSince to lastByte, such as 210ms; 0s when it was silent before.")
+    ] = None
+    pods: Annotated[int, Field(ge=0, description="Pods that were told.")]
+    acknowledged: Annotated[int, Field(ge=0, description="Pods of which every server process acknowledged.")]
+
+
 class PreviousStatus(StatusModel):
     """The stable before, kept warm for a quick way back."""
 
@@ -266,6 +283,11 @@ class ModelDeploymentStatus(StatusModel):
         tuple[HoldStatus, ...],
         Field(max_length=256, description="Holds seen and not yet seen to be gone."),
         Unique(("digest", "collection", "version", "via", "name")),
+    ] = ()
+    silenced: Annotated[
+        tuple[SilencedStatus, ...],
+        Field(max_length=16, description="Held revisions, until they serve again: when their last byte left."),
+        Unique(("revision",)),
     ] = ()
     previous: Annotated[PreviousStatus | None, Field(description="Intent: the stable before, kept warm.")] = None
     handled: Annotated[HandledStatus | None, Field(description="Requests of a person that were acted on.")] = None

@@ -10,7 +10,7 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -41,6 +41,7 @@ from modelsync.cluster.kinds import (
     uid_of,
 )
 from modelsync.cluster.pods import CUT_GRACE
+from modelsync.cluster.silences import Acknowledgement, Silences
 from modelsync.resources.budget import disruption_budget
 from modelsync.resources.objects import Owner
 from modelsync.resources.record import Record, RecordError, record
@@ -74,15 +75,27 @@ class RecordLostError(ClusterError):
 
 
 class Applier:
-    """Writes to the cluster what plans say. `retry` has a key worked on again, after its back-off."""
+    """Writes to the cluster what plans say.
+
+    `retry` has a key worked on again, after its back-off; `look` at once, when `silences` has something new of it.
+    """
 
     def __init__(
-        self, cluster: Cluster, cache: Cache, settings: OperatorSettings, *, retry: Callable[[Key], object]
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        settings: OperatorSettings,
+        *,
+        silences: Silences,
+        retry: Callable[[Key], object],
+        look: Callable[[Key], object],
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._settings = settings
+        self._silences = silences
         self._retry = retry
+        self._look = look
         self._cuts: dict[tuple[str, Revision], asyncio.Task[None]] = {}
 
     async def write_status(self, owner: Object, status: Mapping[str, Any]) -> None:
@@ -95,7 +108,7 @@ class Applier:
         Of an urgent plan every action is tried, whatever became of the ones before. Cutting pods off takes a second
         when they do not answer, and goes on by itself: the routes of others that the same hold concerns must not wait.
         """
-        work = _Pass(self._cluster, self._cache, self._settings, gathered, plan)
+        work = _Pass(self._cluster, self._cache, self._settings, self._silences, gathered, plan)
         first: ClusterError | None = None
         for action in plan.actions:
             if isinstance(action, CutOff):
@@ -126,6 +139,7 @@ class Applier:
         async def cut() -> None:
             try:
                 await work.do(action)
+                self._look(family.key)
             except Exception as error:  # a task of its own: nobody else would tell or try again
                 log.error("apply.failed", key=str(family.key), action=repr(action), problem=str(error))
                 self._retry(family.key)
@@ -136,7 +150,7 @@ class Applier:
 
     async def keep_up(self, gathered: Gathered, state: State) -> int:
         """Write what `upkeep` finds; say how many objects were written. Raises the first ClusterError."""
-        work = _Pass(self._cluster, self._cache, self._settings, gathered, Plan(state))
+        work = _Pass(self._cluster, self._cache, self._settings, self._silences, gathered, Plan(state))
         written = 0
         for piece in upkeep(gathered, state):
             written += await work.put(piece.kind, piece.wanted, piece.live)
@@ -212,6 +226,7 @@ class _Pass:
     cluster: Cluster
     cache: Cache
     settings: OperatorSettings
+    silences: Silences
     gathered: Gathered
     plan: Plan
 
@@ -264,12 +279,11 @@ class _Pass:
 
     async def _cut_off(self, revision: Revision) -> None:
         pods = [pod for pod in self.gathered.read.family.pods if labels_of(pod).get(names.REVISION_LABEL) == revision]
-        running = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Running"]
-        blown = await self._blow_fuse(revision, running)
+        await self._blow_fuse(revision, [pod for pod in pods if self._is_to_be_silenced(revision, pod)])
         # Scaled first, or the ReplicaSet would make a new pod for each one that goes.
         results = [await _tried(self._scale(revision, 0))]
         results += await asyncio.gather(*(_tried(self._cut(pod)) for pod in pods))
-        log.info("revision.cut_off", revision=revision, pods=len(pods), acknowledged=blown)
+        log.info("revision.cut_off", revision=revision, pods=len(pods))
         for error in filter(None, results):
             raise error
 
@@ -279,17 +293,23 @@ class _Pass:
             # No watch has told: without this the plan would go on cutting a ghost.
             self.cache.put(POD, pod, deleted=True)
 
-    async def _blow_fuse(self, revision: Revision, pods: list[Object]) -> int:
+    def _is_to_be_silenced(self, revision: Revision, pod: Object) -> bool:
+        running = (pod.get("status") or {}).get("phase") == "Running"
+        return running and not self.silences.is_whole(self._owner.uid, revision, uid_of(pod))
+
+    async def _blow_fuse(self, revision: Revision, pods: list[Object]) -> None:
         if not pods:
-            return 0
+            return
+        at = datetime.now(UTC)
+        answers: Mapping[str, Acknowledgement | None] = {uid_of(pod): None for pod in pods}
         try:
             secret = await self.cluster.get(
                 SECRET, self._owner.namespace, names.fuse_secret(self._owner.name, revision)
             )
-            return await fuse.blow(pods, _token(secret))
+            answers = {**answers, **await fuse.blow(pods, _token(secret))}
         except (ClusterError, ValueError, KeyError) as error:
             log.warning("fuse.unavailable", revision=revision, problem=str(error))
-            return 0
+        self.silences.record(self._owner.uid, revision, at, answers)
 
     async def _remove(self, revision: Revision, *, forget: bool) -> None:
         await self._delete(DEPLOYMENT, self._deployment(revision))

@@ -5,44 +5,76 @@ a log line or an error.
 """
 
 import asyncio
-from collections.abc import Iterable
-from datetime import timedelta
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import aiohttp
 import structlog
 
 from modelsync.api import names
-from modelsync.cluster.kinds import Object, name_of
+from modelsync.cluster.kinds import Object, name_of, uid_of
+from modelsync.cluster.silences import Acknowledgement
 from modelsync.middleware import FUSE_PATH
 
 TIMEOUT = timedelta(seconds=1)
-"""Twice what the middleware gives the answers under way before it acknowledges."""
+"""Longer than the middleware waits for all server processes of its pod before it answers."""
+
+MAX_ANSWER_BYTES = 4096
 
 log = structlog.get_logger(__name__)
 
 
-async def blow(pods: Iterable[Object], token: str) -> int:
-    """Tell every one of `pods` that has an address, all at once. Returns how many acknowledged."""
-    addresses = {name_of(pod): ip for pod in pods if (ip := (pod.get("status") or {}).get("podIP"))}
+async def blow(
+    pods: Iterable[Object], token: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Mapping[str, Acknowledgement | None]:
+    """Tell every one of `pods` that has an address, all at once.
+
+    Returns by the pod's uid what it acknowledged, None when it did not.
+    """
+    addresses = {uid_of(pod): (name_of(pod), ip) for pod in pods if (ip := (pod.get("status") or {}).get("podIP"))}
     if not addresses:
-        return 0
+        return {}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())
     # Without proxies: pods are never behind one, and the token must not pass one.
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-        answers = await asyncio.gather(*(_blow(session, name, ip, token) for name, ip in addresses.items()))
-    return sum(answers)
+        answers = await asyncio.gather(*(_blow(session, name, ip, token, now) for name, ip in addresses.values()))
+    return dict(zip(addresses, answers, strict=True))
 
 
-async def _blow(session: aiohttp.ClientSession, name: str, ip: str, token: str) -> bool:
+async def _blow(
+    session: aiohttp.ClientSession, name: str, ip: str, token: str, now: Callable[[], datetime]
+) -> Acknowledgement | None:
     host = f"[{ip}]" if ":" in ip else ip
     url = f"http://{host}:{names.PORT}{FUSE_PATH}"
     problem = ""
     try:
         async with session.post(url, headers={"Authorization": f"Bearer {token}"}, allow_redirects=False) as answer:
             if answer.ok:
-                return True
+                return _read(await answer.content.read(MAX_ANSWER_BYTES), now())
             problem = f"HTTP {answer.status}"
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         problem = type(error).__name__
     log.info("fuse.not_acknowledged", pod=name, problem=problem)
-    return False
+    return None
+
+
+def _read(body: bytes, now: datetime) -> Acknowledgement:
+    """What the middleware says. Any answer of success means that the process which gave it is silent.
+
+    The last byte's age counts and not its time: the node's clock may be another than ours.
+    """
+    try:
+        said: Any = json.loads(body)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        return Acknowledgement(whole=False, last_byte=None)
+    age: Any = said.get("lastByteAge")
+    known = isinstance(age, int | float) and 0 <= age < 10**9
+    return Acknowledgement(
+        # Without numbers it is the middleware of an earlier version, which knew of one process.
+        whole=said.get("processes") == said.get("acknowledged"),
+        last_byte=now - timedelta(seconds=age) if known else None,
+    )

@@ -17,7 +17,7 @@ import structlog
 from modelsync.api.conditions import Condition, ConditionType, merged
 from modelsync.api.reasons import Reason
 from modelsync.api.settings import OperatorSettings
-from modelsync.api.status import Phase
+from modelsync.api.status import ModelDeploymentStatus, Phase
 from modelsync.cluster.access import Access, RefusedError
 from modelsync.cluster.apply import Applier, upkeep
 from modelsync.cluster.cache import Cache
@@ -27,8 +27,11 @@ from modelsync.cluster.exams import Exams
 from modelsync.cluster.family import CachedFamilies, Family, LiveFamilies
 from modelsync.cluster.gather import Gathered, Sightings, UnreadableError, gather, read, status_of
 from modelsync.cluster.kinds import MODEL_DEPLOYMENT, Key, Object
+from modelsync.cluster.silences import Silences
 from modelsync.controller.workqueue import ShutDownError, WorkQueue
 from modelsync.registry.poller import Poller
+from modelsync.rollout import silenced
+from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Plan, Problem, RegistryOutcome
 from modelsync.rollout.plan import plan
 from modelsync.rollout.report import report
@@ -74,6 +77,7 @@ class Reconciler:
         cached: CachedFamilies,
         live: LiveFamilies,
         applier: Applier,
+        silences: Silences,
         recorder: Recorder,
         access: Access,
         poller: Poller,
@@ -87,6 +91,7 @@ class Reconciler:
         self._cached = cached
         self._live = live
         self._applier = applier
+        self._silences = silences
         self._recorder = recorder
         self._access = access
         self._poller = poller
@@ -197,14 +202,18 @@ class Reconciler:
             exams=self._exams.of(family.key, family.pods),
         )
         decided = plan(gathered.observed)
-        return Decision(gathered, decided, self._status(gathered, decided))
+        facts = Facts(gathered.observed, decided.state.holds)
+        self._silences.keep(family.uid, frozenset(filter(facts.held, gathered.observed.revisions)))
+        status = self._status(gathered, decided)
+        told = silenced.events(gathered.read.status.silenced, status.silenced)
+        return Decision(gathered, replace(decided, events=(*decided.events, *told)), status.wire())
 
-    def _status(self, gathered: Gathered, decided: Plan) -> Mapping[str, Any]:
+    def _status(self, gathered: Gathered, decided: Plan) -> ModelDeploymentStatus:
         observed = gathered.observed
         # What the API server refused is told, but the planner must go on: only trying again shows that it is over.
         if (refused := self._refused_writes.get(gathered.read.family.key)) is not None:
             observed = replace(observed, problems=(*observed.problems, refused))
-        status = report(
+        return report(
             observed,
             decided,
             gathered.read.status,
@@ -212,8 +221,8 @@ class Reconciler:
             resolved=gathered.resolved,
             pods=gathered.pods,
             url=gathered.url,
+            silences=self._silences.of(gathered.read.family.uid),
         )
-        return status.wire()
 
     async def _act(self, family: Family) -> Decision:
         started = time.monotonic()
@@ -323,6 +332,7 @@ class Reconciler:
         self._refused_writes.pop(key, None)
         if (uid := self._uids.pop(key, None)) is not None:
             self._sightings.forget(uid)
+            self._silences.forget(uid)
             self._stamped.discard(uid)
 
 

@@ -33,6 +33,7 @@ from modelsync.cluster.exams import Exams
 from modelsync.cluster.family import CachedFamilies, LiveFamilies
 from modelsync.cluster.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Key, Kind, Object
 from modelsync.cluster.lease import Elector
+from modelsync.cluster.silences import Silences
 from modelsync.controller import health
 from modelsync.controller.kopf_shell import Shell, quiet_kopf
 from modelsync.controller.reconciler import Reconciler
@@ -127,12 +128,21 @@ class Operator:
         self._shell: Shell | None = None
         self._poller = Poller(self._changed)
         self._exams = Exams(self._queue.add)
-        self._applier = Applier(fenced, self._cache, options.settings, retry=self._queue.retry)
+        silences = Silences()
+        self._applier = Applier(
+            fenced,
+            self._cache,
+            options.settings,
+            silences=silences,
+            retry=self._queue.retry,
+            look=self._queue.add,
+        )
         self._reconciler = Reconciler(
             cache=self._cache,
             cached=self._cached,
             live=LiveFamilies(fenced, self._cache, self._cached),
             applier=self._applier,
+            silences=silences,
             recorder=Recorder(fenced, instance=_identity()),
             access=Access(cluster),
             poller=self._poller,

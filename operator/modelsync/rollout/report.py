@@ -37,6 +37,7 @@ from modelsync.rollout.model import (
     TroubleKind,
 )
 from modelsync.rollout.parts import difference, versions
+from modelsync.rollout.silenced import Silence, silenced
 from modelsync.rollout.situation import Situation, World, situation
 from modelsync.rollout.state import dump
 from modelsync.rollout.waiting import waiting
@@ -56,9 +57,11 @@ def report(
     resolved: ResolvedStatus | None = None,
     pods: Sequence[PodStatus] = (),
     url: str | None = None,
+    silences: Sequence[Silence] = (),
 ) -> ModelDeploymentStatus:
     """The status to write with this plan. `previous` is the one that is there; `name` is the ModelDeployment's;
-    `resolved` (else the one before), `pods` (worst first) and `url` are what the controller knows and no plan needs."""
+    `resolved` (else the one before), `pods` (worst first), `url` and `silences` are what the controller knows and no
+    plan needs."""
     facts = Facts(replace(observed, state=plan.state), plan.state.holds)
     world = World(facts, plan.state, plan.waits, plan.actions)
     told = situation(world)
@@ -69,6 +72,7 @@ def report(
         resolved=resolved or previous.resolved,
         **dump(plan.state),
         exams=exam_statuses(facts, plan.state, previous.exams),
+        silenced=silenced(facts, plan.state, previous.silenced, silences),
         traffic=_traffic(facts),
         fallback=_fallback(world),
         pods=tuple(pods[:_MAX_PODS]),
