@@ -110,12 +110,21 @@ class Stage:
             )
 
     def log_version(
-        self, collection: str, text: str, *, faults: Mapping[str, Any] | None = None, size_bytes: int = 65536
+        self,
+        collection: str,
+        text: str,
+        *,
+        faults: Mapping[str, Any] | None = None,
+        size_bytes: int = 65536,
+        **content: Any,
     ) -> Version:
-        """Log a small whole model that says `text`, and link it to the registry; returns the registry's version."""
+        """Log a small whole model that says `text`, and link it to the registry; returns the registry's version.
+
+        `content` is what else `make_model` takes, such as `exam`.
+        """
         # Streams of seconds, so that every move meets some that are under way.
         behaviour = {"ttft_seconds": 0.1, "token_seconds": 0.05, "tokens": 100, **(faults or {})}
-        files = make_model(None, name=collection, version_text=text, faults=behaviour, size_bytes=size_bytes)
+        files = make_model(None, name=collection, version_text=text, faults=behaviour, size_bytes=size_bytes, **content)
         return self.log_files(collection, files)
 
     def log_files(self, collection: str, files: Mapping[str, bytes]) -> Version:

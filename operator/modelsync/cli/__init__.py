@@ -10,6 +10,7 @@ COMMANDS = {
     "resolve": "modelsync.cli.resolve",
     "run": "modelsync.cli.run",
     "crds": "modelsync.cli.crds",
+    "exam": "modelsync.cli.exam",
 }
 
 

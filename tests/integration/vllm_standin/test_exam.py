@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vllm_standin.artifact import make_exam
 
+ROOT = Path(__file__).resolve().parents[3]
 MIDDLEWARE = ("--middleware", "modelsync_middleware.VersionHeader")
 SAYS = "one two three four"
 FITS = {"trained_template": "{{ messages }}", "exam": make_exam(SAYS)}
@@ -89,3 +93,85 @@ async def test_a_version_without_an_exam_is_ready_as_ever(serve: Any) -> None:
 
     assert await verdict(served) == {"state": "None"}
     assert (await get(served, "/modelsync/ready"))[0] == 200
+
+
+async def modelsync(*args: str, given: str = "") -> tuple[int, str, str]:
+    """Run the command; its exit code, output and errors."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "modelsync",
+        "exam",
+        *args,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "operator")},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate(given.encode())
+    return process.returncode or 0, output.decode(), errors.decode()
+
+
+async def test_what_was_recorded_of_a_good_server_passes_there_and_fails_on_a_worse_one(
+    serve: Any, tmp_path: Path
+) -> None:
+    good = await (await serve(says=SAYS)).listening()
+    worse = await (await serve(says=SAYS, quantized=True)).listening()
+    prompts = 'Who are you?\n\n{"prompt": "I am", "name": "words"}\n{"prompt": "I", "expect": {"contains": "one"}}\n'
+
+    code, recorded, told = await modelsync("record", good.url, "--prompts", "-", given=prompts)
+    assert code == 0, told
+    assert "recorded 3 questions (of at most 200) from chat@v7-3fa9c1d2" in told
+    header, chat, words, own = (json.loads(line) for line in recorded.splitlines())
+    assert header == {"exam": 1, "tolerance": 0.2}
+    assert chat["messages"] == [{"role": "user", "content": "Who are you?"}]
+    assert [next(iter(position)) for position in chat["expect"]["tokens"]] == ["one", " two", " three", " four"]
+    assert all(len(position) == 3 for position in words["expect"]["tokens"])
+    assert own == {"prompt": "I", "expect": {"contains": "one"}, "max_tokens": 16}
+
+    file = tmp_path / "golden.jsonl"
+    file.write_text(recorded)
+    code, told, _ = await modelsync("check", good.url, str(file))
+    assert (code, told.splitlines()[-1][:46]) == (0, "passed: 3 of 3 answers of chat@v7-3fa9c1d2 are")
+    code, told, _ = await modelsync("check", worse.url, str(file))
+    assert code == 1
+    assert told.splitlines()[0].startswith('line 2: wanted as token 1 "one" at -0.')
+    assert told.splitlines()[1].startswith('line 3 (words): wanted as token 1 "one" at -0.')
+    assert told.splitlines()[-1].startswith("failed: 1 of 3 answers")
+    code, told, _ = await modelsync("check", worse.url, str(file), "-o", "json")
+    verdict = json.loads(told)
+    assert (code, verdict["state"], verdict["passed"], verdict["total"]) == (1, "Failed", 1, 3)
+    assert [mistake["line"] for mistake in verdict["mistakes"]] == [2, 3]
+
+
+async def test_an_embedding_can_be_recorded(serve: Any, tmp_path: Path) -> None:
+    served = await (await serve(task="embed")).listening()
+
+    code, recorded, told = await modelsync("record", served.url, "--prompts", "-", given='{"input": "cat"}\n')
+    assert code == 0, told
+    (tmp_path / "golden.jsonl").write_text(recorded)
+
+    assert (await modelsync("check", f"{served.url}/v1", str(tmp_path / "golden.jsonl")))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "given", "code", "told"),
+    [
+        (("record", "URL", "--prompts", "-"), "", 2, "no question in it; write one text a line"),
+        (("record", "URL", "--prompts", "-"), "{\n", 2, "line 1: begins with { and is not JSON"),
+        (("record", "URL", "--prompts", "-"), '{"promt": "x"}', 2, "line 1: promt is not known; allowed are name"),
+        (("record", "URL", "--prompts", "-"), '{"input": "x"}', 1, "line 1: the server gave HTTP 404"),
+        (("record", "URL", "--prompts", "-", "--model", "other"), "x", 1, "The model `other` does not exist"),
+        (("record", "ftp://x", "--prompts", "-"), "x", 4, "'ftp://x' is not the URL of a server"),
+        (("check", "http://127.0.0.1:1", "-"), '{"prompt": "x", "expect": {"equals": "y"}}', 4, "cannot be reached"),
+        (("check", "URL", "-"), '{"prompt": "x"}', 2, "line 1: expect is missing"),
+    ],
+)
+async def test_what_cannot_be_done_is_told_with_what_to_do(
+    served: Any, args: tuple[str, ...], given: str, code: int, told: str
+) -> None:
+    found, _, errors = await modelsync(*(served.url if arg == "URL" else arg for arg in args), given=given)
+
+    assert found == code, errors
+    assert told in errors
+    assert "Traceback" not in errors

@@ -15,6 +15,7 @@ from typing import Any
 
 from .golden import Expect, Question
 
+_TOP = "top_logprobs"
 QUOTE = 80
 """Characters of an answer, or of what was expected, in a message."""
 
@@ -72,21 +73,25 @@ def positions_of(answer: Any) -> Sequence[Position]:
     try:
         if "content" in logprobs:
             return [
-                Position(
-                    item["token"],
-                    float(item["logprob"]),
-                    {item["token"]: float(item["logprob"])}
-                    | {other["token"]: float(other["logprob"]) for other in item["top_logprobs"]},
+                _position(
+                    item["token"], item["logprob"], [(top["token"], top["logprob"]) for top in item["top_logprobs"]]
                 )
                 for item in logprobs["content"] or ()
             ]
-        tokens, values, tops = logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"]
+        values, tops = logprobs["token_logprobs"], logprobs[_TOP]
         return [
-            Position(token, float(values[at]), {token: float(values[at]), **(tops[at] or {})})
-            for at, token in enumerate(tokens)
+            _position(token, values[at], list((tops[at] or {}).items())) for at, token in enumerate(logprobs["tokens"])
         ]
     except (LookupError, TypeError, ValueError, AttributeError):
         raise AnswerError("wanted log-probabilities, got what cannot be read as such") from None
+
+
+def _position(token: str, logprob: Any, others: Sequence[tuple[str, Any]]) -> Position:
+    """Tokens of different ids may have the same text: the likeliest of them counts."""
+    top: dict[str, float] = {}
+    for text, value in ((token, logprob), *others):
+        top[text] = max(float(value), top.get(text, -math.inf))
+    return Position(token, float(logprob), top)
 
 
 def embedding_of(answer: Any) -> Sequence[float]:

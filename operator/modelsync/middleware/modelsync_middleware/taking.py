@@ -24,8 +24,8 @@ AT_ONCE = 4
 """Questions under way: enough to be done soon, few enough to leave batches, and so numbers, nearly as recorded."""
 
 EXAM_SECONDS = 900.0
-MAX_FAILURES = 10
-"""That are told; the count tells of all."""
+MAX_TOLD = 10
+"""Mistakes; the count tells of all."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def invalid(problem: str) -> Verdict:
     return Verdict("Invalid", 0, 0, 0.0, f"{GOLDEN_FILE}: {problem}", _now())
 
 
-async def take(questions: Sequence[Question], ask: Ask, model: str) -> Verdict:
-    """Ask `model` all `questions` and judge the answers."""
+async def take(questions: Sequence[Question], ask: Ask, model: str, *, told: int = MAX_TOLD) -> Verdict:
+    """Ask `model` all `questions` and judge the answers. At most `told` mistakes are in the verdict."""
     began = time.monotonic()
     places = asyncio.Semaphore(AT_ONCE)
 
@@ -105,7 +105,7 @@ async def take(questions: Sequence[Question], ask: Ask, model: str) -> Verdict:
         return Verdict("Passed", passed, total, seconds, f"{passed} of {total} answers are as expected", _now())
     where = next(question.where for question in questions if question.line == mistakes[0].line)
     message = f"{passed} of {total} answers are as expected; {where}: {mistakes[0].message}"
-    return Verdict("Failed", passed, total, seconds, message, _now(), tuple(mistakes[:MAX_FAILURES]))
+    return Verdict("Failed", passed, total, seconds, message, _now(), tuple(mistakes[:told]))
 
 
 async def _answer(question: Question, ask: Ask, model: str) -> str | None:
