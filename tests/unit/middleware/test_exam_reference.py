@@ -1,0 +1,35 @@
+"""The reference page of the exam is true to the code."""
+
+import re
+from pathlib import Path
+
+from modelsync.middleware.modelsync_middleware import golden
+from modelsync.middleware.modelsync_middleware.golden import parse_exam
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "exam.md").read_text(encoding="utf-8")
+
+
+def test_the_example_can_be_read() -> None:
+    [example] = re.findall(r"```jsonl\n(.*?)```", PAGE, re.S)
+
+    questions = parse_exam(example.encode())
+
+    assert [question.path for question in questions] == [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/chat/completions",
+        "/v1/embeddings",
+    ]
+
+
+def test_every_field_and_every_check_is_described() -> None:
+    for field in (*golden._FIELDS, *golden._EXPECT, "exam"):
+        assert f"`{field}`" in PAGE, field
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    assert f"At most 1 MiB and {golden.MAX_LINES} questions" in PAGE
+    assert golden.MAX_BYTES == 1 << 20
+    assert f"1 to {golden.MAX_TOKENS}, {golden.DEFAULT_TOKENS} when left out" in PAGE
+    assert f"(1 to {golden.MAX_TOP})" in PAGE
+    assert f"{golden.DEFAULT_TOLERANCE} unless the header says otherwise" in PAGE
