@@ -91,11 +91,12 @@ class _Api:
         )
         return [
             *served,
-            Route("/v1/models", self._models),
-            Route("/health", self._health),
-            Route("/ping", self._health, methods=["GET", "POST"]),
-            Route("/version", self._version),
-            Route("/load", self._server_load),
+            _only_get("/v1/models", self._models),
+            _only_get("/health", self._health),
+            _only_get("/ping", self._health),
+            Route("/ping", self._health, methods=["POST"]),
+            _only_get("/version", self._version),
+            _only_get("/load", self._server_load),
             Route("/metrics", self._exposition),
         ]
 
@@ -109,14 +110,15 @@ class _Api:
         body = protocol.parse_body(await http.body())
         request = protocol.parse_text_request(body, chat=chat, max_model_len=self._max_model_len)
         self._check_model(request.model)
+        self._engine.take()
         answer = TextAnswer(request, self._names[0], self._fingerprint)
         choices = [self._choice(request, tokens) for tokens in request.prompt_tokens for _ in range(request.n)]
         if request.stream:
             return await self._stream(request, answer, choices)
         try:
             spoken = await asyncio.gather(*(_collect(choice) for choice in choices))
-        except GenerationError:
-            raise protocol.internal_error() from None
+        except GenerationError as failure:
+            raise protocol.internal_error(str(failure)) from None
         return JSONResponse(answer.whole([_spoken(request, tokens) for tokens in spoken]))
 
     async def _stream(self, request: TextRequest, answer: TextAnswer, choices: list[AsyncIterator[Token]]) -> Response:
@@ -136,8 +138,8 @@ class _Api:
                     yield _event(answer.chunk(index, said, last=token.finish_reason is not None))
                 if request.include_usage:
                     yield _event(answer.usage_chunk(sum(counts)))
-            except GenerationError:
-                yield _event(protocol.internal_error().body())
+            except GenerationError as failure:
+                yield _event(protocol.internal_error(str(failure)).body())
             yield b"data: [DONE]\n\n"
 
         return StreamingResponse(events(), media_type="text/event-stream")
@@ -160,15 +162,16 @@ class _Api:
         body = protocol.parse_body(await http.body())
         request = protocol.parse_embedding_request(body, max_model_len=self._max_model_len)
         self._check_model(request.model)
+        self._engine.take()
         try:
             vectors = await asyncio.gather(*(self._engine.embed(tokens) for tokens in request.prompt_tokens))
-        except GenerationError:
-            raise protocol.internal_error() from None
+        except GenerationError as failure:
+            raise protocol.internal_error(str(failure)) from None
         return JSONResponse(protocol.embedding_answer(request, self._names[0], vectors))
 
     def _check_model(self, name: str | None) -> None:
         if name and name not in self._names:
-            raise protocol.unknown_model(name)
+            raise protocol.unknown_model(name, self._names)
 
     def _answering(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """`handler`, cancelled when the client leaves before it answers, and counted in /load while it runs."""
@@ -200,6 +203,13 @@ class _Api:
     async def _exposition(self, _: Request) -> Response:
         body, content_type = self._metrics.exposition()
         return Response(body, headers={"content-type": content_type})
+
+
+def _only_get(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
+    """A route as FastAPI makes it, which answers no HEAD; Starlette's own does."""
+    route = Route(path, handler, methods=["GET"])
+    route.methods = {"GET"}
+    return route
 
 
 async def _collect(tokens: AsyncIterator[Token]) -> list[Token]:
@@ -277,7 +287,7 @@ async def _api_error(_: Request, error: Exception) -> Response:
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # Starlette calls this for nothing else
     return JSONResponse(
-        protocol.plain_http_error(error.status_code).body(), status_code=error.status_code, headers=error.headers
+        protocol.plain_http_error(error.status_code), status_code=error.status_code, headers=error.headers
     )
 
 

@@ -1,9 +1,8 @@
 """The engine behind the API: what a request says, when each token comes, and what a shutdown does to it.
 
-It counts what vLLM's engine counts and knows nothing of HTTP. A drain is vLLM's (`EngineCore._handle_shutdown` and
-`_reject_add_in_shutdown`): running requests go on, new ones end at once with finish_reason `abort`. When the time is
-over vLLM kills its engine process, and clients see their streams end somehow; here they end with `abort`, which counts
-as lost just the same and lets a test tell why.
+It counts what vLLM's engine counts and knows nothing of HTTP. What a shutdown does was measured on real vLLM 0.32
+(docs/design/vllm.md): running requests go on, new ones fail; when the time is over the engine is killed and its
+requests get no further token, nor an end.
 """
 
 import asyncio
@@ -25,8 +24,18 @@ _KV_CACHE_TOKENS = 65_536  # what the imagined cache holds; only kv_cache_usage_
 class GenerationError(Exception):
     """A fault of the model failed this request, where vLLM's engine would report an internal error."""
 
+    def __init__(self, message: str = "Internal server error") -> None:
+        super().__init__(message)
+
+
+class ShutDownError(RuntimeError):
+    """The request came during a shutdown; the words are those of vLLM's renderer, which is gone before the engine."""
+
     def __init__(self) -> None:
-        super().__init__("Internal server error")
+        super().__init__("cannot schedule new futures after shutdown")
+
+
+_DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class Engine:
         self._pauses: set[asyncio.Future[None]] = set()
         self._draining = False
         self._aborted = False
+        self._killed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -86,10 +96,6 @@ class Engine:
         """
         arrived = time.monotonic()
         hangs, fails, breaks = self._admit(request.stream)
-        if self._draining:
-            self._metrics.finished("abort", Timing(arrived, arrived, arrived, arrived), request.prompt_tokens, 0)
-            yield Token("", 0, "abort")
-            return
         await self._take_place()
         self._count_cached(request.prompt_tokens)
         cached = request.prompt_tokens
@@ -104,8 +110,7 @@ class Engine:
             for produced, token in enumerate(words, start=1):
                 now = time.monotonic()
                 if self._aborted:
-                    produced -= 1
-                    break
+                    raise GenerationError(_DEAD)
                 if produced == 1:
                     first = now
                     self._metrics.prompt_tokens.inc(request.prompt_tokens)
@@ -129,9 +134,6 @@ class Engine:
                 if token.finish_reason is not None:
                     return
                 await self._pause(self._faults.token_seconds)
-            now = time.monotonic()
-            self._metrics.finished("abort", Timing(arrived, scheduled, first, now), request.prompt_tokens, produced)
-            yield Token("", produced, "abort")
         finally:
             self._count_cached(-cached)
             self._give_place()
@@ -139,24 +141,42 @@ class Engine:
     async def embed(self, prompt_tokens: int) -> list[float]:
         """A vector of 8 numbers that depends on the weights. Raises GenerationError as `generate` does."""
         request = GenerationRequest(prompt_tokens=prompt_tokens, max_tokens=1, stream=False)
-        async for token in self.generate(request):
-            if token.finish_reason == "abort":
-                raise GenerationError
+        async for _ in self.generate(request):
+            pass
         digits = self._model.fingerprint
         return [(int(digit, 16) - 7.5) / 8 for digit in digits]
 
+    @property
+    def drained(self) -> bool:
+        """Whether a shutdown let every request come to its end."""
+        return self._draining and not self._killed and not self._aborted
+
+    def take(self) -> None:
+        """Say whether requests are taken at all. Raises ShutDownError."""
+        if self._draining:
+            raise ShutDownError
+
     async def shutdown(self, timeout: float) -> None:
-        """Refuse new requests, let the running ones finish for `timeout` seconds, abort the rest. Returns when idle."""
+        """Take no more requests, let the running ones finish for `timeout` seconds, then be killed.
+
+        With 0 the engine dies at once and its requests fail. Returns when idle, or killed.
+        """
         self._draining = True
         if timeout > 0:
             try:
                 await asyncio.wait_for(self._idle.wait(), timeout)
             except TimeoutError:
-                print(f"[shutdown] EngineCore: aborting in-flight requests count={self._running}", flush=True)
+                print("[shutdown] Process manager: force killing remaining process EngineCore", flush=True)
+                self.kill()
+            return
         self._aborted = True
         for pause in self._pauses:  # those in the queue follow, each as the one before gives up its place
             _finish(pause)
         await self._idle.wait()
+
+    def kill(self) -> None:
+        """Be gone without a word: no request gets another token, or an end."""
+        self._draining = self._killed = True
 
     def _admit(self, stream: bool) -> tuple[bool, bool, bool]:
         """Count the request, and say whether it hangs, fails, or breaks off in mid-stream."""
@@ -225,7 +245,7 @@ class Engine:
             self._idle.set()
 
     async def _pause(self, seconds: float | None) -> None:
-        """Wait, for ever when `seconds` is None, but no longer than until an abort."""
+        """Wait, for ever when `seconds` is None or the engine is killed, but no longer than until an abort."""
         if self._aborted:
             return
         loop = asyncio.get_running_loop()
@@ -234,6 +254,8 @@ class Engine:
         self._pauses.add(over)
         try:
             await over
+            if self._killed:
+                await loop.create_future()
         finally:
             self._pauses.discard(over)
             if timer is not None:

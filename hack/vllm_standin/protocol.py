@@ -32,19 +32,23 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.status.value}}
 
 
-def bad_request(message: str, param: str | None = None) -> ApiError:
-    """A request that the API refuses."""
-    return ApiError(HTTPStatus.BAD_REQUEST, "BadRequestError", message, param)
+def bad_request(message: str, param: str | None = None, value: object = None) -> ApiError:
+    """A request that the API refuses; vLLM tells parameter and value in the message too."""
+    told = [f"parameter={param}"] if param else []
+    told += [f"value={value}"] if value is not None else []
+    text = f"{message} ({', '.join(told)})" if told else message
+    return ApiError(HTTPStatus.BAD_REQUEST, "BadRequestError", text, param)
 
 
-def internal_error() -> ApiError:
+def internal_error(message: str) -> ApiError:
     """What a failure in the engine looks like to a client."""
-    return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError", "Internal server error")
+    return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError", message)
 
 
-def unknown_model(name: str) -> ApiError:
-    """The request names a model that is not served."""
-    return ApiError(HTTPStatus.NOT_FOUND, "NotFoundError", f"The model `{name}` does not exist.", "model")
+def unknown_model(name: str, names: Sequence[str]) -> ApiError:
+    """The request names a model that is not served; `names` are those that the base is served under."""
+    message = f"The model `{name}` does not exist. Valid aliases: {', '.join(names)}."
+    return ApiError(HTTPStatus.NOT_FOUND, "NotFoundError", message, "model")
 
 
 def unsupported_media_type() -> ApiError:
@@ -53,10 +57,9 @@ def unsupported_media_type() -> ApiError:
     return ApiError(HTTPStatus.BAD_REQUEST, HTTPStatus.BAD_REQUEST.phrase, text)
 
 
-def plain_http_error(status: int) -> ApiError:
-    """No such route, or not with this method."""
-    found = HTTPStatus(status)
-    return ApiError(found, found.phrase, found.phrase)
+def plain_http_error(status: int) -> dict[str, Any]:
+    """The body for no such route, or not with this method: FastAPI's own shape."""
+    return {"detail": HTTPStatus(status).phrase}
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,15 @@ class EmbeddingRequest:
 
 def parse_body(raw: bytes) -> dict[str, Any]:
     """The JSON object in a request's body. Raises ApiError."""
+    if not raw:
+        raise _invalid("missing", "body", "Field required", None)
     try:
         body = json.loads(raw)
-    except ValueError as error:
-        raise _invalid("body", f"JSON decode error: {error}") from None
+    except json.JSONDecodeError as error:
+        raise _invalid("json_invalid", f"body.{error.pos}", "JSON decode error", {}, error=error.msg) from None
     if not isinstance(body, dict):
-        raise _invalid("body", "Input should be a valid dictionary")
+        message = "Input should be a valid dictionary or object to extract fields from"
+        raise _invalid("model_attributes_type", "body", message, body)
     return body
 
 
@@ -116,21 +122,32 @@ def parse_text_request(body: Mapping[str, Any], *, chat: bool, max_model_len: in
         prompts = [_message_tokens(body)]
     else:
         prompts = _prompt_tokens(body.get("prompt"))
+        if body.get("prompt") == []:
+            raise bad_request("You must pass at least one prompt")
         if not prompts:
             raise bad_request("Either prompt or prompt_embeds must be provided and non-empty.", "prompt")
     longest = max(prompts)
     if longest >= max_model_len:
         raise bad_request(
-            f"This model's maximum context length is {max_model_len} tokens. However, your request has {longest} "
-            "input tokens. Please reduce the length of the input messages.",
+            f"This model's maximum context length is {max_model_len} tokens. However, your prompt contains at least "
+            f"{max_model_len + 1} input tokens, which exceeds this limit even without any output tokens. Please reduce "
+            "the length of the input prompt.",
             "input_tokens",
+            max_model_len + 1,
         )
     asked = _whole(body, "max_completion_tokens") if chat else None
     asked = _whole(body, "max_tokens") if asked is None else asked
     if asked is None:
         asked = max_model_len - longest if chat else _COMPLETION_MAX_TOKENS
     if asked < 1:
-        raise bad_request(f"max_tokens must be at least 1, got {asked}.", "max_tokens")
+        raise bad_request(f"max_tokens must be at least 1, got {asked}.", "max_tokens", asked)
+    if asked > max_model_len:
+        raise bad_request(
+            f"max_tokens={asked} cannot be greater than max_model_len={max_model_len}. Please request fewer output "
+            "tokens.",
+            "max_tokens",
+            asked,
+        )
     if longest + asked > max_model_len and chat is False and body.get("max_tokens") is None:
         asked = max_model_len - longest
     if longest + asked > max_model_len:
@@ -141,13 +158,13 @@ def parse_text_request(body: Mapping[str, Any], *, chat: bool, max_model_len: in
         )
     n = _whole(body, "n")
     if n is not None and n < 1:
-        raise bad_request(f"n must be at least 1, got {n}.", "n")
+        raise bad_request(f"n must be at least 1, got {n}.")
     stream = _flag(body, "stream")
     options = body.get("stream_options")
     if options is not None and not stream:
         raise bad_request("Stream options can only be defined when `stream=True`.", "stream_options")
     if options is not None and not isinstance(options, dict):
-        raise _invalid("body.stream_options", "Input should be a valid dictionary")
+        raise _invalid("model_attributes_type", "body.stream_options", "Input should be a valid dictionary", options)
     return TextRequest(
         chat=chat,
         model=_model(body),
@@ -187,12 +204,12 @@ def parse_embedding_request(body: Mapping[str, Any], *, max_model_len: int) -> E
     """An embedding's body, checked as vLLM does. Raises ApiError."""
     prompts = _prompt_tokens(body.get("input"), "input")
     if not prompts:
-        raise _invalid("body.input", "Field required")
+        raise _invalid("missing", "body.input", "Field required", body)
     if max(prompts) > max_model_len:
         raise bad_request(f"This model's maximum context length is {max_model_len} tokens.", "input_tokens")
     encoding = body.get("encoding_format", "float")
     if encoding not in ("float", "base64"):
-        raise _invalid("body.encoding_format", "Input should be 'float' or 'base64'")
+        raise _invalid("literal_error", "body.encoding_format", "Input should be 'float' or 'base64'", encoding)
     return EmbeddingRequest(_model(body), tuple(prompts), encoding == "base64")
 
 
@@ -211,7 +228,7 @@ def model_list(names: Sequence[str], root: str, max_model_len: int, created: int
                 "max_model_len": max_model_len,
                 "permission": [
                     {
-                        "id": f"modelperm-{uuid.uuid4().hex}",
+                        "id": f"modelperm-{_hex()}",
                         "object": "model_permission",
                         "created": created,
                         "allow_create_engine": False,
@@ -238,7 +255,7 @@ class TextAnswer:
         self._request = request
         self._fingerprint = fingerprint
         prefix = "chatcmpl" if request.chat else "cmpl"
-        self._head = {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+        self._head = {"id": f"{prefix}-{_hex()}", "created": int(time.time()), "model": model}
 
     def whole(self, spoken: Sequence["Spoken"]) -> dict[str, Any]:
         """The body of an answer that is not streamed, one choice for each of `spoken`."""
@@ -246,7 +263,7 @@ class TextAnswer:
         for index, said in enumerate(spoken):
             content: dict[str, Any] = {"text": said.text}
             if self._request.chat:
-                content = {"message": {"role": "assistant", "content": said.text, "refusal": None, "tool_calls": []}}
+                content = {"message": {"role": "assistant", "content": said.text, **_nothing(*_MESSAGE_EXTRAS)}}
             choices.append(
                 {
                     "index": index,
@@ -254,6 +271,8 @@ class TextAnswer:
                     "logprobs": said.logprobs,
                     "finish_reason": said.finish_reason or "stop",
                     "stop_reason": said.stop_reason,
+                    **_nothing("token_ids", "routed_experts"),
+                    **({} if self._request.chat else _nothing("prompt_logprobs", "prompt_token_ids")),
                 }
             )
         return {
@@ -262,17 +281,27 @@ class TextAnswer:
             "choices": choices,
             "service_tier": None,
             "system_fingerprint": self._fingerprint,
-            "usage": self._usage(sum(said.tokens for said in spoken)),
+            "usage": {
+                **self._usage(sum(said.tokens for said in spoken)),
+                **_nothing("prompt_tokens_details", "completion_tokens_details"),
+            },
+            **(_nothing("prompt_logprobs", "prompt_token_ids", "prompt_text") if self._request.chat else {}),
+            **_nothing("kv_transfer_params", "ec_transfer_params", "metrics"),
         }
 
     def role_chunk(self, index: int) -> dict[str, Any]:
         """The first chunk of a choice of a streamed chat."""
-        return self._chunk([{"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+        delta = {"role": "assistant", "content": ""}
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+        return {**self._chunk([choice]), **_nothing("prompt_token_ids", "prompt_text")}
 
     def chunk(self, index: int, said: "Spoken", *, last: bool) -> dict[str, Any]:
         """One token of a stream; the last chunk of a choice has a finish_reason."""
         content: dict[str, Any] = {"delta": {"content": said.text}} if self._request.chat else {"text": said.text}
         choice = {"index": index, **content, "logprobs": said.logprobs, "finish_reason": said.finish_reason}
+        choice |= (
+            _nothing("token_ids") if self._request.chat else _nothing("stop_reason", "prompt_token_ids", "token_ids")
+        )
         if not last:
             return self._chunk([choice])
         final = self._chunk([{**choice, "stop_reason": said.stop_reason}])
@@ -292,7 +321,6 @@ class TextAnswer:
             "prompt_tokens": prompt,
             "total_tokens": prompt + tokens,
             "completion_tokens": tokens,
-            "prompt_tokens_details": None,
         }
 
 
@@ -323,29 +351,47 @@ def embedding_answer(request: EmbeddingRequest, model: str, vectors: Sequence[Se
     }
 
 
-def _invalid(location: str, message: str) -> ApiError:
-    """A body that does not fit the schema: FastAPI's validation error in vLLM's wrapping."""
-    text = f"1 validation error:\n  {{'loc': '{location}', 'msg': '{message}'}}"
+_MESSAGE_EXTRAS = ("refusal", "annotations", "audio", "function_call", "reasoning")
+
+
+def _nothing(*names: str) -> dict[str, None]:
+    """Fields that vLLM names and leaves empty."""
+    return dict.fromkeys(names)
+
+
+def _hex() -> str:
+    return uuid.uuid4().hex[:16]
+
+
+def _invalid(kind: str, location: str, message: str, given: object, *, error: str | None = None) -> ApiError:
+    """A body that does not fit the schema: pydantic's error `kind`, in FastAPI's and vLLM's wrapping."""
+    shown = f"<{type(given).__name__} of {len(given)} items>" if isinstance(given, dict | list) else str(given)
+    item: dict[str, object] = {"type": kind, "loc": location, "msg": message, "input": shown}
+    if error is not None:
+        item["ctx"] = {"error": error}
+    text = f"1 validation error:\n  {item}"
     return ApiError(HTTPStatus.BAD_REQUEST, HTTPStatus.BAD_REQUEST.phrase, text, location)
 
 
 def _model(body: Mapping[str, Any]) -> str | None:
     model = body.get("model")
     if model is not None and not isinstance(model, str):
-        raise _invalid("body.model", "Input should be a valid string")
+        raise _invalid("string_type", "body.model", "Input should be a valid string", model)
     return model
 
 
 def _message_tokens(body: Mapping[str, Any]) -> int:
     messages = body.get("messages")
     if messages is None:
-        raise _invalid("body.messages", "Field required")
-    if not isinstance(messages, list) or not messages:
-        raise _invalid("body.messages", "Input should be a valid list, not empty")
+        raise _invalid("missing", "body.messages", "Field required", body)
+    if not isinstance(messages, list):
+        raise _invalid("list_type", "body.messages", "Input should be a valid list", messages)
+    if not messages:
+        raise bad_request("Cannot apply chat template to an empty conversation. Provide at least one message.")
     tokens = 0
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise _invalid(f"body.messages.{index}.role", "Field required")
+            raise _invalid("missing", f"body.messages.{index}.role", "Field required", message)
         content = message.get("content")
         parts = content if isinstance(content, list) else [{"text": content or ""}]
         tokens += sum(len(str(part.get("text", "")).split()) for part in parts if isinstance(part, dict))
@@ -364,21 +410,29 @@ def _prompt_tokens(prompt: Any, field: str = "prompt") -> list[int]:
         return [max(1, len(part.split())) for part in prompt]
     if isinstance(prompt, list) and all(isinstance(part, list) for part in prompt):
         return [max(1, len(part)) for part in prompt]
-    raise _invalid(f"body.{field}", "Input should be a string, strings, tokens, or lists of tokens")
+    raise _invalid("string_type", f"body.{field}", "Input should be a valid string", prompt)
 
 
 def _whole(body: Mapping[str, Any], field: str) -> int | None:
     value = body.get(field)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise _invalid(f"body.{field}", "Input should be a valid integer")
+    if isinstance(value, str):  # as pydantic does, where it is not strict
+        try:
+            return int(value)
+        except ValueError:
+            message = "Input should be a valid integer, unable to parse string as an integer"
+            raise _invalid("int_parsing", f"body.{field}", message, value) from None
+    if value is not None and not isinstance(value, int):
+        raise _invalid("int_type", f"body.{field}", "Input should be a valid integer", value)
     return value
 
 
 def _flag(body: Mapping[str, Any], field: str) -> bool:
     value = body.get(field)
-    if value is not None and not isinstance(value, bool):
-        raise _invalid(f"body.{field}", "Input should be a valid boolean")
-    return bool(value)
+    said = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())  # as pydantic does
+    if value is not None and said is None:
+        message = "Input should be a valid boolean, unable to interpret input"
+        raise _invalid("bool_parsing", f"body.{field}", message, value)
+    return bool(said)
 
 
 def _token_logprob(token: str, logprob: float) -> dict[str, Any]:
@@ -411,4 +465,4 @@ def _stop(value: Any) -> tuple[str, ...]:
         return (value,) if value else ()
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(item for item in value if item)
-    raise _invalid("body.stop", "Input should be a string or a list of strings")
+    raise _invalid("string_type", "body.stop", "Input should be a valid string", value)

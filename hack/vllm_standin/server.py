@@ -1,10 +1,11 @@
 """Start, serve, drain: the life of one `vllm serve` process.
 
 As vLLM does, the port is bound before the model loads and listens only when it has; SIGTERM drains for
-`--shutdown-timeout` seconds while the server goes on accepting (`vllm/entrypoints/launchers/launcher.py`). With
-`--api-server-count N` there are N server processes on the one socket, and the first that fails ends all
-(`run_multi_api_server` in `vllm/entrypoints/cli/serve.py`); each has an engine of its own here, so what an artifact's
-faults count is counted by each.
+`--shutdown-timeout` seconds while the server goes on accepting (`vllm/entrypoints/launchers/launcher.py`), and when
+that is over it waits for clients that are never told anything. With `--api-server-count N` there are N server processes
+on the one socket, and the first that fails ends all (`run_multi_api_server` in `vllm/entrypoints/cli/serve.py`);
+SIGTERM then drains nothing: each leaves its engine at once, and is killed when the time is over. Each has an engine of
+its own here, so what an artifact's faults count is counted by each. docs/design/vllm.md says how this was measured.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from vllm_standin.metrics import Metrics
 from vllm_standin.model import Model, ModelError, load_model
 
 _LOG_FORMAT = "%(levelname)s %(asctime)s %(message)s"
-_LAST_BYTES_SECONDS = 5  # for clients that do not read their last bytes
+_TEARDOWN_SECONDS = 1.0  # from idle to exit, the server still listening; real vLLM takes three to seven
 
 
 class StartError(Exception):
@@ -72,7 +73,7 @@ def serve(options: Options) -> int:
             return 0
         lifeline = os.pipe()
         servers = [_forked(lifeline, options, listener, model, max_model_len) for _ in range(options.api_servers)]
-        return _supervise(servers)
+        return _supervise(servers, options.shutdown_timeout)
 
 
 def _serve(options: Options, listener: socket.socket, model: Model, max_model_len: int) -> None:
@@ -100,9 +101,8 @@ def _serve(options: Options, listener: socket.socket, model: Model, max_model_le
         access_log=options.access_log,
         log_config=_log_config(options.quiet_paths),
         timeout_keep_alive=int(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5")),
-        timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
     )
-    asyncio.run(_run(config, listener, engine, options.shutdown_timeout, model))
+    asyncio.run(_run(config, listener, engine, options, model))
 
 
 def _forked(
@@ -127,22 +127,32 @@ def _forked(
         os._exit(code)  # what stands above this call in the parent is the parent's
 
 
-def _supervise(processes: list[int]) -> int:
+def _supervise(processes: list[int], shutdown_timeout: int) -> int:
     """Hand SIGTERM and SIGINT on, and end all when one has failed; returns the first exit code that is not 0."""
     living = set(processes)
+    stopping = False
 
     def hand_on(number: int, frame: object) -> None:
+        nonlocal stopping
+        stopping = True
         for process in living:
             os.kill(process, signal.SIGTERM)
+        signal.alarm(max(1, shutdown_timeout))
+
+    def kill(number: int, frame: object) -> None:
+        print(f"[shutdown] Process manager: force killing remaining processes count={len(living)}", flush=True)
+        for process in living:
+            os.kill(process, signal.SIGKILL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, hand_on)
+    signal.signal(signal.SIGALRM, kill)
     worst = 0
     while living:
         process, status = os.wait()
         living.discard(process)
         code = os.waitstatus_to_exitcode(status)
-        if code and not worst:
+        if code and not worst and not stopping:
             worst = code if code > 0 else 128 - code
             for other in living:
                 os.kill(other, signal.SIGKILL)
@@ -156,9 +166,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _run(
-    config: uvicorn.Config, listener: socket.socket, engine: Engine, shutdown_timeout: int, model: Model
-) -> None:
+async def _run(config: uvicorn.Config, listener: socket.socket, engine: Engine, options: Options, model: Model) -> None:
     server = _Server(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -174,9 +182,15 @@ async def _run(
 
     async def drain() -> None:
         await stop.wait()
-        mode = "drain" if shutdown_timeout else "abort"
-        print(f"[shutdown] API server: stopping engine client mode={mode} timeout={shutdown_timeout}s", flush=True)
-        await engine.shutdown(shutdown_timeout)
+        timeout = options.shutdown_timeout
+        mode = "drain" if timeout else "abort"
+        print(f"[shutdown] API server: stopping engine client mode={mode} timeout={timeout}s", flush=True)
+        if options.api_servers > 1:
+            engine.kill()
+        else:
+            await engine.shutdown(timeout)
+        if engine.drained:
+            await asyncio.sleep(_TEARDOWN_SECONDS)
         server.should_exit = True
 
     draining = asyncio.create_task(drain())

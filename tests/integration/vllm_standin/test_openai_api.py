@@ -16,13 +16,20 @@ async def test_a_completion_is_whole_and_names_the_first_served_model(served: An
     assert body["id"].startswith("cmpl-")
     assert body["model"] == "chat@v7-3fa9c1d2"
     assert body["choices"] == [
-        {"index": 0, "text": "one two three four", "logprobs": None, "finish_reason": "stop", "stop_reason": None}
+        {
+            "index": 0,
+            "text": "one two three four",
+            "finish_reason": "stop",
+            **dict.fromkeys(("logprobs", "stop_reason", "token_ids", "routed_experts")),
+            **dict.fromkeys(("prompt_logprobs", "prompt_token_ids")),
+        }
     ]
     assert body["usage"] == {
         "prompt_tokens": 1,
         "completion_tokens": 4,
         "total_tokens": 5,
         "prompt_tokens_details": None,
+        "completion_tokens_details": None,
     }
     assert body["system_fingerprint"].startswith("vllm-0.32.0-")
 
@@ -131,15 +138,22 @@ async def test_a_stream_tells_the_same_log_probabilities_as_the_whole_answer(ser
             {"model": "other", "prompt": "x"},
             404,
             "NotFoundError",
-            "The model `other` does not exist.",
+            "The model `other` does not exist. Valid aliases: chat@v7-3fa9c1d2, chat.",
         ),
         ("/v1/completions", {"model": "chat"}, 400, "BadRequestError", "Either prompt or prompt_embeds must be"),
         ("/v1/chat/completions", {"model": "chat"}, 400, "Bad Request", "'body.messages', 'msg': 'Field required'"),
         ("/v1/completions", {"prompt": "x", "max_tokens": 0}, 400, "BadRequestError", "max_tokens must be at least 1"),
-        ("/v1/completions", {"prompt": "x", "max_tokens": 9999}, 400, "BadRequestError", "maximum context length is"),
+        (
+            "/v1/completions",
+            {"prompt": "x", "max_tokens": 9999},
+            400,
+            "BadRequestError",
+            "cannot be greater than max_mod",
+        ),
+        ("/v1/completions", {"prompt": "x", "max_tokens": 4096}, 400, "BadRequestError", "maximum context length is"),
         ("/v1/completions", {"prompt": [1] * 5000}, 400, "BadRequestError", "maximum context length is 4096"),
-        ("/v1/completions", {"prompt": "x", "max_tokens": "9"}, 400, "Bad Request", "'body.max_tokens'"),
-        ("/v1/completions", {"prompt": "x", "stream": 1}, 400, "Bad Request", "'body.stream'"),
+        ("/v1/completions", {"prompt": "x", "max_tokens": "many"}, 400, "Bad Request", "'body.max_tokens'"),
+        ("/v1/completions", {"prompt": "x", "stream": 2}, 400, "Bad Request", "'body.stream'"),
         ("/v1/completions", {"prompt": {"a": 1}}, 400, "Bad Request", "'body.prompt'"),
         ("/v1/completions", {"prompt": "x", "stream_options": {}}, 400, "BadRequestError", "Stream options can only"),
         ("/v1/completions", {"prompt": "x", "logprobs": -1}, 400, "BadRequestError", "must be a positive value"),
@@ -152,8 +166,6 @@ async def test_a_stream_tells_the_same_log_probabilities_as_the_whole_answer(ser
             "when using `top_logprobs`, `logprobs` must be set to true",
         ),
         ("/v1/completions", [], 400, "Bad Request", "valid dictionary"),
-        ("/v1/embeddings", {"input": "x"}, 404, "Not Found", "Not Found"),
-        ("/v1/models", {}, 405, "Method Not Allowed", "Method Not Allowed"),
     ],
 )
 async def test_an_error_has_vllms_shape(
@@ -165,6 +177,13 @@ async def test_an_error_has_vllms_shape(
     assert answer["error"]["code"] == status
     assert answer["error"]["type"] == kind
     assert message in answer["error"]["message"]
+
+
+async def test_what_no_route_answers_has_fastapis_shape(served: Any) -> None:
+    assert await served.post("/v1/embeddings", {"input": "x"}) == (404, {"detail": "Not Found"})
+    assert await served.post("/v1/models", {}) == (405, {"detail": "Method Not Allowed"})
+    async with served.client.head(served.url + "/health") as answer:
+        assert answer.status == 405
 
 
 async def test_a_body_that_is_no_json_is_a_bad_request(served: Any) -> None:

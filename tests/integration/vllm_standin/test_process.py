@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ def finish_reasons(events: list[Any]) -> list[str]:
         for choice in event["choices"]
         if choice["finish_reason"]
     ]
+
+
+async def to_the_end(events: AsyncIterator[Any]) -> None:
+    async for _ in events:
+        pass
 
 
 async def ready(served: Any) -> int:
@@ -57,12 +63,10 @@ async def test_a_drain_under_load_loses_nothing_that_had_begun(serve: Any) -> No
     await served.said("stopping engine client mode=drain timeout=30s")
     assert finish_reasons(await short) == ["length"]
 
-    # By now a server that had stopped to listen at SIGTERM would refuse; vLLM answers and aborts.
-    late_stream, (late_status, late) = await asyncio.gather(served.stream(), served.complete())
-    assert late_status == 200
-    assert late["choices"][0] == {**late["choices"][0], "text": "", "finish_reason": "abort"}
-    assert finish_reasons(late_stream) == ["abort"]
-    assert late_stream[-1] == "[DONE]"
+    # By now a server that had stopped to listen at SIGTERM would refuse; vLLM answers, and fails.
+    for late in ({"stream": True}, {"stream": False}):
+        async with served.client.post(served.url + "/v1/completions", json={"prompt": "Hello", **late}) as answer:
+            assert answer.status == 500
     assert [(finish_reasons(events), events[-1]) for events in await asyncio.gather(*long)] == [
         (["length"], "[DONE]")
     ] * 10
@@ -72,29 +76,50 @@ async def test_a_drain_under_load_loses_nothing_that_had_begun(serve: Any) -> No
         await served.complete()
 
 
-async def test_when_the_timeout_is_over_what_still_runs_ends_with_abort(serve: Any) -> None:
-    served = await (await serve("--shutdown-timeout", "1", faults={"token_seconds": 3600})).listening()
-    running = asyncio.ensure_future(served.stream())
-    whole = asyncio.ensure_future(served.complete())
-    await served.until_running(2)
+async def test_when_the_timeout_is_over_what_still_runs_is_told_nothing_and_keeps_the_process(serve: Any) -> None:
+    served = await (
+        await serve("--shutdown-timeout", "1", faults={"ttft_seconds": 0, "token_seconds": 0.3})
+    ).listening()
+    running = served.events(max_tokens=100, ignore_eos=True)
+    await anext(running)
 
     served.terminate()
+    await served.said("force killing remaining process EngineCore")
+    await served.said("Waiting for connections to close")
 
-    assert finish_reasons(await running) == ["abort"]
-    assert (await whole)[1]["choices"][0]["finish_reason"] == "abort"
-    assert await served.exit_code() == 0
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await served.complete()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(to_the_end(running), 1)
+    assert await served.exit_code() == 0, "the last client has left"
 
 
-async def test_without_a_shutdown_timeout_requests_are_aborted_at_once(serve: Any) -> None:
+async def test_without_a_shutdown_timeout_requests_fail_at_once(serve: Any) -> None:
     served = await (await serve(faults={"token_seconds": 3600})).listening()
     running = asyncio.ensure_future(served.stream())
     await served.until_running(1)
 
     served.terminate()
 
-    assert finish_reasons(await running) == ["abort"]
+    *_, error, done = await running
+    assert error["error"]["message"].startswith("EngineCore encountered an issue.")
+    assert done == "[DONE]"
     assert await served.exit_code() == 0
     await served.said("mode=abort")
+
+
+async def test_several_server_processes_drain_nothing(serve: Any) -> None:
+    """As vLLM 0.32: each leaves its engine at SIGTERM, hangs with its clients, and is killed when the time is over."""
+    served = await (await serve("--api-server-count=2", "--shutdown-timeout=1", faults=SLOW)).listening()
+    running = served.events(max_tokens=100, ignore_eos=True)
+    await anext(running)
+
+    served.terminate()
+    await served.said("force killing remaining processes")
+
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await to_the_end(running)
+    assert await served.exit_code() == 0
 
 
 async def test_it_does_not_listen_before_the_model_is_loaded(serve: Any) -> None:
@@ -255,4 +280,4 @@ async def test_a_model_that_hangs_later_becomes_ready_and_then_holds_requests_wi
 
     assert await ready(served) == 200
     served.terminate()
-    assert finish_reasons(await hanging) == ["abort"]
+    assert "error" in (await hanging)[-2]
