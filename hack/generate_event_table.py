@@ -153,8 +153,9 @@ def _moves(before: State, after: State) -> Iterator[str]:
 
 def _action(action: Action) -> str:
     match action:
-        case SetRoute(weights, _):
-            return "route " + " ".join(_share(revision, weight) for revision, weight in weights)
+        case SetRoute(weights, _, rules):
+            ruled = [f"{_short(rule.revision)}:{rule.kind.lower()}" for rule in rules]
+            return "route " + " ".join([*ruled, *(_share(revision, weight) for revision, weight in weights)])
         case RemoveRoute():
             return "route removed"
         case PointService(revision):

@@ -8,12 +8,18 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from golden.simulator import POLICY, Behaviour, World
-from modelsync.rollout.model import ExamOutcome, HoldAction, Pause, Policy, SetWeight
+from modelsync.api.routing import HeaderMatch
+from modelsync.rollout.model import ExamOutcome, HoldAction, Pause, Policy, SetMatch, SetWeight
 
 OPEN_PAUSE = replace(POLICY, steps=(SetWeight(10), Pause(), SetWeight(50), Pause()))
 BLOCK = replace(POLICY, hold_action=HoldAction.BLOCK)
 COLD = replace(POLICY, keep_previous_replicas=0)
 NO_GATEWAY = replace(POLICY, gateway=False)
+SEGMENT = replace(
+    POLICY,
+    steps=(SetMatch((HeaderMatch("x-user-group", "internal"),)), Pause(timedelta(minutes=5)), *POLICY.steps),
+    replicas=4,
+)
 FOUR = replace(POLICY, replicas=4)
 
 
@@ -29,6 +35,31 @@ def rollout_of_four_pods(world: World) -> None:
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=30)
+
+
+def segment_before_the_shares(world: World) -> None:
+    """Internal users first, then shares beside them; the segment ends when v2 has everything."""
+    serving(world, "v1")
+    world.move_alias("v2")
+    world.run(minutes=40)
+
+
+def hold_on_a_canary_that_has_only_a_segment(world: World) -> None:
+    """Its rule goes with the write that sees the hold; who is in the segment is served by the stable."""
+    serving(world, "v1")
+    world.move_alias("v2")
+    world.run(minutes=3)
+    world.hold("v2")
+    world.run(minutes=3)
+
+
+def test_header(world: World) -> None:
+    """A canary can be named before it has a share, and what is kept warm for as long as it is."""
+    serving(world, "v1")
+    world.move_alias("v2")
+    world.run(minutes=30)
+    world.hold("v1")
+    world.run(minutes=3)
 
 
 def alias_back_in_mid_canary(world: World) -> None:
@@ -403,6 +434,9 @@ class Scenario:
 SCENARIOS = (
     Scenario(rollout_by_steps),
     Scenario(rollout_of_four_pods, FOUR),
+    Scenario(segment_before_the_shares, SEGMENT),
+    Scenario(hold_on_a_canary_that_has_only_a_segment, SEGMENT),
+    Scenario(test_header, replace(POLICY, test_header=True)),
     Scenario(alias_back_in_mid_canary),
     Scenario(canary_crashes_under_traffic),
     Scenario(canary_crashes_while_loading),

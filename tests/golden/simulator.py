@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from model.invariants import check_actions, check_world
+from modelsync.api.routing import Routing, RuleKind
 from modelsync.api.status import ModelDeploymentStatus
 from modelsync.rollout import plan
 from modelsync.rollout.model import (
@@ -407,11 +408,10 @@ class World:
             case Scale(name, replicas):
                 self.say(f"  > scale {name} {self.revisions[name].replicas} -> {replicas}")
                 self._scale(self.revisions[name], replicas)
-            case SetRoute(weights, _):
-                self.say("  > route " + ", ".join(f"{name} {weight}" for name, weight in weights))
-                self.route = RouteView(
-                    tuple(each for each in weights), accepted=None
-                )  # read back: another object, equal
+            case SetRoute(weights, _, rules):
+                self.say(f"  > route {told_routing(action.routing)}")
+                # Read back: other objects, equal.
+                self.route = RouteView(tuple(each for each in weights), accepted=None, rules=tuple(rules))
                 self._later(1, self._accepter(self.route))
             case RemoveRoute():
                 self.say("  > route removed")
@@ -564,11 +564,18 @@ class World:
             state.canary and state.canary.revision,
             state.target and state.target.revision,
             tuple(sorted(failure.revision for failure in state.failed)),
-            self.route.weights if self.route is not None else None,
+            self.route.routing if self.route is not None else None,
             self.service,
             tuple(sorted(serving.items())),
             self.status.phase,
         )
+
+
+def told_routing(routing: Routing) -> str:
+    """Rules and shares in one line."""
+    words = {RuleKind.SEGMENT: "segment", RuleKind.TEST: "test header", RuleKind.SESSION: "sessions"}
+    rules = [f"{rule.revision} {words[rule.kind]}" for rule in routing.rules]
+    return ", ".join([*rules, *(f"{name} {weight}" for name, weight in routing.weights)])
 
 
 __all__ = ["BLOCKED", "POLICY", "Behaviour", "World"]

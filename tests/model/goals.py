@@ -1,6 +1,7 @@
 """Where a quiet world has to end, said without the planner: what the alias names serves, or what may serve instead."""
 
-from model.world import NAMES, SETTLED, Setting, World
+from model.world import NAMES, SETTLED, Route, Setting, World
+from modelsync.api.routing import RuleKind
 from modelsync.rollout.model import BLOCKED, HoldAction
 
 
@@ -37,7 +38,7 @@ def _second_best(setting: Setting, world: World, held: set[str]) -> str | None:
         return f"{others[-1]} could serve in the place of what is held"
     if world.service != BLOCKED:
         return "the plain Service is not blocked"
-    if setting.gateway and (world.route is None or world.route[0] != ((BLOCKED, 1),)):
+    if setting.gateway and (world.route is None or world.route.said != (((BLOCKED, 1),), ())):
         return "the route is not blocked"
     return None
 
@@ -54,6 +55,13 @@ def _idles(setting: Setting, world: World) -> str | None:
     return None
 
 
+def _all_to(route: Route | None, name: str) -> bool:
+    """Settled, and everything goes to `name`, but for who names what is kept warm."""
+    if route is None or route.stage != SETTLED or any(rule.kind is not RuleKind.TEST for rule in route.rules):
+        return False
+    return {backend: weight for backend, weight in route.weights if weight} == {name: 100}
+
+
 def _serves(setting: Setting, world: World, name: str) -> str | None:
     state = world.state
     rev = world.revs[NAMES.index(name)]
@@ -61,7 +69,7 @@ def _serves(setting: Setting, world: World, name: str) -> str | None:
         return "something still moves"
     if state.stable != name:
         return f"{name} is not the stable"
-    if setting.gateway and (world.route is None or world.route[0] != ((name, 100),) or world.route[1] != SETTLED):
+    if setting.gateway and not _all_to(world.route, name):
         return f"the route does not send everything to {name}"
     if world.service != name:
         return f"the plain Service does not select {name}"

@@ -49,13 +49,20 @@ def live_weights(observed: Observed) -> Mapping[str, int]:
     return {observed.service: 100} if observed.service is not None else {}
 
 
-def exposure_of_a_held_revision_never_grows(observed: Observed, plan: Plan) -> None:
-    """No weight, Service or pod for a revision that a latched hold covers."""
+def grows(observed: Observed, write: SetRoute) -> list[str]:
+    """The revisions that a route write exposes more than they are: by share, or by a rule that was not there."""
     before = live_weights(observed)
+    rules = observed.route.rules if observed.route is not None else ()
+    grown = [name for name, weight in write.weights if weight > before.get(name, 0)]
+    return [*grown, *(rule.revision for rule in write.rules if rule not in rules)]
+
+
+def exposure_of_a_held_revision_never_grows(observed: Observed, plan: Plan) -> None:
+    """No weight, rule, Service or pod for a revision that a latched hold covers."""
     for action in plan.actions:
         match action:
-            case SetRoute(weights, _):
-                grown = [name for name, weight in weights if weight > before.get(name, 0)]
+            case SetRoute():
+                grown = grows(observed, action)
             case PointService(name):
                 grown = [name] if name != observed.service else []
             case EnsureRevision(name, replicas) | Scale(name, replicas):
@@ -71,13 +78,14 @@ def exposure_of_a_held_revision_never_grows(observed: Observed, plan: Plan) -> N
 def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> None:
     """The plan that sees a hold takes the revision out of the route and the Service and cuts its pods."""
     weights = dict(observed.route.weights) if observed.route is not None else {}
+    rules = observed.route.rules if observed.route is not None else ()
     service, cut = observed.service, set()
     for action in plan.actions:
         match action:
-            case SetRoute(new, _):
-                weights = dict(new)
+            case SetRoute(new, _, new_rules):
+                weights, rules = dict(new), new_rules
             case RemoveRoute():
-                weights = {}
+                weights, rules = {}, ()
             case PointService(name):
                 service = name
             case CutOff(name):
@@ -89,6 +97,7 @@ def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> 
             continue
         still = (
             weights.get(name, 0) > 0
+            or any(rule.revision == name for rule in rules)
             or service == name
             or ((view.replicas or (view.pods and not view.cut)) and name not in cut)
         )
@@ -112,8 +121,27 @@ def no_new_weight_without_ready_pods(observed: Observed, plan: Plan) -> None:
                 raise ViolatedError("no_new_weight_without_ready_pods", f"{name} gets {weight} without a ready pod")
 
 
+def no_rule_without_ready_pods(observed: Observed, plan: Plan) -> None:
+    """A segment, the test header or a session leads to no revision without a ready pod, once the plan is done; a route
+    that may not be written is all that may keep one."""
+    rules = observed.route.rules if observed.route is not None and observed.policy.gateway else ()
+    for action in plan.actions:
+        match action:
+            case SetRoute():
+                rules = action.rules
+            case RemoveRoute():
+                rules = ()
+    if any(problem.blocks_route for problem in observed.problems):
+        return
+    for rule in rules:
+        view = observed.revisions.get(rule.revision)
+        if view is None or not view.deployed or view.ready == 0:
+            raise ViolatedError("no_rule_without_ready_pods", f"{rule} leads to no ready pod")
+
+
 def a_share_grows_only_in_a_settled_route(observed: Observed, plan: Plan) -> None:
-    """A planned move grows only in a route that is accepted and settled and lists its backend already; where the
+    """A planned move grows, by share or rule, only in a route that is accepted and settled and lists its backend
+    already; where the
     stable serves nothing, waiting would only lengthen the outage."""
     route = observed.route
     stable = plan.state.stable
@@ -126,27 +154,26 @@ def a_share_grows_only_in_a_settled_route(observed: Observed, plan: Plan) -> Non
         and route.accepted_since is not None
         and route.accepted_since + observed.policy.settle <= observed.now
     )
-    before = dict(route.weights)
     for action in plan.actions:
         if not isinstance(action, SetRoute):
             continue
-        for name, weight in action.weights:
-            if name in (BLOCKED, stable) or weight <= before.get(name, 0):
-                continue
-            if not settled or name not in before:
-                raise ViolatedError("a_share_grows_only_in_a_settled_route", f"{name} -> {weight}")
+        for name in grows(observed, action):
+            if name not in (BLOCKED, stable) and not (settled and route.routing.lists(name)):
+                raise ViolatedError("a_share_grows_only_in_a_settled_route", f"{name}: {action}")
 
 
 def nothing_exposed_is_deleted(observed: Observed, plan: Plan) -> None:
     """A revision that is in the live route, or that the plain Service selects, keeps its pods (but for a hold)."""
     named = {name for name, _ in observed.route.weights} if observed.route is not None else set()
+    ruled = {rule.revision for rule in observed.route.rules} if observed.route is not None else set()
+    named |= ruled
     weights = live_weights(observed)
     for action in plan.actions:
         if isinstance(action, Remove) and (action.revision in named or action.revision == observed.service):
             raise ViolatedError("nothing_exposed_is_deleted", f"{action.revision} is deleted while it is routed to")
         if isinstance(action, Scale) and action.revision != plan.state.stable:
             carried = weights.get(action.revision, 0)
-            needed = -(-carried * observed.policy.replicas // 100)
+            needed = max(-(-carried * observed.policy.replicas // 100), int(action.revision in ruled))
             if action.replicas < needed:
                 raise ViolatedError("nothing_exposed_is_deleted", f"{action} leaves too few pods for {carried} %")
         if isinstance(action, CutOff) and not held(observed, plan.state, action.revision):
@@ -173,14 +200,19 @@ def pods_go_only_when_the_data_plane_knows(observed: Observed, plan: Plan) -> No
 
 
 def weights_add_up_or_the_route_is_blocked(observed: Observed, plan: Plan) -> None:
-    """100 per cent, or exactly the blocked Service."""
+    """100 per cent, or exactly the blocked Service, or what somebody else wrote and nobody may judge yet; and no rule
+    leads to what is not listed."""
     for action in plan.actions:
         if not isinstance(action, SetRoute):
             continue
         names = [name for name, _ in action.weights]
         whole = sum(weight for _, weight in action.weights) == 100 and BLOCKED not in names
-        if not (whole or action.weights == ((BLOCKED, 1),)) or len(set(names)) != len(names):
-            raise ViolatedError("weights_add_up_or_the_route_is_blocked", f"{action.weights}")
+        blocked = action.weights == ((BLOCKED, 1),) and not action.rules
+        listed = all(rule.revision in names for rule in action.rules)
+        if observed.route is not None and action.weights == observed.route.weights and listed:
+            continue
+        if not (whole or blocked) or len(set(names)) != len(names) or not listed:
+            raise ViolatedError("weights_add_up_or_the_route_is_blocked", f"{action.routing}")
 
 
 def what_is_promoted_was_fully_promoted(observed: Observed, plan: Plan) -> None:
@@ -207,11 +239,10 @@ def the_service_selects_one_thing(observed: Observed, plan: Plan) -> None:
 def unknown_holds_stop_growth(observed: Observed, plan: Plan) -> None:
     """A revision of which the registry has not said that it is free gets no more traffic; the stable may regain what
     a canary loses."""
-    before = live_weights(observed)
     for action in plan.actions:
         match action:
-            case SetRoute(weights, _):
-                grown = [name for name, weight in weights if weight > before.get(name, 0)]
+            case SetRoute():
+                grown = grows(observed, action)
             case PointService(name) if not observed.policy.gateway:
                 grown = [name]
             case _:
@@ -348,6 +379,7 @@ ON_ACTIONS = (
     exposure_of_a_held_revision_never_grows,
     exposure_of_a_held_revision_ends_at_once,
     no_new_weight_without_ready_pods,
+    no_rule_without_ready_pods,
     a_share_grows_only_in_a_settled_route,
     nothing_exposed_is_deleted,
     pods_go_only_when_the_data_plane_knows,
@@ -375,7 +407,7 @@ def check_world(observed: Observed) -> None:
     route = observed.route
     if route is None:
         return
-    for name, _ in route.weights:
+    for name in (*(name for name, _ in route.weights), *(rule.revision for rule in route.rules)):
         view = observed.revisions.get(name)
         if name != BLOCKED and (view is None or not view.deployed):
             raise ViolatedError("nothing_exposed_is_deleted", f"the route names {name}, which is gone")

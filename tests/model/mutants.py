@@ -10,6 +10,7 @@ from typing import Any
 
 from model.search import GOAL, QUIET
 from model.world import Budget, Setting
+from modelsync.api.routing import Routing, Rule, RuleKind, Weights
 from modelsync.rollout import capacity, failing, goal, requests, steps, traffic
 from modelsync.rollout.facts import _OUTCOMES, Facts
 from modelsync.rollout.model import BLOCKED, CutOff, Revision, State
@@ -53,8 +54,8 @@ def _deployed_is_ready(patch: Any) -> None:
 
 
 def _impatient_route(patch: Any) -> None:
-    def at_once(facts: Facts, state: State, weights: traffic.Weights, notes: Notes) -> traffic.Weights | None:
-        return None if facts.route is not None and facts.route.weights == weights else weights
+    def at_once(facts: Facts, state: State, routing: Routing, notes: Notes) -> Routing | None:
+        return None if facts.live_routing == routing else routing
 
     patch.setattr(traffic, "next_write", at_once)
 
@@ -68,10 +69,10 @@ def _removes_what_is_routed(patch: Any) -> None:
     patch.setattr(Facts, "referenced", lambda facts, revision: False)
     keep = traffic.wanted
 
-    def forgets_the_canary(facts: Facts, state: State, notes: Notes) -> traffic.Weights:
-        live = facts.route
+    def forgets_the_canary(facts: Facts, state: State, notes: Notes) -> Routing:
+        live = facts.live_routing
         if live is not None and state.canary is None and state.target is None and len(live.weights) > 1:
-            return live.weights
+            return live
         return keep(facts, state, notes)
 
     patch.setattr(traffic, "wanted", forgets_the_canary)
@@ -80,9 +81,10 @@ def _removes_what_is_routed(patch: Any) -> None:
 def _sums_wrongly(patch: Any) -> None:
     right = traffic.wanted
 
-    def wrong(facts: Facts, state: State, notes: Notes) -> traffic.Weights:
-        weights = right(facts, state, notes)
-        return ((weights[0][0], 100), *weights[1:]) if len(weights) > 1 else weights
+    def wrong(facts: Facts, state: State, notes: Notes) -> Routing:
+        routing = right(facts, state, notes)
+        (first, _), *others = routing.weights
+        return replace(routing, weights=((first, 100), *others)) if others else routing
 
     patch.setattr(traffic, "wanted", wrong)
 
@@ -99,7 +101,7 @@ def _promotes_by_step_count(patch: Any) -> None:
 
 
 def _service_follows_the_alias(patch: Any) -> None:
-    patch.setattr(traffic, "wanted_service", lambda facts, state, weights: facts.named or BLOCKED)
+    patch.setattr(traffic, "wanted_service", lambda facts, state, routing: facts.named or BLOCKED)
 
 
 def _unknown_is_false(patch: Any) -> None:
@@ -114,13 +116,52 @@ def _promote_in_two_writes(patch: Any) -> None:
     """The route is judged by what is in it, not by what is intended: an abort leaves it where it is."""
     right = traffic.wanted
 
-    def forgetful(facts: Facts, state: State, notes: Notes) -> traffic.Weights:
-        live = facts.route
+    def forgetful(facts: Facts, state: State, notes: Notes) -> Routing:
+        live = facts.live_routing
         if live is not None and state.canary is None and state.target is None and live.weights[0][1] != 100:
-            return live.weights
+            return live
         return right(facts, state, notes)
 
     patch.setattr(traffic, "wanted", forgetful)
+
+
+def _rules_ignore_holds(patch: Any) -> None:
+    def unjudged(facts: Facts, weights: Weights) -> tuple[Rule, ...]:
+        previous = facts.observed.state.previous
+        listed = [revision for revision, weight in weights if weight < 100]
+        if previous is not None:
+            listed.append(previous.revision)
+        return tuple(Rule(revision, RuleKind.TEST) for revision in dict.fromkeys(listed) if facts.ready(revision))
+
+    patch.setattr(traffic, "_tests", unjudged)
+
+
+def _rules_outlive_pods(patch: Any) -> None:
+    right = traffic._tests
+
+    def sluggish(facts: Facts, weights: Weights) -> tuple[Rule, ...]:
+        live = facts.live_routing
+        held_back = [rule for rule in (live.rules if live is not None else ()) if rule.kind is RuleKind.TEST]
+        known = {revision for revision, _ in weights}
+        kept = (rule for rule in held_back if not facts.held(rule.revision) and rule.revision in known)
+        return tuple(dict.fromkeys((*right(facts, weights), *kept)))
+
+    patch.setattr(traffic, "_tests", sluggish)
+    patch.setattr(traffic, "_listed_for_tests", lambda facts, state, weights: _previous_listed(state, weights))
+
+
+def _previous_listed(state: State, weights: Weights) -> Weights:
+    previous = state.previous.revision if state.previous is not None else None
+    return () if previous is None or any(revision == previous for revision, _ in weights) else ((previous, 0),)
+
+
+def _rules_do_not_wait(patch: Any) -> None:
+    right = traffic._without_what_has_to_settle
+
+    def hasty(facts: Facts, state: State, routing: Routing, live: Routing) -> Routing:
+        return replace(right(facts, state, routing, live), rules=routing.rules)
+
+    patch.setattr(traffic, "_without_what_has_to_settle", hasty)
 
 
 def _restless(patch: Any) -> None:
@@ -276,6 +317,27 @@ MUTANTS = (
     ),
     Mutant("the step's clock never starts", GOAL, _clock_never_starts, Budget(moves=1)),
     Mutant("an abort leaves the route as it is", GOAL, _promote_in_two_writes, Budget(moves=2)),
+    Mutant(
+        "the test header ignores a hold",
+        "unknown_holds_stop_growth",
+        _rules_ignore_holds,
+        Budget(moves=1, holds=1, crashes=1),
+        Setting(test_header=True),
+    ),
+    Mutant(
+        "a rule outlives the pods behind it",
+        "no_rule_without_ready_pods",
+        _rules_outlive_pods,
+        Budget(moves=1, flaps=1),
+        Setting(test_header=True),
+    ),
+    Mutant(
+        "a segment does not wait for the gateway",
+        "a_share_grows_only_in_a_settled_route",
+        _rules_do_not_wait,
+        Budget(moves=1),
+        Setting(segment=True),
+    ),
     Mutant("warm pods come and go", QUIET, _restless, Budget()),
     Mutant(
         "a new leader does not stamp",

@@ -12,6 +12,7 @@ from model.world import (
     Budget,
     Engine,
     Rev,
+    Route,
     Setting,
     World,
 )
@@ -48,7 +49,7 @@ def _world(engine: Engine, state: State, revs: tuple[Rev, ...], serves: str | No
     return World(
         intent=engine.intent(state),
         revs=revs,
-        route=(((serves, 100),), SETTLED) if serves is not None and engine.setting.gateway else None,
+        route=Route(((serves, 100),), SETTLED) if serves is not None and engine.setting.gateway else None,
         service=serves,
         alias=alias,
         answered=alias if serves is not None else None,
@@ -72,6 +73,8 @@ def on_edge(before: World, after: World) -> None:
             gone = old.deployed and not new.deployed
             if gone and after.route is not None and any(backend == name and w for backend, w in after.route[0]):
                 raise ViolatedError("nothing_exposed_is_deleted", f"{name} goes while the live route sends it traffic")
+            if gone and after.route is not None and any(rule.revision == name for rule in after.route.rules):
+                raise ViolatedError("nothing_exposed_is_deleted", f"{name} goes while a rule leads to it")
             if gone and after.service == name:
                 raise ViolatedError("nothing_exposed_is_deleted", f"{name} goes while the plain Service selects it")
     if before.route is not after.route and after.route is not None and after.route[1] == 0:
@@ -85,6 +88,13 @@ def on_edge(before: World, after: World) -> None:
                 raise ViolatedError("exposure_of_a_held_revision_never_grows", f"{backend} gets {weight} late")
             if not after.revs[index].deployed and weight > old_weights.get(backend, 0):
                 raise ViolatedError("no_new_weight_without_ready_pods", f"{backend} gets {weight}, and is gone")
+        old_rules = before.route.rules if before.route is not None else ()
+        for rule in after.route.rules:
+            index = NAMES.index(rule.revision)
+            if f"d{index + 1}" in held and rule not in old_rules:
+                raise ViolatedError("exposure_of_a_held_revision_never_grows", f"{rule} comes late")
+            if not after.revs[index].deployed and rule not in old_rules:
+                raise ViolatedError("no_rule_without_ready_pods", f"{rule} comes late, and it is gone")
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,8 @@ def execute(run: Run, limit: int = 10_000_000) -> Result:
 
 _BLOCK = Setting(action=HoldAction.BLOCK)
 _SERVICE = Setting(gateway=False)
+_RULES = Setting(segment=True, test_header=True)
+_STICKY = Setting(segment=True, sessions=True)
 _PAIR = Setting(replicas=2)
 _SCALED = Setting(totals=(0, 1, 2))
 _IDLED = Setting(totals=(0, 1))
@@ -132,6 +144,9 @@ RUNS = (
     Run("no gateway: a move, a hold, pods", _SERVICE, Budget(moves=1, holds=1, flaps=1)),
     Run("no gateway: two moves, a hold", _SERVICE, Budget(moves=2, holds=1)),
     Run("no gateway: a move, a hold, the operator killed", _SERVICE, Budget(moves=1, holds=1, crashes=1)),
+    Run("segment and test header: a move, a hold, pods", _RULES, Budget(moves=1, holds=1, flaps=1)),
+    Run("segment and test header: a move, the operator killed or succeeded", _RULES, Budget(moves=1, crashes=1)),
+    Run("sessions: two moves, a hold", _STICKY, Budget(moves=2, holds=1)),
     Run("two replicas: a move, a hold, pods", _PAIR, Budget(moves=1, holds=1, flaps=1)),
     Run("replicas: a move, two changes", _SCALED, Budget(moves=1, scales=2)),
     Run("replicas: a change, a hold, pods", _SCALED, Budget(scales=1, holds=1, flaps=1)),
@@ -156,6 +171,7 @@ LARGE = (
     Run("large: idle: a move, a change, the operator killed", _IDLED, Budget(moves=1, scales=1, crashes=1)),
     Run("large: suspend: a move, a hold, pods", Setting(), Budget(moves=1, holds=1, suspends=1, flaps=1)),
     Run("large: pods that drain: two moves, a hold", _DRAINS, Budget(moves=2, holds=1)),
+    Run("large: segment and test header, the operator killed", _RULES, Budget(moves=1, holds=1, crashes=1)),
     Run("large: Block", _BLOCK, Budget(moves=2, holds=1, flaps=1)),
 )
 """What takes longer: `MODELSYNC_MODEL_BUDGET=large`, some minutes and a gigabyte."""

@@ -197,9 +197,11 @@ def _log(worlds: list[World], parents: list[tuple[int, str]], number: int) -> li
 def _shown(world: World) -> str:
     route = "none"
     if world.route is not None:
-        weights, stage = world.route
-        told = ", ".join(f"{name[:2]} {weight}" for name, weight in weights)
-        route = f"{told} ({('written', 'accepted', 'settled')[stage]})"
+        told = ", ".join(
+            [f"{rule.revision[:2]} {rule.kind}" for rule in world.route.rules]
+            + [f"{name[:2]} {weight}" for name, weight in world.route.weights]
+        )
+        route = f"{told} ({('written', 'accepted', 'settled')[world.route.stage]})"
     pods = ", ".join(
         f"v{number} {rev.ready}/{rev.replicas}{' crashed' if rev.crashed else ''}"
         for number, rev in enumerate(world.revs, 1)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeAlias, TypeVar
 
+from modelsync.api.routing import HeaderMatch, Rule
 from modelsync.rollout.model import (
     BLOCKED,
     Action,
@@ -37,6 +38,7 @@ from modelsync.rollout.model import (
     RevisionView,
     RouteView,
     Scale,
+    SetMatch,
     SetRoute,
     SetWeight,
     State,
@@ -56,6 +58,7 @@ PAUSE_OVER = NOW - PAUSE - timedelta(seconds=1)
 WARM = NOW + timedelta(hours=1)
 WARM_NO_MORE = JUST_NOW
 
+SEGMENT = (HeaderMatch("x-user-group", "internal"),)
 NAMES = ("v1-aaaaaaaa", "v2-bbbbbbbb", "v3-cccccccc")
 _DIGESTS = ("d1", "d2", "d3")
 _INDEX = {name: index for index, name in enumerate(NAMES)}
@@ -119,8 +122,17 @@ class Pend:
         self.read = read  # status, route, service, revisions
 
 
-Route: TypeAlias = "tuple[tuple[tuple[str, int], ...], int] | None"
-"""Backends with their weights, and how far the gateway has come with them."""
+class Route(NamedTuple):
+    """Backends with their weights, how far the gateway has come with them, and the rules before them."""
+
+    weights: tuple[tuple[str, int], ...]
+    stage: int
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def said(self) -> object:
+        """What a write to it is decided on."""
+        return (self.weights, self.rules)
 
 
 class World(NamedTuple):
@@ -130,7 +142,7 @@ class World(NamedTuple):
 
     intent: Intent
     revs: tuple[Rev, ...]
-    route: Route
+    route: Route | None
     service: str | None
     alias: int
     answered: int | None
@@ -145,7 +157,7 @@ class World(NamedTuple):
     replicas: int
     suspend: bool = False
     requests: Requests = Requests()
-    behind: tuple[Intent, tuple[Rev, ...], Route, str | None] | None = None  # a cache that is one write behind
+    behind: tuple[Intent, tuple[Rev, ...], Route | None, str | None] | None = None  # a cache that is one write behind
 
     @property
     def state(self) -> State:
@@ -165,6 +177,9 @@ class Setting:
     drains: bool = False
     open_pause: bool = False
     action: HoldAction = HoldAction.FALLBACK
+    segment: bool = False  # a step with a match before the shares
+    test_header: bool = False
+    sessions: bool = False
     stamp: bool = True
     live_reads: bool = True
     planner: Callable[[Observed], Plan] | None = None
@@ -173,7 +188,11 @@ class Setting:
         """What the planner goes by, as the spec stands."""
         return Policy(
             replicas=replicas,
-            steps=(SetWeight(50), Pause(None if self.open_pause else PAUSE)),
+            steps=(
+                *((SetMatch(SEGMENT),) if self.segment else ()),
+                SetWeight(50),
+                Pause(None if self.open_pause else PAUSE),
+            ),
             progress_deadline=timedelta(hours=1),
             keep_previous_replicas=1,
             keep_previous_for=timedelta(hours=1),
@@ -183,6 +202,8 @@ class Setting:
             gateway=self.gateway,
             suspend=suspend,
             history_limit=2,
+            test_header=self.test_header,
+            sessions=self.sessions,
         )
 
 
@@ -234,9 +255,9 @@ class Engine:
         }
         route = None
         if world.route is not None:
-            weights, stage = world.route
+            weights, stage, rules = world.route
             since = None if stage == PENDING else JUST_NOW if stage == ACCEPTED else BEFORE_ASKED
-            route = RouteView(weights, accepted=None if stage == PENDING else True, accepted_since=since)
+            route = RouteView(weights, accepted=None if stage == PENDING else True, accepted_since=since, rules=rules)
         candidate = _CANDIDATES[world.answered] if world.answered is not None else None
         holds = {
             _DIGESTS[index]: _READ[_DIGESTS[index], marked]
@@ -300,7 +321,7 @@ class Engine:
             self.check(observed, made)
             intent = self.intent(canonical(made.state))
             writes: tuple[Write, ...] = made.actions if intent is world.intent else (intent, *made.actions)
-            read = (world.intent, world.route and world.route[0], world.service, world.revs)
+            read = (world.intent, world.route and world.route.said, world.service, world.revs)
             found = (self._pend(writes, made.urgent, read) if writes else None, made.look)
             self._plans[key] = found
         return found
@@ -440,7 +461,8 @@ class Engine:
             if canary.flapped and rev.ready and rev.ready_class != 2:
                 revs = _put(world.revs, index, rev._replace(ready_class=2))
                 yield f"{NAMES[index][:2]} is ready for 30 s", world._replace(revs=revs), False
-            if canary.step == 1 and canary.step_started_at == JUST_NOW:
+            in_pause = canary.step < len(canary.steps) and isinstance(canary.steps[canary.step], Pause)
+            if in_pause and canary.step_started_at == JUST_NOW:
                 over = replace(world.state, canary=replace(canary, step_started_at=PAUSE_OVER))
                 yield "the pause is over", world._replace(intent=self.intent(over)), False
         previous = world.state.previous
@@ -448,9 +470,9 @@ class Engine:
             state = replace(world.state, previous=replace(previous, until=WARM_NO_MORE))
             yield "the previous was warm for long enough", world._replace(intent=self.intent(state)), False
         if world.route is not None and world.route[1] != SETTLED:
-            weights, stage = world.route
+            stage = world.route.stage
             told = "the route is accepted" if stage == PENDING else "the route has settled"
-            yield told, world._replace(route=(weights, stage + 1)), False
+            yield told, world._replace(route=world.route._replace(stage=stage + 1)), False
 
     def _deadlines(self, world: World) -> Iterator[Step]:
         """What moves was begun, and last waited for, longer ago than its deadline."""
@@ -527,14 +549,14 @@ class Engine:
 
     def _write(self, world: World, write: Write, pend: Pend) -> World | None:
         """The world after the write; None: somebody else changed the object since it was read."""
-        state, weights, service, revs = pend.read
+        state, said, service, revs = pend.read
         if isinstance(write, Intent):
             return world._replace(intent=write) if _same(state, world.intent) else None
         match write:
-            case SetRoute(new, _):
-                if (world.route and world.route[0]) != weights:
+            case SetRoute(new, _, rules):
+                if (world.route and world.route.said) != said:
                     return None
-                return world._replace(route=(new, PENDING))
+                return world._replace(route=Route(new, PENDING, rules))
             case RemoveRoute():
                 return world._replace(route=None)
             case PointService(name):
@@ -662,8 +684,10 @@ def _told(write: Write) -> str:
     if isinstance(write, Intent):
         return f"write status: {told_state(write.value)}"
     match write:
-        case SetRoute(weights, _):
-            return "write route: " + ", ".join(f"{name[:2] if name != BLOCKED else name} {w}" for name, w in weights)
+        case SetRoute(weights, _, rules):
+            told = [f"{rule.revision[:2]} {rule.kind}" for rule in rules]
+            told += [f"{name[:2] if name != BLOCKED else name} {weight}" for name, weight in weights]
+            return "write route: " + ", ".join(told)
         case PointService(name):
             return f"point service at {name[:2] if name != BLOCKED else name}"
         case _:

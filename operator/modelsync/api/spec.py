@@ -60,6 +60,40 @@ Hostname = Annotated[
     Field(min_length=1, max_length=253),
     Matches(_HOSTNAME, "must be a host name in lower case without port, such as chat.example.com or *.example.com"),
 ]
+Path = Annotated[
+    str,
+    Field(min_length=2, max_length=128),
+    Matches(
+        r"^(/[A-Za-z0-9._~-]+)+$",
+        "is no path that can be published; write the start of a path of vLLM's API, such as /v1, without a slash at "
+        "the end",
+    ),
+]
+HeaderName = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    written_as(
+        "^[A-Za-z0-9!#$%&*+.^_|~-]+$", "is no name of a request header; use letters, digits and -, such as x-user-group"
+    ),
+]
+HeaderText = Annotated[
+    str,
+    Field(min_length=1, max_length=1024),
+    # Traefik puts it between backticks in a rule of its own language: one in the text would end it there.
+    written_as(
+        "^[!-_a-~]([ -_a-~]*[!-_a-~])?$",
+        "cannot be compared with a header; use printable ASCII without backticks and without spaces at its ends",
+    ),
+]
+HeaderPattern = Annotated[
+    str,
+    Field(min_length=3, max_length=1024),
+    written_as(
+        r"^\^[ -_a-~]*[$]$",
+        "must begin with ^ and end with $, in printable ASCII without backticks; some gateways search for an "
+        "expression anywhere in the value, and some match all of it",
+    ),
+]
 ServedName = Annotated[
     str,
     Field(min_length=1, max_length=128),
@@ -262,9 +296,44 @@ class Pause(ApiModel):
     )
 
 
-class Step(ApiModel):
-    """One step of a rollout: a share for the canary, or a wait."""
+class HeaderValue(ApiModel):
+    """What a header has to say."""
 
+    exact: HeaderText | None = Field(None, description="Exactly this.")
+    regex: HeaderPattern | None = Field(
+        None,
+        description="What this regular expression (RE2) matches, from `^` to `$`. Not every gateway can: see "
+        "docs/reference/gateways.md.",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.exact is None) == (self.regex is None):
+            raise ValueError(HEADER_VALUE_MESSAGE)
+        return self
+
+
+HEADER_VALUE_MESSAGE = "a header's value is exactly one of exact and regex"
+
+
+class StepMatch(ApiModel):
+    """A header by which requests are told apart."""
+
+    header_name: HeaderName = Field(description="Name of the request header; upper and lower case are the same.")
+    header_value: Annotated[HeaderValue, cel(("has(self.exact) != has(self.regex)", HEADER_VALUE_MESSAGE))] = Field(
+        description="What the header has to say."
+    )
+
+
+class Step(ApiModel):
+    """One step of a rollout: a segment or a share for the canary, or a wait."""
+
+    match: Annotated[list[StepMatch], Field(min_length=1, max_length=8), ordered()] | None = Field(
+        None,
+        description="Requests with any one of these headers go to the canary, whatever its share, until the next "
+        "`match` or until it has all. As long as a segment is in force, the canary has the pods for the setWeight that "
+        "comes next (for all, when none comes), since nobody knows how big a segment is.",
+    )
     set_weight: Annotated[int, Field(ge=1, le=100)] | None = Field(
         None, description="Share of the requests that the canary gets, in per cent."
     )
@@ -272,18 +341,19 @@ class Step(ApiModel):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.set_weight is None) == (self.pause is None):
+        if sum(part is not None for part in (self.match, self.set_weight, self.pause)) != 1:
             raise ValueError(STEP_MESSAGE)
         return self
 
 
-STEP_MESSAGE = "a step is exactly one of setWeight and pause; write each as an item of its own"
+STEP_MESSAGE = "a step is exactly one of match, setWeight and pause; write each as an item of its own"
+_ONE_KIND = "[has(self.match), has(self.setWeight), has(self.pause)].exists_one(kind, kind)"
 STEPS_MESSAGE = (
     "steps need traffic.gateway; set spec.traffic.gateway, or leave spec.rollout.steps out for a switch at once"
 )
 
 Steps = Annotated[
-    list[Annotated[Step, cel(("has(self.setWeight) != has(self.pause)", STEP_MESSAGE))],],
+    list[Annotated[Step, cel((_ONE_KIND, STEP_MESSAGE))],],
     Field(max_length=32),
     ordered(),
 ]
@@ -325,6 +395,9 @@ class Rollout(ApiModel):
 # --- traffic -------------------------------------------------------------------------------------------------------
 
 
+DEFAULT_PATHS = ("/v1",)
+
+
 class ParentRef(ApiModel):
     """A Gateway, or one of its listeners."""
 
@@ -333,6 +406,9 @@ class ParentRef(ApiModel):
         None, description="Namespace of the Gateway, whose allowedRoutes must consent. Default: this one."
     )
     section_name: Name | None = Field(None, description="Name of the listener. Default: all that allow it.")
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="Port of the listeners. Default: every port."
+    )
 
 
 class Gateway(ApiModel):
@@ -343,6 +419,16 @@ class Gateway(ApiModel):
     )
     hostnames: Annotated[list[Hostname], Field(max_length=16), Unique()] = Field(
         default_factory=list, description="Host names of the route. Default: those of the listener."
+    )
+    paths: Annotated[list[Path], Field(min_length=1, max_length=6), Unique()] = Field(
+        default_factory=lambda: [*DEFAULT_PATHS],
+        description="Paths that are published, each with all below it; nothing else of vLLM can be reached through the "
+        "gateway. Default: /v1.",
+    )
+    request_timeout: Annotated[timedelta, Between("0s", "24h")] = Field(
+        timedelta(0),
+        description="Longest time for a request, its stream included. 0s: none, so that long streams live also on "
+        "gateways that cut them by default (Envoy: after 15 s).",
     )
 
 
@@ -358,7 +444,16 @@ class Traffic(ApiModel):
         timedelta(seconds=5),
         description="How long the gateway's data plane may lag behind the route that it has accepted.",
     )
+    test_header: HeaderName | None = Field(
+        None,
+        description="Name of a request header that names a revision (`v7-3fa9c1d2`), or its version (`v7`; of several "
+        "revisions of one version the stable's), and reaches it at any weight, as long as it is ready and not on hold: "
+        "the stable, what is being rolled out, and what is kept warm. Other values are ignored; answers name their "
+        "revision in X-Model-Revision. Default: none.",
+    )
 
+
+TEST_HEADER_MESSAGE = "testHeader needs traffic.gateway; set spec.traffic.gateway, or leave spec.traffic.testHeader out"
 
 # --- the whole -----------------------------------------------------------------------------------------------------
 
@@ -382,11 +477,22 @@ class ModelDeploymentSpec(ApiModel):
     )
     serving: Serving = Field(default_factory=Serving, description="How vLLM runs.")
     rollout: Rollout = Field(default_factory=Rollout, description="How a new version takes over.")
-    traffic: Traffic = Field(default_factory=Traffic, description="How requests reach the versions.")
+    traffic: Annotated[
+        Traffic,
+        cel(
+            ("!has(self.testHeader) || has(self.gateway)", TEST_HEADER_MESSAGE),
+        ),
+    ] = Field(default_factory=Traffic, description="How requests reach the versions.")
     suspend: bool = Field(False, description="No forward move while true. Holds, and going back, still act.")
     revision_history_limit: Annotated[int, Field(ge=1, le=100)] = Field(
         10, description="Promoted revisions that are remembered, to go back to."
     )
+
+    @model_validator(mode="after")
+    def _test_header_needs_a_gateway(self) -> Self:
+        if self.traffic.gateway is None and self.traffic.test_header is not None:
+            raise ValueError(TEST_HEADER_MESSAGE)
+        return self
 
     @model_validator(mode="after")
     def _steps_need_a_gateway(self) -> Self:

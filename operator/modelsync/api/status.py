@@ -97,9 +97,21 @@ class PauseDurationStatus(StatusModel):
     duration: Annotated[Short | None, Field(description="Such as 10m.")] = None
 
 
+class HeaderMatchStatus(StatusModel):
+    """A request header and what it has to say."""
+
+    name: Annotated[Short, Field(description="Name of the header.")]
+    value: Annotated[Message, Field(description="Its value.")]
+    regex: Annotated[bool, Field(description="The value is a regular expression.")] = False
+
+
+Match = Annotated[tuple[HeaderMatchStatus, ...], Field(max_length=64), ordered()]
+
+
 class StepStatus(StatusModel):
     """One step of the snapshot: exactly one of its fields is set."""
 
+    match: Annotated[Match | None, Field(description="Requests with any one of these headers.")] = None
     set_weight: Annotated[Share | None, Field(description="Per cent of the traffic.")] = None
     pause: Annotated[PauseDurationStatus | None, Field(description="A wait.")] = None
 
@@ -110,6 +122,9 @@ class CanaryStatus(StatusModel):
     revision: Annotated[RevisionName, Field(description="The revision that is being rolled out.")]
     step: Annotated[int, Field(ge=0, description="Index of the current step; the number of steps when all are done.")]
     weight: Annotated[Share, Field(description="Per cent of the traffic that the route is to give it now.")]
+    match: Annotated[
+        Match, Field(description="Requests with any one of these headers are to go to it, whatever its weight.")
+    ] = ()
     steps: Annotated[
         tuple[StepStatus, ...],
         Field(max_length=64, description="The steps as the spec had them when it began."),
@@ -208,6 +223,11 @@ class TrafficStatus(StatusModel):
         int,
         Field(ge=0, le=1_000_000, description="Per cent, or what somebody wrote; the blocked Service has weight 1."),
     ]
+    rules: Annotated[
+        tuple[Message, ...],
+        Field(max_length=16, description="Requests that go to it whatever the weights."),
+        ordered(),
+    ] = ()
 
 
 class FallbackStatus(StatusModel):

@@ -4,6 +4,7 @@ Everything here is decided without asking anyone. Secrets, Gateways and registri
 they are read.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -24,6 +25,10 @@ _RESERVED_DOMAINS = ("modelsync.dev", "kubernetes.io", "k8s.io")
 _RESERVED_KEYS = ("pod-template-hash",)  # by which the Deployment finds its pods
 _NATIVE_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _HUGE_PAGES = "hugepages-"
+_UNPUBLISHED = ("metrics", "modelsync")
+_TAKEN_HEADERS = ("authorization", "connection", "content-length", "content-type", "cookie", "host", "x-forwarded-for")
+_NOT_RE2 = re.compile(r"\(\?(=|!|<=|<!|>|P=|#|\()|\\[1-9]|(?<!\\)[*+?}]\+")
+"""Look-around, back references, atomic groups and possessive repetition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ def problems(spec: ModelDeploymentSpec, settings: OperatorSettings) -> list[Fiel
         *_env(spec, settings),
         *_resources(spec.serving.resources),
         *_pod_metadata(spec),
+        *_traffic(spec),
     ]
 
 
@@ -150,6 +156,44 @@ def _pod_metadata(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
                     f"spec.serving.podMetadata.{kind}[{key}]",
                     f"{key!r} is reserved, as all below {', '.join(_RESERVED_DOMAINS)} is; use a key of your own",
                 )
+
+
+def _traffic(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
+    traffic = spec.traffic
+    for index, path in enumerate(traffic.gateway.paths if traffic.gateway is not None else ()):
+        if path.split("/")[1] in _UNPUBLISHED:
+            yield FieldProblem(
+                f"spec.traffic.gateway.paths[{index}]",
+                f"{path!r} is for the cluster's own use and may not be published; choose paths of the model's API, "
+                "such as /v1",
+            )
+    if traffic.test_header is not None and traffic.test_header.lower() in _TAKEN_HEADERS:
+        yield FieldProblem(
+            "spec.traffic.testHeader",
+            f"{traffic.test_header!r} has a meaning of its own; choose a name that nothing else uses, such as "
+            "X-Model-Revision",
+        )
+    for index, step in enumerate(spec.steps):
+        for place, match in enumerate(step.match or ()):
+            field = f"spec.rollout.steps[{index}].match[{place}]"
+            if traffic.test_header is not None and match.header_name.lower() == traffic.test_header.lower():
+                yield FieldProblem(
+                    f"{field}.headerName",
+                    f"{match.header_name!r} is spec.traffic.testHeader, which names revisions; use another header",
+                )
+            if match.header_value.regex is not None and (wrong := _not_regex(match.header_value.regex)):
+                yield FieldProblem(f"{field}.headerValue.regex", wrong)
+
+
+def _not_regex(text: str) -> str | None:
+    """Gateways read RE2; what Python does not read either, none of them does."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        return f"{text!r} is no regular expression: {error}; write RE2, such as ^(internal|beta)$"
+    if odd := _NOT_RE2.search(text):
+        return f"{odd.group()!r} in {text!r} is not known to RE2, which gateways read; write it without, or use exact"
+    return None
 
 
 def _listed(allowed: tuple[str, ...]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from modelsync.api import names, quantity
+from modelsync.api.routing import Routing
 from modelsync.api.settings import OperatorSettings
 from modelsync.cluster import fuse
 from modelsync.cluster.cache import Cache
@@ -236,8 +237,8 @@ class _Pass:
                 await self._ensure(revision, replicas)
             case Scale(revision, replicas):
                 await self._scale(revision, replicas)
-            case SetRoute(weights):
-                await self._set_route(weights)
+            case SetRoute():
+                await self._set_route(action.routing)
             case RemoveRoute():
                 await self._delete(HTTP_ROUTE, self.gathered.read.family.route)
             case PointService(revision):
@@ -267,14 +268,14 @@ class _Pass:
         patch = {"metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}, "spec": {"replicas": replicas}}
         self.cache.put(DEPLOYMENT, await self.cluster.merge(DEPLOYMENT, self._owner.namespace, name_of(live), patch))
 
-    async def _set_route(self, weights: tuple[tuple[Revision, int], ...]) -> None:
-        gateway = self.gathered.read.spec.traffic.gateway
-        if gateway is None:
+    async def _set_route(self, routing: Routing) -> None:
+        traffic = self.gathered.read.spec.traffic
+        if traffic.gateway is None:
             return
-        if any(revision == BLOCKED for revision, _ in weights):
+        if routing.lists(BLOCKED):
             await self._ensure_blocked_service()
         hold = holds_told(self.plan.state.holds)
-        route = http_route(self._owner, gateway, weights, hold=hold)
+        route = http_route(self._owner, traffic, routing, hold=hold)
         await self.put(HTTP_ROUTE, route, self.gathered.read.family.route)
 
     async def _cut_off(self, revision: Revision) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from modelsync.api import names
+from modelsync.api.spec import DEFAULT_PATHS
 from modelsync.cluster.kinds import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
@@ -62,6 +63,7 @@ class Cache:
         """ModelDeployments (by name) that claim a host name."""
         self._route_claims: dict[str, set[Key]] = defaultdict(set)
         self._hosts: dict[tuple[Kind, Key], tuple[str, ...]] = {}
+        self._paths: dict[tuple[Kind, Key], tuple[str, ...]] = {}
 
     def put(self, kind: Kind, obj: Object, *, deleted: bool = False) -> set[Key]:
         """Take in what a watch, a list or a write told. Returns the keys that it may matter to.
@@ -186,7 +188,7 @@ class Cache:
         else:
             self._owners[key] = pack(obj)
             hosts = hosts_of_owner(obj)
-        return self._claim(MODEL_DEPLOYMENT, key, hosts, self._claims)
+        return self._claim(MODEL_DEPLOYMENT, key, hosts, paths_of_owner(obj), self._claims)
 
     def _put_route(self, place: Key, obj: Object, deleted: bool) -> set[Key]:
         had = self._routes.get(place)
@@ -198,12 +200,14 @@ class Cache:
         else:
             self._routes[place] = pack(obj)
             hosts = hosts_of_route(obj)
-        return self._claim(HTTP_ROUTE, place, hosts, self._route_claims)
+        return self._claim(HTTP_ROUTE, place, hosts, paths_of_route(obj), self._route_claims)
 
-    def _claim(self, kind: Kind, place: Key, hosts: tuple[str, ...], index: dict[str, set[Key]]) -> set[Key]:
-        """Note the hosts that `place` claims now. Returns the ModelDeployments for whom that is news."""
+    def _claim(
+        self, kind: Kind, place: Key, hosts: tuple[str, ...], paths: tuple[str, ...], index: dict[str, set[Key]]
+    ) -> set[Key]:
+        """Note the hosts and paths that `place` claims now. Returns the ModelDeployments for whom that is news."""
         before = self._hosts.get((kind, place), ())
-        if before == hosts:
+        if before == hosts and (not hosts or self._paths.get((kind, place)) == paths):
             return set()
         for host in before:
             index[host].discard(place)
@@ -212,9 +216,10 @@ class Cache:
         for host in hosts:
             index[host].add(place)
         if hosts:
-            self._hosts[(kind, place)] = hosts
+            self._hosts[(kind, place)], self._paths[(kind, place)] = hosts, paths
         else:
             self._hosts.pop((kind, place), None)
+            self._paths.pop((kind, place), None)
         return {key for host in {*before, *hosts} for key in self._claims.get(host, ()) if key != place}
 
 
@@ -250,3 +255,20 @@ def hosts_of_owner(obj: Object) -> tuple[str, ...]:
 def hosts_of_route(obj: Object) -> tuple[str, ...]:
     """The host names that an HTTPRoute is for; `*` when it names none."""
     return tuple(str(host) for host in (obj.get("spec") or {}).get("hostnames") or ("*",))
+
+
+def paths_of_owner(obj: Object) -> tuple[str, ...]:
+    """The paths that a ModelDeployment publishes."""
+    gateway = ((obj.get("spec") or {}).get("traffic") or {}).get("gateway")
+    return tuple(map(str, (gateway.get("paths") if isinstance(gateway, dict) else None) or DEFAULT_PATHS))
+
+
+def paths_of_route(obj: Object) -> tuple[str, ...]:
+    """The paths that an HTTPRoute is for, without a slash at the end. Longer and shorter ones do not take ours."""
+    found: dict[str, None] = {}
+    for rule in (obj.get("spec") or {}).get("rules") or ():
+        for match in rule.get("matches") or ():
+            path = match.get("path") or {}
+            if path.get("type", "PathPrefix") in ("PathPrefix", "Exact"):
+                found[str(path.get("value", "/")).rstrip("/")] = None
+    return tuple(found)

@@ -15,10 +15,12 @@ import structlog
 from pydantic import ValidationError
 
 from modelsync.api import names, reasons
+from modelsync.api import spec as spec_types
 from modelsync.api.problems import FieldProblem, explain
 from modelsync.api.references import MODEL
+from modelsync.api.routing import HeaderMatch
 from modelsync.api.settings import OperatorSettings
-from modelsync.api.spec import Gateway, ModelDeploymentSpec, ParentRef
+from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.api.status import ModelDeploymentStatus, PodStatus, ResolvedStatus
 from modelsync.api.validation import hold_rules
 from modelsync.api.validation import problems as spec_problems
@@ -45,6 +47,7 @@ from modelsync.rollout.model import (
     Revision,
     RevisionView,
     RouteView,
+    SetMatch,
     SetWeight,
     State,
     Step,
@@ -226,7 +229,7 @@ def policy(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Policy:
     """What of the spec the planner goes by; the administrator's least hold action counts where it is the stronger."""
     return Policy(
         replicas=spec.replicas,
-        steps=tuple(_step(step.set_weight, step.pause.duration if step.pause else None) for step in spec.steps),
+        steps=tuple(map(_step, spec.steps)),
         progress_deadline=spec.rollout.progress_deadline,
         keep_previous_replicas=spec.rollout.keep_previous.replicas,
         keep_previous_for=spec.rollout.keep_previous.duration,
@@ -236,6 +239,7 @@ def policy(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Policy:
         gateway=spec.traffic.gateway is not None,
         suspend=spec.suspend,
         history_limit=spec.revision_history_limit,
+        test_header=spec.traffic.test_header is not None,
     )
 
 
@@ -245,8 +249,14 @@ def holds_told(holds: Sequence[model.Hold]) -> str | None:
     return "; ".join(told) or None
 
 
-def _step(weight: int | None, pause: timedelta | None) -> Step:
-    return SetWeight(weight) if weight is not None else Pause(pause)
+def _step(step: spec_types.Step) -> Step:
+    if step.match is not None:
+        values = ((each.header_name, each.header_value) for each in step.match)
+        matches = (HeaderMatch(name, said.exact or said.regex or "", said.regex is not None) for name, said in values)
+        return SetMatch(tuple(dict.fromkeys(matches)))
+    if step.set_weight is not None:
+        return SetWeight(step.set_weight)
+    return Pause(step.pause.duration if step.pause is not None else None)
 
 
 def _spec(owner: Object) -> tuple[ModelDeploymentSpec, list[FieldProblem]]:
@@ -442,12 +452,10 @@ def _route(found: Read, sightings: Sightings, now: datetime) -> RouteView | None
     route, uid = found.family.route, found.family.uid
     if route is None:
         return None
-    gateway = found.spec.traffic.gateway
-    if gateway is None:
+    live = read_route(route, found.owner, found.spec.traffic)
+    if found.spec.traffic.gateway is None:
         # Nobody asks for it any more, and the planner has it removed; until then it carries traffic.
-        live = read_route(route, found.owner, Gateway(parent_refs=[ParentRef(name="none")]))
-        return RouteView(weights=live.weights, accepted=None, drifted=True)
-    live = read_route(route, found.owner, gateway)
+        return RouteView(weights=live.routing.weights, accepted=None, drifted=True, rules=live.routing.rules)
     accepted_since = None
     seen = ("accepted", uid_of(route), str(route["metadata"].get("generation")))
     # A route that was accepted before we came has settled since then, and not since we came.
@@ -459,7 +467,8 @@ def _route(found: Read, sightings: Sightings, now: datetime) -> RouteView | None
         sightings.ended(uid, seen)
     hold = annotations_of(route).get(names.HOLD_ANNOTATION)
     return RouteView(
-        weights=live.weights,
+        weights=live.routing.weights,
+        rules=live.routing.rules,
         accepted=live.accepted,
         accepted_since=accepted_since,
         message=live.message,

@@ -15,7 +15,7 @@ from modelsync.rollout.model import (
     Scale,
     State,
 )
-from modelsync.rollout.steps import own_weight
+from modelsync.rollout.steps import sized_for
 from modelsync.rollout.traffic import may_be_held
 
 
@@ -28,7 +28,7 @@ def wanted_replicas(facts: Facts, state: State) -> dict[Revision, int]:
         wanted[state.target.revision] = facts.full
     if state.canary is not None:
         canary = state.canary
-        weight = max(canary.weight, own_weight(canary), facts.live(canary.revision))
+        weight = max(sized_for(canary), facts.live(canary.revision))
         wanted[canary.revision] = max(facts.needed(weight), wanted.get(canary.revision, 0))
     if state.previous is not None:
         warm = min(facts.policy.keep_previous_replicas, facts.policy.replicas)

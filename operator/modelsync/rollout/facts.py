@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from modelsync.api.reasons import Reason
+from modelsync.api.routing import HeaderMatch, RuleKind
 from modelsync.rollout.model import (
     BLOCKED,
     Exam,
@@ -44,7 +45,9 @@ _SECOND = timedelta(seconds=1)
 class Facts:
     """Answers about one pass. Cheap to make: nothing is computed before it is asked for."""
 
-    __slots__ = ("held_digests", "named", "now", "observed", "policy", "route", "settled", "settles_at", "views")
+    __slots__ = (
+        "held_digests", "live_routing", "named", "now", "observed", "policy", "route", "settled", "settles_at", "views",
+    )  # fmt: skip
 
     def __init__(self, observed: Observed, holds: Iterable[Hold]) -> None:
         self.observed = observed
@@ -53,6 +56,7 @@ class Facts:
         self.views = observed.revisions
         self.held_digests = frozenset(hold.mark.digest for hold in holds)
         self.route = observed.route if observed.policy.gateway else None
+        self.live_routing = self.route.routing if self.route is not None else None
         self.settles_at: datetime | None = None
         self.settled = not observed.policy.gateway
         if self.route is not None and self.route.accepted and self.route.accepted_since is not None:
@@ -180,23 +184,36 @@ class Facts:
                     return weight
         return 0
 
+    def live_match(self, revision: Revision) -> tuple[HeaderMatch, ...]:
+        """The segment that goes to it by the live route."""
+        rules = self.route.rules if self.route is not None else ()
+        return next((rule.match for rule in rules if rule.revision == revision and rule.kind is RuleKind.SEGMENT), ())
+
     def exposed(self, revision: Revision) -> bool:
         """Clients may reach it: by the route, also one that is no longer asked for, or by the plain Service."""
+        route = self.observed.route
+        return self.serving(revision) or (route is not None and any(rule.revision == revision for rule in route.rules))
+
+    def serving(self, revision: Revision) -> bool:
+        """Clients reach it who did not name it themselves: a test header is not missed by anybody else."""
         if self.observed.service == revision:
             return True
         route = self.observed.route
-        return route is not None and any(backend == revision and weight for backend, weight in route.weights)
+        return route is not None and (
+            any(backend == revision and weight for backend, weight in route.weights)
+            or any(rule.revision == revision and rule.kind is not RuleKind.TEST for rule in route.rules)
+        )
 
     def referenced(self, revision: Revision) -> bool:
         """Something still names its Service or pods, if only with weight 0."""
-        if self.observed.service == revision:
-            return True
         route = self.observed.route
-        return route is not None and any(backend == revision for backend, _ in route.weights)
+        return self.exposed(revision) or (
+            route is not None and any(backend == revision for backend, _ in route.weights)
+        )
 
     def may_shrink(self, revision: Revision) -> bool:
         """It has no traffic, and the data plane knows (DESIGN §3: weight 0, accepted, settled, only then pods go)."""
-        if self.exposed(revision):
+        if self.serving(revision):
             return False
         return self.observed.route is None or self.settled
 

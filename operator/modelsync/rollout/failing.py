@@ -12,7 +12,7 @@ from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Exam, ExamOutcome, Failure, MoveReason, Revision, State, TroubleKind
 from modelsync.rollout.notes import Notes
-from modelsync.rollout.steps import own_weight
+from modelsync.rollout.steps import sized_for
 
 _MESSAGE = 512
 """Characters of a container's last words that are kept with a failure."""
@@ -86,9 +86,7 @@ def deadline(facts: Facts, state: State, revision: Revision, started: datetime) 
     """When the revision fails for want of progress, or None while the clock stands: it runs only while pods are waited
     for, and never for a pull, for trouble of the infrastructure, or while forward moves are suspended."""
     view = facts.view(revision)
-    wanted = (
-        facts.needed(max(state.canary.weight, own_weight(state.canary))) if state.canary is not None else facts.full
-    )
+    wanted = facts.needed(sized_for(state.canary)) if state.canary is not None else facts.full
     if facts.ready(revision) >= wanted or view.pulling or facts.policy.suspend:
         return None
     if facts.infrastructure_trouble(revision) or not view.deployed:

@@ -146,7 +146,7 @@ def _stable_is_lost(facts: Facts, state: State) -> Goal | None:
     revision = running.revision
     if not facts.ready(revision) or not facts.clear(revision) or facts.crashing(revision) or _failed(state, revision):
         return None
-    if revision != facts.named and not facts.exposed(revision):
+    if revision != facts.named and not facts.serving(revision):
         return None
     return Goal(Way.AT_ONCE, revision, Reason.RECOVERY, MoveReason.RECOVERY)
 

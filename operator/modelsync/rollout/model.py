@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Literal, TypeAlias
 
 from modelsync.api.reasons import Reason
+from modelsync.api.routing import HeaderMatch, Routing, Rule, Weights
 
 Revision: TypeAlias = str
 """`v7-3fa9c1d2`: the version's name and 8 hex digits of the hash of all that makes a pod (DESIGN §1)."""
@@ -40,7 +41,14 @@ class Pause:
     duration: timedelta | None = None
 
 
-Step: TypeAlias = SetWeight | Pause
+@dataclass(frozen=True, slots=True)
+class SetMatch:
+    """Rollout step: requests with any one of these headers go to the canary, until another `SetMatch` or its end."""
+
+    match: tuple[HeaderMatch, ...]
+
+
+Step: TypeAlias = SetWeight | Pause | SetMatch
 
 
 class HoldAction(StrEnum):
@@ -65,6 +73,8 @@ class Policy:
     gateway: bool
     suspend: bool
     history_limit: int
+    test_header: bool = False  # a header may name the revision
+    sessions: bool = False  # during a canary clients stay with the revision that answered them
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +252,20 @@ class RevisionView:
 @dataclass(frozen=True, slots=True)
 class RouteView:
     """The live HTTPRoute, also when the spec asks for none any more. `weights` holds every backend in order, zero
-    weights included, `BLOCKED` for the blocked Service; `drifted` is set when rules or backends differ from what we
-    render in any other way."""
+    weights included, `BLOCKED` for the blocked Service; `rules` what comes before them; `drifted` is set when the route
+    differs from what we render in any other way."""
 
-    weights: tuple[tuple[Revision, Weight], ...]
+    weights: Weights
     accepted: bool | None  # Accepted and ResolvedRefs on every parent at this generation; None: not yet said
     accepted_since: datetime | None = None  # this process saw `accepted` at this generation first
     message: str = ""  # of a parent that says no
     drifted: bool = False
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def routing(self) -> Routing:
+        """What the route says, to be compared with what is wanted."""
+        return Routing(self.weights, self.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +301,10 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Canary:
     """A move by steps. `step` is what it works on, `len(steps)` when only the promotion is left. `weight` is the share
-    that the route is to give it now: a step's share is taken over when the pods for it are ready. `step_started_at`
-    is when that weight had settled, and the clock of a pause. A weight grows only on a registry answer that was asked
-    for later than `look_after`. `flapped`: it lost all pods under traffic, and has to be ready for a while again."""
+    that the route is to give it now: a step's share is taken over when the pods for it are ready; likewise `match`, the
+    segment of requests that go to it whatever its weight. `step_started_at` is when both had settled, and the clock of
+    a pause. Both grow only on a registry answer that was asked for later than `look_after`. `flapped`: it lost all pods
+    under traffic, and has to be ready for a while again."""
 
     revision: Revision
     step: int
@@ -298,6 +315,7 @@ class Canary:
     look_after: datetime | None = None
     flapped: bool = False
     promoted_by: str | None = None  # a person skipped what is left
+    match: tuple[HeaderMatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,10 +400,17 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class SetRoute:
-    """Write the HTTPRoute with exactly these backends. Weights add up to 100, or it is `((BLOCKED, 1),)`."""
+    """Write the HTTPRoute with exactly these backends and rules. Weights add up to 100, or it is `((BLOCKED, 1),)` and
+    there are no rules."""
 
-    weights: tuple[tuple[Revision, Weight], ...]
+    weights: Weights
     reason: str
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def routing(self) -> Routing:
+        """What the route will say."""
+        return Routing(self.weights, self.rules)
 
 
 @dataclass(frozen=True, slots=True)

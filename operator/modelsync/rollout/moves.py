@@ -76,7 +76,7 @@ def _wanted(state: State, goal: Goal) -> bool:
 
 def _may_leave(facts: Facts, state: State, revision: Revision, goal: Goal) -> bool:
     """Giving up what serves needs something else that serves; a hold, and going idle, need nothing."""
-    if goal.way is Way.IDLE or facts.held(revision) or not facts.exposed(revision) or facts.ready(revision) == 0:
+    if goal.way is Way.IDLE or facts.held(revision) or not facts.serving(revision) or facts.ready(revision) == 0:
         return True
     stable = state.stable
     if stable is not None and not facts.held(stable):

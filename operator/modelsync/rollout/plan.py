@@ -10,7 +10,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from modelsync.api.reasons import Reason
-from modelsync.rollout import capacity, failing, moves, promotion, requests, traffic
+from modelsync.api.routing import Routing
+from modelsync.rollout import capacity, failing, moves, promotion, requests, steps, traffic
 from modelsync.rollout.facts import FLAP_GRACE, Facts
 from modelsync.rollout.goal import goal
 from modelsync.rollout.holds import latched
@@ -73,11 +74,11 @@ _VIA = {"VersionTag": "its tag", "CollectionTag": "the collection's tag", "Alias
 def _actions(facts: Facts, state: State, notes: Notes) -> tuple[tuple[Action, ...], bool]:
     """One kind of side effect in a pass, in the order in which each makes the next safe. A hold does all it needs at
     once, exposure first (DESIGN §4)."""
-    weights = traffic.wanted(facts, state, notes)
+    routing = traffic.wanted(facts, state, notes)
     replicas = capacity.wanted_replicas(facts, state)
     cut = capacity.cut_off(facts)
-    route = _route(facts, state, weights, notes)
-    service = _service(facts, state, weights)
+    route = _route(facts, state, routing, notes)
+    service = _service(facts, state, routing)
     more = (
         capacity.bring_up(facts, replicas)
         or capacity.take_down(facts, state, replicas)
@@ -94,7 +95,7 @@ def _held_is_exposed(facts: Facts) -> bool:
     )
 
 
-def _route(facts: Facts, state: State, weights: traffic.Weights, notes: Notes) -> tuple[Action, ...]:
+def _route(facts: Facts, state: State, routing: Routing, notes: Notes) -> tuple[Action, ...]:
     if not facts.policy.gateway:
         return (RemoveRoute(),) if facts.observed.route is not None else ()
     if facts.route is None and (_nothing_is_meant(facts, state) or _forbidden(facts)):
@@ -102,14 +103,14 @@ def _route(facts: Facts, state: State, weights: traffic.Weights, notes: Notes) -
     # A route that may not be written any more (a conflict, say) is still taken from a held revision.
     if _forbidden(facts) and not _held_is_exposed(facts):
         return ()
-    write = traffic.next_write(facts, state, weights, notes)
-    return (SetRoute(write, _why(facts, state)),) if write is not None else ()
+    write = traffic.next_write(facts, state, routing, notes)
+    return (SetRoute(write.weights, _why(facts, state), write.rules),) if write is not None else ()
 
 
-def _service(facts: Facts, state: State, weights: traffic.Weights) -> tuple[Action, ...]:
+def _service(facts: Facts, state: State, routing: Routing) -> tuple[Action, ...]:
     if facts.observed.service is None and _nothing_is_meant(facts, state):
         return ()
-    selected = traffic.wanted_service(facts, state, weights)
+    selected = traffic.wanted_service(facts, state, routing)
     return (PointService(selected),) if selected != facts.observed.service else ()
 
 
@@ -131,7 +132,8 @@ def _why(facts: Facts, state: State) -> str:
     if state.target is not None:
         return f"{state.target.reason} to {state.target.revision}"
     if state.canary is not None:
-        return f"canary {state.canary.revision} at {state.canary.weight} %"
+        segment = " and its segment" if steps.segment(state.canary) else ""
+        return f"canary {state.canary.revision} at {state.canary.weight} %{segment}"
     return f"{state.stable} is the stable"
 
 

@@ -12,6 +12,7 @@ from modelsync.api import names
 from modelsync.api.conditions import MAX_MESSAGE, Condition, ConditionType, Truth, merged
 from modelsync.api.reasons import Reason
 from modelsync.api.references import MODEL
+from modelsync.api.routing import Routing, Rule, RuleKind, Weights
 from modelsync.api.status import (
     FallbackStatus,
     HistoryEntry,
@@ -108,19 +109,37 @@ def _counted(world: World) -> list[Revision]:
 
 
 def _traffic(facts: Facts) -> tuple[TrafficStatus, ...]:
+    service = facts.observed.service
     if facts.policy.gateway:
-        weights = facts.route.weights if facts.route is not None else ()
+        routing = facts.live_routing or Routing(())
     else:
-        service = facts.observed.service
-        weights = () if service is None else ((service, 1 if service == BLOCKED else 100),)
+        routing = Routing(() if service is None else ((service, 1 if service == BLOCKED else 100),))
     return tuple(
         TrafficStatus(
             revision=revision,
             version=facts.view(revision).version if revision != BLOCKED else None,
             weight=weight,
+            rules=tuple(map(_rule, routing.rules_to(revision)))[:_MAX_BACKENDS],
         )
-        for revision, weight in weights[:_MAX_BACKENDS]
+        for revision, weight in _with_ruled(routing)[:_MAX_BACKENDS]
     )
+
+
+def _with_ruled(routing: Routing) -> Weights:
+    """Also what only a rule leads to: somebody else's edit must not hide an exposure."""
+    ruled = dict.fromkeys(rule.revision for rule in routing.rules if not routing.lists(rule.revision))
+    return (*routing.weights, *((revision, 0) for revision in ruled))
+
+
+def _rule(rule: Rule) -> str:
+    """A rule in a few words."""
+    match rule.kind:
+        case RuleKind.TEST:
+            return "requests that name it by spec.traffic.testHeader"
+        case RuleKind.SESSION:
+            return "clients that it has answered (spec.traffic.sessionAffinity)"
+    told = (f"{match.name} {'matches' if match.regex else 'is'} {match.value}" for match in rule.match)
+    return f"requests whose header {' or '.join(told)}"[:1024]
 
 
 def _fallback(world: World) -> FallbackStatus | None:

@@ -28,7 +28,7 @@ from modelsync.rollout.model import (
     Wait,
 )
 from modelsync.rollout.parts import versions
-from modelsync.rollout.steps import own_weight
+from modelsync.rollout.steps import segment, sized_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +316,9 @@ def _canary(world: World) -> Situation | None:
     step = "promotion"
     if canary.step < len(canary.steps):
         step = f"step {canary.step + 1} of {len(canary.steps)}"
-    message = f"{world.version(canary.revision)} at {canary.weight} %, {step}, {_pods(world, canary.revision)}"
+    segment_too = " and its segment" if segment(canary) else ""
+    share = f"at {canary.weight} %{segment_too}"
+    message = f"{world.version(canary.revision)} {share}, {step}, {_pods(world, canary.revision)}"
     return Situation(phase, "Unknown", reason, message, reconciling=True)
 
 
@@ -325,7 +327,7 @@ def _canary_phase(world: World) -> tuple[Phase, Reason]:
     if canary is None:
         return Phase.HEALTHY, Reason.HEALTHY
     facts = world.facts
-    if facts.ready(canary.revision) == 0 and canary.weight == 0:
+    if facts.ready(canary.revision) == 0 and canary.weight == 0 and not canary.match:
         pulling = facts.view(canary.revision).pulling
         return (Phase.PULLING, Reason.PULLING) if pulling else (Phase.STARTING, Reason.STARTING)
     if canary.step >= len(canary.steps):
@@ -340,7 +342,7 @@ def _pods(world: World, revision: Revision) -> str:
     facts, canary = world.facts, world.state.canary
     wanted = facts.policy.replicas if revision == world.state.stable else facts.full
     if canary is not None and canary.revision == revision:
-        wanted = facts.needed(max(canary.weight, own_weight(canary)))
+        wanted = facts.needed(sized_for(canary))
     return f"{facts.ready(revision)} of {wanted} pods ready"
 
 

@@ -7,10 +7,12 @@ operator wrote is read as far as it can be understood: what is missing means wha
 from typing import Any
 
 from modelsync.api import duration
+from modelsync.api.routing import HeaderMatch
 from modelsync.api.status import (
     CanaryStatus,
     FailureStatus,
     HandledStatus,
+    HeaderMatchStatus,
     HoldStatus,
     ModelDeploymentStatus,
     PauseDurationStatus,
@@ -27,6 +29,7 @@ from modelsync.rollout.model import (
     Pause,
     Previous,
     Requests,
+    SetMatch,
     SetWeight,
     State,
     Step,
@@ -107,10 +110,13 @@ def _load_canary(canary: CanaryStatus | None) -> Canary | None:
         look_after=canary.look_after,
         flapped=canary.flapped,
         promoted_by=canary.promoted_by,
+        match=_load_match(canary.match),
     )
 
 
 def _load_step(step: StepStatus) -> Step:
+    if step.match is not None:
+        return SetMatch(_load_match(step.match))
     if step.set_weight is not None:
         return SetWeight(step.set_weight)
     if step.pause is None or step.pause.duration is None:
@@ -131,14 +137,25 @@ def _dump_canary(canary: Canary | None) -> CanaryStatus | None:
         look_after=canary.look_after,
         flapped=canary.flapped,
         promoted_by=canary.promoted_by,
+        match=_dump_match(canary.match),
     )
 
 
 def _dump_step(step: Step) -> StepStatus:
+    if isinstance(step, SetMatch):
+        return StepStatus(match=_dump_match(step.match))
     if isinstance(step, SetWeight):
         return StepStatus(set_weight=step.weight)
     length = duration.render(step.duration) if step.duration is not None else None
     return StepStatus(pause=PauseDurationStatus(duration=length))
+
+
+def _load_match(match: tuple[HeaderMatchStatus, ...]) -> tuple[HeaderMatch, ...]:
+    return tuple(HeaderMatch(each.name, each.value, each.regex) for each in match)
+
+
+def _dump_match(match: tuple[HeaderMatch, ...]) -> tuple[HeaderMatchStatus, ...]:
+    return tuple(HeaderMatchStatus(name=each.name, value=each.value, regex=each.regex) for each in match)
 
 
 def _dump_handled(handled: Requests) -> HandledStatus | None:

@@ -1,15 +1,16 @@
-"""A canary goes by its steps: weights, pauses, the clock, flaps, and at last the promotion (DESIGN §3.5).
+"""A canary goes by its steps: segments, weights, pauses, the clock, flaps, and at last the promotion (DESIGN §3.5).
 
-The steps are the snapshot that was taken when it began. Nothing here writes a route: the canary's `weight` is intent,
-and `traffic` brings it about.
+The steps are the snapshot that was taken when it began. Nothing here writes a route: the canary's `weight` and `match`
+are intent, and `traffic` brings them about.
 """
 
 from dataclasses import replace
 from datetime import datetime
 
 from modelsync.api.reasons import Reason
+from modelsync.api.routing import HeaderMatch
 from modelsync.rollout.facts import READY_AGAIN, Facts
-from modelsync.rollout.model import Canary, Pause, Revision, SetWeight, State, Weight
+from modelsync.rollout.model import Canary, Pause, Revision, SetMatch, SetWeight, State, Weight
 from modelsync.rollout.notes import Notes
 from modelsync.rollout.promotion import promote
 
@@ -39,7 +40,8 @@ def _flap(facts: Facts, canary: Canary, notes: Notes) -> Canary | None:
     """One that lost all its pods under traffic has no share until it has been ready for a while."""
     view = facts.view(canary.revision)
     if facts.ready(canary.revision) == 0:
-        if not canary.flapped and (facts.live(canary.revision) > 0 or canary.step_started_at is not None):
+        served = facts.live(canary.revision) > 0 or bool(facts.live_match(canary.revision))
+        if not canary.flapped and (served or canary.step_started_at is not None):
             notes.warn(Reason.FLAPPED, "Step", f"{canary.revision} lost all its pods", canary.revision)
             return replace(canary, flapped=True, step_started_at=None)
         return None
@@ -50,15 +52,22 @@ def _flap(facts: Facts, canary: Canary, notes: Notes) -> Canary | None:
 
 
 def _clock(facts: Facts, canary: Canary) -> Canary | None:
-    """The step's clock starts when its weight is in the live route, accepted and settled."""
+    """The step's clock starts when its weight and segment are in the live route, accepted and settled."""
     if canary.step_started_at is not None or canary.flapped or not facts.settled:
         return None
-    if canary.weight != own_weight(canary):
+    if (canary.weight, canary.match) != (own_weight(canary), own_match(canary)):
         return None
     listed = facts.referenced(canary.revision) or not facts.policy.gateway
-    if not listed or facts.ready(canary.revision) == 0 or facts.live(canary.revision) != canary.weight:
+    if not listed or facts.ready(canary.revision) == 0 or not _is_live(facts, canary):
         return None
     return replace(canary, step_started_at=facts.now)
+
+
+def _is_live(facts: Facts, canary: Canary) -> bool:
+    """The live route gives it what is intended."""
+    if not facts.policy.gateway:
+        return facts.live(canary.revision) == canary.weight
+    return facts.live(canary.revision) == canary.weight and facts.live_match(canary.revision) == segment(canary)
 
 
 def _step(facts: Facts, state: State, canary: Canary, notes: Notes) -> Canary | State | None:
@@ -74,11 +83,11 @@ def _step(facts: Facts, state: State, canary: Canary, notes: Notes) -> Canary | 
     step = canary.steps[canary.step] if canary.step < len(canary.steps) else None
     if isinstance(step, Pause):
         return _pause(facts, canary, step, notes)
-    weight = own_weight(canary)
-    if weight != canary.weight:
-        return _weigh(facts, state, canary, weight, notes)
-    if canary.step_started_at is None or facts.live(revision) != weight or not facts.settled:
-        if facts.ready(revision) < facts.needed(weight):
+    weight, match = own_weight(canary), own_match(canary)
+    if (weight, match) != (canary.weight, canary.match):
+        return _weigh(facts, state, replace(canary, weight=weight, match=match), canary, notes)
+    if canary.step_started_at is None or not _is_live(facts, canary) or not facts.settled:
+        if facts.ready(revision) < facts.needed(sized_for(canary)):
             notes.wait(facts.pods_reason(revision), revision)
         return None  # `traffic` says what the route waits for
     if step is not None:
@@ -92,7 +101,7 @@ def _step(facts: Facts, state: State, canary: Canary, notes: Notes) -> Canary | 
 def _pause(facts: Facts, canary: Canary, step: Pause, notes: Notes) -> Canary | None:
     started = canary.step_started_at
     if started is None:
-        if facts.ready(canary.revision) < facts.needed(canary.weight):
+        if facts.ready(canary.revision) < facts.needed(sized_for(canary)):
             notes.wait(facts.pods_reason(canary.revision), canary.revision)
         return None
     if step.duration is None:
@@ -105,19 +114,20 @@ def _pause(facts: Facts, canary: Canary, step: Pause, notes: Notes) -> Canary | 
 
 
 def _next(facts: Facts, canary: Canary, ended: datetime, notes: Notes) -> Canary:
-    done = f"step {canary.step + 1} of {len(canary.steps)} is done at {canary.weight} %"
+    segment_too = " and its segment" if segment(canary) else ""
+    done = f"step {canary.step + 1} of {len(canary.steps)} is done at {canary.weight} %{segment_too}"
     notes.tell(Reason.STEP, "Step", f"{canary.revision}: {done}", canary.revision)
     # The pause that follows a weight runs from the moment at which the weight had settled.
     return replace(canary, step=canary.step + 1, look_after=ended)
 
 
-def _weigh(facts: Facts, state: State, canary: Canary, weight: Weight, notes: Notes) -> Canary | None:
-    """Another share. More of it needs the pods for it, a stable to go back to, and a registry that was asked since the
-    last wait and knows of no hold."""
+def _weigh(facts: Facts, state: State, wished: Canary, canary: Canary, notes: Notes) -> Canary | None:
+    """Another share or segment. More needs the pods for it, a stable to go back to, and a registry that was asked since
+    the last wait and knows of no hold."""
     revision = canary.revision
-    if weight > canary.weight:
+    if wished.weight > canary.weight or (segment(wished) and wished.match != canary.match):
         ready = facts.ready(revision)
-        if ready < facts.needed(weight):
+        if ready < facts.needed(sized_for(wished)):
             notes.wait(facts.pods_reason(revision), revision)
             return None
         if state.stable is None or facts.ready(state.stable) == 0:
@@ -125,7 +135,8 @@ def _weigh(facts: Facts, state: State, canary: Canary, weight: Weight, notes: No
             return None
         after = canary.look_after
         ready_since = facts.view(revision).ready_since
-        if canary.weight == 0 and ready_since is not None and (after is None or ready_since > after):
+        first = canary.weight == 0 and not canary.match
+        if first and ready_since is not None and (after is None or ready_since > after):
             after = ready_since  # bringing the model up was a wait, too
         if not facts.fresh(revision, after):
             notes.wait(Reason.FRESH_LOOK, revision)
@@ -135,7 +146,7 @@ def _weigh(facts: Facts, state: State, canary: Canary, weight: Weight, notes: No
             notes.wait(Reason.HOLD_STATE_UNKNOWN, revision)
             notes.look = True
             return None
-    return replace(canary, weight=weight, step_started_at=None)
+    return replace(wished, step_started_at=None)
 
 
 def own_weight(canary: Canary) -> Weight:
@@ -144,3 +155,26 @@ def own_weight(canary: Canary) -> Weight:
         return 100
     step = canary.steps[canary.step]
     return step.weight if isinstance(step, SetWeight) else canary.weight
+
+
+def own_match(canary: Canary) -> tuple[HeaderMatch, ...]:
+    """The segment that the current step is about; after the last one, none is needed."""
+    if canary.step >= len(canary.steps):
+        return ()
+    step = canary.steps[canary.step]
+    return step.match if isinstance(step, SetMatch) else canary.match
+
+
+def segment(canary: Canary) -> tuple[HeaderMatch, ...]:
+    """The segment that needs a rule in the route: who has all the traffic has every segment."""
+    return canary.match if canary.weight < 100 else ()
+
+
+def sized_for(canary: Canary) -> Weight:
+    """The share that its pods are to carry. Nobody knows how big a segment is: with one in force it is the share that
+    comes next, which the segment is there to prepare."""
+    weight = max(canary.weight, own_weight(canary))
+    if not own_match(canary):
+        return weight
+    coming = (step.weight for step in canary.steps[canary.step + 1 :] if isinstance(step, SetWeight))
+    return max(weight, next(coming, 100))

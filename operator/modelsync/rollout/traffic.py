@@ -1,25 +1,25 @@
-"""Who gets which share: the wanted route as a total function of intent, readiness and holds, and the next write to it.
+"""Who gets what: the wanted route as a total function of intent, readiness and holds, and the next write to it.
 
 `wanted` never asks what was done before, so a crash, an edit by hand or another leader's late write cannot leave a
-route that nobody would put right; it is compared whole. `next_write` is the discipline of DESIGN §3.5: a share grows
-only in a route that is accepted and settled, and only of a backend that the gateway already knows with weight 0;
-shares shrink at once.
+route that nobody would put right; it is compared whole. `next_write` is the discipline of DESIGN §3.5: a share grows,
+and a rule comes, only in a route that is accepted and settled, and only for a backend that the gateway already knows
+with weight 0; shares shrink and rules go at once.
 """
 
 from datetime import datetime
 
 from modelsync.api.reasons import Reason
+from modelsync.api.routing import Routing, Rule, RuleKind, Weights
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import BLOCKED, MoveReason, Revision, State, Target, Weight
 from modelsync.rollout.notes import Notes
+from modelsync.rollout.steps import segment
 
-Weights = tuple[tuple[Revision, Weight], ...]
-
-BLOCKED_ROUTE: Weights = ((BLOCKED, 1),)
+BLOCKED_ROUTE = Routing(((BLOCKED, 1),))
 
 
-def wanted(facts: Facts, state: State, notes: Notes) -> Weights:
-    """The shares as they should be: of the stable and of what moves, or the blocked Service alone."""
+def wanted(facts: Facts, state: State, notes: Notes) -> Routing:
+    """The shares and rules as they should be: of the stable and of what moves, or the blocked Service alone."""
     if facts.idle:
         return BLOCKED_ROUTE
     base = serving_base(facts, state)
@@ -29,12 +29,20 @@ def wanted(facts: Facts, state: State, notes: Notes) -> Weights:
         notes.look = True
         return _as_it_is(facts)
     if base is None:
-        return ((moving, 100),) if moving is not None and share == 100 else BLOCKED_ROUTE
+        return Routing(((moving, 100),)) if moving is not None and share == 100 else BLOCKED_ROUTE
     if moving is None or moving == base or facts.ready(moving) == 0:
         # What is blocked (it was idle, or held) stays so until a pod can answer: a gateway may tell a client that has
         # come too early something worse than 503.
-        return ((base, 100),) if facts.ready(base) or not facts.blocked else BLOCKED_ROUTE
-    return ((base, 100 - share), (moving, share))
+        if facts.blocked and not facts.ready(base):
+            return BLOCKED_ROUTE
+        weights: Weights = ((base, 100),)
+    else:
+        weights = ((base, 100 - share), (moving, share))
+    if not facts.policy.gateway:
+        return Routing(weights)
+    weights += _listed_for_tests(facts, state, weights)
+    rules = (*_tests(facts, weights), *_segment(facts, state, weights, notes), *_sessions(facts, state, weights, notes))
+    return Routing(weights, rules)
 
 
 def serving_base(facts: Facts, state: State) -> Revision | None:
@@ -54,13 +62,89 @@ def may_be_held(facts: Facts, base: Revision) -> bool:
     return service is not None and service not in {base, *moving}
 
 
-def _as_it_is(facts: Facts) -> Weights:
-    """The live shares, as long as no hold is on any of them."""
-    if facts.policy.gateway:
-        weights = facts.route.weights if facts.route is not None else BLOCKED_ROUTE
-    else:
-        weights = ((facts.observed.service or BLOCKED, 100),)
-    return BLOCKED_ROUTE if any(facts.held(revision) for revision, _ in weights) else weights
+def _as_it_is(facts: Facts) -> Routing:
+    """What is live, as long as no hold is on any of it."""
+    if not facts.policy.gateway:
+        service = facts.observed.service or BLOCKED
+        return BLOCKED_ROUTE if facts.held(service) else Routing(((service, 100),))
+    live = facts.live_routing
+    if live is None or any(facts.held(revision) for revision, _ in live.weights):
+        return BLOCKED_ROUTE
+    kept = tuple(
+        rule
+        for rule in live.rules
+        if live.lists(rule.revision) and facts.ready(rule.revision) and not facts.held(rule.revision)
+    )
+    return Routing(live.weights, kept) if kept != live.rules else live
+
+
+# --- rules ---------------------------------------------------------------------------------------------------------
+
+
+def _listed_for_tests(facts: Facts, state: State, weights: Weights) -> Weights:
+    """What is kept warm can be named by the test header, too; the gateway has to know it before."""
+    previous = state.previous.revision if state.previous is not None else None
+    if not facts.policy.test_header or previous is None or any(revision == previous for revision, _ in weights):
+        return ()
+    return ((previous, 0),) if facts.ready(previous) and not facts.held(previous) else ()
+
+
+def _tests(facts: Facts, weights: Weights) -> tuple[Rule, ...]:
+    """A rule for every revision that can be named and does not have all the traffic anyway."""
+    if not facts.policy.test_header:
+        return ()
+    rules = (Rule(revision, RuleKind.TEST) for revision, weight in weights if weight < 100)
+    return tuple(
+        rule
+        for rule in rules
+        if facts.ready(rule.revision)
+        and not facts.held(rule.revision)
+        and (_has_rule(facts, rule) or facts.clear(rule.revision))
+    )
+
+
+def _segment(facts: Facts, state: State, weights: Weights, notes: Notes) -> tuple[Rule, ...]:
+    """The requests that go to the canary whatever its share."""
+    canary = state.canary
+    if canary is None or canary.flapped or not _is_second(weights, canary.revision) or weights[1][1] == 100:
+        return ()
+    match = segment(canary)
+    if not match or facts.held(canary.revision) or facts.ready(canary.revision) == 0:
+        return ()
+    rule = Rule(canary.revision, RuleKind.SEGMENT, match)
+    return (rule,) if _may_have(facts, rule, canary.look_after or canary.started_at, notes) else ()
+
+
+def _sessions(facts: Facts, state: State, weights: Weights, notes: Notes) -> tuple[Rule, ...]:
+    """While stable and canary share the traffic, each keeps the clients that it has answered. A canary that lost pods
+    keeps none: what its other pods can carry is its share."""
+    canary = state.canary
+    if not facts.policy.sessions or canary is None or canary.flapped or not _is_second(weights, canary.revision):
+        return ()
+    base, share = weights[0][0], weights[1][1]
+    if not 0 < share < 100:
+        return ()
+    rules = [Rule(base, RuleKind.SESSION)] if facts.ready(base) else []
+    rule = Rule(canary.revision, RuleKind.SESSION)
+    enough = facts.carried(canary.revision, canary.weight, base) >= canary.weight
+    if enough and _may_have(facts, rule, canary.look_after or canary.started_at, notes):
+        rules.append(rule)
+    return tuple(rules)
+
+
+def _is_second(weights: Weights, revision: Revision) -> bool:
+    return len(weights) > 1 and weights[1][0] == revision
+
+
+def _has_rule(facts: Facts, rule: Rule) -> bool:
+    return facts.live_routing is not None and rule in facts.live_routing.rules
+
+
+def _may_have(facts: Facts, rule: Rule, forward_since: datetime, notes: Notes) -> bool:
+    return _has_rule(facts, rule) or _may_grow(facts, rule.revision, forward_since, notes)
+
+
+# --- shares --------------------------------------------------------------------------------------------------------
 
 
 def _share(facts: Facts, state: State, base: Revision | None, notes: Notes) -> tuple[Revision | None, Weight]:
@@ -97,60 +181,77 @@ def _switched(facts: Facts, revision: Revision) -> Weight:
 
 
 def _grown(facts: Facts, revision: Revision, share: Weight, forward_since: datetime | None, notes: Notes) -> Weight:
-    """`share`, or what it has in the live route while it may not have more. A way back needs to know that no hold is
-    on the revision; a forward move (begun, or out of its last wait, at `forward_since`) that this was asked since."""
+    """`share`, or what it has in the live route while it may not have more."""
     live = facts.live(revision)
-    if share <= live:
-        return share
+    return share if share <= live or _may_grow(facts, revision, forward_since, notes) else live
+
+
+def _may_grow(facts: Facts, revision: Revision, forward_since: datetime | None, notes: Notes) -> bool:
+    """Whether it may be exposed more than it is. A way back needs to know that no hold is on the revision; a forward
+    move (begun, or out of its last wait, at `forward_since`) that this was asked since."""
     if forward_since is not None:
         if (stop := facts.not_forward) is not None:
             notes.wait(stop, revision)
-            return live
+            return False
         ready_since = facts.view(revision).ready_since
-        after = forward_since if ready_since is None or live else max(forward_since, ready_since)
+        has_some = facts.live(revision) or facts.live_match(revision)
+        after = forward_since if ready_since is None or has_some else max(forward_since, ready_since)
         if not facts.fresh(revision, after):
             notes.wait(Reason.FRESH_LOOK, revision)
             notes.look = True
-            return live
+            return False
     if not facts.clear(revision):
         notes.wait(Reason.HOLD_STATE_UNKNOWN, revision)
         notes.look = True
-        return live
-    return share
+        return False
+    return True
 
 
-def next_write(facts: Facts, state: State, weights: Weights, notes: Notes) -> Weights | None:
-    """What to write into the route now to get nearer to `weights`; None: it is there, or has to settle first."""
-    live = facts.route
-    if live is not None and weights is live.weights:
+def next_write(facts: Facts, state: State, routing: Routing, notes: Notes) -> Routing | None:
+    """What to write into the route now to get nearer to `routing`; None: it is there, or has to settle first."""
+    route, live = facts.route, facts.live_routing
+    if route is None or live is None:
+        return routing
+    if routing is live:
         return None  # left as it is, whatever it is: see `may_be_held`
-    if live is None or (live.weights == weights and not live.drifted):
-        if live is not None and not facts.settled:
-            _wait_for_gateway(facts, notes)
-        return weights if live is None else None
-    before = dict(live.weights)
-    growing = _growing(facts, state, weights, before)
-    if growing is None or (facts.settled and growing in before):
-        return weights
-    # Shrinking must not wait: what grows stays as it is, and the stable has the rest.
-    base = weights[0][0]
-    kept = before.get(growing, 0)
-    cautious = ((base, 100 - kept), (growing, kept))
-    if cautious == live.weights and not live.drifted:
+    now = _without_what_has_to_settle(facts, state, routing, live)
+    if now != live or route.drifted:
+        return now
+    if now != routing or not facts.settled:
         _wait_for_gateway(facts, notes)
-        return None
-    return cautious
+    return None
 
 
-def _growing(facts: Facts, state: State, weights: Weights, before: dict[Revision, Weight]) -> Revision | None:
+def _without_what_has_to_settle(facts: Facts, state: State, routing: Routing, live: Routing) -> Routing:
+    """Shrinking must not wait: what grows stays as it is, and the stable has the rest."""
+    base = routing.weights[0][0]
+    weights = routing.weights
+    growing = _growing(facts, state, routing, live)
+    if growing is not None and not _is_known(facts, live, growing):
+        kept = live.weight(growing)
+        shares = {base: 100 - kept, growing: kept}
+        weights = tuple((revision, shares.get(revision, weight)) for revision, weight in weights)
+    has_all = weights[0][1] == 100  # and so needs no rule yet
+    rules = tuple(
+        rule
+        for rule in routing.rules
+        if rule in live.rules
+        or (rule.revision == base and not has_all)
+        or (rule.revision != base and _is_known(facts, live, rule.revision))
+    )
+    return Routing(weights, rules)
+
+
+def _is_known(facts: Facts, live: Routing, revision: Revision) -> bool:
+    """The data plane knows its endpoints."""
+    return facts.settled and live.lists(revision)
+
+
+def _growing(facts: Facts, state: State, routing: Routing, live: Routing) -> Revision | None:
     """The revision whose share would grow by a planned move. A share that grows because nothing else can serve is
     none: waiting would only lengthen the outage."""
-    if len(weights) < 2:
-        return None
-    (base, _), (moving, share) = weights
-    if share <= before.get(moving, 0):
-        return None
-    if state.target is not None and facts.ready(base) == 0:
+    moving = next((revision for revision, share in routing.weights[1:] if share > live.weight(revision)), None)
+    if state.target is not None and facts.ready(routing.weights[0][0]) == 0:
         return None
     return moving
 
@@ -162,8 +263,9 @@ def _wait_for_gateway(facts: Facts, notes: Notes) -> None:
         notes.wait(Reason.SETTLING, until=facts.settles_at)
 
 
-def wanted_service(facts: Facts, state: State, weights: Weights) -> Revision:
+def wanted_service(facts: Facts, state: State, routing: Routing) -> Revision:
     """What the plain Service is to select: with a gateway the stable, else who has all traffic; never nothing."""
+    weights = routing.weights
     if not facts.policy.gateway:
         return next((revision for revision, weight in weights if weight == 100), BLOCKED)
     base = serving_base(facts, state)

@@ -7,6 +7,7 @@ import pytest
 
 from apiserver import ApiServer, RefusedError
 from modelsync.api import names
+from modelsync.api.routing import Routing
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.resources.budget import disruption_budget
 from modelsync.resources.objects import Object, Owner
@@ -111,26 +112,22 @@ def test_the_plain_service_moves_from_a_revision_to_nothing_and_back(api: ApiSer
 def test_a_live_route_equals_what_was_rendered_with_every_default(
     api: ApiServer, owner: Owner, spec: ModelDeploymentSpec
 ) -> None:
-    gateway = spec.traffic.gateway
-    assert gateway is not None
     for weights in ((("v7-3fa9c1d2", 100),), (("v7-3fa9c1d2", 95), ("v8-00c0ffee", 5)), ((names.BLOCKED, 1),)):
-        rendered = http_route(owner, gateway, weights)
+        rendered = http_route(owner, spec.traffic, Routing(weights))
         live = applied(api, rendered)
         assert live["spec"] == rendered["spec"]
-        found = read_route(live, owner, gateway)
-        assert (found.weights, found.drifted, found.accepted) == (weights, False, None)
+        found = read_route(live, owner, spec.traffic)
+        assert (found.routing.weights, found.drifted, found.accepted) == (weights, False, None)
 
 
 def test_a_hold_comes_and_goes_on_the_route_and_others_annotations_stay(
     api: ApiServer, owner: Owner, spec: ModelDeploymentSpec
 ) -> None:
-    gateway = spec.traffic.gateway
-    assert gateway is not None
-    route = http_route(owner, gateway, ((names.BLOCKED, 1),), hold="regulatory-hold on v7")
+    route = http_route(owner, spec.traffic, Routing(((names.BLOCKED, 1),)), hold="regulatory-hold on v7")
     applied(api, route)
     note = {"metadata": {"annotations": {"someone.else/note": "kept"}}}
     api.call("PATCH", path(route), note, content_type="application/merge-patch+json")
     held = applied(api, route)["metadata"]["annotations"]
     assert held == {"modelsync.dev/hold": "regulatory-hold on v7", "someone.else/note": "kept"}
-    lifted = applied(api, http_route(owner, gateway, (("v7-3fa9c1d2", 100),)))["metadata"]["annotations"]
+    lifted = applied(api, http_route(owner, spec.traffic, Routing((("v7-3fa9c1d2", 100),))))["metadata"]["annotations"]
     assert lifted == {"someone.else/note": "kept"}

@@ -10,6 +10,7 @@ from modelsync.api.spec import DEFAULT_STEPS, HoldAction, ModelDeploymentSpec
 from modelsync.api.validation import read_spec
 
 GATEWAY = {"gateway": {"parentRefs": [{"name": "models"}]}}
+SEGMENT = [{"headerName": "x-user-group", "headerValue": {"exact": "internal"}}]
 
 
 def spoilt(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -126,10 +127,10 @@ def test_a_mistake_names_its_field_and_the_way_out(
     assert found[0].startswith(message)
 
 
-@pytest.mark.parametrize("step", [{}, {"setWeight": 5, "pause": {}}])
+@pytest.mark.parametrize("step", [{}, {"setWeight": 5, "pause": {}}, {"match": SEGMENT, "setWeight": 5}])
 def test_a_step_is_exactly_one_thing(minimal: dict[str, Any], step: dict[str, Any]) -> None:
     assert messages(minimal | {"traffic": GATEWAY, "rollout": {"steps": [step]}}) == [
-        "spec.rollout.steps[0]: a step is exactly one of setWeight and pause; write each as an item of its own"
+        "spec.rollout.steps[0]: a step is exactly one of match, setWeight and pause; write each as an item of its own"
     ]
 
 
@@ -150,3 +151,43 @@ def test_no_spec_at_all_says_what_is_required() -> None:
     with pytest.raises(SpecError) as error:
         read_spec({"metadata": {"name": "chat"}})
     assert [problem.field for problem in error.value.problems] == ["spec.modelRef", "spec.registry"]
+
+
+def with_step(minimal: dict[str, Any], name: str, **value: str) -> list[str]:
+    step = {"match": [{"headerName": name, "headerValue": value}]}
+    return messages(minimal | {"traffic": GATEWAY, "rollout": {"steps": [step]}})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("x group", {"exact": "a"}, "'x group' is no name of a request header"),
+        ("x", {}, "a header's value is exactly one of exact and regex"),
+        ("x", {"exact": "a", "regex": "^a$"}, "a header's value is exactly one of exact and regex"),
+        ("x", {"exact": "a`) || Path(`/"}, "cannot be compared with a header; use printable ASCII without backticks"),
+        ("x", {"exact": " a"}, "without spaces at its ends"),
+        ("x", {"regex": "internal"}, "must begin with ^ and end with $"),
+        ("x", {"regex": "^a`$"}, "without backticks"),
+        ("x", {"prefix": "a"}, "prefix"),
+    ],
+)
+def test_a_segment_is_something_that_gateways_can_do(
+    minimal: dict[str, Any], name: str, value: dict[str, str], message: str
+) -> None:
+    found = with_step(minimal, name, **value)
+    assert len(found) >= 1
+    assert message in found[0]
+
+
+def test_a_segment_needs_a_gateway_and_so_does_the_test_header(minimal: dict[str, Any]) -> None:
+    (told,) = messages(minimal | {"traffic": {"testHeader": "x-model"}})
+    assert "testHeader needs traffic.gateway; set spec.traffic.gateway" in told
+    (told,) = messages(minimal | {"rollout": {"steps": [{"match": SEGMENT}]}})
+    assert "steps need traffic.gateway" in told
+
+
+@pytest.mark.parametrize("path", ["/", "v1", "/v1/", "/a b", "//", "/v1?x"])
+def test_a_path_is_written_from_its_root(minimal: dict[str, Any], path: str) -> None:
+    gateway = {"parentRefs": [{"name": "models"}], "paths": [path]}
+    (told,) = messages(minimal | {"traffic": {"gateway": gateway}})
+    assert told.startswith("spec.traffic.gateway.paths[0]: ")

@@ -182,6 +182,46 @@ def test_a_reference_that_does_not_parse_is_told(minimal: dict[str, Any]) -> Non
     assert problem.startswith("spec.modelRef: ")
 
 
+def traffic_problems(
+    minimal: dict[str, Any], *, steps: list[dict[str, Any]] | None = None, **traffic: Any
+) -> list[str]:
+    gateway = {"parentRefs": [{"name": "models"}]} | traffic.pop("gateway", {})
+    rollout = {"steps": steps} if steps is not None else {}
+    parts = {"traffic": {"gateway": gateway, **traffic}, "rollout": rollout}
+    return [str(problem) for problem in problems(ModelDeploymentSpec.model_validate(minimal | parts), SETTINGS)]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/modelsync", "/modelsync/fuse"])
+def test_what_is_for_the_cluster_is_not_published(minimal: dict[str, Any], path: str) -> None:
+    (problem,) = traffic_problems(minimal, gateway={"paths": ["/v1", path]})
+    assert problem.startswith(f"spec.traffic.gateway.paths[1]: '{path}' is for the cluster's own use")
+
+
+def test_a_test_header_that_means_something_else_is_refused(minimal: dict[str, Any]) -> None:
+    (problem,) = traffic_problems(minimal, testHeader="Host")
+    assert problem.startswith("spec.traffic.testHeader: 'Host' has a meaning of its own")
+
+
+def match(**value: str) -> list[dict[str, Any]]:
+    return [{"match": [{"headerName": "x-group", "headerValue": value}]}]
+
+
+def test_a_segment_by_the_test_header_is_refused(minimal: dict[str, Any]) -> None:
+    (problem,) = traffic_problems(minimal, testHeader="X-Group", steps=match(exact="v7"))
+    assert problem.startswith("spec.rollout.steps[0].match[0].headerName: 'x-group' is spec.traffic.testHeader")
+
+
+@pytest.mark.parametrize("regex", ["^(a$", "^(?=a)b$", r"^(a)\1$", "^(?<!a)b$", "^a++$", "^(?>a)$"])
+def test_an_expression_that_gateways_cannot_read_is_refused(minimal: dict[str, Any], regex: str) -> None:
+    (problem,) = traffic_problems(minimal, steps=match(regex=regex))
+    assert problem.startswith("spec.rollout.steps[0].match[0].headerValue.regex: ")
+
+
+@pytest.mark.parametrize("regex", ["^internal$", "^(a|b)-[0-9]+$", r"^a\++$", "^(?i:beta).*$", "^(?P<x>a)?$"])
+def test_an_expression_that_gateways_read_is_taken(minimal: dict[str, Any], regex: str) -> None:
+    assert traffic_problems(minimal, steps=match(regex=regex)) == []
+
+
 def rules(minimal: dict[str, Any], hold: dict[str, Any], administrator: HoldSettings) -> Any:
     spec = ModelDeploymentSpec.model_validate(minimal | {"hold": hold})
     return hold_rules(spec, OperatorSettings(hold=administrator))

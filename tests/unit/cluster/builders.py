@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+from modelsync.api.routing import Routing
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.cluster.family import Family
@@ -91,9 +92,8 @@ def family(
     services["chat-blocked"] = live(blocked_service(OWNER))
     if plain is not None:
         services["chat"] = live(plain_service(OWNER, plain))
-    gateway = ModelDeploymentSpec.model_validate(spec()).traffic.gateway
-    assert gateway is not None
-    route = live(http_route(OWNER, gateway, weights)) if weights else None
+    traffic = ModelDeploymentSpec.model_validate(spec()).traffic
+    route = live(http_route(OWNER, traffic, Routing(weights))) if weights else None
     return Family(
         key=KEY,
         owner=owner,

@@ -73,6 +73,31 @@ def test_another_listener_is_no_conflict_but_all_listeners_are() -> None:
     assert conflict(family(rival_routes=(their_route(OLD),)), ours) is not None
 
 
+def test_another_port_is_no_conflict_but_all_ports_are() -> None:
+    assert GATEWAY is not None
+    ours = GATEWAY.model_copy(update={"parent_refs": [GATEWAY.parent_refs[0].model_copy(update={"port": 443})]})
+    other = their_route(OLD, parentRefs=[{"name": "models", "namespace": "gateways", "port": 80}])
+    assert conflict(family(rival_routes=(other,)), ours) is None
+    assert conflict(family(rival_routes=(their_route(OLD),)), ours) is not None
+
+
+def test_two_on_one_host_with_different_paths_live_side_by_side() -> None:
+    assert GATEWAY is not None
+    scores = GATEWAY.model_copy(update={"paths": ["/score", "/rerank"]})
+    assert conflict(family(rival_routes=(their_route(OLD),)), scores) is None
+    both = GATEWAY.model_copy(update={"paths": ["/score", "/v1"]})
+    assert "has /v1 of chat.example.com already" in str(conflict(family(rival_routes=(their_route(OLD),)), both))
+    theirs = model_deployment("older", "shop", creationTimestamp=OLD)
+    theirs["spec"]["traffic"]["gateway"]["paths"] = ["/score"]
+    assert "has /score of chat.example.com already" in str(conflict(family(rival_owners=(theirs,)), scores))
+    assert conflict(family(rival_owners=(theirs,)), GATEWAY) is None
+
+
+def test_a_header_does_not_make_another_path() -> None:
+    path = {"path": {"type": "PathPrefix", "value": "/v1/"}, "headers": [{"name": "x", "value": "y"}]}
+    assert found(rival_routes=(their_route(OLD, rules=[{"matches": [path]}]),)) is not None
+
+
 def test_of_two_model_deployments_without_a_route_the_older_goes_first() -> None:
     older = model_deployment("older", "shop", creationTimestamp=OLD)
     younger = model_deployment("younger", "shop", creationTimestamp=NEW)

@@ -11,10 +11,12 @@ from model.invariants import (
     exposure_of_a_held_revision_never_grows,
     idle_starts_nothing,
     no_new_weight_without_ready_pods,
+    no_rule_without_ready_pods,
     the_stable_keeps_the_pods_of_its_share,
     unknown_holds_stop_growth,
     weights_add_up_or_the_route_is_blocked,
 )
+from modelsync.api.routing import HeaderMatch, Rule, RuleKind
 from modelsync.api.status import ModelDeploymentStatus
 from modelsync.rollout import plan
 from modelsync.rollout.model import (
@@ -32,6 +34,7 @@ from modelsync.rollout.model import (
     RegistryView,
     Requests,
     RouteView,
+    SetMatch,
     SetWeight,
     State,
     Target,
@@ -41,11 +44,15 @@ from modelsync.rollout.model import (
 from modelsync.rollout.report import report
 from unit.rollout.worlds import NOW, POLICY, V1, V2, V3, V4, candidate, digest, mark, read, up
 
+MATCHES = ((), (HeaderMatch("x-user-group", "internal"),), (HeaderMatch("x-early", "^y.*$", regex=True),))
+
 revisions = st.sampled_from([V1, V2, V3, V4])
 moments = st.integers(-7200, 600).map(lambda seconds: NOW + timedelta(seconds=seconds))
 steps = st.lists(
     st.one_of(
-        st.builds(SetWeight, st.integers(0, 100)), st.builds(Pause, st.sampled_from([None, timedelta(minutes=10)]))
+        st.builds(SetWeight, st.integers(0, 100)),
+        st.builds(SetMatch, st.sampled_from(MATCHES[1:])),
+        st.builds(Pause, st.sampled_from([None, timedelta(minutes=10)])),
     ),
     max_size=4,
 ).map(tuple)
@@ -59,6 +66,8 @@ canaries = st.builds(
     st.none() | moments,
     st.none() | moments,
     st.booleans(),
+    st.none(),
+    st.sampled_from(MATCHES),
 )
 states = st.builds(
     State,
@@ -97,7 +106,14 @@ backends = st.lists(
     unique_by=lambda entry: entry[0],
 ).map(tuple)
 routes = st.builds(
-    RouteView, backends, st.sampled_from([None, True, False]), st.none() | moments, drifted=st.booleans()
+    RouteView,
+    backends,
+    st.sampled_from([None, True, False]),
+    st.none() | moments,
+    drifted=st.booleans(),
+    rules=st.lists(
+        st.builds(Rule, revisions, st.sampled_from(RuleKind), st.sampled_from(MATCHES)), max_size=3, unique=True
+    ).map(tuple),
 )
 registries = st.builds(
     RegistryView,
@@ -122,6 +138,8 @@ def worlds(draw: st.DrawFn) -> Observed:
         suspend=draw(st.booleans()),
         hold_action=draw(st.sampled_from(HoldAction)),
         history_limit=draw(st.integers(0, 2)),
+        test_header=draw(st.booleans()),
+        sessions=draw(st.booleans()),
     )
     return Observed(
         now=NOW,
@@ -166,6 +184,7 @@ def test_no_world_makes_a_held_or_unknown_revision_serve_more(observed: Observed
     exposure_of_a_held_revision_ends_at_once(observed, made)
     weights_add_up_or_the_route_is_blocked(observed, made)
     no_new_weight_without_ready_pods(observed, made)
+    no_rule_without_ready_pods(observed, made)
     unknown_holds_stop_growth(observed, made)
 
 
