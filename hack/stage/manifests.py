@@ -34,6 +34,40 @@ def credential(name_space: str, *, key: str = API_KEY, labelled: bool = True, na
     }
 
 
+def volume(name: str, path: str, node: str) -> dict[str, Any]:
+    """A folder of a node as a volume that any number of pods may use."""
+    terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteMany"],
+            "storageClassName": "",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "local": {"path": path},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+        },
+    }
+
+
+def claim(name_space: str, name: str, *, volume_name: str | None = None) -> dict[str, Any]:
+    """A claim: on that volume, else on what the cluster's default StorageClass gives to one node."""
+    spec: dict[str, Any] = {
+        "accessModes": ["ReadWriteMany" if volume_name else "ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    if volume_name:
+        spec |= {"storageClassName": "", "volumeName": volume_name}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": name_space},
+        "spec": spec,
+    }
+
+
 def model_deployment(
     name_space: str,
     name: str,

@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from localcluster import Cluster
+from localcluster.foreign import NAME as EXISTING
 from localcluster.images import modelsync_image, vllm_standin_image
 from localcluster.progress import Progress
 from modelsync.api import names
@@ -19,7 +21,7 @@ from modelsync.cluster import kinds
 from modelsync.cluster.client import Cluster as Kube
 from modelsync.cluster.connection import connect
 from modelsync.cluster.errors import ClusterError
-from stage.manifests import API_KEY, credential, namespace
+from stage.manifests import API_KEY, claim, credential, namespace, volume
 from stage.servers import WEBHOOK_PORT, WEBHOOK_TOKEN, Servers
 from traffic import Traffic
 from vllm_standin.artifact import make_model
@@ -139,6 +141,21 @@ class Stage:
         """A namespace at the restricted level, with the W&B key in a Secret."""
         self.cluster.apply(namespace(name))
         self.cluster.apply(credential(name, key=key, labelled=labelled))
+
+    def claim(self, name_space: str, name: str) -> Path | None:
+        """A claim in the namespace: a folder of the local cluster's node, elsewhere of the default StorageClass."""
+        if self.cluster.name == EXISTING:
+            self.cluster.apply(claim(name_space, name))
+            return None
+        folder = self.servers.folder / "volumes" / name_space / name
+        folder.mkdir(parents=True)
+        node = self.cluster.kubectl(
+            "get", "nodes", "-o", "jsonpath={.items[0].metadata.labels.kubernetes\\.io/hostname}"
+        )
+        volume_name = f"{name_space}-{name}"
+        self.cluster.apply(volume(volume_name, str(folder), node.strip()))
+        self.cluster.apply(claim(name_space, name, volume_name=volume_name))
+        return folder
 
     async def deploy(self, manifest: Mapping[str, Any]) -> "Deployment":
         """Apply a ModelDeployment as a user would."""

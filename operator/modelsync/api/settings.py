@@ -87,6 +87,11 @@ class OperatorSettings(_Part):
     serving_image: Image = Field(
         "vllm/vllm-openai:v0.32.0", description="Image of vLLM for new revisions whose spec names none."
     )
+    run_as_user: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
+        2000,
+        description="User and group of the pods of new revisions, who must not be root. 2000 is the user of vLLM's own "
+        "images. null leaves both to the cluster, as OpenShift wants it, where each namespace has its own range.",
+    )
     puller_image: Image = Field(
         default_factory=_default_puller, description="Image of modelsync, for the pods' init container."
     )

@@ -229,8 +229,41 @@ class LocalReference(ApiModel):
 class Storage(ApiModel):
     """Where a pod keeps the model's files."""
 
-    type: Literal["EmptyDir"] = Field(description="EmptyDir: the node's own disk, gone with the pod.")
-    size: Quantity | None = Field(None, description="Most that the files may take; without it what the node has.")
+    type: Literal["EmptyDir", "PersistentVolumeClaim"] = Field(
+        description="EmptyDir: the node's own disk, gone with the pod. PersistentVolumeClaim: kept on a claim, one "
+        "transfer for all pods, and none when a pod starts again."
+    )
+    size: Quantity | None = Field(
+        None, description="With EmptyDir: most that the files may take; without it what the node has."
+    )
+    claim_name: Name | None = Field(
+        None,
+        description="With PersistentVolumeClaim: a claim of this namespace. Pods on several nodes need one that is "
+        "ReadWriteMany. Any number of ModelDeployments may share it.",
+    )
+    compile_cache: bool = Field(
+        False,
+        description="With PersistentVolumeClaim: keep on the claim what vLLM compiles too, so that later pods start "
+        "faster. It is code that later pods run: only for claims that nobody but these pods writes to.",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        claim = self.type == "PersistentVolumeClaim"
+        if claim != (self.claim_name is not None):
+            raise ValueError(CLAIM_MESSAGE)
+        if claim and self.size is not None:
+            raise ValueError(CLAIM_SIZE_MESSAGE)
+        if not claim and self.compile_cache:
+            raise ValueError(COMPILE_CACHE_MESSAGE)
+        return self
+
+
+CLAIM_MESSAGE = (
+    "type: PersistentVolumeClaim and claimName belong together; set both, or type: EmptyDir without claimName"
+)
+CLAIM_SIZE_MESSAGE = "size is for type: EmptyDir; take it out, the PersistentVolumeClaim itself says its size"
+COMPILE_CACHE_MESSAGE = "compileCache needs type: PersistentVolumeClaim; take it out, an EmptyDir keeps nothing"
 
 
 class Serving(ApiModel):
@@ -279,7 +312,17 @@ class Serving(ApiModel):
         "2Gi",
         description="Size of /dev/shm, which tensor parallelism needs. It counts as memory of the pod as far as used.",
     )
-    storage: Storage = Field(
+    storage: Annotated[
+        Storage,
+        cel(
+            ("(self.type == 'PersistentVolumeClaim') == has(self.claimName)", CLAIM_MESSAGE),
+            ("self.type != 'PersistentVolumeClaim' || !has(self.size)", CLAIM_SIZE_MESSAGE),
+            (
+                "self.type == 'PersistentVolumeClaim' || !has(self.compileCache) || !self.compileCache",
+                COMPILE_CACHE_MESSAGE,
+            ),
+        ),
+    ] = Field(
         default_factory=lambda: Storage(type="EmptyDir"),
         description="Where a pod keeps the model's files. Default: EmptyDir.",
     )

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from modelsync.api import env_policy, images, quantity
 from modelsync.api.arg_paths import path_problems
+from modelsync.api.parallelism import gpu_problems
 from modelsync.api.problems import FieldProblem, SpecError, explain
 from modelsync.api.reference import InvalidReferenceError, ModelRef
 from modelsync.api.references import field_of
@@ -57,6 +58,7 @@ def problems(spec: ModelDeploymentSpec, settings: OperatorSettings) -> list[Fiel
         *_args(spec, settings),
         *_env(spec, settings),
         *_resources(spec.serving.resources),
+        *gpu_problems(spec.serving.args, spec.serving.resources.limits or {}),
         *_pod_metadata(spec),
         *_traffic(spec),
     ]

@@ -18,6 +18,7 @@ from modelsync.puller.middleware_folder import place_middleware
 from modelsync.puller.progress import Progress
 from modelsync.puller.pull import Effort, PullRequest, Registry, pull
 from modelsync.puller.result import ALREADY_PUBLISHED, PullResult, encode, failure_document, write_result
+from modelsync.puller.staging import storage_errors
 from modelsync.registry.credential import Credential, InvalidCredentialError
 
 EXIT_DEFECT = 1
@@ -87,6 +88,11 @@ Outcomes in the result (success: Pulled, AlreadyPublished) with their exit codes
     help="Also place the server's middleware, a Python package, into this folder.",
 )
 @click.option(
+    "--make-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also make this folder, for the server to write to.",
+)
+@click.option(
     "--result", "result_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result, JSON, here too."
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="What to print at the end.")
@@ -103,6 +109,7 @@ def command(
     repair: bool,
     pod_uid: str,
     middleware_dir: Path | None,
+    make_dir: Path | None,
     result_file: Path | None,
     output: str,
 ) -> None:
@@ -134,6 +141,7 @@ def command(
                 effort=Effort(connections, _seconds(retry_for)),
                 progress=progress,
                 middleware_dir=middleware_dir,
+                make_dir=make_dir,
             )
         document, code = result.document(), 0
     except PullError as error:
@@ -159,8 +167,17 @@ def command(
 
 
 def _pull(
-    request: PullRequest, registry: Registry, *, effort: Effort, progress: Progress, middleware_dir: Path | None
+    request: PullRequest,
+    registry: Registry,
+    *,
+    effort: Effort,
+    progress: Progress,
+    middleware_dir: Path | None,
+    make_dir: Path | None,
 ) -> PullResult:
+    if make_dir is not None:
+        with storage_errors(f"{make_dir} cannot be made"):
+            make_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if middleware_dir is not None:
         place_middleware(middleware_dir)
     return pull(request, registry, effort=effort, progress=progress)

@@ -406,7 +406,7 @@ def _revisions(
         record = found.records.get(revision)
         child = names.child(name, revision)
         deployment = family.deployments.get(child)
-        view = pods.view(deployment, by_revision[revision], slices[child])
+        view = pods.view(deployment, by_revision[revision], slices[child], now=now)
         ready_since, unready_since = _since(family.uid, revision, view, sightings, now)
         # Pods may be there before a record: those of an earlier ModelDeployment of the same name that still end.
         known = record or (candidate if candidate is not None and candidate.revision == revision else None)

@@ -64,6 +64,9 @@ MAX_MESSAGE = 500
 MAX_LOG = 800
 
 
+VOLUME_PATIENCE = timedelta(seconds=90)
+"""A disk of a cloud takes up to a minute to be attached to a node; then nobody hears of it but in an Event."""
+
 CUT_GRACE = timedelta(seconds=1)
 """What a pod of a held revision gets to end. Zero would leave the container running on a node that is cut off."""
 
@@ -83,12 +86,17 @@ class PodsView:
     verified: Verified | None = None
 
 
-def view(deployment: Object | None, pods: Sequence[Object], slices: Iterable[Object]) -> PodsView:
-    """Read one revision: its Deployment, its pods, and the EndpointSlices of its own Service."""
+def view(
+    deployment: Object | None, pods: Sequence[Object], slices: Iterable[Object], *, now: datetime | None = None
+) -> PodsView:
+    """Read one revision: its Deployment, its pods, and the EndpointSlices of its own Service.
+
+    Without `now` nobody waits too long for anything.
+    """
     living = [pod for pod in pods if not _is_over(pod)]
     wanted = [pod for pod in living if not _is_terminating(pod)]
     ready = ready_endpoints(slices)
-    troubles = [trouble for pod in wanted if (trouble := trouble_of(pod)) is not None]
+    troubles = [trouble for pod in wanted if (trouble := trouble_of(pod, now=now)) is not None]
     if (refused := _refused(deployment)) is not None:
         troubles.append(refused)
     return PodsView(
@@ -130,12 +138,13 @@ def status_of(pods: Iterable[Object], revision_label: str) -> list[PodStatus]:
     return sorted(found, key=lambda pod: (STATES.index(pod.state), pod.name))[:MAX_PODS]
 
 
-def trouble_of(pod: Object) -> Trouble | None:
+def trouble_of(pod: Object, *, now: datetime | None = None) -> Trouble | None:
     """The worst that is wrong with one pod now; a pod that is ready is not in trouble."""
     if _condition(pod, "Ready").get("status") == "True":
         return None
     troubles = [
         *_unschedulable(pod),
+        *_without_volumes(pod, now),
         *(trouble for each in _statuses(pod, "initContainerStatuses") for trouble in _pull_trouble(each)),
         *(trouble for each in _statuses(pod, "containerStatuses") for trouble in _server_trouble(each, pod)),
     ]
@@ -194,6 +203,36 @@ def _unschedulable(pod: Object) -> Iterable[Trouble]:
             TroubleKind.UNSCHEDULABLE,
             _line(scheduled.get("message")) or "no node fits the pod",
             since=parse_time(scheduled.get("lastTransitionTime")),
+        )
+
+
+def _without_volumes(pod: Object, now: datetime | None) -> Iterable[Trouble]:
+    """It has a node, and its claim does not come there: of a ReadWriteOnce claim, the usual reason is another node.
+
+    Only an Event tells (FailedAttachVolume, FailedMount); the status stops at "not ready to start containers".
+    """
+    claims = [
+        str(_dict(volume.get("persistentVolumeClaim")).get("claimName"))
+        for volume in _list(_dict(pod.get("spec")).get("volumes"))
+        if volume.get("persistentVolumeClaim")
+    ]
+    scheduled = _condition(pod, "PodScheduled")
+    since = parse_time(scheduled.get("lastTransitionTime"))
+    if (
+        claims
+        and scheduled.get("status") == "True"
+        and _condition(pod, "PodReadyToStartContainers").get("status") == "False"
+        and not any("waiting" not in _dict(each.get("state")) for each in _statuses(pod, "initContainerStatuses"))
+        and since is not None
+        and now is not None
+        and now - since > VOLUME_PATIENCE
+    ):
+        node = pod["spec"].get("nodeName") or "its node"
+        yield Trouble(
+            TroubleKind.OTHER,
+            f"the pod waits on {node} for its volumes; a claim that is ReadWriteOnce can be used on one node at a time "
+            f"({', '.join(claims)}); `kubectl describe pod {name_of(pod)}` says why",
+            since=since,
         )
 
 

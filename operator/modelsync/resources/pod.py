@@ -1,8 +1,8 @@
 """The pod of a revision: an init container that pulls and verifies, then vLLM on nothing but what was verified.
 
 It satisfies Pod Security `restricted`. vLLM gets the model read-only, no token, no network use of its own (offline,
-no usage statistics) and a root file system that it cannot write. What a tenant may say was checked before; nothing of
-a tenant may change what is set here.
+no usage statistics) and, where no NVIDIA driver has to be brought in, a root file system that it cannot write. What a
+tenant may say was checked before; nothing of a tenant may change what is set here. Where files lie: `storage`.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,10 @@ from modelsync.api import images, names
 from modelsync.api.references import ARTIFACTS_DIR, side_artifact_name
 from modelsync.api.spec import Registry
 from modelsync.api.vllm_flags import table_for
+from modelsync.resources import storage
 from modelsync.resources.objects import Object
 from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs
+from modelsync.resources.storage import MODELS_DIR
 
 PULL_CONTAINER = "pull"
 """Of the model; the others' are `pull-1`, `pull-2`, …"""
@@ -29,7 +31,6 @@ READY_PATH = "/modelsync/ready"
 """Answered by the middleware: 200 once the model has really answered."""
 
 HEALTH_PATH = "/health"
-MODELS_DIR = "/models"
 MIDDLEWARE_DIR = "/modelsync"
 STATE_DIR = "/modelsync-state"
 """What the server processes tell each other, and that the pod was silenced: it outlives containers."""
@@ -71,6 +72,8 @@ class Pod:
     fuse_sha256: str
     others: Mapping[str, Artifact] = field(default_factory=lambda: NO_OTHERS)
     """What is pulled beside the model, by key (`api.references`)."""
+    user: int | None = VLLM_USER
+    """Of the pod; None leaves it to the cluster."""
 
     @property
     def pre_stop(self) -> timedelta:
@@ -117,14 +120,7 @@ def pod_template(pod: Pod) -> Object:
             # Environment variables of every Service in the namespace; vLLM reads names that begin with VLLM_.
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": _seconds(pod.grace),
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": VLLM_USER,
-                "runAsGroup": VLLM_USER,
-                "fsGroup": VLLM_USER,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": _pod_security(pod.user),
             "initContainers": [_pull(pod, number) for number in range(len(pod.pulls))],
             "containers": [_serve(pod)],
             "volumes": _volumes(pod),
@@ -148,6 +144,7 @@ def _pull(pod: Pod, number: int) -> Object:
         {"name": "WANDB_BASE_URL", "value": _literal(pod.registry.base_url.rstrip("/"))},
         {"name": "WANDB_API_KEY", "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}},
         {"name": "HOME", "value": "/tmp"},  # noqa: S108  an emptyDir of the pod's own
+        {"name": "MODELSYNC_POD_UID", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}},
     ]
     mounts: list[Object] = [
         {"name": "model", "mountPath": MODELS_DIR},
@@ -169,6 +166,8 @@ def _pull(pod: Pod, number: int) -> Object:
             f"--ref={_literal(artifact.ref)}",
             *([f"--middleware-dir={MIDDLEWARE_DIR}"] if number == 0 else []),
             f"--result={RESULT_FILE}",
+            "--repair",
+            *(storage.pull_arguments(pod.inputs) if number == 0 else []),
             *authorities,
             pod.folder(artifact),
         ],
@@ -225,9 +224,9 @@ def _serve(pod: Pod) -> Object:
         "livenessProbe": {**_probe(HEALTH_PATH), "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
         "lifecycle": {"preStop": {"sleep": {"seconds": _seconds(pod.pre_stop)}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": _container_security(),
+        "securityContext": _container_security(writable_root=_uses_nvidia(pod)),
         "volumeMounts": [
-            {"name": "model", "mountPath": MODELS_DIR, "readOnly": True},
+            *storage.serve_mounts(pod.inputs),
             *_side_artifacts(pod),
             {"name": "middleware", "mountPath": MIDDLEWARE_DIR, "readOnly": True},
             {"name": "state", "mountPath": STATE_DIR},
@@ -262,6 +261,7 @@ def _side_artifacts(pod: Pod) -> list[Object]:
 def _environment(pod: Pod) -> dict[str, str]:
     """What the operator sets for vLLM. `validation` refuses every one of these names in spec.serving.env."""
     cache = f"{SCRATCH_DIR}/.cache"
+    compiled = storage.cache_dir(pod.inputs, cache)
     return {
         "MODELSYNC_REVISION": pod.revision,
         "MODELSYNC_VERSION": f"{pod.artifact.collection}:{pod.artifact.version}",
@@ -282,19 +282,18 @@ def _environment(pod: Pod) -> dict[str, str]:
         "XDG_CACHE_HOME": cache,
         "XDG_CONFIG_HOME": f"{SCRATCH_DIR}/.config",
         "HF_HOME": f"{cache}/huggingface",
-        "VLLM_CACHE_ROOT": f"{cache}/vllm",
+        "VLLM_CACHE_ROOT": f"{compiled}/vllm",
         "VLLM_CONFIG_ROOT": f"{SCRATCH_DIR}/.config/vllm",
-        "TORCHINDUCTOR_CACHE_DIR": f"{cache}/torchinductor",
-        "TRITON_CACHE_DIR": f"{cache}/triton",
+        "TORCHINDUCTOR_CACHE_DIR": f"{compiled}/torchinductor",
+        "TRITON_CACHE_DIR": f"{compiled}/triton",
         "TMPDIR": "/tmp",  # noqa: S108
     }
 
 
 def _volumes(pod: Pod) -> list[Object]:
     serving = pod.inputs.serving
-    size = serving.storage.size
     volumes: list[Object] = [
-        {"name": "model", "emptyDir": {"sizeLimit": size} if size else {}},
+        storage.volume(serving),
         {"name": "middleware", "emptyDir": {"sizeLimit": "1Mi"}},
         {"name": "state", "emptyDir": {"sizeLimit": "16Mi"}},
         {"name": "scratch", "emptyDir": {}},
@@ -313,11 +312,31 @@ def _probe(path: str) -> dict[str, Any]:
     return {"httpGet": {"path": path, "port": names.PORT_NAME, "scheme": "HTTP"}}
 
 
-def _container_security() -> Object:
+def _pod_security(user: int | None) -> Object:
+    """`restricted` of Pod Security either way; without `user` the cluster says who it is (OpenShift)."""
+    security: Object = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if user is not None:
+        # On a claim that has the group already, kubelet does not go through all files at each start.
+        security |= {
+            "runAsUser": user,
+            "runAsGroup": user,
+            "fsGroup": user,
+            "fsGroupChangePolicy": "OnRootMismatch",
+        }
+    return security
+
+
+def _uses_nvidia(pod: Pod) -> bool:
+    return any(name.startswith("nvidia.com/") for name in pod.inputs.serving.resources.limits or {})
+
+
+def _container_security(*, writable_root: bool = False) -> Object:
+    """`writable_root`: nvidia-cdi-hook writes to the container's root while it brings the driver in, and fails on one
+    that is read-only, so that the container is never created (kserve/kserve#5711)."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": True,
+        "readOnlyRootFilesystem": not writable_root,
         "runAsNonRoot": True,
     }
 

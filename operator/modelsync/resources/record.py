@@ -43,6 +43,9 @@ class Record:
     """How long a pod that is told to stop goes on serving as if nothing had happened."""
     created: datetime
     """Of a record that was not written yet, the earliest time there is."""
+    image_was_default: bool
+    """Whether the spec that it was made of left the image out. Records from before this was written down count as
+    such, so that reading them by a newer operator restarts nothing."""
     template: Object
     """The Deployment, without `spec.replicas`; part of the object that was read, so never to be changed."""
 
@@ -96,6 +99,7 @@ class Record:
                 fuse_sha256=str(data["fuseSHA256"]),
                 pre_stop=duration.parse(data["preStop"]),
                 created=_time(meta.get("creationTimestamp")),
+                image_was_default=data.get("imageWasDefault") is not False,
                 template=data["deployment"],
             )
         except RecordError as error:
@@ -135,6 +139,7 @@ def record(
         settings.puller_image,
         fuse_sha256,
         others,
+        settings.run_as_user,
     )
     return {
         "apiVersion": "apps/v1",
@@ -148,6 +153,7 @@ def record(
             **({"artifacts": {key: other.wire() for key, other in others.items()}} if others else {}),
             "fuseSHA256": fuse_sha256,
             "preStop": duration.render(pod.pre_stop),
+            "imageWasDefault": spec.serving.image is None,
             "deployment": _deployment(owner, revision, pod_template(pod)),
         },
     }

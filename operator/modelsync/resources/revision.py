@@ -84,6 +84,8 @@ class PastRevision(Protocol):
     @property
     def inputs(self) -> RevisionInputs: ...
     @property
+    def image_was_default(self) -> bool: ...
+    @property
     def created(self) -> datetime: ...
 
 
@@ -104,27 +106,35 @@ def inputs_of(
 ) -> RevisionInputs:
     """What today's spec of the ModelDeployment `name` makes of `artifact`, the model, and of `others` by their keys.
 
-    An image that the spec leaves out is the one of the newest of `records` with the same content and otherwise equal
-    inputs, else the operator's default: a new default must not restart what serves.
+    An image that the spec leaves out is that of one of `records` with the same content and otherwise equal inputs, else
+    the operator's default: a new default must not restart what serves. Of several it is the newest whose spec left the
+    image out too, else one that has the default: an image that was tried and taken out of the spec again does not stay.
     """
     serving = spec.serving
     if serving.served_model_name == name:
         serving = serving.model_copy(update={"served_model_name": None})
     digests = {MODEL: artifact.digest, **{key: other.digest for key, other in others.items()}}
-    image = serving.image or _image_before(digests, serving, records) or settings.serving_image
+    default = settings.serving_image
+    image = serving.image or _image_before(digests, serving, records, default) or default
     return RevisionInputs(
         version=artifact.version, digests=digests, serving=serving.model_copy(update={"image": image})
     )
 
 
-def _image_before(digests: dict[str, str], serving: Serving, records: Iterable[PastRevision]) -> str | None:
+def _image_before(
+    digests: dict[str, str], serving: Serving, records: Iterable[PastRevision], default: str
+) -> str | None:
     wanted = _without_image(serving)
     same = [
         record
         for record in records
         if record.inputs.digests == digests and _without_image(record.inputs.serving) == wanted
     ]
-    return max(same, key=lambda record: record.created).inputs.image if same else None
+
+    def likeness(record: PastRevision) -> tuple[bool, bool, datetime]:
+        return record.image_was_default, record.inputs.image == default, record.created
+
+    return max(same, key=likeness).inputs.image if same else None
 
 
 def _without_image(serving: Serving) -> dict[str, Any]:

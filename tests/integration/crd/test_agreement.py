@@ -78,7 +78,10 @@ SPECS = st.fixed_dictionaries(
                 "servedModelName": TEXT,
                 "sharedMemory": QUANTITIES,
                 "shutdownTimeout": DURATIONS,
-                "storage": st.fixed_dictionaries({"type": st.just("EmptyDir")}, optional={"size": QUANTITIES}),
+                "storage": st.fixed_dictionaries(
+                    {"type": st.sampled_from(["EmptyDir", "PersistentVolumeClaim"])},
+                    optional={"size": QUANTITIES, "claimName": st.just("models"), "compileCache": st.booleans()},
+                ),
             },
         ),
         "rollout": st.fixed_dictionaries({}, optional={"steps": STEPS, "progressDeadline": DURATIONS}),

@@ -16,6 +16,11 @@ def found(minimal: dict[str, Any], settings: OperatorSettings = SETTINGS, **serv
     return [str(problem) for problem in problems(spec, settings)]
 
 
+def test_gpus_that_the_arguments_do_not_use_are_a_problem(minimal: dict[str, Any]) -> None:
+    (problem,) = found(minimal, args=["--tensor-parallel-size=2"], resources={"limits": {"nvidia.com/gpu": 1}})
+    assert problem.startswith("spec.serving.resources.limits[nvidia.com/gpu]: 1 in all, and vLLM would use 2")
+
+
 def test_a_fine_spec_has_no_problems(minimal: dict[str, Any]) -> None:
     assert found(
         minimal,

@@ -46,6 +46,35 @@ def test_a_pod_that_is_ready_or_on_its_way_is_not_in_trouble(recorded: Any, name
     assert pods.trouble_of(recorded[name]) is None
 
 
+def test_a_pod_whose_claim_does_not_come_to_its_node_says_so_after_a_while(recorded: Any) -> None:
+    pod = recorded["pulling"]
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    pod["metadata"]["name"], pod["spec"] = (
+        "chat-v7-abc",
+        {
+            "nodeName": "node-2",
+            "volumes": [
+                {"name": "tmp", "emptyDir": {}},
+                {"name": "model", "persistentVolumeClaim": {"claimName": "disk"}},
+            ],
+        },
+    )
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    not_yet = {"type": "PodReadyToStartContainers", "status": "False"}
+    pod["status"] = {"conditions": [scheduled, not_yet], "initContainerStatuses": [{"state": {"waiting": {}}}]}
+    soon, late = since + timedelta(seconds=60), since + timedelta(minutes=2)
+    assert pods.trouble_of(pod) is None
+    assert pods.trouble_of(pod, now=soon) is None
+    trouble = pods.trouble_of(pod, now=late)
+    assert trouble is not None
+    assert (trouble.kind, trouble.since) == (TroubleKind.OTHER, since)
+    assert "waits on node-2 for its volumes" in trouble.message
+    assert "ReadWriteOnce can be used on one node at a time (disk)" in trouble.message
+    assert "kubectl describe pod chat-v7-abc" in trouble.message
+    pod["spec"]["volumes"].pop()
+    assert pods.trouble_of(pod, now=late) is None
+
+
 def test_pods_that_quota_or_pod_security_refuse_are_told_by_the_deployment_alone(recorded: Any) -> None:
     view = pods.view(recorded["refused"], [], [])
     assert view.trouble is not None

@@ -41,12 +41,14 @@ def test_the_init_container_pulls_exactly_this_version_and_proves_its_digest(mak
         "--ref=acme/wandb-registry-model/chat llm:v7",
         "--middleware-dir=/modelsync",
         "--result=/dev/termination-log",
+        "--repair",
         "/models/d41d8cd98f00b204e9800998ecf8427e",
     ]
     assert environment(pull) == {
         "WANDB_BASE_URL": "https://wandb.example.com",
         "WANDB_API_KEY": {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}},
         "HOME": "/tmp",  # noqa: S108
+        "MODELSYNC_POD_UID": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}},
     }
     assert pull["terminationMessagePath"] == "/dev/termination-log"
 
@@ -192,6 +194,78 @@ def test_the_pod_runs_as_vllms_own_user_who_owns_the_volumes(make_pod: Make) -> 
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
 
 
+def test_the_cluster_may_say_who_the_user_is(make_record: Make) -> None:
+    def security(**settings: Any) -> Any:
+        record = Record.parse(make_record(OperatorSettings(puller_image="modelsync:1", **settings)))
+        return record.template["spec"]["template"]["spec"]["securityContext"]
+
+    restricted = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert security(run_as_user=None) == restricted
+    assert security(run_as_user=1234) == restricted | {
+        "runAsUser": 1234,
+        "runAsGroup": 1234,
+        "fsGroup": 1234,
+        "fsGroupChangePolicy": "OnRootMismatch",
+    }
+
+
+def test_the_user_of_the_pods_is_not_part_of_the_revision(make_record: Make) -> None:
+    names = {
+        Record.parse(make_record(OperatorSettings(puller_image="modelsync:1", run_as_user=user))).revision
+        for user in (2000, 1234, None)
+    }
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize(
+    ("resource", "read_only"), [("nvidia.com/gpu", False), ("nvidia.com/mig-1g.5gb", False), ("amd.com/gpu", True)]
+)
+def test_nvidias_driver_needs_a_root_that_it_can_write_to(make_pod: Make, resource: str, read_only: bool) -> None:
+    template = make_pod(serving={"resources": {"limits": {resource: 1}}})
+    assert container(template, "vllm")["securityContext"]["readOnlyRootFilesystem"] is read_only
+    assert container(template, "pull")["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+CLAIM = {"type": "PersistentVolumeClaim", "claimName": "models"}
+
+
+def test_on_a_claim_the_puller_writes_and_vllm_reads(make_pod: Make) -> None:
+    template = make_pod(serving={"storage": CLAIM})
+    volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+    assert volumes["model"] == {"name": "model", "persistentVolumeClaim": {"claimName": "models"}}
+    assert [name for name, volume in volumes.items() if "emptyDir" not in volume] == ["model"]
+    assert {"name": "model", "mountPath": "/models"} in container(template, "pull")["volumeMounts"]
+    mounts = [mount for mount in container(template, "vllm")["volumeMounts"] if mount["name"] == "model"]
+    assert mounts == [{"name": "model", "mountPath": "/models", "readOnly": True}]
+
+
+def test_what_vllm_compiles_is_kept_on_a_claim_where_that_is_asked_for(make_pod: Make) -> None:
+    template = make_pod(serving={"storage": CLAIM | {"compileCache": True}})
+    (cache,) = [each for each in container(template, "vllm")["volumeMounts"] if each["mountPath"] == "/compile-cache"]
+    assert not cache.get("readOnly")
+    assert f"--make-dir=/models/{cache['subPath']}" in container(template, "pull")["args"]
+    told = environment(container(template, "vllm"))
+    caches = [told[name] for name in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")]
+    assert caches == ["/compile-cache/vllm", "/compile-cache/torchinductor", "/compile-cache/triton"]
+    assert (told["HOME"], told["XDG_CACHE_HOME"]) == ("/scratch", "/scratch/.cache")
+
+
+def test_servers_that_differ_share_no_compile_cache(make_pod: Make) -> None:
+    def folder(**serving: Any) -> str:
+        template = make_pod(serving={"storage": CLAIM | {"compileCache": True}} | serving)
+        (cache,) = [each for each in container(template, "vllm")["volumeMounts"] if "subPath" in each]
+        return str(cache["subPath"])
+
+    assert folder() == folder(servedModelName="other", scheduling={"nodeSelector": {"a": "b"}})
+    others = {
+        folder(image="vllm/vllm-openai:v0.33.0"),
+        folder(args=["--max-model-len=8192"]),
+        folder(env=[{"name": "TZ", "value": "UTC"}]),
+        folder(resources={"limits": {"nvidia.com/gpu": 1}}),
+    }
+    assert len(others | {folder()}) == 5
+
+
 def test_ready_means_that_the_model_has_answered(make_pod: Make) -> None:
     probe = container(make_pod(), "vllm")["readinessProbe"]
     assert probe["httpGet"]["path"] == "/modelsync/ready"
@@ -279,6 +353,7 @@ def test_each_side_artifact_is_pulled_by_a_container_of_its_own_and_the_middlewa
         f"--digest={digest}",
         "--ref=acme/prompt-library/support:v2",
         "--result=/dev/termination-log",
+        "--repair",
         f"/models/{digest}",
     ]
     assert "--middleware-dir=/modelsync" in model["args"]

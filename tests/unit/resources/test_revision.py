@@ -73,7 +73,14 @@ MEANINGS: dict[str, list[Any]] = {
             {"name": "templates", "modelRef": "acme/prompts/support:one"},
         ],
     ],
-    "storage": [..., {"type": "EmptyDir", "size": "10Gi"}, {"type": "EmptyDir", "size": "20Gi"}],
+    "storage": [
+        ...,
+        {"type": "EmptyDir", "size": "10Gi"},
+        {"type": "EmptyDir", "size": "20Gi"},
+        {"type": "PersistentVolumeClaim", "claimName": "one"},
+        {"type": "PersistentVolumeClaim", "claimName": "two"},
+        {"type": "PersistentVolumeClaim", "claimName": "two", "compileCache": True},
+    ],
 }
 
 # Other ways to write what has the same meaning.
@@ -103,7 +110,14 @@ SAME: dict[str, list[tuple[Any, Any]]] = {
         # Another reference to the same content.
         ([{"name": "a", "modelRef": "acme/p/s:one"}], [{"name": "a", "modelRef": "acme/other/s:one"}]),
     ],
-    "storage": [(..., {"type": "EmptyDir"})],
+    "storage": [
+        (..., {"type": "EmptyDir"}),
+        (..., {"type": "EmptyDir", "compileCache": False}),
+        (
+            {"type": "PersistentVolumeClaim", "claimName": "one"},
+            {"type": "PersistentVolumeClaim", "claimName": "one", "compileCache": False},
+        ),
+    ],
 }
 
 DIGEST = "d41d8cd98f00b204e9800998ecf8427e"
@@ -263,6 +277,7 @@ def test_two_revisions_have_the_same_content_when_only_the_spec_differs() -> Non
 class Past:
     inputs: RevisionInputs
     created: datetime
+    image_was_default: bool = True
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -273,11 +288,13 @@ def image_of(spec_serving: dict[str, Any], records: list[Past], artifact: Artifa
     return inputs_of("chat", spec_of(spec_serving), artifact or artifact_of(), newer_operator, records).image
 
 
-def past(image: str, *, age: timedelta = timedelta(), digest: str = DIGEST, **fields: Any) -> Past:
+def past(
+    image: str, *, age: timedelta = timedelta(), digest: str = DIGEST, was_default: bool = True, **fields: Any
+) -> Past:
     inputs = inputs_of(
         "chat", spec_of(serving(**fields, image=image)), artifact_of(digest=digest), OperatorSettings(), []
     )
-    return Past(inputs, NOW - age)
+    return Past(inputs, NOW - age, was_default)
 
 
 def test_a_new_default_image_does_not_touch_what_was_made_with_the_old_one() -> None:
@@ -292,6 +309,15 @@ def test_of_several_records_the_newest_says_the_image() -> None:
         past("older:v1", age=timedelta(9)),
     ]
     assert image_of({}, records) == "new:v1"
+
+
+def test_an_image_that_was_tried_and_taken_out_again_does_not_stay() -> None:
+    day = timedelta(days=1)
+    tried = past("tried:v1", was_default=False)
+    assert image_of({}, [past("vllm/vllm-openai:v0.32.0", age=day), tried]) == "vllm/vllm-openai:v0.32.0"
+    default = past("vllm/vllm-openai:v9.9.9", age=day, was_default=False)
+    assert image_of({}, [default, tried]) == "vllm/vllm-openai:v9.9.9", "also when the default was written out first"
+    assert image_of({}, [tried]) == "tried:v1", "and what serves is not restarted by taking it out"
 
 
 def test_a_new_version_or_another_spec_takes_the_new_default_image() -> None:
