@@ -475,6 +475,14 @@ class Gateway(ApiModel):
     )
 
 
+class SessionAffinity(ApiModel):
+    """Clients stay with the version that answered them first."""
+
+    max_age: Annotated[timedelta, Between("10s", "24h", whole_seconds=True)] = Field(
+        timedelta(hours=1), description="How long a client stays, counted from that first answer."
+    )
+
+
 class Traffic(ApiModel):
     """How requests reach the versions."""
 
@@ -494,9 +502,19 @@ class Traffic(ApiModel):
         "the stable, what is being rolled out, and what is kept warm. Other values are ignored; answers name their "
         "revision in X-Model-Revision. Default: none.",
     )
+    session_affinity: SessionAffinity | None = Field(
+        None,
+        description="During a canary, clients that keep cookies stay with the version that answered them first, stable "
+        "or canary. The weights then share out new clients only: the share of all requests follows later, and requests "
+        "without cookies go by the weights as ever. Default: every request goes by the weights.",
+    )
 
 
 TEST_HEADER_MESSAGE = "testHeader needs traffic.gateway; set spec.traffic.gateway, or leave spec.traffic.testHeader out"
+SESSIONS_MESSAGE = (
+    "sessionAffinity needs traffic.gateway; set spec.traffic.gateway, or leave spec.traffic.sessionAffinity out"
+)
+
 
 # --- the whole -----------------------------------------------------------------------------------------------------
 
@@ -524,6 +542,7 @@ class ModelDeploymentSpec(ApiModel):
         Traffic,
         cel(
             ("!has(self.testHeader) || has(self.gateway)", TEST_HEADER_MESSAGE),
+            ("!has(self.sessionAffinity) || has(self.gateway)", SESSIONS_MESSAGE),
         ),
     ] = Field(default_factory=Traffic, description="How requests reach the versions.")
     suspend: bool = Field(False, description="No forward move while true. Holds, and going back, still act.")
@@ -532,9 +551,11 @@ class ModelDeploymentSpec(ApiModel):
     )
 
     @model_validator(mode="after")
-    def _test_header_needs_a_gateway(self) -> Self:
+    def _only_with_a_gateway(self) -> Self:
         if self.traffic.gateway is None and self.traffic.test_header is not None:
             raise ValueError(TEST_HEADER_MESSAGE)
+        if self.traffic.gateway is None and self.traffic.session_affinity is not None:
+            raise ValueError(SESSIONS_MESSAGE)
         return self
 
     @model_validator(mode="after")

@@ -240,6 +240,7 @@ def policy(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Policy:
         suspend=spec.suspend,
         history_limit=spec.revision_history_limit,
         test_header=spec.traffic.test_header is not None,
+        sessions=spec.traffic.session_affinity is not None,
     )
 
 

@@ -18,6 +18,9 @@ from modelsync.resources.objects import Object, Owner, metadata
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 API_VERSION = f"{GATEWAY_GROUP}/v1"
 
+SESSION_HEADER = "x-modelsync-session"
+"""Request header that the gateway sets while clients are to stay: the cookie that the middleware is to give them."""
+
 _NEEDED = ("Accepted", "ResolvedRefs")
 _PARTLY = "PartiallyInvalid"
 _REGEX = "RegularExpression"
@@ -107,6 +110,11 @@ def _shares(name: str, traffic: Traffic, gateway: Gateway, routing: Routing) -> 
         "backendRefs": [_backend(name, revision, weight) for revision, weight in routing.weights],
         "timeouts": _timeouts(gateway),
     }
+    if traffic.session_affinity is not None and any(rule.kind is RuleKind.SESSION for rule in routing.rules):
+        # Only who has no valid cookie comes here, so a client's time runs from its first answer.
+        cookie = f"{_cookie(name)}; Max-Age={traffic.session_affinity.max_age.total_seconds():.0f}"
+        header = {"name": SESSION_HEADER, "value": cookie}
+        rule["filters"] = [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [header]}}]
     return rule
 
 

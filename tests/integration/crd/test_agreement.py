@@ -34,13 +34,33 @@ URLS = st.one_of(
 )
 HOSTS = st.one_of(st.sampled_from(["a.example", "*.a", "A.b", "a:1", "*", "a..b", "a.", "-a", ""]), TEXT)
 PAUSES = st.just({}) | DURATIONS.map(lambda text: {"duration": text})
+HEADERS = st.sampled_from(["x-group", "X_1", "a b", "a:b", "", "x`y"])
+VALUES = st.sampled_from(["internal", "a b", " a", "a`b", "ä", "", "^a.*$", "^a", "a$", "^$", "^a`$"]) | TEXT
+MATCHES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "headerName": HEADERS,
+            "headerValue": st.fixed_dictionaries({}, optional={"exact": VALUES, "regex": VALUES}),
+        }
+    ),
+    max_size=2,
+)
 STEPS = st.lists(
-    st.fixed_dictionaries({}, optional={"setWeight": st.integers(-1, 102), "pause": PAUSES}),
+    st.fixed_dictionaries({}, optional={"setWeight": st.integers(-1, 102), "pause": PAUSES, "match": MATCHES}),
     max_size=3,
 )  # fmt: skip
 GATEWAY = st.fixed_dictionaries(
-    {"parentRefs": st.lists(st.just({"name": "models"}), max_size=2)},
-    optional={"hostnames": st.lists(HOSTS, max_size=2)},
+    {
+        "parentRefs": st.lists(
+            st.fixed_dictionaries({"name": st.just("models")}, optional={"port": st.sampled_from([0, 1, 443, 65536])}),
+            max_size=2,
+        )
+    },
+    optional={
+        "hostnames": st.lists(HOSTS, max_size=2),
+        "paths": st.lists(st.sampled_from(["/v1", "/", "v1", "/v1/", "/a b", "/score", "/v1/chat", "//"]), max_size=2),
+        "requestTimeout": DURATIONS,
+    },
 )
 ENV = st.lists(
     st.fixed_dictionaries({"name": st.sampled_from(["A", "B", "1A", "A-B", "_", "ä"]), "value": st.just("")}),
@@ -85,7 +105,15 @@ SPECS = st.fixed_dictionaries(
             },
         ),
         "rollout": st.fixed_dictionaries({}, optional={"steps": STEPS, "progressDeadline": DURATIONS}),
-        "traffic": st.fixed_dictionaries({}, optional={"gateway": GATEWAY, "settle": DURATIONS}),
+        "traffic": st.fixed_dictionaries(
+            {},
+            optional={
+                "gateway": GATEWAY,
+                "settle": DURATIONS,
+                "testHeader": HEADERS,
+                "sessionAffinity": st.fixed_dictionaries({}, optional={"maxAge": DURATIONS}),
+            },
+        ),
     },
 )
 """Specs of which each part is fine about as often as not."""

@@ -7,8 +7,8 @@ import pytest
 
 from apiserver import ApiServer, RefusedError
 from modelsync.api import names
-from modelsync.api.routing import Routing
-from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.api.routing import HeaderMatch, Routing, Rule, RuleKind
+from modelsync.api.spec import ModelDeploymentSpec, SessionAffinity, Traffic
 from modelsync.resources.budget import disruption_budget
 from modelsync.resources.objects import Object, Owner
 from modelsync.resources.record import Record
@@ -118,6 +118,32 @@ def test_a_live_route_equals_what_was_rendered_with_every_default(
         assert live["spec"] == rendered["spec"]
         found = read_route(live, owner, spec.traffic)
         assert (found.routing.weights, found.drifted, found.accepted) == (weights, False, None)
+
+
+def test_every_rule_before_the_shares_is_taken_as_it_was_rendered(
+    api: ApiServer, owner: Owner, spec: ModelDeploymentSpec
+) -> None:
+    gateway = spec.traffic.gateway
+    assert gateway is not None
+    paths = [f"/v{number}" for number in range(6)]
+    traffic = Traffic(
+        gateway=gateway.model_copy(update={"paths": paths}),
+        test_header="X-Model-Revision",
+        session_affinity=SessionAffinity(),
+    )
+    stable, canary, warm = "v7-3fa9c1d2", "v8-00c0ffee", "v6-deadbeef"
+    match = tuple(HeaderMatch(f"x-{number}", "^(a|b)-.*$", regex=True) for number in range(8))
+    rules = (
+        *(Rule(revision, RuleKind.TEST) for revision in (stable, canary, warm)),
+        Rule(canary, RuleKind.SEGMENT, match),
+        *(Rule(revision, RuleKind.SESSION) for revision in (stable, canary)),
+    )
+    routing = Routing(((stable, 95), (canary, 5), (warm, 0)), rules)
+    rendered = http_route(owner, traffic, routing)
+    live = applied(api, rendered)
+    assert live["spec"] == rendered["spec"]
+    found = read_route(live, owner, traffic)
+    assert (found.routing, found.drifted) == (routing, False)
 
 
 def test_a_hold_comes_and_goes_on_the_route_and_others_annotations_stay(

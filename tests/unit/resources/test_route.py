@@ -270,6 +270,17 @@ def test_the_most_that_a_spec_may_ask_for_is_a_route_that_the_gateway_api_takes(
     assert sum(matches) < 128
 
 
+def test_only_what_goes_by_the_weights_is_to_be_given_a_cookie(owner: Owner) -> None:
+    sticky = traffic(sessionAffinity={"maxAge": "10m"})
+    rules = (SEGMENT, Rule(ONE, RuleKind.SESSION), Rule(TWO, RuleKind.SESSION))
+    route = http_route(owner, sticky, Routing(SHARES, rules))
+    assert ["filters" in rule for rule in route["spec"]["rules"]] == [False, False, False, True]
+    assert read_route(route, owner, sticky).routing == Routing(SHARES, rules)
+    assert not read_route(route, owner, sticky).drifted
+    alone = http_route(owner, sticky, Routing(((ONE, 100),)))
+    assert "filters" not in alone["spec"]["rules"][0]
+
+
 @pytest.mark.parametrize(
     "rules",
     [

@@ -18,6 +18,7 @@ from .exam import EXAM_PATH, Exam
 from .fuse import FUSE_PATH, HELD_MESSAGE, LOOK_SECONDS, Fuse
 from .outcomes import METRICS_PATH, Outcomes
 from .readiness import READY_PATH, Readiness
+from .session import Session
 from .shared import Shared
 from .shutdown import Shutdown
 
@@ -44,6 +45,7 @@ class VersionHeader:
         self._app = app
         self._headers = _version_headers()
         self._names = {name for name, _ in self._headers}
+        self._session = Session()
         self._shutdown = Shutdown()
         self._shared = Shared()
         self._fuse = Fuse(self._shared)
@@ -80,6 +82,7 @@ class VersionHeader:
                 theirs = [header for header in message.get("headers") or () if header[0].lower() not in self._names]
                 message = {**message, "headers": [*theirs, *self._headers]}
                 if message["type"] == "http.response.start":
+                    message["headers"] += self._session.headers(scope, message)
                     head = message
                     return
             if head is not None:
