@@ -1,14 +1,9 @@
 """Each answer of a model's pod names its version, whatever kind of answer it is."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
 import pytest
 
 from modelsync.middleware.modelsync_middleware import VersionHeader
-
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
+from unit.middleware.asgi import Message, Recorder, Send, http, receive, websocket
 
 NAMED = {
     b"x-model-version": b"chat llm:v7",
@@ -22,28 +17,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELSYNC_VERSION", "chat llm:v7")
     monkeypatch.setenv("MODELSYNC_REVISION", "v7-3fa9c1d2")
     monkeypatch.setenv("MODELSYNC_DIGEST", "md5:abc")
-
-
-class Recorder:
-    """What a server would see of an application's answer."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-
-    async def send(self, message: Message) -> None:
-        self.messages.append(message)
-
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        return dict(self.messages[0]["headers"])
-
-
-async def receive() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
-
-
-def http(path: str = "/v1/completions") -> Message:
-    return {"type": "http", "method": "POST", "path": path, "headers": []}
 
 
 @pytest.mark.parametrize("status", [200, 404, 503])
@@ -126,6 +99,19 @@ async def test_a_websocket_is_named_on_accept() -> None:
 
     assert server.headers == NAMED
     assert server.messages[1] == {"type": "websocket.send", "text": "hi"}
+
+
+async def test_a_websocket_that_is_refused_is_named_too_where_the_server_can() -> None:
+    async def app(scope: Message, receive: object, send: Send) -> None:
+        await send({"type": "websocket.close", "code": 1000})
+
+    named, plain = Recorder(), Recorder()
+    await VersionHeader(app)(websocket("websocket.http.response"), receive, named.send)
+    await VersionHeader(app)(websocket(), receive, plain.send)
+
+    assert named.status == 403
+    assert NAMED.items() <= named.headers.items()
+    assert plain.messages == [{"type": "websocket.close", "code": 1000}]
 
 
 async def test_lifespan_events_pass_untouched() -> None:

@@ -93,7 +93,7 @@ class Outcomes:
                 begun = begun or bool(body)
                 if b'"abort"' in body and _ABORT.search(body):
                     found = ABORTED
-                elif streaming and b"error" in body and _ERROR.search(body):
+                elif streaming and (b"error" in body or b".failed" in body) and _ERROR.search(body):
                     found = ERROR_EVENT
                 ended = not message.get("more_body", False)
             elif kind in ("http.response.start", "websocket.http.response.start"):
