@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from vllm_standin.artifact import make_exam
@@ -175,3 +176,15 @@ async def test_what_cannot_be_done_is_told_with_what_to_do(
     assert found == code, errors
     assert told in errors
     assert "Traceback" not in errors
+
+
+async def test_of_several_server_processes_one_takes_the_exam_and_all_wait_for_it(serve: Any) -> None:
+    served = await (await serve(*MIDDLEWARE, "--api-server-count=3", says=SAYS, **FITS)).listening()
+
+    assert (await verdict(served))["state"] == "Passed"
+    for _ in range(12):  # a new connection each: any process may answer
+        async with aiohttp.ClientSession() as client, client.get(served.url + "/modelsync/exam") as answer:
+            assert (await answer.json())["state"] == "Passed"
+        async with aiohttp.ClientSession() as client, client.get(served.url + "/modelsync/ready") as answer:
+            assert answer.status == 200
+    assert len([line for line in served.output if "the version's exam: Passed" in line]) == 1

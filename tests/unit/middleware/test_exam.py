@@ -4,12 +4,12 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from modelsync.middleware.modelsync_middleware import exam as exam_module
 from modelsync.middleware.modelsync_middleware.exam import Exam
+from modelsync.middleware.modelsync_middleware.shared import Shared
 
 SUM = {"prompt": "2+2=", "expect": {"contains": "4"}}
 CAPITAL = {"prompt": "The capital of France is", "name": "capital", "expect": {"contains": "Paris"}}
@@ -35,13 +35,24 @@ class Model:
         return 200, json.dumps({"choices": [{"text": self.says, "finish_reason": "stop"}]}).encode()
 
 
+class Pod(Shared):
+    """The place of a process in a pod whose processes are all here: what each says, all read."""
+
+    processes: ClassVar[list["Pod"]] = []
+
+    def __init__(self) -> None:
+        super().__init__(folder="")
+        self.processes.append(self)
+
+    def said(self) -> list[dict[str, Any]]:
+        return [self._said, *(other._said for other in self.processes if other is not self)]
+
+
 @pytest.fixture
 def make_exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Exam]:
-    """An exam of these lines, in the folder of this test."""
-    state = tmp_path / "state"
-    state.mkdir()
+    """An exam of these lines, in the folder of this test, in another process of one pod each time."""
+    monkeypatch.setattr(Pod, "processes", [])
     monkeypatch.setenv("MODELSYNC_MODEL_DIR", str(tmp_path / "model"))
-    monkeypatch.setenv("MODELSYNC_STATE_DIR", str(state))
     monkeypatch.setenv("MODELSYNC_SERVED_NAMES", "chat@v7-3fa9c1d2,chat")
 
     def make(*lines: Any) -> Exam:
@@ -49,7 +60,7 @@ def make_exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
             file = tmp_path / "model" / "modelsync" / "golden.jsonl"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("\n".join(json.dumps(line) if isinstance(line, dict) else line for line in lines))
-        return Exam()
+        return Exam(Pod())
 
     return make
 
@@ -81,7 +92,7 @@ async def test_without_a_file_there_is_no_exam(make_exam: Callable[..., Exam]) -
 async def test_without_a_folder_there_is_no_exam(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELSYNC_MODEL_DIR", raising=False)
 
-    assert await Exam().check(Model()) is None
+    assert await Exam(Shared("")).check(Model()) is None
 
 
 async def test_a_passed_exam_lets_the_pod_be_ready_and_is_told_with_its_counts(
@@ -158,15 +169,14 @@ async def test_errors_that_stay_fail_the_line(
     assert wanted in str(await make_exam(SUM).check(model))
 
 
-async def test_one_of_several_processes_takes_it_and_all_wait_for_its_verdict(make_exam: Callable[..., Exam]) -> None:
+async def test_all_processes_of_a_pod_know_how_the_exam_stands(make_exam: Callable[..., Exam]) -> None:
     first, second, model = make_exam(SUM), make_exam(), Model()
     model.may_answer.clear()
     taking = asyncio.ensure_future(first.check(model))
     while not model.asked:  # noqa: ASYNC110  # what is waited for is the question itself
         await asyncio.sleep(0)
 
-    assert await second.check(model) == "the exam is being taken by another server process"
-    assert (await told(first))["state"] == "Running"
+    assert await told(first) == await told(second) == {"state": "Running"}
     model.may_answer.set()
 
     assert await taking is None
@@ -175,7 +185,7 @@ async def test_one_of_several_processes_takes_it_and_all_wait_for_its_verdict(ma
     assert len(model.asked) == 1
 
 
-async def test_when_the_process_that_takes_it_ends_another_one_takes_over(make_exam: Callable[..., Exam]) -> None:
+async def test_an_exam_that_was_broken_off_is_taken_by_the_next(make_exam: Callable[..., Exam]) -> None:
     first, second, model = make_exam(SUM), make_exam(), Model()
     model.may_answer.clear()
     taking = asyncio.ensure_future(first.check(model))
@@ -185,41 +195,15 @@ async def test_when_the_process_that_takes_it_ends_another_one_takes_over(make_e
     await asyncio.gather(taking, return_exceptions=True)
     model.may_answer.set()
 
+    assert await told(second) == {"state": "Pending"}
     assert await second.check(model) is None
 
 
-async def test_a_verdict_does_not_outlive_the_start_of_the_container(
-    make_exam: Callable[..., Exam], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_verdict_ends_with_the_processes_that_know_it(make_exam: Callable[..., Exam]) -> None:
     model = Model()
     await make_exam(SUM).check(model)
-    monkeypatch.setattr(exam_module, "_verdict_name", lambda: "exam-1-later.json")
+    Pod.processes.clear()
 
     await make_exam().check(model)
 
     assert len(model.asked) == 2
-
-
-async def test_without_a_state_folder_each_process_takes_its_own(
-    make_exam: Callable[..., Exam], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = Model()
-    make_exam(SUM)
-    monkeypatch.delenv("MODELSYNC_STATE_DIR")
-
-    assert [await Exam().check(model), await Exam().check(model)] == [None, None]
-    assert len(model.asked) == 2
-
-
-async def test_a_state_folder_that_is_not_there_is_no_obstacle(
-    make_exam: Callable[..., Exam], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("MODELSYNC_STATE_DIR", str(tmp_path / "missing"))
-
-    assert await make_exam(SUM).check(Model()) is None
-
-
-async def test_a_verdict_file_of_something_else_is_passed_over(make_exam: Callable[..., Exam], tmp_path: Path) -> None:
-    (tmp_path / "state" / exam_module._verdict_name()).write_text("{}")
-
-    assert await make_exam(SUM).check(Model()) is None

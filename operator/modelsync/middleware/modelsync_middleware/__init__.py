@@ -51,7 +51,7 @@ class VersionHeader:
         self._fuse = Fuse(self._shared)
         self._outcomes = Outcomes(self._shared, held=self._fuse.look)
         self._watch: asyncio.Task[None] | None = None
-        exam = Exam()
+        exam = Exam(self._shared)
         self._own: dict[str, Handler] = {
             READY_PATH: Readiness(app, self._shared, unfit=self._unfit, checks=[exam.check]).answer,
             EXAM_PATH: exam.answer,
