@@ -12,6 +12,7 @@ from modelsync.rollout.model import (
     BLOCKED,
     CutOff,
     EnsureRevision,
+    ExamOutcome,
     MoveReason,
     Observed,
     Pause,
@@ -375,6 +376,24 @@ def only_what_waits_for_pods_misses_a_deadline(observed: Observed, plan: Plan) -
             raise ViolatedError("only_what_waits_for_pods_misses_a_deadline", f"{failure.revision}: {view}")
 
 
+def a_version_that_failed_its_exam_gains_nothing(observed: Observed, plan: Plan) -> None:
+    """A canary, or the target of a way back, with a pod that failed the version's own exam has failed, and no share of
+    it grows."""
+    state = observed.state
+    moving = state.canary.revision if state.canary is not None else None
+    if state.target is not None and state.target.reason in (MoveReason.ROLLBACK, MoveReason.RECOVERY):
+        moving = state.target.revision
+    view = observed.revisions.get(moving) if moving is not None else None
+    if view is None or view.exam is None or view.exam.outcome is not ExamOutcome.FAILED:
+        return
+    if all(failure.revision != moving for failure in plan.state.failed):
+        raise ViolatedError("a_version_that_failed_its_exam_gains_nothing", f"{moving} goes on")
+    before = live_weights(observed)
+    for action in plan.actions:
+        if isinstance(action, SetRoute) and dict(action.weights).get(view.revision, 0) > before.get(view.revision, 0):
+            raise ViolatedError("a_version_that_failed_its_exam_gains_nothing", f"{action}")
+
+
 ON_ACTIONS = (
     exposure_of_a_held_revision_never_grows,
     exposure_of_a_held_revision_ends_at_once,
@@ -393,6 +412,7 @@ ON_ACTIONS = (
     suspended_nothing_moves_forward,
     a_request_acts_once_and_only_when_it_was_made,
     only_what_waits_for_pods_misses_a_deadline,
+    a_version_that_failed_its_exam_gains_nothing,
 )
 
 

@@ -108,6 +108,10 @@ def _unknown_is_false(patch: Any) -> None:
     patch.setattr(Facts, "clear", lambda facts, revision: not facts.held(revision))
 
 
+def _exams_are_not_judged(patch: Any) -> None:
+    patch.setattr(failing, "_exam", lambda facts, revision: None)
+
+
 def _clock_never_starts(patch: Any) -> None:
     patch.setattr(steps, "_clock", lambda facts, canary: None)
 
@@ -314,6 +318,12 @@ MUTANTS = (
         _draining_pods_are_forgotten,
         Budget(moves=2, holds=1),
         Setting(drains=True),
+    ),
+    Mutant(
+        "a failed exam is not judged",
+        "a_version_that_failed_its_exam_gains_nothing",
+        _exams_are_not_judged,
+        Budget(moves=1, exams=1),
     ),
     Mutant("the step's clock never starts", GOAL, _clock_never_starts, Budget(moves=1)),
     Mutant("an abort leaves the route as it is", GOAL, _promote_in_two_writes, Budget(moves=2)),

@@ -157,6 +157,8 @@ RUNS = (
     Run("a person: a move, two requests", _PERSON, Budget(moves=1, requests=2)),
     Run("a person: two moves, a request", _PERSON, Budget(moves=2, requests=1)),
     Run("pods that drain: a move, a hold", _DRAINS, Budget(moves=1, holds=1)),
+    Run("exams: a move, a hold, a pod fails it", Setting(), Budget(moves=1, holds=1, exams=1)),
+    Run("exams: a move, two of two pods fail it", _PAIR, Budget(moves=1, exams=2)),
     Run("deadlines: a move, pods", Setting(), Budget(moves=1, flaps=1, deadlines=1)),
     Run("deadlines: two moves", Setting(), Budget(moves=2, deadlines=1)),
 )
@@ -172,6 +174,7 @@ LARGE = (
     Run("large: suspend: a move, a hold, pods", Setting(), Budget(moves=1, holds=1, suspends=1, flaps=1)),
     Run("large: pods that drain: two moves, a hold", _DRAINS, Budget(moves=2, holds=1)),
     Run("large: segment and test header, the operator killed", _RULES, Budget(moves=1, holds=1, crashes=1)),
+    Run("large: exams: two moves, a pod fails it", Setting(), Budget(moves=2, exams=1)),
     Run("large: Block", _BLOCK, Budget(moves=2, holds=1, flaps=1)),
 )
 """What takes longer: `MODELSYNC_MODEL_BUDGET=large`, some minutes and a gigabyte."""

@@ -22,6 +22,8 @@ from modelsync.rollout.model import (
     Candidate,
     CutOff,
     EnsureRevision,
+    Exam,
+    ExamOutcome,
     HoldAction,
     HoldMark,
     HoldRead,
@@ -69,7 +71,8 @@ GONE, DRAINS, CUT = 0, 1, 2
 
 class Rev(NamedTuple):
     """A revision in the cluster. `ready_class`: 0 asked since it got ready, 1 not yet, 2 ready for long.
-    `lost`: without a ready pod for longer than a flap. `ending`: pods that still run after they were scaled away."""
+    `lost`: without a ready pod for longer than a flap. `ending`: pods that still run after they were scaled away.
+    `flunked`: one of its pods failed the version's own exam, and is not ready until it is replaced."""
 
     recorded: bool = False
     deployed: bool = False
@@ -78,6 +81,7 @@ class Rev(NamedTuple):
     ready_class: int = 0
     lost: bool = False
     crashed: bool = False
+    flunked: bool = False
     ending: int = GONE
 
 
@@ -92,6 +96,7 @@ class Budget(NamedTuple):
     scales: int = 0  # of spec.replicas, to any of `Setting.totals`
     suspends: int = 0
     requests: int = 0  # of a person: promote, promote-full, abort, retry
+    exams: int = 0  # a pod fails the version's own exam
     deadlines: int = 0  # what moves made no progress for longer than its deadline
 
 
@@ -211,6 +216,7 @@ Step = tuple[str, World, bool]
 """What happened, the world after it, and whether it is a disturbance (else it happens in a quiet world, too)."""
 
 _CRASH = Trouble(TroubleKind.CRASHED, "crashed")
+_FLUNKED = Exam(ExamOutcome.FAILED)
 _MARKS = tuple(
     HoldMark(digest, "c", name[:2], "VersionTag", "hold") for digest, name in zip(_DIGESTS, NAMES, strict=True)
 )
@@ -295,6 +301,7 @@ class Engine:
                 ready_since=_READY_SINCE[rev.ready_class] if rev.ready else None,
                 unready_since=None if rev.ready or not rev.deployed else DOWN_FOR_LONG if rev.lost else JUST_NOW,
                 trouble=_CRASH if rev.crashed else None,
+                exam=_FLUNKED if rev.flunked else None,
             )
             self._views[key] = view
         return view
@@ -410,6 +417,16 @@ class Engine:
 
     def _pods_fail(self, world: World) -> Iterator[Step]:
         budget = world.budget
+        if budget.exams:
+            less = budget._replace(exams=budget.exams - 1)
+            for index, rev in enumerate(world.revs):
+                if rev.replicas and not rev.flunked:
+                    ready = min(rev.ready, rev.replicas - 1)
+                    flunked = rev._replace(
+                        ready=ready, flunked=True, ready_class=rev.ready_class if ready else 0, lost=False
+                    )
+                    revs = _put(world.revs, index, flunked)
+                    yield f"a pod of {NAMES[index][:2]} fails its exam", world._replace(revs=revs, budget=less), True
         if not budget.flaps:
             return
         less = budget._replace(flaps=budget.flaps - 1)
@@ -443,7 +460,10 @@ class Engine:
     def _time_and_pods(self, world: World) -> Iterator[Step]:
         for index, rev in enumerate(world.revs):
             name = NAMES[index][:2]
-            if rev.ready < rev.replicas:
+            if rev.flunked:
+                revs = _put(world.revs, index, rev._replace(flunked=False))
+                yield f"the pod of {name} that failed its exam is replaced", world._replace(revs=revs), False
+            if rev.ready < rev.replicas - rev.flunked:
                 up = rev._replace(ready=rev.ready + 1, lost=False, crashed=False)
                 if not rev.ready:
                     up = up._replace(ready_class=1)
@@ -592,6 +612,7 @@ class Engine:
             ready=ready,
             ready_class=rev.ready_class if ready else 0,
             crashed=rev.crashed and replicas > 0,
+            flunked=rev.flunked and replicas > 0,
             ending=ending,
         )
         return world._replace(revs=_put(world.revs, index, rev))
