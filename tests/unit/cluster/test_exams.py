@@ -154,11 +154,15 @@ async def test_a_pod_that_became_ready_a_moment_ago_is_asked(pods: Pods, exams: 
     await pods.until(lambda: outcome(exams, pod(1, ready_since=NOW - timedelta(seconds=1))) == "Passed")
 
 
-@pytest.mark.parametrize("said", [500, b"<html>", b"x" * 100_000, {"state": "Excellent"}, {"state": "Passed"}, []])
+@pytest.mark.parametrize(
+    "said", [500, b"<html>", {**PASSED, "more": "x" * 100_000}, {"state": "Excellent"}, {"state": "Passed"}, []]
+)
 async def test_what_cannot_be_read_is_asked_for_again(pods: Pods, exams: Exams, said: Any) -> None:
     pods.answers[1] = [said, PASSED]
 
     await pods.until(lambda: outcome(exams, pod(1)) == "Passed")
+
+    assert pods.asked == [1, 1]
 
 
 async def test_a_deployment_that_is_gone_is_forgotten_and_its_pods_are_left_alone(pods: Pods, exams: Exams) -> None:
@@ -179,6 +183,10 @@ def test_what_a_pod_says_is_cut_and_made_printable() -> None:
     assert exam is not None
     assert (exam.passed, exam.total, len(exam.message)) == (0, 10_000, 500)
     assert exam.message.isprintable()
+
+
+def test_no_exam_is_an_answer_and_the_last_one() -> None:
+    assert exam_of(b'{"state": "None"}') == (None, True)
 
 
 @pytest.mark.parametrize("seconds", ["NaN", "Infinity", "-1"])

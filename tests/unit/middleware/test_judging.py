@@ -84,7 +84,7 @@ def test_another_token_is_told_with_both() -> None:
 
 def test_two_tokens_that_are_as_likely_may_change_places_and_what_follows_is_not_compared() -> None:
     expect = {"tokens": [{" Paris": -0.70, " Lyon": -0.75}, {"!": -0.1}]}
-    answer = completion(" Lyon?", [(" Lyon", {" Lyon": -0.70, " Paris": -0.74}), ("?", {"?": -0.1})])
+    answer = completion(" Lyon?", [(" Lyon", {" Lyon": -0.70, " Paris": -0.74}), ("?", {"?": -0.1, ",": -3.0})])
 
     assert problem(expect, answer) is None
 
