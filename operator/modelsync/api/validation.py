@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from modelsync.api import env_policy, images, quantity
 from modelsync.api.arg_paths import path_problems
+from modelsync.api.loaders import loader_problems
 from modelsync.api.parallelism import gpu_problems
 from modelsync.api.problems import FieldProblem, SpecError, explain
 from modelsync.api.reference import InvalidReferenceError, ModelRef
@@ -113,6 +114,7 @@ def _args(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[Fie
         yield FieldProblem(problem.field, problem.message)
     artifacts = [each.name for each in spec.serving.artifacts]
     yield from path_problems(spec.serving.args, artifacts, settings.allowed_args)
+    yield from loader_problems(spec.serving.args, spec.serving.image or settings.serving_image)
 
 
 def _env(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:

@@ -202,7 +202,7 @@ NEEDED = ("--middleware", "--shutdown-timeout")
 
 def check_version(vllm_version: str | None) -> str | None:
     """Why a vLLM of that version cannot be served, and which can; `None` if it can, or does not tell its version."""
-    asked, oldest = _parse_version(vllm_version), min(_tables())
+    asked, oldest = parse_version(vllm_version), min(_tables())
     if asked is None or asked >= oldest:
         return None
     return (
@@ -218,7 +218,7 @@ def table_for(vllm_version: str | None) -> FlagTable:
     """
     tables = _tables()
     versions = sorted(tables)
-    asked = _parse_version(vllm_version)
+    asked = parse_version(vllm_version)
     if asked is None:
         return tables[versions[-1]]
     return tables[max((version for version in versions if version <= asked), default=versions[0])]
@@ -374,7 +374,8 @@ def _is_broken_json(value: str) -> bool:
     return bool(re.fullmatch(r"\s*{.*}\s*", value, re.DOTALL)) and not _is_json(value)
 
 
-def _parse_version(text: str | None) -> tuple[int, ...] | None:
+def parse_version(text: str | None) -> tuple[int, ...] | None:
+    """`(0, 32, 0)` of a version or an image's tag such as `v0.32.0-cu129`; None if it does not tell."""
     match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text or "")
     return tuple(int(part or 0) for part in match.groups()) if match else None
 
