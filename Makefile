@@ -97,6 +97,10 @@ kind-down: setup ## take down what kind-up made
 bench-pull: setup ## `modelsync pull` against wandb's own download and curl, in one run
 	@$(PY) tests/bench/pull.py
 
+.PHONY: bench-middleware
+bench-middleware: setup ## what the middleware in the pod costs each chunk of a stream, with and without in one run
+	@$(PY) tests/bench/middleware.py
+
 .PHONY: demo
 demo: cluster-up ## the main job, told live in the terminal
 	@$(INSIDE) $(PY) -m demo

@@ -32,8 +32,13 @@ NEVER = (
     "VLLM_ALLOW_INSECURE_SERIALIZATION",
     "VLLM_API_KEY",  # probes and the gateway have no key
     "VLLM_PLUGINS",
+    "VLLM_USE_RUST_FRONTEND",
+    "VLLM_RUST_FRONTEND_PATH",
 )
 """Refused even if `allowedEnv` names them."""
+
+_RUST = "vLLM's Rust front end loads no middleware, so that a hold could not silence the pod"
+_WHY = {"VLLM_USE_RUST_FRONTEND": _RUST, "VLLM_RUST_FRONTEND_PATH": _RUST}
 
 ALLOWED = (
     "CUDA_DEVICE_MAX_CONNECTIONS",
@@ -139,7 +144,7 @@ def refusal(name: str, allowed_by_administrator: Collection[str]) -> str | None:
     if name in OPERATOR_SETS:
         return f"{name!r} is set by the operator; take it out"
     if _matches(name, NEVER):
-        return f"{name!r} is never allowed, since it reaches beyond tuning the server; take it out"
+        return f"{name!r} is never allowed, since {_WHY.get(name, 'it reaches beyond tuning the server')}; take it out"
     if _matches(name, ALLOWED) or _matches(name, allowed_by_administrator):
         return None
     near = get_close_matches(name, [known for known in ALLOWED if "*" not in known], n=1, cutoff=0.85)

@@ -31,9 +31,9 @@ OWNED: Mapping[str, str] = {
     "--shutdown-timeout": "it comes from spec.serving.shutdownTimeout",
     "--fingerprint-mode": "system_fingerprint names the revision",
     "--fingerprint-value": "system_fingerprint names the revision",
-    "--headless": "each pod serves by itself",
-    "--grpc": "the pod serves HTTP",
-    "--grpc-port": "the pod serves HTTP",
+    "--headless": "a pod without an API server loads no middleware, so that a hold could not silence it",
+    "--grpc": "vLLM's gRPC server loads no middleware, so that a hold could not silence it: the pod serves HTTP",
+    "--grpc-port": "vLLM's gRPC server loads no middleware, so that a hold could not silence it: the pod serves HTTP",
     "--tokens-only": "the pod serves the OpenAI API",
     "--nnodes": "each pod serves by itself",
     "--node-rank": "each pod serves by itself",
@@ -111,6 +111,11 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
     "--distributed-executor-backend": ("mp", "uni", "ray"),
 }
 """Flags of which only these values are for everyone; others load code or foreign content. Flag → values."""
+
+_LEAST: Mapping[str, tuple[int, str]] = {
+    "--api-server-count": (1, "without an API server the pod loads no middleware, so that a hold could not silence it"),
+}
+"""Flags whose value may not be smaller, whoever allows them. Flag → least value, and why."""
 
 _JSON_KEYS: Mapping[str, tuple[str, ...]] = {
     "--compilation-config": ("backend", "inductor_passes", "inductor_compile_config", "cache_dir"),
@@ -294,6 +299,9 @@ def _check_value(flag: Flag, value: str) -> str | None:
         wanted = f"one of {', '.join(flag.choices)}{meant}"
     elif flag.type == "int" and not re.fullmatch(r"[+-]?\d+", value):
         wanted = "a whole number"
+    elif flag.name in _LEAST and int(value) < _LEAST[flag.name][0]:
+        least, why = _LEAST[flag.name]
+        wanted = f"at least {least}, because {why}"
     elif flag.type == "human-int" and not _HUMAN_INTEGER.fullmatch(value):
         wanted = "a whole number, with k, m, g (1000) or K, M, G (1024) if need be"
     elif (

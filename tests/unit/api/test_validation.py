@@ -119,6 +119,8 @@ def test_tuning_is_allowed_in_the_environment(minimal: dict[str, Any], name: str
         ("MODELSYNC_REVISION", "is never allowed"),
         ("VLLM_SERVER_DEV_MODE", "is never allowed"),
         ("VLLM_PLUGINS", "is never allowed"),
+        ("VLLM_USE_RUST_FRONTEND", "is never allowed, since vLLM's Rust front end loads no middleware"),
+        ("VLLM_RUST_FRONTEND_PATH", "is never allowed"),
         ("HF_HUB_OFFLINE", "is set by the operator; take it out"),
         ("VLLM_LOGGING_CONFIG_PATH", "is not on the list of allowed names"),
         ("VLLM_DEBUG_LOG_API_SERVER_RESPONSE", "is not on the list of allowed names"),

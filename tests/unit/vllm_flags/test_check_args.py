@@ -39,6 +39,7 @@ def refusal(*args: str, allowed: tuple[str, ...] = ()) -> str:
         "--chat-template=/modelsync/model/template.jinja",
         "--num-gpu-blocks-override=None",
         "--no-trust-remote-code",
+        "--api-server-count=4",
     ],
 )
 def test_an_arg_in_vllms_exact_spelling_passes(arg: str) -> None:
@@ -112,6 +113,16 @@ def test_the_flags_that_the_design_names_are_refused() -> None:
             "--override-generation-config={x}",
             "--override-generation-config={x} is not valid; it must be JSON, or its keys one by one as "
             "--override-generation-config.key=value",
+        ),
+        (
+            "--api-server-count=0",
+            "--api-server-count=0 is not valid; it must be at least 1, because without an API server the pod loads no "
+            "middleware, so that a hold could not silence it",
+        ),
+        (
+            "--grpc",
+            "--grpc is set by the operator, because vLLM's gRPC server loads no middleware, so that a hold could not "
+            "silence it: the pod serves HTTP; take it out",
         ),
         (
             "--load-format=pt",
