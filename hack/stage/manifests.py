@@ -114,7 +114,7 @@ def model_deployment(
             "hold": {"action": hold_action},
             "serving": serving | spec.pop("serving", {}),
             "rollout": rollout | spec.pop("rollout", {}),
-            "traffic": traffic,
+            "traffic": traffic | spec.pop("traffic", {}),
             **spec,
         },
     }

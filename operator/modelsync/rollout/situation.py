@@ -61,7 +61,8 @@ class World:
             return facts.observed.service is not None and facts.ready(facts.observed.service) > 0
         if route is None:
             return False
-        revision, _ = max(route.weights, key=lambda backend: backend[1])
+        # An edit by hand may leave no backend at all.
+        revision, _ = max(route.weights, key=lambda backend: backend[1], default=(BLOCKED, 0))
         return facts.ready(revision) > 0
 
     @property

@@ -68,7 +68,7 @@ def _as_it_is(facts: Facts) -> Routing:
         service = facts.observed.service or BLOCKED
         return BLOCKED_ROUTE if facts.held(service) else Routing(((service, 100),))
     live = facts.live_routing
-    if live is None or any(facts.held(revision) for revision, _ in live.weights):
+    if live is None or not live.weights or any(facts.held(revision) for revision, _ in live.weights):
         return BLOCKED_ROUTE
     kept = tuple(
         rule

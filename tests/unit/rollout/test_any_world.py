@@ -101,7 +101,6 @@ views = st.builds(
 )
 backends = st.lists(
     st.tuples(st.sampled_from([V1, V2, V3, V4, BLOCKED]), st.integers(0, 1000)),
-    min_size=1,
     max_size=3,
     unique_by=lambda entry: entry[0],
 ).map(tuple)

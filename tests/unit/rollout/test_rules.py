@@ -168,6 +168,13 @@ def test_a_segment_that_the_status_does_not_know_is_drift() -> None:
     assert written(made) == Routing(((V2, 100), (V3, 0)), (SEGMENT,))
 
 
+def test_a_route_that_someone_emptied_is_put_right_and_told() -> None:
+    emptied = in_canary(route=RouteView((), accepted=True, accepted_since=LONG_AGO, drifted=True))
+    assert written(plan(emptied)) == Routing(((V2, 100), (V3, 0)))
+    available = next(each for each in status_of(emptied).conditions if each.type == "Available")
+    assert available.status == "False"
+
+
 # --- the test header -----------------------------------------------------------------------------------------------
 
 
