@@ -41,9 +41,9 @@ class Staging:
             self.folder.mkdir(mode=0o700, exist_ok=True)
             (self.folder / "objects").mkdir(exist_ok=True)
             self._mine = self._lease.try_take()
-        except FileNotFoundError:  # whoever publishes removes the folder at this moment
-            return False
         except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):  # whoever publishes removes the folder at this moment
+                return False
             raise storage_error(error, f"{self.folder} cannot be used") from None
         if self._mine:
             try:

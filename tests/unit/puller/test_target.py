@@ -6,6 +6,7 @@ import pytest
 
 from modelsync.puller.digests import Algorithm
 from modelsync.puller.errors import NoSpaceError, PublishedChangedError, TargetUnusableError
+from modelsync.puller.lease import Lease
 from modelsync.puller.manifest import Manifest, digest_of
 from modelsync.puller.names import MARKER
 from modelsync.puller.staging import Staging, link_or_copy, storage_error
@@ -179,6 +180,42 @@ def test_a_changed_byte_and_a_stranger_are_seen_by_reading(tmp_path: Path) -> No
     published.check_sizes()
     with pytest.raises(PublishedChangedError, match=r"config\.json has other bytes"):
         published.check_content()
+
+
+def test_a_file_with_another_time_is_read_again(tmp_path: Path) -> None:
+    publish(tmp_path / "model")
+    published = read_marker(tmp_path / "model")
+    assert published is not None
+    os.utime(tmp_path / "model/config.json", (1, 1))
+    published.check()
+    (tmp_path / "model/config.json").chmod(0o644)
+    (tmp_path / "model/config.json").write_bytes(b"[]")
+    with pytest.raises(PublishedChangedError, match=r"config\.json has other bytes"):
+        published.check()
+
+
+def test_a_folder_that_an_older_modelsync_published_counts(tmp_path: Path) -> None:
+    publish(tmp_path / "model")
+    marker = tmp_path / "model" / MARKER
+    document = json.loads(marker.read_text())
+    del document["times"]
+    marker.unlink()
+    marker.write_text(json.dumps(document))
+    published = find_published(tmp_path / "model", digest=manifest().digest)
+    assert published is not None
+    published.check()
+
+
+def test_a_folder_that_goes_away_on_a_server_at_this_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(*args: object) -> None:
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "try_take", stale)
+        assert not Staging(tmp_path / "model").try_lock()
+    assert Staging(tmp_path / "model").try_lock()
 
 
 def test_a_mount_point_is_refused_with_the_folder_to_pass_instead() -> None:
