@@ -101,6 +101,20 @@ bench-pull: setup ## `modelsync pull` against wandb's own download and curl, in 
 bench-middleware: setup ## what the middleware in the pod costs each chunk of a stream, with and without in one run
 	@$(PY) tests/bench/middleware.py
 
+.PHONY: soak
+soak: cluster-up ## rollouts, aborts, holds and pod deletions under load for 10 minutes; nothing may be lost
+	@$(INSIDE) $(PY) tests/bench/soak.py --json artifacts/soak.json
+
+.PHONY: contour
+contour: setup
+	@$(UV) sync --quiet --frozen --group gateways
+	@$(LOCAL) build --contour
+
+.PHONY: bench-gateway
+bench-gateway: contour cluster-up ## weight written -> first request by it, and a short soak, for Traefik and Contour with Envoy
+	@$(INSIDE) $(PY) tests/bench/gateway.py --json artifacts/bench-gateway.json
+	@$(INSIDE) $(PY) tests/bench/soak.py --short --gateway contour --json artifacts/soak-contour.json
+
 .PHONY: demo
 demo: cluster-up ## the main job, told live in the terminal
 	@$(INSIDE) $(PY) -m demo

@@ -15,6 +15,7 @@ import click
 from localcluster import Cluster, ClusterError, Progress
 from localcluster.build import build as build_tools
 from localcluster.build import gateway_api_manifests
+from localcluster.contour import build_contour
 from localcluster.existing import check_existing
 from localcluster.images import modelsync_image, vllm_standin_image
 from localcluster.kind import kind_down, kind_up
@@ -56,7 +57,8 @@ def main() -> None:
 
 @main.command()
 @click.option("--control-plane-only", is_flag=True, help="Only what a cluster without a node needs.")
-def build(control_plane_only: bool) -> None:
+@click.option("--contour", is_flag=True, help="Also Contour, the gateway that the benchmarks bring up beside Traefik.")
+def build(control_plane_only: bool, contour: bool) -> None:
     """Build or find the programs.
 
     Cold, that takes about 12 minutes on 2 cores; once for each version.
@@ -64,6 +66,8 @@ def build(control_plane_only: bool) -> None:
     progress = Progress()
     build_tools(CONTROL_PLANE if control_plane_only else EVERYTHING, progress)
     gateway_api_manifests(progress)
+    if contour:
+        build_contour(progress)
     progress.say("all programs are there")
 
 

@@ -79,6 +79,22 @@ def gateway_api_manifests(progress: Progress) -> Path:
     return folder
 
 
+def copy_from_module(tool: Tool, module: str, files: Sequence[str], folder: Path, progress: Progress) -> None:
+    """Make `folder` of files of a Go module that `tool` is built with; what is there stays. Raises ClusterError."""
+    with _only_one_builder(progress):
+        if folder.exists():
+            return
+        _require_go()
+        source = tools_source() / tool.module
+        _run(["go", "mod", "download", module], source)
+        root = Path(_run(["go", "list", "-m", "-f", "{{.Dir}}", module], source).strip())
+        with _published(folder) as staging:
+            for name in files:
+                target = staging / Path(name).name
+                shutil.copy(root / name, target)
+                target.chmod(0o644)
+
+
 @contextmanager
 def _only_one_builder(progress: Progress) -> Iterator[None]:
     folder = cache_folder() / "tools"

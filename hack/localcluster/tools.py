@@ -115,6 +115,14 @@ TRAEFIK = Tool(
     usual_seconds=300,
     link_flags="-X github.com/traefik/traefik/v3/pkg/version.Version=v3.6.6",
 )
+CONTOUR = Tool(
+    name="contour",
+    module="contour",
+    version="v1.33.8",
+    programs={"contour": "github.com/projectcontour/contour/cmd/contour"},
+    usual_seconds=180,
+    link_flags="-X github.com/projectcontour/contour/internal/build.Version=v1.33.8",
+)
 PAUSE = Tool(
     name="pause",
     module="pause",
@@ -126,6 +134,8 @@ PAUSE = Tool(
 CONTROL_PLANE = (ETCD, KUBERNETES)
 NODE = (PAUSE, CNI_PLUGINS, CONTAINERD, KUBERNETES_NODE, TRAEFIK)
 EVERYTHING = CONTROL_PLANE + NODE
+OTHERS = (CONTOUR,)
+"""Not part of a cluster: what a benchmark brings up beside it."""
 
 
 def present(tool: Tool) -> bool:
@@ -135,7 +145,7 @@ def present(tool: Tool) -> bool:
 
 def program(name: str) -> Path:
     """The path of a program of the cluster; raise ClusterError if it has not been built."""
-    tool = next(tool for tool in EVERYTHING if name in tool.programs)
+    tool = next(tool for tool in EVERYTHING + OTHERS if name in tool.programs)
     if (built := tool.folder() / name).exists():
         return built
     if installed := _installed(tool):

@@ -1,7 +1,7 @@
 """One stage for all e2e tests: the local cluster that the tests run in, the W&B stand-in, the operator."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -82,6 +82,14 @@ async def scene(stage: Stage) -> AsyncIterator[Scene]:
     yield Scene(stage, name, webhook=True)
     stage.registry.lift_fault()
     stage.cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def fresh_namespace(stage: Stage) -> Iterator[str]:
+    """The name of a namespace that the test makes itself; it is deleted afterwards."""
+    name = f"e2e-{_RUN}-{next(_numbers)}"
+    yield name
+    stage.cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture

@@ -9,14 +9,16 @@ from localcluster import tools
 from localcluster.build import _binary_name
 from localcluster.errors import ClusterError
 from localcluster.paths import tools_source
-from localcluster.tools import EVERYTHING, KUBERNETES, PAUSE, Tool, has_version, present, program
+from localcluster.tools import EVERYTHING, KUBERNETES, OTHERS, PAUSE, Tool, has_version, present, program
+
+BUILT = [tool for tool in EVERYTHING + OTHERS if tool is not PAUSE]
 
 
 def go_mod(module: str) -> str:
     return (tools_source() / module / "go.mod").read_text()
 
 
-@pytest.mark.parametrize("tool", [tool for tool in EVERYTHING if tool is not PAUSE], ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", BUILT, ids=lambda tool: tool.name)
 def test_a_tools_version_is_the_one_that_its_module_requires(tool: Tool) -> None:
     text = go_mod(tool.module)
     for package in tool.programs.values():
@@ -25,7 +27,7 @@ def test_a_tools_version_is_the_one_that_its_module_requires(tool: Tool) -> None
         assert version == tool.version
 
 
-@pytest.mark.parametrize("tool", [tool for tool in EVERYTHING if tool is not PAUSE], ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", BUILT, ids=lambda tool: tool.name)
 def test_a_module_keeps_its_programs_by_tool_directives(tool: Tool) -> None:
     text = go_mod(tool.module)
     for package in tool.programs.values():

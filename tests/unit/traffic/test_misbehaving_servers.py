@@ -21,14 +21,14 @@ from unit.traffic.servers import (
 )
 
 
-def client(url, way, **options):
-    return Traffic(url=url, host="chat", rate=100, stream_share=1.0, ways=[way], **options)
+def client(url, way, *, rate=50, **options):
+    return Traffic(url=url, host="chat", rate=rate, stream_share=1.0, ways=[way], **options)
 
 
 async def answers(url, way, count=3, **options):
     """The first answers of a client, each one ended and with a verdict."""
     async with client(url, way, **options) as traffic:
-        await traffic.until(lambda t: len([a for a in t.answers if a.outcome]) >= count, timeout=20)
+        await traffic.until(lambda t: len([a for a in t.answers if a.outcome]) >= count, timeout=60)
     assert all(a.outcome is not None and a.done for a in traffic.answers), "every request has a verdict"
     return traffic
 
@@ -163,7 +163,7 @@ async def test_a_long_answer_passes_the_flow_control_window():
         await peer.more(stream, chunk("", "stop") + DONE)
 
     async with http2(long) as url:
-        traffic = await answers(url, Way.HTTP2, 1, timeout_seconds=5)
+        traffic = await answers(url, Way.HTTP2, 1, rate=0.2, timeout_seconds=30)
     assert not traffic.lost(), traffic.explain()
 
 
@@ -178,7 +178,7 @@ async def test_answers_under_way_when_a_goaway_comes_end_well_and_the_next_go_el
         await peer.more(stream, chunk("", "stop") + DONE)
 
     async with http2(leave) as url:
-        traffic = await answers(url, Way.HTTP2, 40)
+        traffic = await answers(url, Way.HTTP2, 12)
     assert not traffic.unserved(), traffic.explain()
 
 

@@ -1,0 +1,14 @@
+"""The short soak: everything that moves traffic, at more than 100 requests a second over three ways; `make soak` is the
+whole one."""
+
+import pytest
+
+from soak import SHORT, account, run
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_nothing_is_lost_under_load_and_every_share_is_as_wanted(stage, fresh_namespace):
+    record = await run(stage, SHORT, fresh_namespace, say=print)
+    found = account(record)
+    assert found.problems == [], record.traffic.explain(found.failures)
