@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +31,10 @@ XDS_PORT = 8201
 NAMESPACE = "projectcontour"
 _MODULE = "github.com/projectcontour/contour"
 _MANIFESTS = ("00-common.yaml", "01-crds.yaml", "02-rbac.yaml", "02-role-contour.yaml")
-_ENVOY_FLAGS = ("--log-level", "warning", "--concurrency", "2", "--disable-hot-restart")
+_ENVOY_FLAGS = (
+    *("--service-node", "node-0", "--service-cluster", NAMESPACE),
+    *("--log-level", "warning", "--concurrency", "2", "--disable-hot-restart"),
+)
 _UP_SECONDS = 60.0
 
 
@@ -67,7 +69,7 @@ def start_contour(cluster: Cluster, progress: Progress) -> OtherGateway:
         configuration.write_text(yaml.safe_dump({"gateway": {"gatewayRef": reference}, "accesslog-level": "disabled"}))
         _start(cluster, "contour", _contour_command(_kubeconfig(cluster, state), configuration))
         _start(cluster, "envoy", [str(envoy), "-c", str(_bootstrap(state)), *_ENVOY_FLAGS])
-        _wait("the Gateway to be programmed", lambda: _programmed(cluster))
+        _wait_until_programmed(cluster)
     return OtherGateway(
         "Contour, Envoy",
         {"name": GATEWAY, "namespace": GATEWAY_NAMESPACE},
@@ -157,19 +159,20 @@ def _start(cluster: Cluster, name: str, command: list[str]) -> None:
     cluster.processes.start(name, command, environment=environment, log=cluster.logs / f"{name}.log")
 
 
-def _programmed(cluster: Cluster) -> bool:
-    conditions = cluster.kubectl(
-        *("get", f"gateway/{GATEWAY}", f"--namespace={GATEWAY_NAMESPACE}"),
-        *("-o", 'jsonpath={.status.conditions[?(@.type=="Programmed")].status}'),
-    )
-    return conditions == "True"
-
-
-def _wait(what: str, there: Callable[[], bool]) -> None:
+def _wait_until_programmed(cluster: Cluster) -> None:
     deadline = time.monotonic() + _UP_SECONDS
-    while not there():
+    while True:
+        for name in ("contour", "envoy"):
+            if not ((process := cluster.processes.get(name)) and process.alive):
+                raise ClusterError(f"{name} has ended: see {cluster.logs / name}.log")
+        programmed = cluster.kubectl(
+            *("get", f"gateway/{GATEWAY}", f"--namespace={GATEWAY_NAMESPACE}"),
+            *("-o", 'jsonpath={.status.conditions[?(@.type=="Programmed")].status}'),
+        )
+        if programmed == "True":
+            return
         if time.monotonic() > deadline:
-            raise ClusterError(f"waited {_UP_SECONDS:.0f} s for {what}: see logs/contour.log and logs/envoy.log")
+            raise ClusterError(f"Gateway {GATEWAY} is not programmed after {_UP_SECONDS:.0f} s: see {cluster.logs}")
         time.sleep(0.1)
 
 

@@ -22,6 +22,7 @@ from traffic.http2 import Http2
 from traffic.reading import Reading
 
 _PATH = "/chat/completions"
+_MOST_TOLD = 200
 
 
 class Asker(Protocol):
@@ -133,7 +134,7 @@ class Traffic:
         told = self.lost() if answers is None else answers
         now, wall = time.monotonic(), datetime.now(UTC)
         lines = [f"{len(told)} of {len(self.answers)} requests are {'lost' if answers is None else 'not served'}:"]
-        for answer in told:
+        for answer in told[:_MOST_TOLD]:
             sent = (wall - timedelta(seconds=now - answer.sent)).strftime("%H:%M:%S.%f")[:-3]
             took = f"{answer.done - answer.sent:.3f} s" if answer.done else "not done"
             kind = "stream" if answer.stream else "request"
@@ -142,6 +143,8 @@ class Traffic:
                 f"  {sent} {kind} over {answer.way}, {took}, {outcome}status {answer.status}, {answer.revision}: "
                 f"{answer.detail}"
             )
+        if len(told) > _MOST_TOLD:
+            lines.append(f"  … and {len(told) - _MOST_TOLD} more")
         return "\n".join(lines)
 
     def since(self, moment: float) -> list[Answer]:
