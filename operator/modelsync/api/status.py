@@ -208,7 +208,7 @@ class ExamStatus(StatusModel):
     ]
     passed: Annotated[int, Field(ge=0, description="Answers that are as expected.")] = 0
     total: Annotated[int, Field(ge=0, description="Questions.")] = 0
-    duration: Annotated[Short | None, Field(description="How long it took, as 1.5s.")] = None
+    duration: Annotated[Short | None, Field(description="How long it took, such as 1s500ms.")] = None
     message: Annotated[Message | None, Field(description="What was wanted and what came, of the first wrong line.")] = (
         None
     )

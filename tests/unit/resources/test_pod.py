@@ -111,6 +111,7 @@ def test_each_answer_can_name_its_version(make_record: Make) -> None:
     assert told["MODELSYNC_DIGEST"] == "d41d8cd98f00b204e9800998ecf8427e"
     assert told["MODELSYNC_SERVED_NAMES"] == f"chat@{record.revision},chat"
     assert told["MODELSYNC_FUSE_SHA256"] == "5f" * 32
+    assert told["MODELSYNC_MODEL_DIR"] == "/models/d41d8cd98f00b204e9800998ecf8427e"
 
 
 def test_vllm_gets_no_credential_no_token_and_no_network_use_of_its_own(make_pod: Make) -> None:
