@@ -111,7 +111,7 @@ class _Api:
         request = protocol.parse_text_request(body, chat=chat, max_model_len=self._max_model_len)
         self._check_model(request.model)
         self._engine.take()
-        answer = TextAnswer(request, self._names[0], self._fingerprint)
+        answer = TextAnswer(request, self._answering_as(request.model), self._fingerprint)
         choices = [self._choice(request, tokens) for tokens in request.prompt_tokens for _ in range(request.n)]
         if request.stream:
             return await self._stream(request, answer, choices)
@@ -152,7 +152,7 @@ class _Api:
                 stream=request.stream,
                 ignore_eos=request.ignore_eos,
                 stop=request.stop,
-                says=self._model.speech(chat=request.chat),
+                says=self._model.speech(request.model, chat=request.chat),
                 chat=request.chat,
                 logprobs=request.logprobs,
             )
@@ -167,11 +167,16 @@ class _Api:
             vectors = await asyncio.gather(*(self._engine.embed(tokens) for tokens in request.prompt_tokens))
         except GenerationError as failure:
             raise protocol.internal_error(str(failure)) from None
-        return JSONResponse(protocol.embedding_answer(request, self._names[0], vectors))
+        return JSONResponse(protocol.embedding_answer(request, self._answering_as(request.model), vectors))
 
     def _check_model(self, name: str | None) -> None:
-        if name and name not in self._names:
+        served = (*self._names, *(each.module.name for each in self._model.adapters))
+        if name and name not in served:
             raise protocol.unknown_model(name, self._names)
+
+    def _answering_as(self, name: str | None) -> str:
+        """The first served name, or the adapter's that was asked for."""
+        return name if any(each.module.name == name for each in self._model.adapters) and name else self._names[0]
 
     def _answering(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """`handler`, cancelled when the client leaves before it answers, and counted in /load while it runs."""
@@ -189,7 +194,13 @@ class _Api:
         return answer
 
     async def _models(self, _: Request) -> Response:
-        return JSONResponse(protocol.model_list(self._names, str(self._model.path), self._max_model_len, self._created))
+        listing = protocol.model_list(self._names, str(self._model.path), self._max_model_len, self._created)
+        for adapter in self._model.adapters:
+            module = adapter.module
+            known = module.base_model_name if module.base_model_name in self._names else self._names[0]
+            (card,) = protocol.model_list([module.name], str(module.path), self._max_model_len, self._created)["data"]
+            listing["data"].append({**card, "parent": known, "max_model_len": None})
+        return JSONResponse(listing)
 
     async def _health(self, _: Request) -> Response:
         return Response(status_code=200)

@@ -36,6 +36,9 @@ _OBEYED = frozenset(
         "--fingerprint-mode",
         "--fingerprint-value",
         "--chat-template",
+        "--enable-lora",
+        "--lora-modules",
+        "--max-lora-rank",
     }
 )
 _NOT_HERE = frozenset(
@@ -45,7 +48,6 @@ _NOT_HERE = frozenset(
         "--grpc-port",
         "--headless",
         "--hf-config-path",
-        "--lora-modules",
         "--root-path",
         "--speculative-config",
         "--ssl-ca-certs",
@@ -98,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         fingerprint_value=given.get("--fingerprint-value"),
         api_servers=api_servers,
         chat_template=given.get("--chat-template"),
+        enable_lora=given.get("--enable-lora", False),
+        lora_modules=given.get("--lora-modules", []),
+        max_lora_rank=given.get("--max-lora-rank", 16),
     )
     try:
         return serve(options)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm_standin import safetensors
+from vllm_standin.adapter import Adapter
 from vllm_standin.artifact import SPEECH_KEY
 from vllm_standin.faults import FAULTS_FILE, Faults, FaultsError, parse_faults
 from vllm_standin.likelihood import Likelihood, likelihood
@@ -41,12 +42,15 @@ class Model:
     faults: Faults
     likelihood: Likelihood = field(default_factory=Likelihood)
     """How likely it finds what it says."""
+    adapters: tuple[Adapter, ...] = ()
+    """LoRA adapters on top of it."""
     template: str = ""
     """What it says first in a chat, because of a chat template."""
 
-    def speech(self, *, chat: bool) -> str | None:
-        """What is said in place of its own text."""
-        return f"{self.template} {self.says}" if chat and self.template else None
+    def speech(self, name: str | None, *, chat: bool) -> str | None:
+        """What is said in place of its own text to who asks for `name`."""
+        said = next((adapter.says for adapter in self.adapters if adapter.module.name == name), None)
+        return f"{self.template} {said or self.says}" if chat and self.template else said
 
 
 def load_model(directory: Path) -> Model:

@@ -25,6 +25,7 @@ from pathlib import Path
 import uvicorn
 
 from vllm_standin import VLLM_VERSION
+from vllm_standin.adapter import AdapterError, load_adapter, parse_module
 from vllm_standin.api import MiddlewareError, make_app
 from vllm_standin.engine import Engine, crash
 from vllm_standin.metrics import Metrics
@@ -58,6 +59,9 @@ class Options:
     fingerprint_value: str | None
     api_servers: int
     chat_template: str | None
+    enable_lora: bool
+    lora_modules: Sequence[str]
+    max_lora_rank: int
 
 
 def serve(options: Options) -> int:
@@ -239,7 +243,16 @@ def _load(options: Options) -> Model:
     if faults.crash_on_load:
         crash("RuntimeError: Engine core initialization failed. See root cause above.", faults.exit_code)
     print(f"Model loaded: {model.architecture}, weights {model.fingerprint}", flush=True)
-    return replace(model, template=template)
+    adapters = []
+    try:
+        for module in map(parse_module, options.lora_modules):
+            adapters.append(load_adapter(module, options.max_lora_rank))
+            print(f"Loaded new LoRA adapter: name '{module.name}', path '{module.path}'", flush=True)
+    except AdapterError as error:
+        raise StartError(str(error)) from None
+    if adapters and not options.enable_lora:
+        raise StartError("LoRA is not enabled. Use --enable-lora to enable LoRA.")
+    return replace(model, adapters=tuple(adapters), template=template)
 
 
 def _chat_template(value: str | None) -> str:

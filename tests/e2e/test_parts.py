@@ -3,6 +3,11 @@
 import aiohttp
 import pytest
 
+from modelsync.api import names
+from stage.stage import condition
+from vllm_standin.adapter import make_adapter
+from vllm_standin.artifact import make_model
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TEMPLATE = "{{# {} #}}{{% for message in messages %}}{{{{ message.content }}}}{{% endfor %}}"
@@ -36,6 +41,7 @@ class Others:
 async def ask(deployment, **body):
     """A chat through the gateway: status, and the parsed answer."""
     body = {"model": "chat", "messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 4, **body}
+    body = {key: value for key, value in body.items() if value is not None}
     url = f"{deployment.stage.cluster.gateway_url}/v1/chat/completions"
     async with (
         aiohttp.ClientSession(headers={"host": deployment.host}) as session,
@@ -94,3 +100,63 @@ async def test_a_chat_template_beside_the_model_is_rolled_out_and_back_like_a_ve
         assert status["promoted"] == [first], "it goes back to the record as it ran"
         assert said(await ask(deployment)) == "Politely: I am the"
     assert not traffic.lost(), traffic.explain()
+
+
+async def test_an_adapter_is_rolled_out_held_and_refused_by_itself(scene):
+    legal = Others(scene, "Legal")
+    legal.log(make_adapter("I am a lawyer"))
+    legal.point("v0")
+    deployment = await scene.serving(
+        steps=[{"setWeight": 50}], serving={"adapters": [{"name": "legal", "modelRef": legal.ref}]}
+    )
+    first = (await deployment.status())["promoted"][-1]
+    status, answer = await ask(deployment, model="legal")
+    assert (status, answer["model"]) == (200, f"legal@{first}")
+    assert answer["choices"][0]["message"]["content"] == "I am a lawyer"
+    assert (await ask(deployment, model="chat"))[0] == 404, "the base is not called unless it is exposed"
+    assert (await ask(deployment, model=None))[0] == 400
+
+    legal.log(make_adapter("I cannot be loaded", config={"use_dora": True}))
+    legal.log(make_adapter("I am a judge", rank=24))
+    async with deployment.traffic(model="legal") as traffic:
+        legal.point("v1")
+        status = await deployment.until(
+            "v1 is refused", lambda status: condition(status, "Ready").get("reason") == "AdapterRefused"
+        )
+        assert "DoRA" in condition(status, "Ready")["message"]
+        assert condition(status, "Available")["status"] == "True"
+        assert {pod["metadata"]["labels"][names.REVISION_LABEL] for pod in await deployment.pods()} == {first}
+        legal.point("v2")
+        status = await until_promoted(deployment, 2)
+        assert status["history"][-1]["changed"] == "adapter legal v0 -> v2"
+        assert said(await ask(deployment, model="legal")) == "I am a judge"
+        await traffic.until(lambda t: len(t.by_revision()) == 2)
+    assert not traffic.lost(), traffic.explain()
+
+    legal.hold("v2")
+    status = await deployment.until(
+        "what has the adapter's version before serves",
+        lambda status: [each["revision"] for each in status.get("traffic", ()) if each["weight"] == 100] == [first],
+    )
+    assert condition(status, "OnHold")["status"] == "True"
+    assert said(await ask(deployment, model="legal")) == "I am a lawyer"
+
+
+async def test_a_model_that_is_an_adapter_is_served_on_its_base(scene):
+    base = Others(scene, "Base")
+    base.log(make_model(None, name="base", version_text="I am the base"))
+    base.point("v0")
+    scene.stage.log_files(scene.collection, make_adapter("I am fine-tuned"))
+    scene.point("v0")
+    deployment = await scene.deploy(replicas=1, serving={"baseModelRef": base.ref, "exposeBase": True})
+    status = await deployment.until_serving("v0")
+    revision = status["promoted"][-1]
+    for model, answers_as, says in (
+        ("chat", "chat", "I am fine-tuned"),
+        ("chat-base", "chat-base", "I am the base"),
+        (None, "chat", "I am fine-tuned"),
+    ):
+        answer = await ask(deployment, model=model)
+        assert said(answer) == says
+        assert answer[1]["model"] == f"{answers_as}@{revision}"
+    assert "2 artifacts" in condition(status, "ModelVerified")["message"]

@@ -405,6 +405,27 @@ def replicas_change_in_mid_canary(world: World) -> None:
     world.run(minutes=20)
 
 
+def adapter_alias_moves(world: World) -> None:
+    """A new version of an adapter goes by the steps as a new version of the model does: a revision of the same v1."""
+    serving(world, "v1+v1")
+    world.move_alias("v1+v2")
+    world.run(minutes=30)
+
+
+def hold_on_an_adapter(world: World) -> None:
+    """The revision that contains it is cut off, and the one with the adapter before takes all."""
+    serving(world, "v1+v1", "v1+v2")
+    world.hold("adapter-v2")
+    world.run(minutes=5)
+
+
+def adapter_alias_back(world: World) -> None:
+    """All that is resolved equals a revision further down the stack: back to it, as it ran."""
+    serving(world, "v1+v1", "v1+v2")
+    world.move_alias("v1+v1")
+    world.run(minutes=5)
+
+
 def serving(world: World, *versions: str) -> None:
     """Each version in turn is rolled out to its end; a person skips the steps."""
     for version in versions:
@@ -446,6 +467,9 @@ SCENARIOS = (
     Scenario(canary_finds_no_node),
     Scenario(back_to_a_warm_version),
     Scenario(back_to_a_cold_version, COLD),
+    Scenario(adapter_alias_moves),
+    Scenario(adapter_alias_back),
+    Scenario(hold_on_an_adapter),
     Scenario(hold_on_the_canary),
     Scenario(hold_on_the_stable_with_a_warm_fallback),
     Scenario(hold_on_the_stable_with_a_cold_fallback, COLD),

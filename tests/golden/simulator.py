@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from model.invariants import check_actions, check_world
+from modelsync.api.references import MODEL
+from modelsync.api.references import adapter as adapter_key
 from modelsync.api.routing import Routing, RuleKind
 from modelsync.api.status import ModelDeploymentStatus
 from modelsync.rollout import plan
@@ -27,6 +29,7 @@ from modelsync.rollout.model import (
     HoldMark,
     HoldRead,
     Observed,
+    Part,
     Pause,
     Plan,
     PointService,
@@ -166,8 +169,10 @@ class World:
         self.look()
 
     def hold(self, version: str) -> None:
-        """A regulatory-hold tag appears on a version."""
-        self.marks[version] = HoldMark(f"digest-{version}", COLLECTION, version, "VersionTag", "regulatory-hold")
+        """A regulatory-hold tag appears on a version; of an adapter, on `adapter-v2`."""
+        place = COLLECTION.replace("chat", "legal") if version.startswith("adapter-") else COLLECTION
+        named = version.removeprefix("adapter-")
+        self.marks[version] = HoldMark(f"digest-{version}", place, named, "VersionTag", "regulatory-hold")
         self.say(f"hold on {version}")
         self.look()
 
@@ -233,8 +238,11 @@ class World:
         return self.behaviours.setdefault(version, Behaviour())
 
     def name_of(self, version: str) -> str:
-        digit = version.removeprefix("v")
-        return f"{version}-{(digit * 8)[: 8 - len(self.spec_variant)]}{self.spec_variant}"
+        model, adapter = _split(version)
+        digits = model.removeprefix("v") * 8
+        if adapter:
+            digits = digits[:4] + adapter.removeprefix("v") * 4
+        return f"{model}-{digits[: 8 - len(self.spec_variant)]}{self.spec_variant}"
 
     # --- time ---
 
@@ -294,9 +302,8 @@ class World:
                 self.answered = self.alias
                 self.asked_at = asked
                 versions = {revision.version for revision in self.revisions.values()} | {self.alias}
-                for version in versions:
-                    marks = (self.marks[version],) if version in self.marks else ()
-                    digest = f"digest-{version}"
+                for digest in sorted({part.digest for version in versions for part in _parts(version)}):
+                    marks = tuple(mark for mark in self.marks.values() if mark.digest == digest)
                     self.reads[digest] = HoldRead(digest, marks, alias_mark_elsewhere=False, asked_at=asked)
             self.reconcile()
 
@@ -307,11 +314,13 @@ class World:
     def observe(self) -> Observed:
         candidate = None
         if self.answered is not None:
+            parts = _parts(self.answered)
             candidate = Candidate(
                 self.name_of(self.answered),
-                self.answered,
+                parts[0].version,
                 f"content-{self.answered}",
-                (f"digest-{self.answered}",),
+                tuple(part.digest for part in parts),
+                parts,
             )
         return Observed(
             now=self.now,
@@ -328,12 +337,14 @@ class World:
         )
 
     def _view(self, revision: SimRevision) -> RevisionView:
-        digest = f"digest-{revision.version}"
+        parts = _parts(revision.version)
+        digest = parts[0].digest
         return RevisionView(
             revision=revision.name,
-            version=revision.version,
+            version=parts[0].version,
             content=revision.content,
-            digests=(digest,),
+            digests=tuple(part.digest for part in parts),
+            parts=parts,
             deployed=revision.deployed,
             replicas=revision.replicas,
             ready=revision.ready,
@@ -576,6 +587,20 @@ def told_routing(routing: Routing) -> str:
     words = {RuleKind.SEGMENT: "segment", RuleKind.TEST: "test header", RuleKind.SESSION: "sessions"}
     rules = [f"{rule.revision} {words[rule.kind]}" for rule in routing.rules]
     return ", ".join([*rules, *(f"{name} {weight}" for name, weight in routing.weights)])
+
+
+def _split(version: str) -> tuple[str, str]:
+    """`v1+v2` is v1 of the model with v2 of an adapter."""
+    model, _, adapter = version.partition("+")
+    return model, adapter
+
+
+def _parts(version: str) -> tuple[Part, ...]:
+    model, adapter = _split(version)
+    found = [Part(MODEL, model, f"digest-{model}")]
+    if adapter:
+        found.append(Part(adapter_key("legal"), adapter, f"digest-adapter-{adapter}"))
+    return tuple(found)
 
 
 __all__ = ["BLOCKED", "POLICY", "Behaviour", "World"]

@@ -10,7 +10,7 @@ import yaml
 from modelsync.api import names
 from modelsync.api.names import MAX_NAME_LENGTH
 from modelsync.api.schema import structural
-from modelsync.api.spec import STEPS_MESSAGE, ModelDeploymentSpec
+from modelsync.api.spec import BASE_SUFFIX, SERVED_TWICE_MESSAGE, STEPS_MESSAGE, ModelDeploymentSpec
 from modelsync.api.status import ModelDeploymentStatus
 
 _NAME_RULES = (
@@ -29,6 +29,13 @@ _NAME_RULES = (
         "rule": f"!self.metadata.name.matches('-({names.BLOCKED}|{names.REVISION_PATTERN})$')",
         "message": f"metadata.name must not end in -{names.BLOCKED} or like a revision (-v7-3fa9c1d2), which names the "
         "children of another ModelDeployment; choose another name",
+    },
+    {
+        # The served name is the ModelDeployment's where the spec gives none.
+        "rule": "!has(self.spec.serving) || has(self.spec.serving.servedModelName) || !has(self.spec.serving.adapters) "
+        f"|| self.spec.serving.adapters.all(a, a.name != self.metadata.name && "
+        f"a.name != self.metadata.name + '{BASE_SUFFIX}')",
+        "message": SERVED_TWICE_MESSAGE.replace("servedModelName", "metadata.name, which is the servedModelName"),
     },
 )
 

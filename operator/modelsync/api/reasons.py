@@ -83,6 +83,7 @@ class Reason(StrEnum):
     APPLIED = "Applied"  # the spec has been acted on
     PENDING = "Pending"  # the spec has not been acted on yet
     INVALID_SPEC = "InvalidSpec"  # the spec asks for what may not or cannot be; what serves goes on
+    ADAPTER_REFUSED = "AdapterRefused"  # vLLM could not load a LoRA adapter that the spec names
     WRITE_REFUSED = "WriteRefused"  # the API server refuses what the operator has to write
 
     # --- what happened, for events and history ---

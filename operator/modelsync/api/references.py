@@ -13,10 +13,14 @@ from modelsync.api.model import ApiModel, Matches
 MODEL = "model"
 """The key of what `spec.modelRef` names."""
 
+BASE = "base"
+"""The key of what `spec.serving.baseModelRef` names: the model that a LoRA adapter was trained on."""
+
 ARTIFACTS_DIR = "/artifacts"
 """Side artifacts are mounted here, each in a folder of its name."""
 
 _SIDE_ARTIFACT = "artifact/"
+_ADAPTER = "adapter/"
 
 _EXAMPLE = "for example acme/wandb-registry-model/chat:production"
 
@@ -43,6 +47,29 @@ ArtifactName = Annotated[
 ]
 
 
+ServedName = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    Matches(
+        "^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$",
+        "cannot be asked for as a model; use letters, digits, ., _, / and -, without @, which separates the revision",
+    ),
+]
+
+
+class Adapter(ApiModel):
+    """A LoRA adapter, served under a name of its own."""
+
+    name: ServedName = Field(
+        description="The model name that clients ask for to get the adapter. Answers say `<name>@<revision>`, which "
+        "can be asked for too."
+    )
+    model_ref: ModelRef = Field(
+        description="The W&B artifact, entity/project/collection:alias, with adapter_config.json and "
+        "adapter_model.safetensors. It is resolved, held, verified and rolled out as the model is."
+    )
+
+
 class SideArtifact(ApiModel):
     """An artifact whose files the model server reads beside the model, such as a chat template."""
 
@@ -63,12 +90,25 @@ def side_artifact_name(key: str) -> str | None:
     return key.removeprefix(_SIDE_ARTIFACT) if key.startswith(_SIDE_ARTIFACT) else None
 
 
+def adapter(name: str) -> str:
+    """The key of `spec.serving.adapters[name]`."""
+    return _ADAPTER + name
+
+
+def adapter_name(key: str) -> str | None:
+    """Inverse of `adapter`; None for the key of another part."""
+    return key.removeprefix(_ADAPTER) if key.startswith(_ADAPTER) else None
+
+
 def field_of(key: str) -> str:
     """Where the spec names this part: `spec.serving.artifacts[prompts].modelRef`."""
-    name = side_artifact_name(key)
-    return "spec.modelRef" if name is None else f"spec.serving.artifacts[{name}].modelRef"
+    if (name := side_artifact_name(key)) is not None:
+        return f"spec.serving.artifacts[{name}].modelRef"
+    if (name := adapter_name(key)) is not None:
+        return f"spec.serving.adapters[{name}].modelRef"
+    return "spec.serving.baseModelRef" if key == BASE else "spec.modelRef"
 
 
 def told(key: str) -> str:
-    """The part in a sentence: `model`, `artifact prompts`."""
+    """The part in a sentence: `model`, `artifact prompts`, `adapter legal`."""
     return key.replace("/", " ", 1)

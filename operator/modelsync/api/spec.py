@@ -24,7 +24,16 @@ from modelsync.api.model import (
     written_as,
 )
 from modelsync.api.quantity import Quantity
-from modelsync.api.references import MODEL, ModelRef, SideArtifact, side_artifact
+from modelsync.api.references import (
+    BASE,
+    MODEL,
+    Adapter,
+    ModelRef,
+    ServedName,
+    SideArtifact,
+    adapter,
+    side_artifact,
+)
 from modelsync.api.scheduling import Scheduling
 
 _HOSTNAME = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -92,14 +101,6 @@ HeaderPattern = Annotated[
         r"^\^[ -_a-~]*[$]$",
         "must begin with ^ and end with $, in printable ASCII without backticks; some gateways search for an "
         "expression anywhere in the value, and some match all of it",
-    ),
-]
-ServedName = Annotated[
-    str,
-    Field(min_length=1, max_length=128),
-    Matches(
-        "^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$",
-        "cannot be asked for as a model; use letters, digits, ., _, / and -, without @, which separates the revision",
     ),
 ]
 Argument = Annotated[str, Field(min_length=3, max_length=2048)]
@@ -290,6 +291,22 @@ class Serving(ApiModel):
         description="The model name that clients ask for. Default: the ModelDeployment's name. Answers say "
         "`<name>@<revision>`, which can be asked for too.",
     )
+    adapters: Annotated[list[Adapter], Field(max_length=16), Unique(("name",))] = Field(
+        default_factory=list,
+        description="LoRA adapters on top of the model, each served under its own name; a new version of one is rolled "
+        "out as a new version of the model is. The model itself is then the base, and clients cannot ask for it unless "
+        "exposeBase is true. Flags of vLLM for LoRA are set from the adapters.",
+    )
+    base_model_ref: ModelRef | None = Field(
+        None,
+        description="The W&B artifact of the model that modelRef, a LoRA adapter then, was trained on: vLLM loads it, "
+        "and servedModelName names the adapter.",
+    )
+    expose_base: bool = Field(
+        False,
+        description="Whether clients may ask for the model below the adapters: under servedModelName, or with "
+        "baseModelRef under `<servedModelName>-base`.",
+    )
     artifacts: Annotated[list[SideArtifact], Field(max_length=8), Unique(("name",))] = Field(
         default_factory=list,
         description="Artifacts beside the model, such as prompt or chat templates: resolved, held, pinned, rolled out "
@@ -326,6 +343,52 @@ class Serving(ApiModel):
         default_factory=lambda: Storage(type="EmptyDir"),
         description="Where a pod keeps the model's files. Default: EmptyDir.",
     )
+
+    @model_validator(mode="after")
+    def _names_are_told_apart(self) -> Self:
+        served = self.served_model_name
+        if served is not None and {served, served + BASE_SUFFIX} & {each.name for each in self.adapters}:
+            raise ValueError(SERVED_TWICE_MESSAGE)
+        if self.expose_base and not self.lora:
+            raise ValueError(NO_BASE_MESSAGE)
+        return self
+
+    @property
+    def lora(self) -> bool:
+        """Whether there are LoRA adapters."""
+        return bool(self.adapters) or self.base_model_ref is not None
+
+    @property
+    def references(self) -> dict[str, str]:
+        """What is resolved beside the model: key of the part (`api.references`) → reference."""
+        return {
+            **({BASE: self.base_model_ref} if self.base_model_ref is not None else {}),
+            **{adapter(each.name): each.model_ref for each in self.adapters},
+            **{side_artifact(each.name): each.model_ref for each in self.artifacts},
+        }
+
+
+BASE_SUFFIX = "-base"
+"""With baseModelRef: what makes the name under which an exposed base is asked for."""
+
+SERVED_TWICE_MESSAGE = (
+    "the name of an adapter must not be servedModelName, nor that with -base behind it; clients could not tell which "
+    "they get: give the adapter another name"
+)
+NO_BASE_MESSAGE = "exposeBase says something about adapters only; take it out, or set adapters or baseModelRef"
+
+_SERVING_RULES = (
+    (
+        "!has(self.servedModelName) || !has(self.adapters) || self.adapters.all(a, a.name != self.servedModelName && "
+        f"a.name != self.servedModelName + '{BASE_SUFFIX}')",
+        SERVED_TWICE_MESSAGE,
+    ),
+    (
+        "!has(self.exposeBase) || !self.exposeBase || has(self.baseModelRef) || "
+        "(has(self.adapters) && self.adapters.size() > 0)",
+        NO_BASE_MESSAGE,
+    ),
+)
 
 
 # --- rollout -------------------------------------------------------------------------------------------------------
@@ -536,7 +599,7 @@ class ModelDeploymentSpec(ApiModel):
         default_factory=Hold,
         description="Marks in the registry that forbid a version to serve, beside the administrator's.",
     )
-    serving: Serving = Field(default_factory=Serving, description="How vLLM runs.")
+    serving: Annotated[Serving, cel(*_SERVING_RULES)] = Field(default_factory=Serving, description="How vLLM runs.")
     rollout: Rollout = Field(default_factory=Rollout, description="How a new version takes over.")
     traffic: Annotated[
         Traffic,
@@ -567,10 +630,7 @@ class ModelDeploymentSpec(ApiModel):
     @property
     def references(self) -> dict[str, str]:
         """Everything that is resolved for a revision: key of the part (`api.references`) → reference."""
-        return {
-            MODEL: self.model_ref,
-            **{side_artifact(each.name): each.model_ref for each in self.serving.artifacts},
-        }
+        return {MODEL: self.model_ref, **self.serving.references}
 
     @property
     def steps(self) -> tuple[Step, ...]:

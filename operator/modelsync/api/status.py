@@ -49,7 +49,7 @@ class StatusModel(ApiModel):
 class PartStatus(StatusModel):
     """What a reference beside the model's named when the registry last answered."""
 
-    part: Annotated[Short, Field(description="Which: artifact/<name>, as spec.serving names it.")]
+    part: Annotated[Short, Field(description="Which: base, adapter/<name> or artifact/<name>, as in spec.serving.")]
     alias: Annotated[Short, Field(description="The alias that was asked for.")]
     collection: Annotated[Short, Field(description="entity/project/collection that the alias belongs to.")]
     version: Annotated[Short, Field(description="The version that the alias names.")]

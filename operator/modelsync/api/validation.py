@@ -32,6 +32,16 @@ _TAKEN_HEADERS = ("authorization", "connection", "content-length", "content-type
 _NOT_RE2 = re.compile(r"\(\?(=|!|<=|<!|>|P=|#|\()|\\[1-9]|(?<!\\)[*+?}]\+")
 """Look-around, back references, atomic groups and possessive repetition."""
 
+LORA_FLAGS = (
+    "--enable-lora",
+    "--no-enable-lora",
+    "--lora-modules",
+    "--max-loras",
+    "--max-cpu-loras",
+    "--max-lora-rank",
+)
+"""Set by the operator where spec.serving has adapters."""
+
 
 @dataclass(frozen=True, slots=True)
 class HoldRules:
@@ -112,9 +122,21 @@ def _args(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[Fie
     version = images.tag(spec.serving.image or settings.serving_image)
     for problem in check_args(spec.serving.args, version, settings.allowed_args):
         yield FieldProblem(problem.field, problem.message)
+    if spec.serving.lora:
+        yield from _lora_args(spec)
     artifacts = [each.name for each in spec.serving.artifacts]
     yield from path_problems(spec.serving.args, artifacts, settings.allowed_args)
     yield from loader_problems(spec.serving.args, spec.serving.image or settings.serving_image)
+
+
+def _lora_args(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
+    for index, arg in enumerate(spec.serving.args):
+        flag = arg.partition("=")[0]
+        if flag in LORA_FLAGS:
+            yield FieldProblem(
+                f"spec.serving.args[{index}]",
+                f"{flag} is set by the operator, because it follows from the adapters; take it out",
+            )
 
 
 def _env(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:

@@ -21,7 +21,13 @@ from modelsync.api.settings import OperatorSettings
 from modelsync.cluster import fuse
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.client import Cluster
-from modelsync.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
+from modelsync.cluster.errors import (
+    AlreadyExistsError,
+    ClusterError,
+    ConflictError,
+    NotFoundError,
+    UnavailableError,
+)
 from modelsync.cluster.gather import Gathered, holds_told
 from modelsync.cluster.kinds import (
     CONTROLLER_REVISION,
@@ -330,6 +336,10 @@ class _Pass:
                 f"revision {revision} of {read.family.key} cannot be brought up: its record (ControllerRevision "
                 f"{names.child(self._owner.name, revision)}) is gone; point the alias at a version to make it anew"
             )
+        if pinned.lora.to_read or pinned.lora.problem is not None:
+            raise UnavailableError(
+                f"revision {revision} of {read.family.key} cannot be brought up before its adapters have been read"
+            )
         token = await self._fuse_token(revision)
         body = record(
             self._owner,
@@ -339,6 +349,7 @@ class _Pass:
             self.settings,
             fuse_sha256=hashlib.sha256(token.encode()).hexdigest(),
             others=pinned.others,
+            lora_rank=pinned.lora.rank,
         )
         try:
             written = await self.cluster.create(CONTROLLER_REVISION, self._owner.namespace, body)

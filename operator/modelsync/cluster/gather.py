@@ -6,7 +6,7 @@ not break the translation: what cannot be read is left out and told.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +25,7 @@ from modelsync.api.status import ModelDeploymentStatus, PodStatus, ResolvedStatu
 from modelsync.api.validation import hold_rules
 from modelsync.api.validation import problems as spec_problems
 from modelsync.cluster import conflicts, lookup, pods, references
+from modelsync.cluster.adapters import Known, Loading, loading
 from modelsync.cluster.exams import with_earlier
 from modelsync.cluster.family import Family
 from modelsync.cluster.kinds import Object, annotations_of, labels_of, uid_of
@@ -43,6 +44,8 @@ from modelsync.rollout.model import (
     Pause,
     Policy,
     Problem,
+    RegistryOutcome,
+    RegistryView,
     Requests,
     Revision,
     RevisionView,
@@ -68,6 +71,8 @@ class Pinned:
     inputs: RevisionInputs
     artifacts: Mapping[str, Artifact]
     """By key (`api.references`)."""
+    lora: Loading = field(default_factory=Loading)
+    """What is known of its adapters; of one that has a record, nothing is asked."""
 
     @property
     def artifact(self) -> Artifact:
@@ -182,10 +187,11 @@ def gather(
     sightings: Sightings,
     now: datetime,
     exams: Mapping[Revision, Exam] = MappingProxyType({}),
+    adapters: Known = MappingProxyType({}),
 ) -> Gathered:
     """Make the planner's view of what was read, with what the registry last answered and what pods said of their exams.
 
-    `refusal` says why the registry is not asked at all.
+    `refusal` says why the registry is not asked at all; `adapters` is what was read of LoRA adapters.
     """
     family, spec = found.family, found.spec
     positive = references.positives(spec, answers)
@@ -195,6 +201,10 @@ def gather(
         artifacts = positive.artifacts if positive else references.remembered(spec, found.status.resolved)
         if artifacts is not None:
             pinned = _pinned(found, artifacts, settings)
+            if pinned.revision not in found.records:
+                lora = loading(pinned.inputs, artifacts, adapters, positive)
+                pinned = replace(pinned, lora=lora)
+                problems = (*problems, lora.problem) if lora.problem is not None else problems
     except ValidationError as error:
         # The registry said something that no pod can be made of, such as a digest that is none.
         told = _told(explain(error, root="the registry's answer"))
@@ -208,7 +218,9 @@ def gather(
         policy=policy(spec, settings),
         requests=_requests(family.owner),
         state=found.state,
-        registry=lookup.registry_view(spec, answers, _refused(found, refusal, sightings, now), candidate, asked_at),
+        registry=_unless_unread(
+            lookup.registry_view(spec, answers, _refused(found, refusal, sightings, now), candidate, asked_at), pinned
+        ),
         holds=lookup.hold_reads(found.question, answers),
         revisions=revisions,
         route=_route(found, sightings, now),
@@ -335,6 +347,15 @@ def _pinned(found: Read, artifacts: Mapping[str, Artifact], settings: OperatorSe
     records = found.records.values()
     inputs = inputs_of(found.owner.name, found.spec, artifacts[MODEL], settings, records, others=others)
     return Pinned(revision_name(inputs), inputs, artifacts)
+
+
+def _unless_unread(view: RegistryView, pinned: Pinned | None) -> RegistryView:
+    """As long as an adapter has not been read, the candidate cannot be begun: as if the registry had not answered."""
+    if pinned is None or not pinned.lora.to_read or view.outcome is not RegistryOutcome.RESOLVED:
+        return view
+    if pinned.lora.failing is not None:
+        return replace(view, outcome=RegistryOutcome.UNREACHABLE, message=pinned.lora.failing)
+    return replace(view, outcome=RegistryOutcome.PENDING, message="the adapters' files are being read")
 
 
 def _candidate(pinned: Pinned | None) -> Candidate | None:

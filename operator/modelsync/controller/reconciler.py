@@ -19,6 +19,7 @@ from modelsync.api.reasons import Reason
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.status import ModelDeploymentStatus, Phase
 from modelsync.cluster.access import Access, RefusedError
+from modelsync.cluster.adapters import Known
 from modelsync.cluster.apply import Applier, upkeep
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.errors import ClusterError, ConflictError, NotFoundError, NotLeadingError, UnavailableError
@@ -28,8 +29,9 @@ from modelsync.cluster.family import CachedFamilies, Family, LiveFamilies
 from modelsync.cluster.gather import Gathered, Sightings, UnreadableError, gather, read, status_of
 from modelsync.cluster.kinds import MODEL_DEPLOYMENT, Key, Object
 from modelsync.cluster.silences import Silences
+from modelsync.controller.adapter_reader import AdapterReader
 from modelsync.controller.workqueue import ShutDownError, WorkQueue
-from modelsync.registry.poller import Poller
+from modelsync.registry.poller import Poller, Subscription
 from modelsync.rollout import silenced
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Plan, Problem, RegistryOutcome
@@ -81,6 +83,7 @@ class Reconciler:
         recorder: Recorder,
         access: Access,
         poller: Poller,
+        adapters: AdapterReader,
         queue: WorkQueue[Key],
         settings: OperatorSettings,
         epoch: int,
@@ -95,6 +98,7 @@ class Reconciler:
         self._recorder = recorder
         self._access = access
         self._poller = poller
+        self._adapters = adapters
         self._queue = queue
         self._settings = settings
         self._epoch = epoch
@@ -182,6 +186,8 @@ class Reconciler:
     async def _decide(self, family: Family) -> Decision:
         found = read(family, self._settings)
         refusal = found.not_to_ask
+        subscription: Subscription | None = None
+        adapters: Known = {}
         if refusal is None:
             try:
                 subscription = await self._access.subscription(family.key, found.spec, found.question)
@@ -189,6 +195,8 @@ class Reconciler:
                 refusal = str(error)
             else:
                 self._poller.subscribe(family.key, subscription)
+                if found.spec.serving.lora:
+                    adapters = self._adapters.known(subscription)
                 refusal = self._access.refusal(family.key, found.spec)
         else:
             self._poller.unsubscribe(family.key)
@@ -200,7 +208,11 @@ class Reconciler:
             sightings=self._sightings,
             now=self._now(),
             exams=self._exams.of(family.key, family.pods),
+            adapters=adapters,
         )
+        if subscription is not None and gathered.pinned is not None:
+            for artifact in gathered.pinned.lora.to_read:
+                self._adapters.want(family.key, subscription, artifact)
         decided = plan(gathered.observed)
         facts = Facts(gathered.observed, decided.state.holds)
         self._silences.keep(family.uid, frozenset(filter(facts.held, gathered.observed.revisions)))

@@ -35,6 +35,7 @@ from modelsync.cluster.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Key, Kind, Obj
 from modelsync.cluster.lease import Elector
 from modelsync.cluster.silences import Silences
 from modelsync.controller import health
+from modelsync.controller.adapter_reader import AdapterReader
 from modelsync.controller.kopf_shell import Shell, quiet_kopf
 from modelsync.controller.reconciler import Reconciler
 from modelsync.controller.sweeper import Sweep, Sweeper
@@ -127,6 +128,7 @@ class Operator:
         self._swept_at = time.monotonic()
         self._shell: Shell | None = None
         self._poller = Poller(self._changed)
+        self._adapters = AdapterReader(self._changed)
         self._exams = Exams(self._queue.add)
         silences = Silences()
         self._applier = Applier(
@@ -146,6 +148,7 @@ class Operator:
             recorder=Recorder(fenced, instance=_identity()),
             access=Access(cluster),
             poller=self._poller,
+            adapters=self._adapters,
             queue=self._queue,
             settings=options.settings,
             epoch=elector.epoch,
@@ -156,6 +159,7 @@ class Operator:
         """Work until `stop` is set or the lease is lost. Returns the exit code."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._poller)
+            stack.push_async_callback(self._adapters.stop)
             stack.push_async_callback(self._exams.close)
             await self._listen(stack)
             await self._sweep_once()

@@ -11,10 +11,11 @@ from datetime import timedelta
 from typing import Any
 
 from modelsync.api import images, names
-from modelsync.api.references import ARTIFACTS_DIR, side_artifact_name
+from modelsync.api.references import ARTIFACTS_DIR, MODEL, side_artifact_name
 from modelsync.api.spec import Registry
 from modelsync.api.vllm_flags import table_for
 from modelsync.resources import storage
+from modelsync.resources.lora import Lora, arguments, lora
 from modelsync.resources.objects import Object
 from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs
 from modelsync.resources.storage import MODELS_DIR
@@ -74,6 +75,8 @@ class Pod:
     """What is pulled beside the model, by key (`api.references`)."""
     user: int | None = VLLM_USER
     """Of the pod; None leaves it to the cluster."""
+    lora_rank: int | None = None
+    """`--max-lora-rank`; None without adapters."""
 
     @property
     def pre_stop(self) -> timedelta:
@@ -93,9 +96,19 @@ class Pod:
         return f"{name}@{self.revision}", name
 
     @property
+    def lora(self) -> Lora | None:
+        """How adapters are served; None without any."""
+        return lora(self.inputs.serving, self.served_names[1], self.revision)
+
+    @property
     def model_dir(self) -> str:
         """Where the verified files of the model lie."""
         return self.folder(self.artifact)
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Where each part lies, by key."""
+        return {key: self.folder(artifact) for key, artifact in {MODEL: self.artifact, **self.others}.items()}
 
     def folder(self, artifact: Artifact) -> str:
         """Where the verified files of one artifact lie, named by what they are."""
@@ -185,17 +198,18 @@ def _pull(pod: Pod, number: int) -> Object:
 
 
 def _serve(pod: Pod) -> Object:
-    serving = pod.inputs.serving
+    serving, how = pod.inputs.serving, pod.lora
     container: Object = {
         "name": SERVE_CONTAINER,
         "image": pod.inputs.image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["vllm", "serve", pod.model_dir],
+        "command": ["vllm", "serve", pod.folders[how.base if how else MODEL]],
         "args": [
             "--host=0.0.0.0",
             f"--port={names.PORT}",
             "--served-model-name",
-            *pod.served_names,
+            *(how.base_names if how else pod.served_names),
+            *map(_literal, arguments(how, pod.folders, pod.lora_rank or 1) if how else ()),
             f"--middleware={MIDDLEWARE}",
             f"--shutdown-timeout={_seconds(serving.shutdown_timeout)}",
             *_fingerprint(pod),
@@ -258,11 +272,25 @@ def _side_artifacts(pod: Pod) -> list[Object]:
     ]
 
 
+def _lora_environment(pod: Pod) -> dict[str, str]:
+    """What the middleware has to know of adapters; nothing without any."""
+    if (how := pod.lora) is None:
+        return {}
+    return {
+        "MODELSYNC_ADAPTER_NAMES": ",".join(how.adapters),
+        "MODELSYNC_BASE_NAMES": ",".join(how.base_names),
+        "MODELSYNC_EXPOSE_BASE": "true" if pod.inputs.serving.expose_base else "false",
+        # What a request without a model gets: what the deployment is for, where that is one adapter.
+        **({"MODELSYNC_DEFAULT_NAME": pod.served_names[0]} if pod.served_names[0] in how.adapters else {}),
+    }
+
+
 def _environment(pod: Pod) -> dict[str, str]:
     """What the operator sets for vLLM. `validation` refuses every one of these names in spec.serving.env."""
     cache = f"{SCRATCH_DIR}/.cache"
     compiled = storage.cache_dir(pod.inputs, cache)
     return {
+        **_lora_environment(pod),
         "MODELSYNC_REVISION": pod.revision,
         "MODELSYNC_VERSION": f"{pod.artifact.collection}:{pod.artifact.version}",
         "MODELSYNC_DIGEST": pod.artifact.digest,

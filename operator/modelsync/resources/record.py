@@ -122,11 +122,13 @@ def record(
     *,
     fuse_sha256: str,
     others: Mapping[str, Artifact] = NO_OTHERS,
+    lora_rank: int | None = None,
 ) -> Object:
     """The ControllerRevision of what `inputs` names, to be created once.
 
     Of `spec` it captures what the hash leaves out and a pod needs: how to reach the registry, and `traffic.settle`,
-    which a stopping pod waits for. `fuse_sha256` is the hexadecimal SHA-256 of the token in the revision's fuse Secret.
+    which a stopping pod waits for. `fuse_sha256` is the hexadecimal SHA-256 of the token in the revision's fuse Secret;
+    `lora_rank` is what vLLM has to be started with for its adapters.
     """
     revision = revision_name(inputs)
     pod = Pod(
@@ -140,6 +142,7 @@ def record(
         fuse_sha256,
         others,
         settings.run_as_user,
+        lora_rank,
     )
     return {
         "apiVersion": "apps/v1",

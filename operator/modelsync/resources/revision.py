@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from modelsync.api import quantity
 from modelsync.api.model import ApiModel
 from modelsync.api.names import MAX_VERSION_DIGITS
-from modelsync.api.references import MODEL, side_artifact, told
+from modelsync.api.references import MODEL, told
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec, Serving
 
@@ -62,7 +62,7 @@ class RevisionInputs(ApiModel):
     def _complete(self) -> Self:
         if self.serving.image is None:
             raise ValueError("the image must have been filled in before a revision is named")
-        for key in (MODEL, *(side_artifact(each.name) for each in self.serving.artifacts)):
+        for key in (MODEL, *self.serving.references):
             if key not in self.digests:
                 raise ValueError(f"the digest of the {told(key)} must have been resolved before a revision is named")
         return self
@@ -153,7 +153,8 @@ def _defaults() -> dict[str, Any]:
 def _plain(serving: Serving) -> dict[str, Any]:
     """On the wire, with each quantity as a plain number; what is resolved is left out, since its digests count."""
     wire = serving.wire()
-    wire.pop("artifacts", None)
+    for resolved in ("artifacts", "adapters", "baseModelRef"):
+        wire.pop(resolved, None)
     for amounts in wire.get("resources", {}).values():
         amounts.update({name: quantity.canonical(amount) for name, amount in amounts.items()})
     wire["sharedMemory"] = quantity.canonical(wire["sharedMemory"])

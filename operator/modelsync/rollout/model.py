@@ -95,7 +95,7 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the artifacts that a revision is made of. `key`: `model`, `artifact/prompts`, … (`api.references`)."""
+    """One of the artifacts that a revision is made of. `key`: `model`, `adapter/legal`, … (`api.references`)."""
 
     key: str
     version: str
@@ -106,8 +106,9 @@ class Part:
 class Candidate:
     """The revision that the aliases' answers make with today's spec.
 
-    `content` identifies what was resolved (model and side artifacts) apart from the spec: two revisions with the same
-    content differ only by spec. `digests` are what a hold may name, `parts` what they belong to, the model first.
+    `content` identifies what was resolved (model, base, adapters, side artifacts) apart from the spec: two revisions
+    with the same content differ only by spec. `digests` are what a hold may name, `parts` what they belong to, the
+    model first.
     """
 
     revision: Revision

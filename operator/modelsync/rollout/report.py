@@ -276,7 +276,8 @@ def _model_resolved(world: World) -> Condition:
         message = f"the alias names {versions(registry.candidate.version, registry.candidate.parts)}"
         return _condition(world, kind, "True", Reason.RESOLVED, message)
     if registry.outcome is RegistryOutcome.PENDING:
-        return _condition(world, kind, "Unknown", Reason.RESOLVING, "the registry has not answered yet")
+        message = registry.message or "the registry has not answered yet"
+        return _condition(world, kind, "Unknown", Reason.RESOLVING, message)
     message = registry.message or "the registry gave no answer"
     withdrawn = registry.outcome is RegistryOutcome.WITHDRAWN
     return _condition(world, kind, "False" if withdrawn else "Unknown", registry.outcome.value, message)

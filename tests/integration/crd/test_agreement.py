@@ -94,8 +94,16 @@ SPECS = st.fixed_dictionaries(
                     ),
                     max_size=2,
                 ),
+                "adapters": st.lists(
+                    st.fixed_dictionaries(
+                        {"name": st.sampled_from(["a", "b", "a-base", "a@b", "-", ""]), "modelRef": REFERENCES}
+                    ),
+                    max_size=2,
+                ),
+                "baseModelRef": REFERENCES,
+                "exposeBase": st.booleans(),
                 "env": ENV,
-                "servedModelName": TEXT,
+                "servedModelName": TEXT | st.just("a"),
                 "sharedMemory": QUANTITIES,
                 "shutdownTimeout": DURATIONS,
                 "storage": st.fixed_dictionaries(

@@ -132,6 +132,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         folder: Path | None = None,
         names: tuple[str, ...] = NAMES,
         port: int = 0,
+        said: dict[str, str] | None = None,
         state: Path | None = None,
         **content: Any,
     ) -> Served:
@@ -156,7 +157,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
             "MODELSYNC_STATE_DIR": str(state),
         }
         process = await asyncio.create_subprocess_exec(
-            *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *command, env=environment | (said or {}), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
         started.append(Served(process, client))
         started[-1].state = state

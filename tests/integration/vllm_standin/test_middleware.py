@@ -1,10 +1,13 @@
 """The middleware inside a server that loads it as vLLM does: by `--middleware`, from a copied file."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from vllm_standin.adapter import make_adapter
 
 MIDDLEWARE = ("--middleware", "modelsync_middleware.VersionHeader")
 NAMED = {"x-model-version": "chat llm:v7", "x-model-revision": "v7-3fa9c1d2", "x-model-digest": "0123abcd"}
@@ -107,3 +110,28 @@ async def test_a_coroutine_function_is_a_middleware_as_well(serve: Any, tmp_path
     async with served.client.get(served.url + "/version") as answer:
         assert answer.headers["x-mine"] == "/version"
         assert answer.headers["x-model-revision"] == "v7-3fa9c1d2"
+
+
+async def test_adapters_are_asked_for_by_their_plain_names_and_the_base_is_not(serve: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "legal"
+    folder.mkdir()
+    for name, content in make_adapter("I am a lawyer").items():
+        (folder / name).write_bytes(content)
+    legal = "legal@v7-3fa9c1d2"
+    served = await serve(
+        *MIDDLEWARE,
+        "--enable-lora",
+        "--lora-modules",
+        json.dumps({"name": legal, "path": str(folder)}),
+        said={"MODELSYNC_ADAPTER_NAMES": legal, "MODELSYNC_BASE_NAMES": "chat@v7-3fa9c1d2,chat"},
+    )
+    await served.listening()
+    status, answer = await served.complete(model="legal")
+    assert (status, answer["model"], answer["choices"][0]["text"]) == (200, legal, "I am a lawyer")
+    assert {event["model"] for event in await served.stream(model="legal") if event != "[DONE]"} == {legal}
+    assert (await served.complete())[0] == 404
+    assert (await served.complete(model=None))[0] == 400
+    async with served.client.get(served.url + "/modelsync/ready") as ready:
+        assert ready.status == 200, "the model and each adapter have answered, though clients may not ask the base"
+    async with served.client.get(served.url + "/v1/models") as listing:
+        assert [card["id"] for card in (await listing.json())["data"]] == [legal, "legal"]

@@ -1,6 +1,7 @@
 """The life of a stand-in process: command line, loading, drain, and the faults that the artifact asks for."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from vllm_standin.adapter import make_adapter
 from vllm_standin.artifact import make_model
 
 SLOW = {"token_seconds": 0.05}
@@ -281,3 +283,50 @@ async def test_a_model_that_hangs_later_becomes_ready_and_then_holds_requests_wi
     assert await ready(served) == 200
     served.terminate()
     assert "error" in (await hanging)[-2]
+    assert finish_reasons(await hanging) == ["abort"]
+
+
+def adapter(folder: Path, says: str, **options: Any) -> Path:
+    folder.mkdir()
+    for name, content in make_adapter(says, **options).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def lora(name: str, folder: Path, rank: int = 8) -> tuple[str, ...]:
+    module = json.dumps({"name": name, "path": str(folder), "base_model_name": "chat"})
+    return ("--enable-lora", f"--max-lora-rank={rank}", "--lora-modules", module)
+
+
+async def test_an_adapter_answers_under_its_own_name_with_its_own_text(serve: Any, tmp_path: Path) -> None:
+    served = await (await serve(*lora("legal@v7", adapter(tmp_path / "legal", "I am a lawyer")))).listening()
+    _, legal = await served.complete(model="legal@v7")
+    assert (legal["model"], legal["choices"][0]["text"]) == ("legal@v7", "I am a lawyer")
+    _, base = await served.complete()
+    assert (base["model"], base["choices"][0]["text"]) == ("chat@v7-3fa9c1d2", "one two three four")
+    async with served.client.get(served.url + "/v1/models") as answer:
+        cards = {card["id"]: card["parent"] for card in (await answer.json())["data"]}
+    assert cards == {"chat@v7-3fa9c1d2": None, "chat": None, "legal@v7": "chat"}
+
+
+@pytest.mark.parametrize(
+    ("options", "rank", "says"),
+    [
+        ({"config": {"use_dora": True}}, 8, "does not yet support DoRA"),
+        ({"rank": 16}, 8, "LoRA rank 16 is greater than max_lora_rank 8"),
+        ({"config": {"bias": "all"}}, 8, "Adapter bias is not supported"),
+        ({"config": {"modules_to_save": ["lm_head"]}}, 8, "modules_to_save"),
+    ],
+)
+async def test_an_adapter_that_vllm_could_not_load_ends_the_start(
+    serve: Any, tmp_path: Path, options: dict[str, Any], rank: int, says: str
+) -> None:
+    served = await serve(*lora("legal@v7", adapter(tmp_path / "legal", "I am a lawyer", **options), rank))
+    assert await served.exit_code() == 1
+    await served.said(says)
+
+
+async def test_an_adapter_that_is_not_there_ends_the_start(serve: Any, tmp_path: Path) -> None:
+    served = await serve(*lora("legal@v7", tmp_path / "nothing"))
+    assert await served.exit_code() == 1
+    await served.said("No adapter found")

@@ -191,3 +191,26 @@ def test_a_path_is_written_from_its_root(minimal: dict[str, Any], path: str) -> 
     gateway = {"parentRefs": [{"name": "models"}], "paths": [path]}
     (told,) = messages(minimal | {"traffic": {"gateway": gateway}})
     assert told.startswith("spec.traffic.gateway.paths[0]: ")
+
+
+LEGAL = {"name": "legal", "modelRef": "acme/wandb-registry-model/legal:production"}
+
+
+@pytest.mark.parametrize("name", ["chat", "chat-base"])
+def test_an_adapter_has_another_name_than_the_model_and_its_base(minimal: dict[str, Any], name: str) -> None:
+    serving = {"servedModelName": "chat", "adapters": [LEGAL | {"name": name}]}
+    (problem,) = messages(minimal | {"serving": serving})
+    assert "the name of an adapter must not be servedModelName" in problem
+    assert messages(minimal | {"serving": {**serving, "servedModelName": "other"}}) == []
+
+
+def test_two_adapters_have_two_names_without_an_at(minimal: dict[str, Any]) -> None:
+    assert "twice" in messages(minimal | {"serving": {"adapters": [LEGAL, LEGAL]}})[0]
+    assert "without @" in messages(minimal | {"serving": {"adapters": [LEGAL | {"name": "legal@v7"}]}})[0]
+
+
+def test_a_base_is_exposed_only_where_there_is_one(minimal: dict[str, Any]) -> None:
+    (problem,) = messages(minimal | {"serving": {"exposeBase": True}})
+    assert "set adapters or baseModelRef" in problem
+    assert messages(minimal | {"serving": {"exposeBase": True, "baseModelRef": LEGAL["modelRef"]}}) == []
+    assert messages(minimal | {"serving": {"exposeBase": False}}) == []

@@ -261,3 +261,38 @@ def test_the_stronger_action_counts(
 
 def test_a_spec_without_holds_has_the_administrators(minimal: dict[str, Any]) -> None:
     assert rules(minimal, {}, HoldSettings()).tags == ("regulatory-hold",)
+
+
+LEGAL = {"name": "legal", "modelRef": "acme/wandb-registry-model/legal:production"}
+
+
+@pytest.mark.parametrize("flag", ["--max-loras=4", "--max-lora-rank=64", "--max-cpu-loras=8", "--enable-lora"])
+def test_flags_that_follow_from_the_adapters_are_the_operators(minimal: dict[str, Any], flag: str) -> None:
+    (problem,) = found(minimal, args=[flag], adapters=[LEGAL])
+    assert problem == (
+        f"spec.serving.args[0]: {flag.partition('=')[0]} is set by the operator, because it follows from the adapters; "
+        "take it out"
+    )
+    assert found(minimal, args=[flag]) == [], "without adapters they mean what vLLM says"
+
+
+def test_each_reference_is_told_by_its_field(minimal: dict[str, Any]) -> None:
+    bad = "acme/two  words /x:production"
+    problems = found(
+        minimal,
+        adapters=[LEGAL | {"modelRef": bad}],
+        baseModelRef=bad,
+        artifacts=[{"name": "prompts", "modelRef": bad}],
+    )
+    assert [problem.partition(": ")[0] for problem in problems] == [
+        "spec.serving.baseModelRef",
+        "spec.serving.adapters[legal].modelRef",
+        "spec.serving.artifacts[prompts].modelRef",
+    ]
+
+
+def test_a_chat_template_must_be_a_file_of_a_side_artifact(minimal: dict[str, Any]) -> None:
+    args = ["--chat-template=/artifacts/prompts/chat.jinja"]
+    prompts = {"name": "prompts", "modelRef": "acme/prompts/support:production"}
+    assert found(minimal, args=args, artifacts=[prompts]) == []
+    assert "spec.serving.artifacts has no 'prompts'" in found(minimal, args=args)[0]

@@ -74,7 +74,7 @@ def make_record(
         spec, settings = make_spec(**sections), settings or OperatorSettings(puller_image="modelsync:1")
         others = {key: pinned(ref) for key, ref in spec.references.items() if key != MODEL}
         inputs = inputs_of(owner.name, spec, artifact, settings, [], others=others)
-        return record(owner, inputs, artifact, spec, settings, fuse_sha256=FUSE, others=others)
+        return record(owner, inputs, artifact, spec, settings, fuse_sha256=FUSE, others=others, lora_rank=32)
 
     return make
 

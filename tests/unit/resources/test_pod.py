@@ -1,6 +1,8 @@
 """The pod that a spec makes: what it pulls, what it runs, and what nobody can make it do."""
 
+import json
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from modelsync.api import env_policy
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.vllm_flags import OWNED
 from modelsync.resources import pod
+from modelsync.resources.adapter_config import AdapterRefusedError
+from modelsync.resources.lora import max_rank
 from modelsync.resources.objects import Object
 from modelsync.resources.record import Record
 
@@ -380,3 +384,62 @@ def test_the_same_content_is_pulled_once_and_mounted_under_each_name(make_pod: M
     assert [each["name"] for each in template["spec"]["initContainers"]] == ["pull", "pull-1"]
     mounts = [mount["mountPath"] for mount in container(template, "vllm")["volumeMounts"]]
     assert {"/artifacts/prompts", "/artifacts/again"} <= set(mounts)
+
+
+# --- adapters --------------------------------------------------------------------------------------------------------
+
+LEGAL = {"name": "legal", "modelRef": "acme/wandb-registry-model/legal-lora:production"}
+BASE = "acme/wandb-registry-model/base:production"
+
+
+def modules(args: list[str]) -> list[dict[str, str]]:
+    start = args.index("--lora-modules") + 1
+    return [json.loads(arg) for arg in takewhile(lambda arg: arg.startswith("{"), args[start:])]
+
+
+def test_an_adapter_is_loaded_from_its_own_verified_folder_under_a_name_with_the_revision(make_record: Make) -> None:
+    record = Record.parse(make_record(serving={"adapters": [LEGAL]}))
+    server = container(record.template["spec"]["template"], "vllm")
+    digest = record.others["adapter/legal"].digest
+    assert server["command"] == ["vllm", "serve", "/models/d41d8cd98f00b204e9800998ecf8427e"]
+    assert {"--enable-lora", "--max-loras=1", "--max-cpu-loras=1", "--max-lora-rank=32"} <= set(server["args"])
+    assert modules(server["args"]) == [
+        {"name": f"legal@{record.revision}", "path": f"/models/{digest}", "base_model_name": f"chat@{record.revision}"}
+    ]
+    said = environment(server)
+    assert said["MODELSYNC_ADAPTER_NAMES"] == f"legal@{record.revision}"
+    assert said["MODELSYNC_BASE_NAMES"] == said["MODELSYNC_SERVED_NAMES"] == f"chat@{record.revision},chat"
+    assert said["MODELSYNC_EXPOSE_BASE"] == "false"
+    assert "MODELSYNC_DEFAULT_NAME" not in said, "a request that names no model must not get an adapter by chance"
+
+
+def test_with_a_base_the_model_itself_is_an_adapter_and_the_base_has_a_name_of_its_own(make_record: Make) -> None:
+    record = Record.parse(make_record(serving={"baseModelRef": BASE, "adapters": [LEGAL], "exposeBase": True}))
+    server = container(record.template["spec"]["template"], "vllm")
+    assert server["command"][-1] == f"/models/{record.others['base'].digest}"
+    names = server["args"].index("--served-model-name")
+    assert server["args"][names + 1 : names + 3] == [f"chat-base@{record.revision}", "chat-base"]
+    assert [module["name"] for module in modules(server["args"])] == [
+        f"chat@{record.revision}",
+        f"legal@{record.revision}",
+    ]
+    assert modules(server["args"])[0]["path"] == "/models/d41d8cd98f00b204e9800998ecf8427e"
+    said = environment(server)
+    assert said["MODELSYNC_DEFAULT_NAME"] == f"chat@{record.revision}"
+    assert said["MODELSYNC_EXPOSE_BASE"] == "true"
+
+
+def test_without_adapters_nothing_is_said_of_lora(make_pod: Make) -> None:
+    server = container(make_pod(), "vllm")
+    assert not [arg for arg in server["args"] if "lora" in arg]
+    assert not {name for name in environment(server) if name.startswith(("MODELSYNC_ADAPTER", "MODELSYNC_BASE"))}
+
+
+@pytest.mark.parametrize(("ranks", "wanted"), [([1], 1), ([7], 8), ([16, 24], 32), ([512], 512)])
+def test_the_rank_is_the_smallest_that_vllm_offers_and_all_adapters_fit(ranks: list[int], wanted: int) -> None:
+    assert max_rank(ranks, "vllm/vllm-openai:v0.32.0") == wanted
+
+
+def test_a_rank_above_what_that_vllm_allows_is_refused() -> None:
+    with pytest.raises(AdapterRefusedError, match="its rank is 513, and vLLM takes at most 512"):
+        max_rank([8, 513], "vllm/vllm-openai:v0.32.0")

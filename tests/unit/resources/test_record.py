@@ -91,7 +91,7 @@ def test_the_fuse_secret_keeps_the_token_that_pods_know_only_by_its_hash(owner: 
 
 def test_a_record_of_a_newer_operator_is_read_as_far_as_it_is_known(written: Object) -> None:
     before = Record.parse(written)
-    written["data"]["inputs"]["serving"]["adapters"] = [{"name": "legal"}]
+    written["data"]["inputs"]["serving"]["drafters"] = [{"name": "legal"}]
     written["data"]["inputs"]["serving"]["storage"]["share"] = True
     written["data"]["artifact"]["signature"] = "x"
     written["data"]["more"] = {}

@@ -63,6 +63,14 @@ MEANINGS: dict[str, list[Any]] = {
     "serviceAccountName": [..., "one", "two"],
     "imagePullSecrets": [..., [{"name": "one"}], [{"name": "two"}]],
     "sharedMemory": [..., "3Gi", "0"],
+    "adapters": [
+        ...,
+        [{"name": "legal", "modelRef": "acme/loras/legal:one"}],
+        [{"name": "legal", "modelRef": "acme/loras/legal:two"}],
+        [{"name": "law", "modelRef": "acme/loras/legal:one"}],
+    ],
+    "baseModelRef": [..., "acme/models/base:one", "acme/models/base:two"],
+    "exposeBase": [..., True],
     "artifacts": [
         ...,
         [{"name": "prompts", "modelRef": "acme/prompts/support:one"}],
@@ -118,13 +126,24 @@ SAME: dict[str, list[tuple[Any, Any]]] = {
             {"type": "PersistentVolumeClaim", "claimName": "one", "compileCache": False},
         ),
     ],
+    "adapters": [
+        (..., []),
+        (
+            [{"name": "a", "modelRef": "acme/p/s:one"}, {"name": "b", "modelRef": "acme/p/s:two"}],
+            [{"name": "b", "modelRef": "acme/p/s:two"}, {"name": "a", "modelRef": "acme/p/s:one"}],
+        ),
+    ],
+    "baseModelRef": [("acme/models/base:one", "acme/others/base:one")],
 }
 
 DIGEST = "d41d8cd98f00b204e9800998ecf8427e"
 
 
 def serving(**fields: Any) -> dict[str, Any]:
-    return {"image": MEANINGS["image"][0]} | {name: value for name, value in fields.items() if value is not ...}
+    said = {"image": MEANINGS["image"][0]} | {name: value for name, value in fields.items() if value is not ...}
+    if said.get("exposeBase") and not ({"adapters", "baseModelRef"} & said.keys()):
+        said["adapters"] = [{"name": "one", "modelRef": "acme/loras/one:one"}]  # without any, it is refused
+    return said
 
 
 def spec_of(spec_serving: dict[str, Any], **sections: Any) -> ModelDeploymentSpec:

@@ -53,6 +53,9 @@ KNOWN: dict[str, SearchStrategy[Any]] = {
     "serving.resources.requests": st.dictionaries(
         st.sampled_from(["cpu", "memory"]), st.sampled_from(["1", "2"]), max_size=2
     ),
+    "serving.adapters[].name": st.sampled_from(["legal", "acme/medical"]),
+    "serving.adapters[].modelRef": st.sampled_from(["acme/loras/a:one", "acme/loras/b:v3"]),
+    "serving.baseModelRef": st.sampled_from(["acme/models/base:one", "acme/models/base:v3"]),
     "serving.artifacts[].modelRef": st.sampled_from(["acme/prompts/a:one", "acme/prompts/b:one", "acme/p/c d:v2"]),
     "serving.storage.type": st.sampled_from(["EmptyDir", "EmptyDir", "PersistentVolumeClaim"]),
 }
@@ -141,6 +144,8 @@ def changed(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         at.pop(last, None)
     else:
         at[last] = value
+    if path == "serving.exposeBase" and value:
+        at.setdefault("baseModelRef", "acme/models/base:one")
     if path == "serving.storage.type":
         at.pop("size", None)
     if path.startswith("serving.storage.") and last in ("claimName", "compileCache") and value:

@@ -13,6 +13,7 @@ import asyncio
 import os
 from urllib.parse import quote
 
+from .adapters import with_adapter_names
 from .asgi import App, Handler, Header, Message, Receive, Scope, Send, send_json
 from .exam import EXAM_PATH, Exam
 from .fuse import FUSE_PATH, HELD_MESSAGE, LOOK_SECONDS, Fuse
@@ -38,7 +39,8 @@ _ASCII = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 class VersionHeader:
     """Names version, revision and digest in every answer, and answers what is below `/modelsync/`.
 
-    From the outside in: the names, the counts, the fuse, then the server. `_own` are the paths that are answered here.
+    From the outside in: the names, the counts, the fuse, the adapters' names, then the server. `_own` are the paths
+    that are answered here.
     """
 
     def __init__(self, app: App) -> None:
@@ -52,6 +54,7 @@ class VersionHeader:
         self._outcomes = Outcomes(self._shared, held=self._fuse.look)
         self._watch: asyncio.Task[None] | None = None
         exam = Exam(self._shared)
+        self._server = with_adapter_names(app)
         self._own: dict[str, Handler] = {
             READY_PATH: Readiness(app, self._shared, unfit=self._unfit, checks=[exam.check]).answer,
             EXAM_PATH: exam.answer,
@@ -110,7 +113,7 @@ class VersionHeader:
             raise
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._fuse.run(self._app, scope, receive, send)
+        await self._fuse.run(self._server, scope, receive, send)
 
     async def _look_round(self) -> None:
         """Notice what other processes have done, also while no chunk passes, and tell them what this one has."""

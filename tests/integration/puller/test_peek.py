@@ -1,0 +1,60 @@
+"""Looking into an artifact on a real server: names and small files, proved as a pull proves them."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from modelsync.api.reference import ModelRef
+from modelsync.puller.errors import CorruptFileError, ManifestMismatchError, PullError
+from modelsync.puller.peek import MAX_FILE_BYTES, Peek, peek
+from modelsync.registry.credential import Credential
+from modelsync.registry.graphql import GraphQL
+from wandb_standin import Admin, StandIn
+
+FILES = {"adapter_config.json": b'{"r": 8}', "adapter_model.safetensors": b"x" * 5000, "docs/README.md": b"# Legal"}
+
+
+def look(standin: StandIn, version: Any, *names: str, digest: str | None = None) -> Peek:
+    async def run() -> Peek:
+        async with GraphQL(standin.url, Credential(standin.api_key, source="the test")) as api:
+            return await peek(
+                api,
+                artifact_id=version.artifact_id,
+                digest=digest or version.digest,
+                ref=ModelRef.parse(version.path),
+                names=names,
+            )
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("algorithm", ["MD5", "XXH128"])
+def test_names_of_all_files_and_the_content_of_those_asked_for(
+    standin: StandIn, admin: Admin, collection: str, algorithm: Any
+) -> None:
+    version = admin.log_artifact("acme", "llm", collection, FILES, algorithm=algorithm)
+    seen = look(standin, version, "adapter_config.json", "not-there.json")
+    assert seen.files == set(FILES)
+    assert seen.contents == {"adapter_config.json": FILES["adapter_config.json"]}
+
+
+def test_another_digest_than_asked_for_is_refused(standin: StandIn, admin: Admin, collection: str) -> None:
+    version = admin.log_artifact("acme", "llm", collection, FILES)
+    with pytest.raises(ManifestMismatchError):
+        look(standin, version, digest="0" * 32)
+
+
+def test_bytes_that_are_not_the_manifests_are_refused(standin: StandIn, admin: Admin, collection: str) -> None:
+    version = admin.log_artifact("acme", "llm", collection, FILES)
+    with (
+        admin.fault("corrupt", file="adapter_config.json"),
+        pytest.raises(CorruptFileError, match=r"adapter_config\.json"),
+    ):
+        look(standin, version, "adapter_config.json")
+
+
+def test_a_file_too_large_to_look_at_is_told(standin: StandIn, admin: Admin, collection: str) -> None:
+    version = admin.log_artifact("acme", "llm", collection, {"adapter_config.json": b" " * (MAX_FILE_BYTES + 1)})
+    with pytest.raises(PullError, match="larger than 1 MiB"):
+        look(standin, version, "adapter_config.json")
