@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, cast
 
 from localcluster import debian, network, settings
 from localcluster.build import build, gateway_api_manifests
+from localcluster.definitions import wait_established
 from localcluster.errors import ClusterError
 from localcluster.network import NODE_ADDRESS
 from localcluster.oci import Entry, Image, write_archive, write_layer
@@ -292,7 +293,7 @@ class Cluster:
             self.kubectl("apply", "--server-side", "--force-conflicts", "-f", manifests)
             kinds = ("gatewayclasses", "gateways", "httproutes")
             names = [f"crd/{kind}.gateway.networking.k8s.io" for kind in kinds]
-            self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+            wait_established(self.kubectl, *names)
 
     def _start_traefik(self, progress: Progress) -> None:
         with progress.step("Traefik and Gateway `models`"):

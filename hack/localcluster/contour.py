@@ -17,6 +17,7 @@ import yaml
 
 from localcluster.build import build, copy_from_module
 from localcluster.cluster import Cluster
+from localcluster.definitions import wait_established
 from localcluster.errors import ClusterError
 from localcluster.paths import cache_folder
 from localcluster.progress import Progress
@@ -62,7 +63,7 @@ def start_contour(cluster: Cluster, progress: Progress) -> OtherGateway:
     with progress.step("Contour, Envoy and Gateway `envoy`"):
         for name in _MANIFESTS:
             cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", folder / name)
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", folder / "01-crds.yaml")
+        wait_established(cluster.kubectl, "-f", folder / "01-crds.yaml")
         cluster.apply(*_gateway())
         configuration = state / "contour.yaml"
         reference = {"namespace": GATEWAY_NAMESPACE, "name": GATEWAY}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from localcluster import Cluster
+from localcluster.definitions import wait_established
 from localcluster.foreign import NAME as EXISTING
 from localcluster.images import modelsync_image, vllm_standin_image
 from localcluster.progress import Progress
@@ -64,7 +65,7 @@ class Stage:
         stage = cls(cluster, Kube(connection.client()), Servers(cluster), progress)
         stage.load_puller("dev", vllm_standin_image(progress=progress))
         cluster.apply(crd())
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{names.CRD_NAME}")
+        wait_established(cluster.kubectl, f"crd/{names.CRD_NAME}")
         with progress.step("W&B stand-in and operator"):
             stage.servers.start_registry()
             await stage.until("the W&B stand-in answers", stage._prepare_registry)
