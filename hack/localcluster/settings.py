@@ -114,6 +114,7 @@ def controller_manager(layout: Layout, *, workloads: bool) -> list[str | Path]:
         "--use-service-account-credentials=true",
         "--kube-api-qps=200",  # at the default of 20 it takes five seconds to start
         "--kube-api-burst=400",
+        "--horizontal-pod-autoscaler-sync-period=2s",  # at the default of 15 s a test of scaling mostly waits
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
         f"--controllers={','.join(controllers)}",
