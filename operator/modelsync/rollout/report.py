@@ -104,7 +104,7 @@ def _counted(world: World) -> list[Revision]:
     state = world.state
     stable = [state.stable] if state.stable is not None else []
     moves = [move.revision for move in (state.canary, state.target) if move is not None]
-    moving = [revision for revision in moves if not stable or world.facts.live(revision)]
+    moving = [revision for revision in moves if not stable or world.facts.serving(revision)]
     return [revision for revision in dict.fromkeys(stable + moving) if not world.facts.held(revision)]
 
 

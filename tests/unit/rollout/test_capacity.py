@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from modelsync.api import names
+from modelsync.api.routing import HeaderMatch, Rule, RuleKind
 from modelsync.rollout import plan
 from modelsync.rollout.model import MoveReason, Observed, Previous, Scale, SetRoute, State, Target
 from unit.rollout.worlds import (
@@ -122,6 +123,12 @@ def test_the_scale_does_not_count_warm_pods_nor_a_canary_without_traffic() -> No
     )
     assert status.replicas == 2
     assert status.selector == f"{names.NAME_LABEL}=chat,{names.REVISION_LABEL}={V2}"
+
+
+def test_the_scale_counts_a_canary_that_has_a_segment_only() -> None:
+    live = replace(route((V2, 100), (V3, 0)), rules=(Rule(V3, RuleKind.SEGMENT, (HeaderMatch("group", "internal"),)),))
+    starting = replace(CANARY, step=0, weight=0, step_started_at=None)
+    assert status_of(in_canary(starting, route=live)).replicas == 3
 
 
 def test_the_scale_counts_a_first_version_that_is_starting() -> None:
