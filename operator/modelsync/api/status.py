@@ -325,8 +325,11 @@ class ModelDeploymentStatus(StatusModel):
     history: Annotated[
         tuple[HistoryEntry, ...], Field(max_length=64, description="What happened, newest last."), ordered()
     ] = ()
-    replicas: Annotated[int | None, Field(ge=0, description="Pods wanted of stable and canary.")] = None
-    ready_replicas: Annotated[int | None, Field(ge=0, description="Ready pods of stable and canary.")] = None
+    replicas: Annotated[
+        int | None,
+        Field(ge=0, description="Pods wanted of what shares the load: the stable, and a canary that has traffic."),
+    ] = None
+    ready_replicas: Annotated[int | None, Field(ge=0, description="Ready ones of them.")] = None
     selector: Annotated[
         Short | None, Field(description="Label selector of the pods that `replicas` counts, for autoscalers.")
     ] = None
