@@ -79,6 +79,16 @@ test-integration: cluster-up ## against a real apiserver, the stand-ins, and the
 e2e: cluster-up ## whole rollouts on the real node, with traffic all the time
 	@$(INSIDE) .venv/bin/pytest -q tests/e2e
 
+# Real vLLM beside its stand-in, then as pods: about 6 GB of downloads once, 25 minutes on two cores, 12 GB of memory.
+.PHONY: e2e-vllm
+e2e-vllm: CLUSTER := vllm
+e2e-vllm: setup ## real vLLM on the CPU: its flags, its stand-in, and a rollout; not part of `test`
+	@$(PY) -m realvllm install
+	@.venv/bin/pytest -q tests/vllm --ignore tests/vllm/test_rollout.py
+	@trap '$(MAKE) --no-print-directory cluster-down CLUSTER=$(CLUSTER)' EXIT; \
+	$(MAKE) --no-print-directory cluster-up CLUSTER=$(CLUSTER); \
+	$(LOCAL) exec --name $(CLUSTER) -- .venv/bin/pytest -q -s tests/vllm/test_rollout.py
+
 .PHONY: test
 test: CLUSTER := test
 test: verify test-unit test-model ## everything that CI runs

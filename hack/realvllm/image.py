@@ -10,6 +10,7 @@ from pathlib import Path
 
 from localcluster.base_system import base_system
 from localcluster.images import IMAGE_ENVIRONMENT, tree_of, user_layer
+from localcluster.layers import key_of
 from localcluster.oci import Entry, Image, Layer, streamed_layer
 from localcluster.progress import Progress
 from realvllm import VERSION
@@ -48,9 +49,15 @@ def _packages_layer(folder: Path, destination: str) -> Layer:
         return [*tree_of(folder, destination), Entry("usr/local/bin/vllm", _SCRIPT.encode(), mode=0o755)]
 
     known = folder.with_name(f"{folder.name}.layer.json")
-    if known.exists():
-        found = json.loads(known.read_text())
+    seen = _signature(folder)
+    if known.exists() and (found := json.loads(known.read_text()))["seen"] == seen:
         return Layer(folder, found["digest"], found["size"], entries)
     layer = streamed_layer(folder, entries)
-    known.write_text(json.dumps({"digest": layer.digest, "size": layer.size}))
+    known.write_text(json.dumps({"seen": seen, "digest": layer.digest, "size": layer.size}))
     return layer
+
+
+def _signature(folder: Path) -> str:
+    """Changes with every file that comes, goes or is written: a server that ran from the folder may have left some."""
+    seen = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in sorted(folder.rglob("*"))]
+    return key_of(*map(str, seen))

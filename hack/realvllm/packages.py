@@ -72,6 +72,7 @@ def environment(folder: Path, *more: Path, home: Path) -> Mapping[str, str]:
         "HOME": str(home),
         "PYTHONPATH": os.pathsep.join(map(str, (folder, *more))),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",  # the folder is an image's layer too
         **CPU_ENVIRONMENT,
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
