@@ -19,6 +19,9 @@ READY_PATH = "/modelsync/ready"
 FUSE_PATH = "/modelsync/fuse"
 """Where a POST with the revision's token silences the model for good."""
 
+DRAIN_PATH = "/modelsync/drain"
+"""What preStop asks: answered when the pod has no request under way any more."""
+
 EXAM_PATH = "/modelsync/exam"
 """Where a GET says how the version's own exam stands."""
 

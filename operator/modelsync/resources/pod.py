@@ -31,6 +31,9 @@ MIDDLEWARE = "modelsync_middleware.VersionHeader"
 READY_PATH = "/modelsync/ready"
 """Answered by the middleware: 200 once the model has really answered."""
 
+DRAIN_PATH = "/modelsync/drain"
+"""Answered by the middleware when the pod has settled and has no request under way, or after shutdownTimeout."""
+
 HEALTH_PATH = "/health"
 MIDDLEWARE_DIR = "/modelsync"
 STATE_DIR = "/modelsync-state"
@@ -236,7 +239,8 @@ def _serve(pod: Pod) -> Object:
         },
         # Begins after the startup probe has succeeded, so that it cannot kill a slow load.
         "livenessProbe": {**_probe(HEALTH_PATH), "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
-        "lifecycle": {"preStop": {"sleep": {"seconds": _seconds(pod.pre_stop)}}},
+        # It settles and drains; vLLM's own drain loses what runs where it has several server processes.
+        "lifecycle": {"preStop": _probe(DRAIN_PATH)},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": _container_security(writable_root=_uses_nvidia(pod)),
         "volumeMounts": [
@@ -287,6 +291,7 @@ def _lora_environment(pod: Pod) -> dict[str, str]:
 
 def _environment(pod: Pod) -> dict[str, str]:
     """What the operator sets for vLLM. `validation` refuses every one of these names in spec.serving.env."""
+    serving = pod.inputs.serving
     cache = f"{SCRATCH_DIR}/.cache"
     compiled = storage.cache_dir(pod.inputs, cache)
     return {
@@ -298,6 +303,8 @@ def _environment(pod: Pod) -> dict[str, str]:
         "MODELSYNC_MODEL_DIR": pod.model_dir,
         "MODELSYNC_FUSE_SHA256": pod.fuse_sha256,
         "MODELSYNC_STATE_DIR": STATE_DIR,
+        "MODELSYNC_SETTLE_SECONDS": str(_seconds(pod.pre_stop)),
+        "MODELSYNC_DRAIN_SECONDS": str(_seconds(serving.shutdown_timeout)),
         "PYTHONPATH": MIDDLEWARE_DIR,
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(_seconds(KEEP_ALIVE)),
         "HF_HUB_OFFLINE": "1",

@@ -143,6 +143,7 @@ def test_what_is_given_as_an_argument_is_what_a_tenant_may_not_give(make_pod: Ma
 
 def test_the_names_shared_with_the_middleware_agree() -> None:
     assert (pod.MIDDLEWARE, pod.READY_PATH) == (middleware.IMPORT_PATH, middleware.READY_PATH)
+    assert pod.DRAIN_PATH == middleware.DRAIN_PATH
 
 
 def test_nothing_of_a_tenants_is_expanded_by_kubernetes(make_pod: Make) -> None:
@@ -295,8 +296,10 @@ def test_a_pod_outlives_the_gateways_knowledge_of_it_and_then_drains(
 ) -> None:
     template = make_pod(traffic={"settle": settle}, serving={"shutdownTimeout": shutdown})
     serve = container(template, "vllm")
-    assert serve["lifecycle"]["preStop"] == {"sleep": {"seconds": pre_stop}}
+    assert serve["lifecycle"]["preStop"]["httpGet"]["path"] == middleware.DRAIN_PATH
+    assert environment(serve)["MODELSYNC_SETTLE_SECONDS"] == str(pre_stop)
     drain = int(next(arg for arg in serve["args"] if "--shutdown-timeout" in arg).partition("=")[2])
+    assert environment(serve)["MODELSYNC_DRAIN_SECONDS"] == str(drain)
     assert template["spec"]["terminationGracePeriodSeconds"] > pre_stop + drain
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from .adapters import with_adapter_names
 from .asgi import App, Handler, Header, Message, Receive, Scope, Send, send_json
+from .drain import DRAIN_PATH, Drain
 from .exam import EXAM_PATH, Exam
 from .fuse import FUSE_PATH, HELD_MESSAGE, LOOK_SECONDS, Fuse
 from .outcomes import METRICS_PATH, Outcomes
@@ -52,6 +53,7 @@ class VersionHeader:
         self._shared = Shared()
         self._fuse = Fuse(self._shared)
         self._outcomes = Outcomes(self._shared, held=self._fuse.look)
+        self._drain = Drain(self._shared)
         self._watch: asyncio.Task[None] | None = None
         exam = Exam(self._shared)
         self._server = with_adapter_names(app)
@@ -59,6 +61,7 @@ class VersionHeader:
             READY_PATH: Readiness(app, self._shared, unfit=self._unfit, checks=[exam.check]).answer,
             EXAM_PATH: exam.answer,
             FUSE_PATH: self._fuse.answer,
+            DRAIN_PATH: self._drain.answer,
             METRICS_PATH: self._outcomes.answer,
         }
 
@@ -113,7 +116,11 @@ class VersionHeader:
             raise
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._fuse.run(self._server, scope, receive, send)
+        self._drain.open += 1
+        try:
+            await self._fuse.run(self._server, scope, receive, send)
+        finally:
+            self._drain.open -= 1
 
     async def _look_round(self) -> None:
         """Notice what other processes have done, also while no chunk passes, and tell them what this one has."""
@@ -125,12 +132,13 @@ class VersionHeader:
             if shared >= SHARE_SECONDS:
                 shared = 0.0
                 self._outcomes.share()
+                self._drain.tell()
 
     def _unfit(self) -> str | None:
         if self._fuse.look():
             return HELD_MESSAGE
         if self._shutdown.begun:
-            return "shutting down: requests in flight end, new ones are aborted"
+            return "shutting down: requests in flight end, new ones fail"
         return self._shared.usable()
 
 

@@ -9,8 +9,8 @@ from typing import Any
 class Shutdown:
     """Notices SIGTERM, from `watch` on, and hands it on to whoever was there before.
 
-    vLLM goes on to listen while it drains and ends new requests with finish_reason `abort`, so a pod that still called
-    itself ready would be given requests to lose.
+    vLLM goes on to listen while it drains and fails new requests, so a pod that still called itself ready would be
+    given requests to lose.
     """
 
     def __init__(self) -> None:
