@@ -12,10 +12,11 @@ def lacks(setting: Setting, world: World) -> str | None:
     if world.answered != world.alias or not world.asked:
         return "the registry has not been asked"
     state = world.state
-    held = {NAMES[index] for index, marked in enumerate(world.marks) if marked}
-    latched = {f"v{hold.mark.version[1:]}" for hold in state.holds}
-    known = {name for index, name in enumerate(NAMES) if world.revs[index].recorded}
-    if {name[:2] for name in held & known} - latched or {name[:2] for name in NAMES if name not in held} & latched:
+    marked = {digest for digest, marked in zip(setting.digests, world.marks, strict=True) if marked}
+    held = {name for name, parts in zip(NAMES, setting.parts, strict=True) if marked.intersection(parts)}
+    latched = {hold.mark.digest for hold in state.holds}
+    known = {digest for parts, rev in zip(setting.parts, world.revs, strict=True) if rev.recorded for digest in parts}
+    if marked & known - latched or latched - marked:
         return "the holds in the status are not those of the registry"
     if world.replicas == 0:
         return _idles(setting, world)

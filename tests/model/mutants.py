@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from model.search import GOAL, QUIET
-from model.world import Budget, Setting
+from model.world import SHARED, Budget, Setting
 from modelsync.api.routing import Routing, Rule, RuleKind, Weights
 from modelsync.rollout import capacity, failing, goal, requests, steps, traffic
 from modelsync.rollout.facts import _OUTCOMES, Facts
@@ -39,6 +39,13 @@ def _replicas_ignore_holds(patch: Any) -> None:
         return {state.stable: facts.policy.replicas} if state.stable is not None else {}
 
     patch.setattr(capacity, "wanted_replicas", wanted)
+
+
+def _only_models_are_held(patch: Any) -> None:
+    def held(facts: Facts, revision: Revision) -> bool:
+        return bool(facts.held_digests.intersection(facts.view(revision).digests[:1]))
+
+    patch.setattr(Facts, "held", held)
 
 
 def _no_cut(patch: Any) -> None:
@@ -226,6 +233,13 @@ MUTANTS = (
         "exposure_of_a_held_revision_never_grows",
         _replicas_ignore_holds,
         Budget(holds=1),
+    ),
+    Mutant(
+        "a hold on an adapter is overlooked",
+        "exposure_of_a_held_revision_ends_at_once",
+        _only_models_are_held,
+        Budget(holds=1),
+        Setting(parts=SHARED),
     ),
     Mutant("held pods are left running", "exposure_of_a_held_revision_ends_at_once", _no_cut, Budget(holds=1)),
     Mutant(

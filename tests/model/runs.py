@@ -1,6 +1,7 @@
 """Where the search starts, under which settings, with what budget of disturbances."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from model.goals import lacks
 from model.invariants import ViolatedError, check_actions
@@ -8,6 +9,7 @@ from model.search import Result, search
 from model.world import (
     NAMES,
     SETTLED,
+    SHARED,
     WARM,
     Budget,
     Engine,
@@ -45,7 +47,9 @@ def starts(engine: Engine, budget: Budget) -> list[World]:
 
 def _world(engine: Engine, state: State, revs: tuple[Rev, ...], serves: str | None, budget: Budget) -> World:
     alias = NAMES.index(serves) if serves is not None else 0
-    known = tuple(False if rev.recorded else None for rev in revs)
+    digests = engine.setting.digests
+    recorded = {each for rev, parts in zip(revs, engine.setting.parts, strict=True) if rev.recorded for each in parts}
+    known = tuple(False if digest in recorded else None for digest in digests)
     return World(
         intent=engine.intent(state),
         revs=revs,
@@ -55,8 +59,8 @@ def _world(engine: Engine, state: State, revs: tuple[Rev, ...], serves: str | No
         answered=alias if serves is not None else None,
         outcome=RegistryOutcome.RESOLVED if serves is not None else RegistryOutcome.PENDING,
         asked=serves is not None,
-        reads=known if serves is not None else (None,) * 3,
-        marks=(False,) * 3,
+        reads=known if serves is not None else (None,) * len(digests),
+        marks=(False,) * len(digests),
         pend=None,
         zombie=None,
         stamped=True,
@@ -65,7 +69,7 @@ def _world(engine: Engine, state: State, revs: tuple[Rev, ...], serves: str | No
     )
 
 
-def on_edge(before: World, after: World) -> None:
+def on_edge(setting: Setting, before: World, after: World) -> None:
     """What no write may do to the world as it really is, whatever it was decided on: an old leader's late write, and
     one that the world overtook."""
     if before.revs is not after.revs:
@@ -84,14 +88,14 @@ def on_edge(before: World, after: World) -> None:
             if backend == BLOCKED or not weight:
                 continue
             index = NAMES.index(backend)
-            if f"d{index + 1}" in held and weight > old_weights.get(backend, 0):
+            if held.intersection(setting.parts[index]) and weight > old_weights.get(backend, 0):
                 raise ViolatedError("exposure_of_a_held_revision_never_grows", f"{backend} gets {weight} late")
             if not after.revs[index].deployed and weight > old_weights.get(backend, 0):
                 raise ViolatedError("no_new_weight_without_ready_pods", f"{backend} gets {weight}, and is gone")
         old_rules = before.route.rules if before.route is not None else ()
         for rule in after.route.rules:
             index = NAMES.index(rule.revision)
-            if f"d{index + 1}" in held and rule not in old_rules:
+            if held.intersection(setting.parts[index]) and rule not in old_rules:
                 raise ViolatedError("exposure_of_a_held_revision_never_grows", f"{rule} comes late")
             if not after.revs[index].deployed and rule not in old_rules:
                 raise ViolatedError("no_rule_without_ready_pods", f"{rule} comes late, and it is gone")
@@ -114,7 +118,7 @@ def execute(run: Run, limit: int = 10_000_000) -> Result:
         check_actions(observed, made)
 
     engine.check = check
-    return search(engine, starts(engine, run.budget), at_goal=lacks, on_edge=on_edge, limit=limit)
+    return search(engine, starts(engine, run.budget), at_goal=lacks, on_edge=partial(on_edge, run.setting), limit=limit)
 
 
 _BLOCK = Setting(action=HoldAction.BLOCK)
@@ -127,6 +131,7 @@ _IDLED = Setting(totals=(0, 1))
 _IDLED_SERVICE = Setting(totals=(0, 1), gateway=False)
 _PERSON = Setting(open_pause=True)
 _DRAINS = Setting(drains=True)
+_PARTS = Setting(parts=SHARED)
 
 RUNS = (
     Run("steps: moves, holds, pods", Setting(), Budget(moves=1, holds=1, flaps=1)),
@@ -156,6 +161,8 @@ RUNS = (
     Run("suspend: a move, a hold, pods", Setting(), Budget(moves=1, holds=1, suspends=1)),
     Run("a person: a move, two requests", _PERSON, Budget(moves=1, requests=2)),
     Run("a person: two moves, a request", _PERSON, Budget(moves=2, requests=1)),
+    Run("parts: two moves, a hold", _PARTS, Budget(moves=2, holds=1)),
+    Run("parts: a move, two holds", _PARTS, Budget(moves=1, holds=2)),
     Run("pods that drain: a move, a hold", _DRAINS, Budget(moves=1, holds=1)),
     Run("exams: a move, a hold, a pod fails it", Setting(), Budget(moves=1, holds=1, exams=1)),
     Run("exams: a move, two of two pods fail it", _PAIR, Budget(moves=1, exams=2)),

@@ -207,7 +207,7 @@ def _shown(world: World) -> str:
         for number, rev in enumerate(world.revs, 1)
         if rev.deployed
     )
-    marks = [f"v{number}" for number, marked in enumerate(world.marks, 1) if marked]
+    marks = [str(number) for number, marked in enumerate(world.marks, 1) if marked]
     parts = [
         f"alias v{world.alias + 1}",
         f"hold on {'/'.join(marks)}" if marks else "no hold",

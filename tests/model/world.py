@@ -13,6 +13,7 @@ interleavings than real clocks do, and keeps the world finite.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from modelsync.api.routing import HeaderMatch, Rule
@@ -62,7 +63,10 @@ WARM_NO_MORE = JUST_NOW
 
 SEGMENT = (HeaderMatch("x-user-group", "internal"),)
 NAMES = ("v1-aaaaaaaa", "v2-bbbbbbbb", "v3-cccccccc")
-_DIGESTS = ("d1", "d2", "d3")
+APART = (("d1",), ("d2",), ("d3",))
+"""What each version is made of: a model of its own."""
+SHARED = (("m1", "a1"), ("m1", "a2"), ("m2", "a2"))
+"""A model and an adapter: from v1 to v2 the adapter moves, from v2 to v3 the model; a hold may be on either of both."""
 _INDEX = {name: index for index, name in enumerate(NAMES)}
 
 PENDING, ACCEPTED, SETTLED = 0, 1, 2
@@ -173,8 +177,9 @@ class World(NamedTuple):
 @dataclass(frozen=True)
 class Setting:
     """What of the spec and of the discipline is varied between runs. `totals` are the numbers of replicas that somebody
-    may ask for; with `drains`, pods that are scaled away still run for a while; with `open_pause` a person has to
-    promote. `stamp` and `live_reads` are on in production: the tests switch them off to see that the check notices."""
+    may ask for; `parts` are the digests of each version; with `drains`, pods that are scaled away still run for a
+    while; with `open_pause` a person has to promote. `stamp` and `live_reads` are on in production: the tests switch
+    them off to see that the check notices."""
 
     gateway: bool = True
     replicas: int = 1
@@ -185,9 +190,15 @@ class Setting:
     segment: bool = False  # a step with a match before the shares
     test_header: bool = False
     sessions: bool = False
+    parts: tuple[tuple[str, ...], ...] = APART
     stamp: bool = True
     live_reads: bool = True
     planner: Callable[[Observed], Plan] | None = None
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """Everything that a hold may be on."""
+        return tuple(dict.fromkeys(digest for parts in self.parts for digest in parts))
 
     def policy(self, replicas: int, *, suspend: bool) -> Policy:
         """What the planner goes by, as the spec stands."""
@@ -217,15 +228,15 @@ Step = tuple[str, World, bool]
 
 _CRASH = Trouble(TroubleKind.CRASHED, "crashed")
 _FLUNKED = Exam(ExamOutcome.FAILED)
-_MARKS = tuple(
-    HoldMark(digest, "c", name[:2], "VersionTag", "hold") for digest, name in zip(_DIGESTS, NAMES, strict=True)
-)
+_MARKS = {
+    digest: HoldMark(digest, "c", digest.replace("d", "v"), "VersionTag", "hold")
+    for digest in (*sum(APART, ()), *sum(SHARED, ()))
+}
 _READ = {
     (digest, marked): HoldRead(digest, (mark,) if marked else (), alias_mark_elsewhere=False, asked_at=ASKED)
-    for digest, mark in zip(_DIGESTS, _MARKS, strict=True)
+    for digest, mark in _MARKS.items()
     for marked in (False, True)
 }
-_CANDIDATES = tuple(Candidate(name, name[:2], digest, (digest,)) for name, digest in zip(NAMES, _DIGESTS, strict=True))
 _READY_SINCE = (BEFORE_ASKED, JUST_NOW, READY_FOR_LONG)
 
 
@@ -234,6 +245,9 @@ class Engine:
 
     def __init__(self, setting: Setting, planner: Callable[[Observed], Plan]) -> None:
         self.setting = setting
+        self._candidates = tuple(
+            Candidate(name, name[:2], "+".join(parts), parts) for name, parts in zip(NAMES, setting.parts, strict=True)
+        )
         self._policies: dict[tuple[int, bool], Policy] = {}
         self.planner = setting.planner or planner
         self.check: Callable[[Observed, Plan], None] = lambda observed, plan: None
@@ -264,10 +278,10 @@ class Engine:
             weights, stage, rules = world.route
             since = None if stage == PENDING else JUST_NOW if stage == ACCEPTED else BEFORE_ASKED
             route = RouteView(weights, accepted=None if stage == PENDING else True, accepted_since=since, rules=rules)
-        candidate = _CANDIDATES[world.answered] if world.answered is not None else None
+        candidate = self._candidates[world.answered] if world.answered is not None else None
         holds = {
-            _DIGESTS[index]: _READ[_DIGESTS[index], marked]
-            for index, marked in enumerate(world.reads)
+            digest: _READ[digest, marked]
+            for digest, marked in zip(self.setting.digests, world.reads, strict=True)
             if marked is not None
         }
         return Observed(
@@ -290,8 +304,8 @@ class Engine:
             view = RevisionView(
                 revision=NAMES[index],
                 version=NAMES[index][:2],
-                content=_DIGESTS[index],
-                digests=(_DIGESTS[index],),
+                content="+".join(self.setting.parts[index]),
+                digests=self.setting.parts[index],
                 recorded=rev.recorded,
                 deployed=rev.deployed,
                 replicas=rev.replicas,
@@ -383,7 +397,11 @@ class Engine:
             for index, marked in enumerate(world.marks):
                 moved = world._replace(marks=_put(world.marks, index, not marked), budget=less)
                 told = "lifted" if marked else "set"
-                yield f"hold on {NAMES[index][:2]} {told}, and the registry says so", self._answered(moved), True
+                yield (
+                    f"hold on {_MARKS[self.setting.digests[index]].version} {told}, and the registry says so",
+                    self._answered(moved),
+                    True,
+                )
         if budget.outages and world.outcome is RegistryOutcome.RESOLVED:
             less = budget._replace(outages=budget.outages - 1)
             yield "registry unreachable", world._replace(outcome=RegistryOutcome.UNREACHABLE, budget=less), True
@@ -447,7 +465,7 @@ class Engine:
             budget=budget._replace(crashes=budget.crashes - 1),
             outcome=RegistryOutcome.PENDING,
             asked=False,
-            reads=(None,) * len(NAMES),
+            reads=(None,) * len(world.reads),
         )
         yield "operator killed", fresh, True
         if world.zombie is None:
@@ -519,9 +537,15 @@ class Engine:
 
     def _answered(self, world: World) -> World:
         """A poll answers for the alias and for every revision that is known."""
+        asked = {
+            digest
+            for index, rev in enumerate(world.revs)
+            if rev.recorded or index == world.alias
+            for digest in self.setting.parts[index]
+        }
         reads = tuple(
-            marked if rev.recorded or index == world.alias else None
-            for index, (rev, marked) in enumerate(zip(world.revs, world.marks, strict=True))
+            marked if digest in asked else None
+            for digest, marked in zip(self.setting.digests, world.marks, strict=True)
         )
         state = _asked_again(world.state)
         return world._replace(
