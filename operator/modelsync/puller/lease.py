@@ -120,10 +120,14 @@ class Lease:
             os.close(descriptor)
         return True
 
+    def is_held(self) -> bool:
+        """Whether no other has taken over. Raises OSError."""
+        content = _read(self._path)
+        return content is not None and self._is_mine(content)
+
     def release(self) -> None:
         """Let the next one in. Does nothing if another has taken over. Raises OSError."""
-        content = _read(self._path)
-        if content is not None and self._is_mine(content):
+        if self.is_held():
             self._path.unlink(missing_ok=True)
 
     def _create(self) -> bool:

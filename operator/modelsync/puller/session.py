@@ -363,6 +363,8 @@ def _set(event: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
 def _in_thread(call: Callable[[], Answer]) -> "asyncio.Future[Answer]":
     """Run what blocks beside the loop, in a thread that does not keep the process alive."""
     future: Future[Answer] = Future()
+    # Else a pull that is cancelled meanwhile would cancel it, and the thread could not leave its answer.
+    future.set_running_or_notify_cancel()
 
     def work() -> None:
         try:

@@ -39,7 +39,6 @@ class Staging:
         """Get the lease of the folder, made if need be; False while another pull has it. Raises PullError."""
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            (self.folder / "objects").mkdir(exist_ok=True)
             self._mine = self._lease.try_take()
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESTALE):  # whoever publishes removes the folder at this moment
@@ -49,6 +48,7 @@ class Staging:
             try:
                 for stray in self.folder.glob("lease.*"):  # of a pull that died while it took over
                     stray.unlink(missing_ok=True)
+                (self.folder / "objects").mkdir(exist_ok=True)
                 self._work.begin()
             except OSError as error:
                 self.unlock()
@@ -76,10 +76,11 @@ class Staging:
             self._mine = False
             self._work.end()
             with suppress(OSError):
-                os.rmdir(self.folder / "objects")
-            with suppress(OSError):
-                self._lease.release()
-                os.rmdir(self.folder)
+                if self._lease.is_held():  # else another pull has taken over and needs the folder
+                    with suppress(OSError):
+                        os.rmdir(self.folder / "objects")
+                    self._lease.release()
+                    os.rmdir(self.folder)
 
     def sweep(self) -> None:
         """Remove what a pull has left that died between publishing and cleaning up. Never raises."""

@@ -196,3 +196,20 @@ def test_files_of_a_pull_that_may_still_live_are_copied_so_that_its_late_writes_
     taken = next(staging.folder.glob("work-*/md5-x.part"))
     assert taken.read_bytes() == b"abc"
     assert not work.exists()
+
+
+def test_who_has_lost_the_lease_leaves_the_next_pull_its_folder(tmp_path: Path, watch: Watch) -> None:
+    first, second = Staging(tmp_path / "model", pod="a"), Staging(tmp_path / "model", pod="b", expiry=0.0)
+    assert first.try_lock()
+    assert second.try_lock()
+    first.unlock()
+    assert (second.folder / "objects").is_dir()
+    assert second.beat("")
+
+
+def test_who_waits_leaves_nothing_behind(tmp_path: Path) -> None:
+    first, waiting = Staging(tmp_path / "model"), Staging(tmp_path / "model")
+    assert first.try_lock()
+    assert not waiting.try_lock()
+    first.unlock()
+    assert list(tmp_path.iterdir()) == []
