@@ -133,7 +133,11 @@ async def test_an_edit_of_the_route_is_put_right_and_annotations_of_others_stay(
         async def is_whole() -> bool:
             return bool((await kube.get(*place))["spec"] == route["spec"])
 
+        async def is_answered() -> bool:
+            return await answers(deployment, {}) == {"v0"}
+
         await until("the route is as it was", is_whole)
+        await until("the gateway has followed", is_answered)
         await deployment.until_serving("v0")
         first = len(traffic.answers)
         await traffic.until(lambda t: len(t.answers) >= first + 40)

@@ -251,6 +251,22 @@ async def test_what_happens_while_the_operator_is_away_is_acted_on_when_it_comes
             await until("the hold acts", blocked)
 
 
+async def test_a_route_that_somebody_emptied_is_written_again_and_their_annotation_stays(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        await serving(world)
+        rules = [{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": []}]
+        emptied = {"metadata": {"annotations": {"example.com/note": "kept"}}, "spec": {"rules": rules}}
+        await world.cluster.merge(kinds.HTTP_ROUTE, world.namespace, "chat", emptied)
+
+        async def whole() -> bool:
+            return await world.weights() == {"v0": 100}
+
+        await until("the route sends everything to the version again", whole)
+        route = (await world.objects())["HTTPRoute/chat"]
+        assert route["metadata"]["annotations"]["example.com/note"] == "kept"
+        assert [match["path"]["value"] for match in route["spec"]["rules"][0]["matches"]] == ["/v1"]
+
+
 async def test_the_events_tell_the_story(world: World) -> None:
     async with world.operator(), world.kubelet():
         status = await serving(world)
