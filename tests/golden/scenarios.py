@@ -349,6 +349,23 @@ def settle_raised_in_mid_canary(world: World) -> None:
     world.run(minutes=5)
 
 
+def pods_change_in_a_long_pause(world: World) -> None:
+    """After hours in a pause a greater total, a lost pod and a suspension do not make the canary miss its deadline."""
+    serving(world, "v1")
+    world.move_alias("v2")
+    world.run(minutes=90)
+    world.change_spec(replicas=8)
+    world.run(minutes=90)
+    world.lose_pods("v2")
+    world.run(minutes=5)
+    world.behaviours["v2"] = Behaviour(load=600)
+    world.lose_pods("v2")
+    world.change_spec(suspend=True)
+    world.run(minutes=5)
+    world.change_spec(suspend=False)
+    world.run(minutes=20)
+
+
 def idle_and_back(world: World) -> None:
     """No replicas: first the traffic goes, then the pods. From none the stable starts at once; what the alias names
     meanwhile goes by the steps."""
@@ -491,6 +508,7 @@ SCENARIOS = (
     Scenario(gateway_taken_out_in_mid_canary),
     Scenario(gateway_added_in_mid_switch, NO_GATEWAY),
     Scenario(settle_raised_in_mid_canary),
+    Scenario(pods_change_in_a_long_pause, replace(FOUR, steps=(SetWeight(50), Pause()))),
     Scenario(idle_and_back),
     Scenario(idle_in_mid_canary),
     Scenario(alias_back_while_idle),

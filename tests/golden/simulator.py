@@ -116,6 +116,7 @@ class SimRevision:
     pods: list[Pod] = field(default_factory=list)
     ready_since: datetime | None = None
     unready_since: datetime | None = None
+    lacking_since: datetime | None = None
     progress_at: datetime | None = None
     trouble: Trouble | None = None
     verified: bool = False
@@ -352,12 +353,20 @@ class World:
             cut=all(pod.cut for pod in revision.pods),
             ready_since=revision.ready_since if revision.ready else None,
             unready_since=None if revision.ready else revision.unready_since,
+            lacking_since=self._lacking_since(revision),
             progress_at=revision.progress_at,
             pulling=any(pod.stage == "pulling" for pod in revision.pods),
             trouble=revision.trouble if revision.deployed else None,
             verified=Verified(digest, 12, 1000, 20.0) if revision.verified else None,
             exam=revision.exam if any(pod.stage != "ending" for pod in revision.pods) else None,
         )
+
+    def _lacking_since(self, revision: SimRevision) -> datetime | None:
+        if revision.ready >= revision.replicas or self.policy.suspend:
+            revision.lacking_since = None
+        else:
+            revision.lacking_since = revision.lacking_since or self.now
+        return revision.lacking_since
 
     def reconcile(self) -> None:
         """Gather, plan, apply, again until nothing is left to do."""

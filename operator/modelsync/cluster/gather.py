@@ -446,6 +446,7 @@ def _revisions(
             cut=view.cut,
             ready_since=ready_since,
             unready_since=unready_since,
+            lacking_since=_lacking_since(found, revision, _replicas(deployment) - view.ready, sightings, now),
             progress_at=view.progress_at,
             pulling=view.pulling,
             trouble=view.trouble,
@@ -468,6 +469,18 @@ def _since(
     sightings.ended(uid, ready)
     seen = sightings.since(uid, unready, now)
     return None, min(view.unready_since or seen, seen)
+
+
+def _lacking_since(
+    found: Read, revision: Revision, lacking: int, sightings: Sightings, now: datetime
+) -> datetime | None:
+    """Since when pods that are asked for have not been ready. Only this process can tell of a pod that is gone: another
+    operator begins to count anew. The time of a suspension does not count."""
+    uid, seen = found.family.uid, ("lacking", revision)
+    if lacking > 0 and not found.spec.suspend:
+        return sightings.since(uid, seen, now)
+    sightings.ended(uid, seen)
+    return None
 
 
 def _route(found: Read, sightings: Sightings, now: datetime) -> RouteView | None:

@@ -91,7 +91,11 @@ def deadline(facts: Facts, state: State, revision: Revision, started: datetime) 
         return None
     if facts.infrastructure_trouble(revision) or not view.deployed:
         return None
+    if view.ready >= view.replicas:
+        return None  # all that were asked for are there: the total has grown, and more are about to be asked for
     marks = [started]
+    if view.lacking_since is not None:
+        marks.append(view.lacking_since)  # after hours in a pause, a pod that is lost has as long as the first had
     if view.progress_at is not None:
         marks.append(view.progress_at)
     if state.canary is not None and state.canary.look_after is not None:

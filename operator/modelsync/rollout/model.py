@@ -240,6 +240,7 @@ class RevisionView:
     pods: int = 0
     ready_since: datetime | None = None  # at least one endpoint has been ready since
     unready_since: datetime | None = None  # none has been ready since
+    lacking_since: datetime | None = None  # fewer are ready than asked for, and no suspension is on, since
     progress_at: datetime | None = None  # last sign of progress: pod created, container started, files pulled, ready
     pulling: bool = False  # an init container is transferring now
     trouble: Trouble | None = None

@@ -429,3 +429,18 @@ def test_an_exam_that_was_passed_before_the_operator_started_is_still_passed() -
     gathered = gather(found, settings=SETTINGS, answers=None, refusal=None, sightings=Sightings(), now=NOW)
 
     assert gathered.observed.revisions[revision].exam == Exam(ExamOutcome.PASSED, 3, 3, 1.5)
+
+
+def test_pods_lack_from_when_they_were_first_missed_and_a_suspension_does_not_count() -> None:
+    made = a_record()
+    sightings = Sightings()
+
+    def lacking(after: int, **parts: Any) -> datetime | None:
+        owner = model_deployment(spec=spec(**parts))
+        seen = gathered(family(made, owner=owner), sightings=sightings, now=NOW + timedelta(seconds=after))
+        return seen.observed.revisions[made[0].revision].lacking_since
+
+    assert lacking(0) == NOW
+    assert lacking(20) == NOW
+    assert lacking(40, suspend=True) is None
+    assert lacking(60) == NOW + timedelta(seconds=60)

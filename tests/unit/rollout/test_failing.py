@@ -9,6 +9,7 @@ from modelsync.rollout import plan
 from modelsync.rollout.model import MoveReason, Observed, RegistryOutcome, State, Target, Trouble, TroubleKind
 from unit.rollout.worlds import (
     CANARY,
+    JUST_NOW,
     LONG_AGO,
     NOW,
     POLICY,
@@ -121,3 +122,19 @@ def test_what_failed_is_not_left_while_nothing_else_serves() -> None:
     made = plan(stuck)
     assert made.state.canary is not None
     assert [wait.reason for wait in made.waits] == ["StableNotReady"]
+
+
+def test_a_deadline_begins_when_pods_begin_to_lack() -> None:
+    paused = replace(CANARY, step=3, weight=50, started_at=LONG_AGO, look_after=LONG_AGO)
+    lost = up(V3, 1, replicas=2, progress_at=LONG_AGO, lacking_since=JUST_NOW)
+    policy = replace(POLICY, replicas=4)
+    observed = in_canary(paused, views=(cold(V1), up(V2, 4), lost), policy=policy)
+    assert plan(observed).state.failed == ()
+    late = replace(observed, revisions={**observed.revisions, V3: replace(lost, lacking_since=LONG_AGO)})
+    assert [failure.reason for failure in plan(late).state.failed] == ["ProgressDeadlineExceeded"]
+
+
+def test_a_total_that_grows_after_a_long_pause_is_no_lack_of_progress() -> None:
+    paused = replace(CANARY, step=3, weight=50, started_at=LONG_AGO, look_after=LONG_AGO)
+    views = (cold(V1), up(V2, 4), up(V3, 2, progress_at=LONG_AGO))
+    assert plan(in_canary(paused, views=views, policy=replace(POLICY, replicas=8))).state.failed == ()
