@@ -19,6 +19,7 @@ from localcluster.progress import Progress
 from modelsync import middleware
 from realvllm import model, packages
 from realvllm.pods import pods_arguments, revision_record
+from vllm_standin.faults import FAULTS_FILE, make_faults
 
 ROOT = Path(__file__).resolve().parents[2]
 FUSE_TOKEN = "the token of this revision"
@@ -120,6 +121,8 @@ async def serve(vllm_packages: Path, python: str, tmp_path: Path) -> AsyncIterat
             command = packages.command(python, *arguments)
             environment |= packages.environment(vllm_packages, placed, home=tmp_path)
         else:
+            # At the pace of the real one, which is asked for thousands of tokens where a stream must take seconds.
+            (folder / FAULTS_FILE).write_bytes(make_faults({"token_seconds": 0.02, "tokens": 200}).encode())
             command = [str(ROOT / ".venv" / "bin" / "python"), "-m", "vllm_standin", *arguments]
             paths = (ROOT / "operator", ROOT / "hack", placed)
             environment |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PATH": os.environ["PATH"]}

@@ -6,11 +6,14 @@ What may differ is named here, and nowhere else; docs/design/vllm.md is the tabl
 import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+from realvllm.model import make_adapter
 
 FUSE_TOKEN = "the token of this revision"
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
@@ -173,6 +176,24 @@ async def test_a_flag_that_is_not_known_ends_the_server_with_its_name(serve: Any
 
     assert await server.ended(120) == 2
     assert re.search(r"unrecognized arguments: --max-modle-len", server.log.read_text())
+
+
+async def test_an_adapter_answers_under_its_name_beside_its_base(serve: Any, tmp_path: Path) -> None:
+    """One hears it: the base says its word, and the adapter turns that into its sign."""
+    make_adapter(tmp_path / "legal", "~")
+    modules = json.dumps({"name": "legal", "path": str(tmp_path / "legal")})
+    flags = ("--enable-lora", "--max-lora-rank=8", f"--lora-modules={modules}")
+    server = await (await serve("real", *flags)).listening()
+
+    said = {}
+    for name in ("chat", "legal"):
+        _, _, text = await server.ask(
+            "POST", "/v1/completions", TEXT | {"model": name, "prompt": "?", "max_tokens": 12}
+        )
+        body = json.loads(text)
+        said[body["model"].partition("@")[0]] = body["choices"][0]["text"]
+
+    assert said == {"chat": " version1 ve", "legal": "~" * 12}
 
 
 async def test_several_server_processes_lose_what_runs_at_a_graceful_end(serve: Any) -> None:
