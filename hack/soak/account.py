@@ -15,6 +15,8 @@ from traffic.shares import FALSE_ALARM, Window, doubt
 
 HELD_SECONDS = 2.0
 """So long after a hold was set in the registry a request may still meet the held version, and be refused or cut."""
+SETTLED_SECONDS = 2 * SETTLE.total_seconds()
+"""So long after its write a weight counts as in force: `settle` begins when the route is accepted, not when written."""
 GUARD_SECONDS = 0.3
 """A weight is in force in the gateway before the watch tells of it, by no more than this."""
 
@@ -76,7 +78,7 @@ def account(record: Record) -> Account:
     held = [answer for answer in answers if answer.outcome is not Outcome.OK and _by_hold(answer, record.holds)]
     excused = {id(answer) for answer in held}
     failures = [a for a in answers if a.outcome is not Outcome.OK and id(a) not in excused]
-    windows = steps(record.route.wanted, answers, SETTLE.total_seconds())
+    windows = steps(record.route.wanted, answers, SETTLED_SECONDS)
     seconds = record.ended - record.started
     late = sorted(answer.late for answer in answers) or [0.0]
     sending = (answers[-1].sent - answers[0].sent) if len(answers) > 1 else 0.0
@@ -116,7 +118,7 @@ def account(record: Record) -> Account:
     )
 
 
-def steps(wanted: Sequence[Wanted], answers: Sequence[Answer], settle: float) -> list[Window]:
+def steps(wanted: Sequence[Wanted], answers: Sequence[Answer], settled: float) -> list[Window]:
     """For each backend of each step, its share of the requests that were sent while the step was settled.
 
     Of what was sent between a weight's write and its settling nobody can say by which weight it was routed; it
@@ -126,7 +128,7 @@ def steps(wanted: Sequence[Wanted], answers: Sequence[Answer], settle: float) ->
     windows = []
     for at, now in enumerate(wanted):
         until = wanted[at + 1].since - GUARD_SECONDS if at + 1 < len(wanted) else float("inf")
-        sent = [a for a in answers if now.since + settle <= a.sent < until and a.revision is not None]
+        sent = [a for a in answers if now.since + settled <= a.sent < until and a.revision is not None]
         total = sum(now.weights.values())
         ordered = sorted(now.weights.items(), key=lambda part: part[1])
         for revision, weight in ordered[: max(1, len(ordered) - 1)]:

@@ -79,7 +79,7 @@ def test_shares_that_are_not_the_wanted_ones_are_a_problem():
 def test_requests_between_a_weights_write_and_its_settling_belong_to_no_step():
     wanted = [Wanted(0.0, {OLD: 100}), Wanted(5.0, {OLD: 50, NEW: 50})]
     answers = [*(answer(number / 10) for number in range(60)), *(answer(6.0 + n / 10, revision=NEW) for n in range(10))]
-    assert steps(wanted, answers, settle=1.0) == [Window(1.0, 37, 37), Window(0.5, 10, 0)]
+    assert steps(wanted, answers, settled=1.0) == [Window(1.0, 37, 37), Window(0.5, 10, 0)]
 
 
 def test_an_answer_over_every_way_has_a_row():
