@@ -13,8 +13,13 @@ def latched(observed: Observed) -> tuple[Hold, ...]:
     reads = observed.holds
     if not before and not any(read.marks for read in reads.values()):
         return before
-    present = _present(observed)
-    kept = [hold for hold in before if hold.mark.digest in present and not _lifted(hold, reads.get(hold.mark.digest))]
+    present, unfinished = _present(observed), _unfinished(observed)
+    kept = [
+        hold
+        for hold in before
+        if hold.mark.digest in unfinished
+        or (hold.mark.digest in present and not _lifted(hold, reads.get(hold.mark.digest)))
+    ]
     known = {hold.mark for hold in kept}
     new = [
         Hold(mark, reads[digest].asked_at)
@@ -35,6 +40,17 @@ def _present(observed: Observed) -> set[str]:
     if not all(view.digests for view in observed.revisions.values()):
         digests.update(hold.mark.digest for hold in observed.state.holds)
     return digests
+
+
+def _unfinished(observed: Observed) -> set[str]:
+    """Content of revisions that held ones' pods are still to be taken from: they may have been told to fall silent, and
+    such a pod never serves again. A hold that were dropped now would leave them there for good."""
+    return {
+        digest
+        for view in observed.revisions.values()
+        if view.replicas or (view.pods and not view.cut)
+        for digest in view.digests
+    }
 
 
 def _lifted(hold: Hold, read: HoldRead | None) -> bool:

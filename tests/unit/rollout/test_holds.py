@@ -63,6 +63,17 @@ def test_while_suspended_a_hold_on_the_stable_does_not_give_the_canary_all_traff
     assert resumed.state.target == Target(V3, MoveReason.FIRST, NOW)
 
 
+def test_a_hold_that_is_lifted_ends_only_when_no_pod_is_left_that_may_have_fallen_silent() -> None:
+    """An operator may have died between telling the pods and deleting them; silent pods never serve again."""
+    for left in (up(V1), down(V1), up(V1, 0, replicas=2)):
+        lifted = with_hold_on_previous(views=(left, up(V2)))
+        assert plan(lifted).state.holds == latched(V1)
+        assert CutOff(V1) in plan(lifted).actions
+
+    for gone in (cold(V1), down(V1, 0, pods=2, cut=True)):
+        assert plan(with_hold_on_previous(views=(gone, up(V2)))).state.holds == ()
+
+
 def test_a_hold_stays_when_the_registry_is_silent() -> None:
     silent = with_hold_on_previous(holds={}, registry=RegistryView(RegistryOutcome.UNREACHABLE, candidate(V2)))
     assert plan(silent).state.holds == latched(V1)
