@@ -11,7 +11,7 @@ from typing import Any
 from model.search import GOAL, QUIET
 from model.world import SHARED, Budget, Setting
 from modelsync.api.routing import Routing, Rule, RuleKind, Weights
-from modelsync.rollout import capacity, failing, goal, requests, steps, traffic
+from modelsync.rollout import capacity, failing, goal, holds, requests, steps, traffic
 from modelsync.rollout.facts import _OUTCOMES, Facts
 from modelsync.rollout.model import BLOCKED, CutOff, Revision, State
 from modelsync.rollout.notes import Notes
@@ -227,6 +227,10 @@ def _draining_pods_are_forgotten(patch: Any) -> None:
     patch.setattr(capacity, "cut_off", cut_off)
 
 
+def _a_hold_ends_before_its_cut(patch: Any) -> None:
+    patch.setattr(holds, "_unfinished", lambda observed: set())
+
+
 MUTANTS = (
     Mutant(
         "a held stable gets its pods back",
@@ -240,6 +244,13 @@ MUTANTS = (
         _only_models_are_held,
         Budget(holds=1),
         Setting(parts=SHARED),
+    ),
+    Mutant(
+        "a hold that is lifted leaves silent pods",
+        GOAL,
+        _a_hold_ends_before_its_cut,
+        Budget(holds=2, crashes=1),
+        Setting(failover=False),
     ),
     Mutant("held pods are left running", "exposure_of_a_held_revision_ends_at_once", _no_cut, Budget(holds=1)),
     Mutant(

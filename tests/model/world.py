@@ -87,6 +87,7 @@ class Rev(NamedTuple):
     crashed: bool = False
     flunked: bool = False
     ending: int = GONE
+    silent: bool = False  # its pods have been told to fall silent, and are never ready again
 
 
 class Budget(NamedTuple):
@@ -193,6 +194,7 @@ class Setting:
     parts: tuple[tuple[str, ...], ...] = APART
     stamp: bool = True
     live_reads: bool = True
+    failover: bool = True  # off where late writes of an old leader would only make the world bigger
     planner: Callable[[Observed], Plan] | None = None
 
     @cached_property
@@ -468,7 +470,12 @@ class Engine:
             reads=(None,) * len(world.reads),
         )
         yield "operator killed", fresh, True
-        if world.zombie is None:
+        if isinstance(first := pend.writes[0], CutOff):
+            index = _INDEX[first.revision]
+            told = world.revs[index]._replace(ready=0, ready_class=0, silent=bool(world.revs[index].replicas))
+            after = fresh._replace(revs=_put(world.revs, index, told))
+            yield f"operator killed when it has told the pods of {NAMES[index][:2]}", after, True
+        if world.zombie is None and self.setting.failover:
             late = self._pend(pend.writes[:1], pend.urgent, pend.read)
             yield "failover, a write is still under way", fresh._replace(zombie=late, stamped=False), True
         if isinstance(pend.writes[0], Intent):
@@ -481,7 +488,7 @@ class Engine:
             if rev.flunked:
                 revs = _put(world.revs, index, rev._replace(flunked=False))
                 yield f"the pod of {name} that failed its exam is replaced", world._replace(revs=revs), False
-            if rev.ready < rev.replicas - rev.flunked:
+            if rev.ready < rev.replicas - rev.flunked and not rev.silent:
                 up = rev._replace(ready=rev.ready + 1, lost=False, crashed=False)
                 if not rev.ready:
                     up = up._replace(ready_class=1)
@@ -638,6 +645,7 @@ class Engine:
             crashed=rev.crashed and replicas > 0,
             flunked=rev.flunked and replicas > 0,
             ending=ending,
+            silent=rev.silent and replicas > 0,
         )
         return world._replace(revs=_put(world.revs, index, rev))
 
