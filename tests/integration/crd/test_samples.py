@@ -16,7 +16,9 @@ from modelsync.api.validation import problems, read_spec
 HERE = Path(__file__).resolve().parent
 SAMPLES = HERE.parents[2] / "samples"
 BAD = sorted((HERE / "bad").glob("*.yaml"))
-GOOD = [path for path in sorted(SAMPLES.glob("*.yaml")) if f"kind: {names.KIND}" in path.read_text(encoding="utf-8")]
+GOOD = [
+    path for path in sorted(SAMPLES.glob("*.yaml")) if f"\nkind: {names.KIND}\n" in path.read_text(encoding="utf-8")
+]
 
 # A name is no part of the spec, and Secrets and Gateways in it are looked for later.
 REFUSED_BY_THE_APISERVER_ONLY = {path.stem for path in BAD if path.stem.startswith("name-")}
