@@ -283,7 +283,6 @@ async def test_a_model_that_hangs_later_becomes_ready_and_then_holds_requests_wi
     assert await ready(served) == 200
     served.terminate()
     assert "error" in (await hanging)[-2]
-    assert finish_reasons(await hanging) == ["abort"]
 
 
 def adapter(folder: Path, says: str, **options: Any) -> Path:
