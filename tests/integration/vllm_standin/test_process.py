@@ -329,3 +329,33 @@ async def test_an_adapter_that_is_not_there_ends_the_start(serve: Any, tmp_path:
     served = await serve(*lora("legal@v7", tmp_path / "nothing"))
     assert await served.exit_code() == 1
     await served.said("No adapter found")
+
+
+TWO = ("--api-server-count", "2")
+
+
+async def test_two_server_processes_tell_one_sum_of_what_each_counted(serve: Any) -> None:
+    args = (*TWO, "--middleware", "modelsync_middleware.VersionHeader")
+    served = await (await serve(*args)).listening()
+    assert {status for status, _ in await asyncio.gather(*(served.complete() for _ in range(20)))} == {200}
+
+    async def counted() -> tuple[float, float]:
+        """What vLLM's metrics and the middleware's say, whichever process is asked."""
+        vllm = await served.metrics()
+        async with served.client.get(served.url + "/modelsync/metrics") as answer:
+            mine = [line for line in (await answer.text()).splitlines() if 'outcome="2xx"' in line]
+        theirs = [value for series, value in vllm.items() if series.startswith("http_requests_total")]
+        return sum(theirs), float(mine[0].rpartition(" ")[2])
+
+    async with asyncio.timeout(20):
+        while await counted() != (20, 20):  # noqa: ASYNC110  # the other process tells its counts a moment later
+            await asyncio.sleep(0.02)
+
+
+async def test_a_server_process_that_dies_ends_the_others_with_its_exit_code(serve: Any) -> None:
+    served = await (await serve(*TWO, faults={"crash_after_requests": 0, "exit_code": 134})).listening()
+
+    with pytest.raises(aiohttp.ClientError):
+        await served.complete()
+
+    assert await served.exit_code() == 134
