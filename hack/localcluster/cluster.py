@@ -201,6 +201,21 @@ class Cluster:
 
     # -- bringing up, in order -------------------------------------------------------------------------------------
 
+    @property
+    def gateway_kubeconfig(self) -> Path:
+        """The kubeconfig by which Traefik sees the cluster."""
+        return self._layout.component_kubeconfig("traefik")
+
+    def restart_gateway(self, *, kubeconfig: Path | None = None) -> None:
+        """Start Traefik anew, from inside the cluster's network; what it carried is cut.
+
+        With `kubeconfig` it sees the cluster through that: through something that delays what it is told, for example.
+        """
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig or self.gateway_kubeconfig)}
+        self._processes.end("traefik")
+        log = self._layout.logs / "traefik.log"
+        self._processes.start("traefik", settings.traefik(self._layout), environment=environment, log=log)
+
     def _bring_up(self, progress: Progress, *, node: bool, gateway_api: bool) -> None:
         started = time.monotonic()
         node = node or self.status().node  # a cluster that has a node keeps it
