@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelsync.api.spec import Serving
+from modelsync.api.serving import Serving
 from modelsync.api.vllm_flags import table_for
 from modelsync.resources.adapter_config import AdapterRefusedError, read_adapter
 from modelsync.resources.lora import arguments, lora

@@ -16,7 +16,8 @@ from pydantic.alias_generators import to_camel
 
 from modelsync.api.model import Matches
 from modelsync.api.problems import explain
-from modelsync.api.spec import AliasPattern, HoldAction, Image, Tag
+from modelsync.api.registry import AliasPattern, HoldAction, Tag
+from modelsync.api.serving import Image
 
 ServerURL = Annotated[
     str, Matches(r"^https?://[^\s@?#]+$", "is no URL of a W&B server; write it as https://wandb.example.com")

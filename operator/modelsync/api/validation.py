@@ -19,8 +19,10 @@ from modelsync.api.parallelism import gpu_problems
 from modelsync.api.problems import FieldProblem, SpecError, explain
 from modelsync.api.reference import InvalidReferenceError, ModelRef
 from modelsync.api.references import field_of
+from modelsync.api.registry import HoldAction
+from modelsync.api.serving import ResourceRequirements
 from modelsync.api.settings import OperatorSettings, same_server
-from modelsync.api.spec import HoldAction, ModelDeploymentSpec, ResourceRequirements
+from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.api.vllm_flags import check_args, check_version
 
 _RESERVED_DOMAINS = ("modelsync.dev", "kubernetes.io", "k8s.io")

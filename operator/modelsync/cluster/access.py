@@ -11,7 +11,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from modelsync.api import names
-from modelsync.api.spec import ConfigMapKeyRef, ModelDeploymentSpec, SecretKeyRef
+from modelsync.api.registry import ConfigMapKeyRef, SecretKeyRef
+from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import ClusterError, ForbiddenError, NotFoundError
 from modelsync.cluster.kinds import CONFIG_MAP, SECRET, Key, labels_of

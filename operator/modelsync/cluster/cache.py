@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from modelsync.api import names
-from modelsync.api.spec import DEFAULT_PATHS
+from modelsync.api.traffic import DEFAULT_PATHS
 from modelsync.cluster.kinds import (
     CONTROLLER_REVISION,
     DEPLOYMENT,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from modelsync.api import names
-from modelsync.api.spec import Gateway
+from modelsync.api.traffic import Gateway
 from modelsync.cluster.cache import hosts_of_owner, hosts_of_route, paths_of_owner, paths_of_route
 from modelsync.cluster.family import Family
 from modelsync.cluster.kinds import Object, controller_uid, name_of, uid_of

@@ -15,7 +15,7 @@ import structlog
 from pydantic import ValidationError
 
 from modelsync.api import names, reasons
-from modelsync.api import spec as spec_types
+from modelsync.api import steps as spec_steps
 from modelsync.api.problems import FieldProblem, explain
 from modelsync.api.references import MODEL
 from modelsync.api.routing import HeaderMatch
@@ -262,7 +262,7 @@ def holds_told(holds: Sequence[model.Hold]) -> str | None:
     return "; ".join(told) or None
 
 
-def _step(step: spec_types.Step) -> Step:
+def _step(step: spec_steps.Step) -> Step:
     if step.match is not None:
         values = ((each.header_name, each.header_value) for each in step.match)
         matches = (HeaderMatch(name, said.exact or said.regex or "", said.regex is not None) for name, said in values)

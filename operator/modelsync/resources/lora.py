@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from modelsync.api import images
 from modelsync.api.references import BASE, MODEL, adapter_name
-from modelsync.api.spec import BASE_SUFFIX, Serving
+from modelsync.api.serving import BASE_SUFFIX, Serving
 from modelsync.api.vllm_flags import table_for
 from modelsync.resources.adapter_config import AdapterRefusedError
 

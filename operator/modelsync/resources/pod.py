@@ -12,7 +12,7 @@ from typing import Any
 
 from modelsync.api import images, names
 from modelsync.api.references import ARTIFACTS_DIR, MODEL, side_artifact_name
-from modelsync.api.spec import Registry
+from modelsync.api.registry import Registry
 from modelsync.api.vllm_flags import table_for
 from modelsync.resources import storage
 from modelsync.resources.lora import Lora, arguments, lora

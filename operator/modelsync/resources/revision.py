@@ -20,8 +20,9 @@ from modelsync.api import quantity
 from modelsync.api.model import ApiModel
 from modelsync.api.names import MAX_VERSION_DIGITS
 from modelsync.api.references import MODEL, told
+from modelsync.api.serving import Serving
 from modelsync.api.settings import OperatorSettings
-from modelsync.api.spec import ModelDeploymentSpec, Serving
+from modelsync.api.spec import ModelDeploymentSpec
 
 NO_OTHERS: Mapping[str, "Artifact"] = {}
 

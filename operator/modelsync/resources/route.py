@@ -12,7 +12,7 @@ from typing import Any
 
 from modelsync.api import duration, names
 from modelsync.api.routing import HeaderMatch, Routing, Rule, RuleKind
-from modelsync.api.spec import Gateway, ParentRef, Traffic
+from modelsync.api.traffic import Gateway, ParentRef, Traffic
 from modelsync.resources.objects import Object, Owner, metadata
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"

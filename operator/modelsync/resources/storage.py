@@ -7,7 +7,7 @@ share what is the same. vLLM may write to its compile cache there, if it is to b
 import hashlib
 import json
 
-from modelsync.api.spec import Serving
+from modelsync.api.serving import Serving
 from modelsync.resources.objects import Object
 from modelsync.resources.revision import RevisionInputs
 

@@ -8,7 +8,8 @@ import pytest
 from apiserver import ApiServer, RefusedError
 from modelsync.api import names
 from modelsync.api.routing import HeaderMatch, Routing, Rule, RuleKind
-from modelsync.api.spec import ModelDeploymentSpec, SessionAffinity, Traffic
+from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.api.traffic import SessionAffinity, Traffic
 from modelsync.resources.budget import disruption_budget
 from modelsync.resources.objects import Object, Owner
 from modelsync.resources.record import Record

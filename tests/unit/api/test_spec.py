@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from modelsync.api.problems import SpecError
-from modelsync.api.spec import DEFAULT_STEPS, HoldAction, ModelDeploymentSpec
+from modelsync.api.registry import HoldAction
+from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.api.steps import DEFAULT_STEPS
 from modelsync.api.validation import read_spec
 
 GATEWAY = {"gateway": {"parentRefs": [{"name": "models"}]}}

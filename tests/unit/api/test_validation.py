@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from modelsync.api.registry import HoldAction
 from modelsync.api.settings import HoldSettings, OperatorSettings
-from modelsync.api.spec import HoldAction, ModelDeploymentSpec
+from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.api.validation import hold_rules, problems
 
 SETTINGS = OperatorSettings(allowed_registries=("https://wandb.example.com",))

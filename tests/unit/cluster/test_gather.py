@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.registry import HoldAction
 from modelsync.api.settings import HoldSettings
-from modelsync.api.spec import HoldAction, ModelDeploymentSpec
+from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.cluster.gather import Gathered, Sightings, UnreadableError, gather, policy, read
 from modelsync.registry.model import (
     Answers,

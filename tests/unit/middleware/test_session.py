@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelsync.api.routing import Routing, Rule, RuleKind
-from modelsync.api.spec import Traffic
+from modelsync.api.traffic import Traffic
 from modelsync.middleware.modelsync_middleware import VersionHeader
 from modelsync.middleware.modelsync_middleware.session import SESSION_HEADER
 from modelsync.resources import route

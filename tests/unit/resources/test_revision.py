@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from modelsync.api.references import MODEL
+from modelsync.api.serving import Serving
 from modelsync.api.settings import OperatorSettings
-from modelsync.api.spec import ModelDeploymentSpec, Serving
+from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.resources.revision import Artifact, RevisionInputs, inputs_of, revision_name
 
 FIXTURES = json.loads(Path(__file__).with_name("revision_fixtures.json").read_text(encoding="utf-8"))

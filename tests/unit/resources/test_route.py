@@ -7,7 +7,7 @@ import pytest
 
 from modelsync.api import names
 from modelsync.api.routing import HeaderMatch, Routing, Rule, RuleKind
-from modelsync.api.spec import Traffic
+from modelsync.api.traffic import Traffic
 from modelsync.resources.objects import Object, Owner
 from modelsync.resources.route import http_route, read_route
 

@@ -1,0 +1,106 @@
+"""Where versions come from and what forbids them: `spec.registry` and `spec.hold`."""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsync.api.duration import Between
+from modelsync.api.model import ApiModel, Matches, Name, Unique, written_as
+
+_BASE_URL = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$"
+
+Key = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    written_as(r"^[-._a-zA-Z0-9]+$", "is no key of a Secret or ConfigMap; use letters, digits, -, _ and ."),
+]
+Tag = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    Matches("^[-A-Za-z0-9_]+( +[-A-Za-z0-9_]+)*$", "is no W&B tag; tags hold letters, digits, -, _ and single spaces"),
+]
+AliasPattern = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    Matches(r"^[^/:\[\]]+$", "is no W&B alias; leave out / and :, and of patterns use * and ? only"),
+]
+
+
+class SecretKeyRef(ApiModel):
+    """A key of a Secret in this namespace."""
+
+    name: Name = Field(description="Name of the Secret.")
+    key: Key = Field(description="Key in the Secret.")
+
+
+class ConfigMapKeyRef(ApiModel):
+    """A key of a ConfigMap in this namespace."""
+
+    name: Name = Field(description="Name of the ConfigMap.")
+    key: Key = Field(description="Key in the ConfigMap.")
+
+
+class Auth(ApiModel):
+    """Where the W&B API key is."""
+
+    secret_key_ref: SecretKeyRef = Field(
+        description="The Secret that holds the W&B API key. It must carry the label "
+        "modelsync.dev/wandb-credential: 'true'."
+    )
+
+
+class CABundle(ApiModel):
+    """Where the certificates of a private authority are."""
+
+    config_map_key_ref: ConfigMapKeyRef = Field(description="The ConfigMap that holds them, in PEM.")
+
+
+class Registry(ApiModel):
+    """The W&B server and the credential for it."""
+
+    base_url: Annotated[
+        str,
+        Field(min_length=1, max_length=253),
+        Matches(
+            _BASE_URL, "must be the URL of a W&B server without user, query or fragment, such as https://api.wandb.ai"
+        ),
+    ] = Field(
+        alias="baseURL",
+        description="URL of the W&B server, such as https://api.wandb.ai. The administrator says which are allowed.",
+    )
+    auth: Auth = Field(description="Credential for the server.")
+    ca_bundle: CABundle | None = Field(
+        None, description="Certificates to trust beside the public ones, for a server with a private authority."
+    )
+    poll_interval: Annotated[timedelta, Between("1s", "1h")] = Field(
+        timedelta(seconds=30), description="How often the registry is asked when no webhook has told of a change."
+    )
+
+
+class HoldAction(StrEnum):
+    """What a hold on the version that serves does."""
+
+    FALLBACK = "Fallback"
+    BLOCK = "Block"
+
+
+class Hold(ApiModel):
+    """Marks in the registry that forbid a version to serve. They add to the administrator's and never weaken them."""
+
+    tags: Annotated[list[Tag], Field(max_length=16), Unique()] = Field(
+        default_factory=list,
+        description="Tags that hold: on a version; on a collection, all of it; on a collection as `<tag> v7`, that "
+        "version.",
+    )
+    aliases: Annotated[list[AliasPattern], Field(max_length=16), Unique()] = Field(
+        default_factory=list,
+        description="Aliases that hold the version they are on. `*` and `?` stand for any characters, since an alias "
+        "can be on one version of a collection only.",
+    )
+    action: HoldAction = Field(
+        HoldAction.FALLBACK,
+        description="When the version that serves is held: Fallback serves the newest promoted version that is not "
+        "held, and nothing if there is none; Block serves nothing. The administrator may demand Block.",
+    )
