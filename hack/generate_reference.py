@@ -42,7 +42,8 @@ def model_deployment() -> str:
         "## Annotations",
         "",
         "Each names a revision, so that an old one cannot act on a new rollout; what was done is echoed in "
-        "`status.handled`.",
+        "`status.handled`. `REVISION/TOKEN`, with any token, is another request than `REVISION`: it asks again. "
+        "`REVISION/TOKEN/PERSON` says who asks; status and events then name the person.",
         "",
         "| annotation | value | what it asks for |",
         "|---|---|---|",

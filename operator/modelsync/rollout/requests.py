@@ -8,15 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from modelsync.api.reasons import Reason
+from modelsync.api.requests import MAX_LENGTH, Request
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.failing import failed
 from modelsync.rollout.model import Failure, MoveReason, Pause, Requests, Revision, State
 from modelsync.rollout.notes import Notes
 
-_LONGEST = 256
-"""Characters of a request that count."""
-
-_Handler = Callable[[Facts, State, Revision, Notes], State | None]
+_Handler = Callable[[Facts, State, Request, Notes], State | None]
 
 
 def answer(facts: Facts, state: State, notes: Notes) -> State:
@@ -30,7 +28,7 @@ def answer(facts: Facts, state: State, notes: Notes) -> State:
         value = getattr(asked, name)
         if value == getattr(handled, name):
             continue
-        answered = state if value is None else handle(facts, state, value.partition("/")[0], notes)
+        answered = state if value is None else handle(facts, state, Request.parse(value), notes)
         if answered is not None:
             state = answered
             done[name] = value
@@ -42,10 +40,11 @@ def answer(facts: Facts, state: State, notes: Notes) -> State:
 
 def _short(value: str | None) -> str | None:
     """An annotation may be longer than what the status echoes; no revision and no sensible token is."""
-    return value if value is None else value[:_LONGEST]
+    return value if value is None else value[:MAX_LENGTH]
 
 
-def _promote(facts: Facts, state: State, revision: Revision, notes: Notes) -> State | None:
+def _promote(facts: Facts, state: State, request: Request, notes: Notes) -> State | None:
+    revision = request.revision
     canary = state.canary
     if canary is None or canary.revision != revision:
         return _ignored(state, "promote", revision, "it is not the canary", notes)
@@ -56,34 +55,37 @@ def _promote(facts: Facts, state: State, revision: Revision, notes: Notes) -> St
         return state  # only the promotion is left, and that waits for pods, not for a person
     if not isinstance(step, Pause) or canary.step_started_at is None:
         return None  # the pause is still to come
-    notes.tell(Reason.STEP, "Promote", f"a person ended the pause of {revision}", revision)
+    notes.tell(Reason.STEP, "Promote", f"{request.who} ended the pause of {revision}", revision)
     return replace(state, canary=replace(canary, step=canary.step + 1, look_after=facts.now))
 
 
-def _promote_full(facts: Facts, state: State, revision: Revision, notes: Notes) -> State | None:
+def _promote_full(facts: Facts, state: State, request: Request, notes: Notes) -> State | None:
+    revision = request.revision
     canary = state.canary
     if canary is None or canary.revision != revision:
         return _ignored(state, "promote-full", revision, "it is not the canary", notes)
     if facts.not_forward is not None:
         return None
-    notes.tell(Reason.PROMOTING, "Promote", f"a person skipped the steps that were left of {revision}", revision)
-    skipped = replace(canary, step=len(canary.steps), look_after=facts.now, promoted_by="a person")
+    notes.tell(Reason.PROMOTING, "Promote", f"{request.who} skipped the steps that were left of {revision}", revision)
+    skipped = replace(canary, step=len(canary.steps), look_after=facts.now, promoted_by=request.who)
     return replace(state, canary=skipped)
 
 
-def _abort(facts: Facts, state: State, revision: Revision, notes: Notes) -> State | None:
+def _abort(facts: Facts, state: State, request: Request, notes: Notes) -> State | None:
+    revision = request.revision
     target = state.target
     going_back = target is not None and target.reason is MoveReason.ROLLBACK and target.revision == revision
     if (state.canary is None or state.canary.revision != revision) and not going_back:
         why = "only a canary or a way back can be aborted; move the alias to serve another version"
         return _ignored(state, "abort", revision, why, notes)
-    return failed(state, Failure(revision, Reason.ABORTED, facts.now, "a person said abort"))
+    return failed(state, Failure(revision, Reason.ABORTED, facts.now, f"{request.who} said abort"))
 
 
-def _retry(facts: Facts, state: State, revision: Revision, notes: Notes) -> State | None:
+def _retry(facts: Facts, state: State, request: Request, notes: Notes) -> State | None:
+    revision = request.revision
     if not any(failure.revision == revision for failure in state.failed):
         return _ignored(state, "retry", revision, "it has not failed", notes)
-    notes.tell(Reason.RETRIED, "Retry", f"a person said to try {revision} again", revision)
+    notes.tell(Reason.RETRIED, "Retry", f"{request.who} said to try {revision} again", revision)
     return replace(state, failed=tuple(failure for failure in state.failed if failure.revision != revision))
 
 

@@ -98,3 +98,11 @@ def test_an_endless_annotation_is_cut_and_acts_once() -> None:
     endless = Requests(abort="x" * 10_000)
     state = plan(world(requests=endless)).state
     assert plan(world(requests=endless, state=state)).events == ()
+
+
+def test_whoever_a_request_names_is_told() -> None:
+    promoted = plan(in_canary(requests=Requests(promote_full=f"{V3}/2/alice@example.com")))
+    assert promoted.state.canary is not None
+    assert promoted.state.canary.promoted_by == "alice@example.com"
+    aborted = plan(in_canary(requests=Requests(abort=f"{V3}/2/alice@example.com")))
+    assert [failure.message for failure in aborted.state.failed] == ["alice@example.com said abort"]
