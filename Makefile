@@ -53,6 +53,10 @@ verify: lint ## lint, and fail when `make generate` would change a file
 test-unit: setup ## unit tests and golden logs
 	@.venv/bin/pytest -q tests/unit tests/golden
 
+.PHONY: helm
+helm: setup
+	@$(LOCAL) tool helm >/dev/null
+
 .PHONY: test-model
 test-model: setup ## breadth-first check of the production planner; prints states and time
 	@.venv/bin/pytest -q -s tests/model

@@ -20,7 +20,7 @@ from localcluster.existing import check_existing
 from localcluster.images import modelsync_image, vllm_standin_image
 from localcluster.kind import kind_down, kind_up
 from localcluster.oci import write_archive
-from localcluster.tools import CONTROL_PLANE, EVERYTHING
+from localcluster.tools import CONTROL_PLANE, EVERYTHING, OTHERS, program
 
 _name = click.option(
     "--name", default="default", show_default=True, help="Which cluster; several may live side by side."
@@ -69,6 +69,16 @@ def build(control_plane_only: bool, contour: bool) -> None:
     if contour:
         build_contour(progress)
     progress.say("all programs are there")
+
+
+@main.command()
+@click.argument("name", type=click.Choice([tool.name for tool in OTHERS]))
+def tool(name: str) -> None:
+    """Build or find one of the programs that are not part of a cluster, such as helm, and print their paths."""
+    wanted = next(tool for tool in OTHERS if tool.name == name)
+    build_tools([wanted], Progress())
+    for each in wanted.programs:
+        click.echo(program(each))
 
 
 @main.command()

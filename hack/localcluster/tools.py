@@ -123,6 +123,15 @@ CONTOUR = Tool(
     usual_seconds=180,
     link_flags="-X github.com/projectcontour/contour/internal/build.Version=v1.33.8",
 )
+HELM = Tool(
+    name="helm",
+    module="helm",
+    version="v4.3.1",
+    programs={"helm": "helm.sh/helm/v4/cmd/helm"},
+    probe={"helm": ("version", "--short")},
+    usual_seconds=100,
+    link_flags="-X helm.sh/helm/v4/internal/version.version=v4.3.1",
+)
 PAUSE = Tool(
     name="pause",
     module="pause",
@@ -134,8 +143,8 @@ PAUSE = Tool(
 CONTROL_PLANE = (ETCD, KUBERNETES)
 NODE = (PAUSE, CNI_PLUGINS, CONTAINERD, KUBERNETES_NODE, TRAEFIK)
 EVERYTHING = CONTROL_PLANE + NODE
-OTHERS = (CONTOUR,)
-"""Not part of a cluster: what a benchmark brings up beside it."""
+OTHERS = (CONTOUR, HELM)
+"""Not part of a cluster: what a benchmark brings up beside it, and what installs into it."""
 
 
 def present(tool: Tool) -> bool:
@@ -150,7 +159,8 @@ def program(name: str) -> Path:
         return built
     if installed := _installed(tool):
         return installed[name]
-    raise ClusterError(f"{name} {tool.version} is missing: run `python -m localcluster build`")
+    how = f"tool {tool.name}" if tool in OTHERS else "build"
+    raise ClusterError(f"{name} {tool.version} is missing: run `python -m localcluster {how}`")
 
 
 _installed_cache: dict[tuple[str, str], dict[str, Path] | None] = {}
