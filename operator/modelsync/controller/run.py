@@ -11,10 +11,11 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import structlog
@@ -102,11 +103,14 @@ async def run_until(stop: asyncio.Event, options: Options) -> int:
             cluster = Cluster(connection.client())
             stack.push_async_callback(cluster.close)
             await _check(cluster, connection, options)
+            checks: dict[str, health.Check] = {}
+            await _answer_probes(stack, options, checks)
             elector = _elector(cluster, options)
             if not await _acquire(elector, stop, options):
                 return 0
             stack.push_async_callback(elector.release)
             operator = Operator(connection, cluster, elector, options)
+            checks.update(operator.checks)
             return await operator.operate(stop)
     except ClusterError as error:
         raise StartError(str(error)) from None
@@ -189,12 +193,6 @@ class Operator:
             except OSError as error:
                 raise StartError(f"--webhook-port {hook.port}: {error.strerror}; choose another port") from None
             log.info("webhook.listening", port=port)
-        if (wanted := self._options.health_port) is not None:
-            checks = {"watches": self._watches_end, "workers": self._worker_stuck, "sweeper": self._sweep_late}
-            try:
-                await stack.enter_async_context(health.serve(checks, host="", port=wanted))
-            except OSError as error:
-                raise StartError(f"--health-port {wanted}: {error.strerror}; choose another port") from None
 
     # --- what goes on in the background ---
 
@@ -258,6 +256,11 @@ class Operator:
 
     # --- liveness ---
 
+    @property
+    def checks(self) -> Mapping[str, health.Check]:
+        """What must move while we lead."""
+        return {"watches": self._watches_end, "workers": self._worker_stuck, "sweeper": self._sweep_late}
+
     def _watches_end(self) -> str | None:
         ended = self._shell is not None and self._shell.ended.done()
         return "the watches of the API server have ended" if ended else None
@@ -290,13 +293,29 @@ async def _check(cluster: Cluster, connection: Connection, options: Options) -> 
         raise StartError(f"{error}; give the account its rights: `kubectl apply -f deploy/rbac.yaml`") from None
 
 
+async def _answer_probes(stack: AsyncExitStack, options: Options, checks: Mapping[str, health.Check]) -> None:
+    """Answer the kubelet from now on, with what `checks` is then: a process that waits for the lease is well too."""
+    if (wanted := options.health_port) is None:
+        return
+    try:
+        await stack.enter_async_context(health.serve(checks, host="", port=wanted))
+    except OSError as error:
+        raise StartError(f"--health-port {wanted}: {error.strerror}; choose another port") from None
+
+
+def lease_name(options: Options) -> str:
+    """The name of the lease: operators of other namespaces are none of our rivals. The chart computes the same."""
+    if not options.namespaces:
+        return LEASE_NAME
+    return f"{LEASE_NAME}-{sha256(','.join(sorted(set(options.namespaces))).encode()).hexdigest()[:10]}"
+
+
 def _elector(cluster: Cluster, options: Options) -> Elector:
-    name = LEASE_NAME
-    if options.namespaces:
-        # Operators of other namespaces are none of our rivals.
-        name += "-" + uuid.uuid5(uuid.NAMESPACE_DNS, ",".join(sorted(options.namespaces))).hex[:10]
     return Elector(
-        cluster, namespace=options.lease_namespace, name=name, identity=f"{_identity()}_{uuid.uuid4().hex[:8]}"
+        cluster,
+        namespace=options.lease_namespace,
+        name=lease_name(options),
+        identity=f"{_identity()}_{uuid.uuid4().hex[:8]}",
     )
 
 
