@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import generate_chart
 import generate_event_table
 import generate_reference
 from modelsync.api import crd
@@ -17,6 +18,10 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/modeldeployment.md": generate_reference.model_deployment,
     "docs/reference/operator-settings.md": generate_reference.operator_settings,
     "docs/reference/rollout-table.md": generate_event_table.rollout_table,
+    "helm/modelsync/templates/crds.yaml": generate_chart.crds,
+    "helm/modelsync/templates/_rights.tpl": generate_chart.rules,
+    "helm/modelsync/values.schema.json": generate_chart.schema,
+    "helm/modelsync/README.md": generate_chart.readme,
 }
 """Path below the project's root -> what stands there."""
 
