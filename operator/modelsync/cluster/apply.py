@@ -109,20 +109,24 @@ class Applier:
         """Write the status of the ModelDeployment that was read as `owner`. Raises ConflictError."""
         self._cache.put(MODEL_DEPLOYMENT, await self._cluster.replace_status(MODEL_DEPLOYMENT, owner, status))
 
-    async def apply(self, gathered: Gathered, plan: Plan) -> None:
-        """Do the plan's actions in order. Raises the first ClusterError.
+    async def apply(self, gathered: Gathered, plan: Plan) -> tuple[Action, ...]:
+        """Do the plan's actions in order; return those that were done or begun: cutting off goes on by itself, and a
+        plan that asks for it meanwhile gets nothing new. Raises the first ClusterError.
 
         Of an urgent plan every action is tried, whatever became of the ones before. Cutting pods off takes a second
         when they do not answer, and goes on by itself: the routes of others that the same hold concerns must not wait.
         """
         work = _Pass(self._cluster, self._cache, self._settings, self._silences, gathered, plan)
         first: ClusterError | None = None
+        done: list[Action] = []
         for action in plan.actions:
             if isinstance(action, CutOff):
-                self._begin_cut(work, action)
+                if self._begin_cut(work, action):
+                    done.append(action)
                 continue
             try:
                 await work.do(action)
+                done.append(action)
             except ClusterError as error:
                 if not plan.urgent:
                     raise
@@ -130,18 +134,19 @@ class Applier:
                 first = first or error
         if first is not None:
             raise first
+        return tuple(done)
 
     async def finish(self, timeout: timedelta) -> None:
         """Wait until pods that are being cut off are, but not for ever."""
         if self._cuts:
             await asyncio.wait(self._cuts.values(), timeout=timeout.total_seconds())
 
-    def _begin_cut(self, work: "_Pass", action: CutOff) -> None:
-        """Cut off once at a time; a plan asks for it again until the pods are gone."""
+    def _begin_cut(self, work: "_Pass", action: CutOff) -> bool:
+        """Cut off once at a time; a plan asks for it again until the pods are gone. Says whether it begins now."""
         family = work.gathered.read.family
         name = (family.uid, action.revision)
         if name in self._cuts:
-            return
+            return False
 
         async def cut() -> None:
             try:
@@ -154,6 +159,7 @@ class Applier:
                 del self._cuts[name]
 
         self._cuts[name] = asyncio.create_task(cut(), name=f"cut-{family.key}-{action.revision}")
+        return True
 
     async def keep_up(self, gathered: Gathered, state: State) -> int:
         """Write what `upkeep` finds; say how many objects were written. Raises the first ClusterError."""

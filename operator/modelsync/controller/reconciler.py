@@ -34,7 +34,7 @@ from modelsync.controller.workqueue import ShutDownError, WorkQueue
 from modelsync.registry.poller import Poller, Subscription
 from modelsync.rollout import silenced
 from modelsync.rollout.facts import Facts
-from modelsync.rollout.model import Plan, Problem, RegistryOutcome
+from modelsync.rollout.model import Action, Plan, Problem, RegistryOutcome
 from modelsync.rollout.plan import plan
 from modelsync.rollout.report import report
 
@@ -254,16 +254,16 @@ class Reconciler:
             if not decision.plan.urgent or isinstance(error, NotLeadingError):
                 raise
             refused = error  # a refused status must not stop a hold
-        kept_up = await self._apply(decision)
+        done, kept_up = await self._apply(decision)
         owner = decision.gathered.read.family.owner
         await asyncio.gather(*(self._recorder.record(owner, event) for event in decision.plan.events))
         if refused is not None:
             raise refused
-        if wrote_status or decision.plan.actions or kept_up:
+        if wrote_status or done or kept_up:
             log.info(
                 "reconciled",
                 phase=decision.status.get("phase"),
-                actions=[_told(action) for action in decision.plan.actions],
+                actions=[_told(action) for action in done],
                 kept_up=kept_up,
                 status=wrote_status,
                 milliseconds=round((time.monotonic() - started) * 1000),
@@ -285,12 +285,14 @@ class Reconciler:
         self._stamped.add(decision.gathered.read.family.uid)
         return stamped
 
-    async def _apply(self, decision: Decision) -> int:
+    async def _apply(self, decision: Decision) -> tuple[tuple[Action, ...], int]:
+        """Returns the actions that were done or begun, and how many objects were kept up."""
         key = decision.gathered.read.family.key
         try:
+            done: tuple[Action, ...] = ()
+            kept_up = 0
             if decision.plan.actions:
-                await self._applier.apply(decision.gathered, decision.plan)
-                kept_up = 0
+                done = await self._applier.apply(decision.gathered, decision.plan)
             else:
                 kept_up = await self._applier.keep_up(decision.gathered, decision.plan.state)
         except (ConflictError, NotFoundError, UnavailableError, NotLeadingError):
@@ -300,7 +302,7 @@ class Reconciler:
             raise
         if self._refused_writes.pop(key, None) is not None:
             self._queue.add(key)
-        return kept_up
+        return done, kept_up
 
     async def _tell_unreadable(self, key: Key, message: str) -> None:
         """Say what is wrong with a spec of which nothing can be made; all else in the status stays."""

@@ -98,7 +98,7 @@ def situation(world: World) -> Situation:
         or _canary(world)
         or _unanswered(world)
         or _lacking(world)
-        or _healthy(world)
+        or _serving_or_about_to(world)
     )
 
 
@@ -229,7 +229,7 @@ def _suspended(world: World) -> Situation | None:
     if not world.at_goal:
         message = "spec.suspend is true: nothing moves forward; set it to false to go on"
         return Situation(Phase.SUSPENDED, "Unknown", Reason.SUSPENDED, message, reconciling=True)
-    if _lacks_pods(world):
+    if _lacks_pods(world) or not world.available:
         return None
     message = f"{world.version(world.state.stable)} serves; spec.suspend is true"
     return Situation(Phase.SUSPENDED, "True", Reason.SUSPENDED, message)
@@ -379,11 +379,15 @@ def _lacking(world: World) -> Situation | None:
     return Situation(Phase.DEGRADED, "False", Reason.UNDER_CAPACITY, message, reconciling=True)
 
 
-def _healthy(world: World) -> Situation:
+def _serving_or_about_to(world: World) -> Situation:
     serving = world.version(world.state.stable)
     if not world.at_goal:
         # The next move has been seen and not begun: the planner says what it waits for.
         wait = world.waits[0].reason if world.waits else Reason.STARTING
         message = f"{serving} serves; the alias names {world.version(world.facts.named)}"
         return Situation(Phase.PENDING, "Unknown", wait, message, reconciling=True)
+    if not world.available:
+        # Who waits for Ready sends a request next: the route has to lead there first, and the status is written before.
+        message = f"all pods of {serving} are ready; clients get 503 until the traffic leads to them"
+        return Situation(Phase.STARTING, "Unknown", Reason.STARTING, message, reconciling=True)
     return Situation(Phase.HEALTHY, "True", Reason.HEALTHY, f"{serving} serves")

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import structlog
 
 from integration.controller.conftest import World, until
 from modelsync.api import names
@@ -103,6 +104,23 @@ async def test_a_hold_takes_the_traffic_and_the_pods_and_says_so_on_the_route(wo
         world.admin.remove_tag(f"{world.path}:v0", "regulatory-hold")
         await world.until_phase("Healthy")
         assert await world.weights() == {"v0": 100}
+
+
+async def test_pods_that_do_not_answer_their_fuse_are_waited_for_and_not_asked_for_in_a_loop(world: World) -> None:
+    async with world.operator(), world.kubelet():
+        await serving(world)
+        with structlog.testing.capture_logs() as told:
+            world.admin.add_tag(f"{world.path}:v0", "regulatory-hold")
+
+            async def gone() -> bool:
+                return not await world.pods("v0")
+
+            await until("the pods of the held version are gone", gone)
+        passes = [line for line in told if line["event"] == "reconciled"]
+        assert any("CutOff" in action for line in passes for action in line["actions"])
+        # Every pass has done something, and each kind of action is begun once, or once more for what it has changed.
+        assert all(line["actions"] or line["kept_up"] or line["status"] for line in passes)
+        assert sum("CutOff" in action for line in passes for action in line["actions"]) <= 2
 
 
 @pytest.mark.parametrize("error", [ConflictError("written by another"), InvalidError("refused", reason="refused")])

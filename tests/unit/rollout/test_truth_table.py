@@ -265,6 +265,14 @@ ROWS = {
         stalled=True,
         on_hold=True,
     ),
+    "all pods are back, but the traffic is not yet": Row(
+        world(route=BLOCKED_ROUTE, service=BLOCKED),
+        "Starting",
+        "Unknown",
+        "Starting",
+        "False",
+        reconciling=True,
+    ),
     "on the way back from idle": Row(
         world(views=(cold(V1), down(V2, 2)), route=BLOCKED_ROUTE, service=BLOCKED),
         "Starting",
