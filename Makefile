@@ -95,7 +95,9 @@ e2e-vllm: setup ## real vLLM on the CPU: its flags, its stand-in, and a rollout;
 
 .PHONY: test
 test: CLUSTER := test
-test: verify test-unit test-model ## everything that CI runs
+test: verify ## everything that CI runs
+# Neither uses more than one core; each prints when it is through.
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-model
 	@trap '$(MAKE) --no-print-directory cluster-down CLUSTER=$(CLUSTER)' EXIT; \
 	$(MAKE) --no-print-directory test-integration CLUSTER=$(CLUSTER); \
 	$(MAKE) --no-print-directory e2e CLUSTER=$(CLUSTER)
