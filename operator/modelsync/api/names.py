@@ -64,6 +64,9 @@ LEADER_EPOCH_ANNOTATION = f"{GROUP}/leader-epoch"
 """On a ModelDeployment and its children: which leadership of the operator touched them first. It makes every
 resourceVersion void that the leader before knows, so that none of its writes can come late."""
 
+LEADER_ADDRESS_ANNOTATION = f"{GROUP}/leader-address"
+"""On the Lease: host and port where the process that leads takes webhooks, also from the processes that wait."""
+
 # --- children ------------------------------------------------------------------------------------------------------
 
 BLOCKED = "blocked"

@@ -12,6 +12,7 @@ from modelsync.api import settings as operator_settings
 from modelsync.api.settings import OperatorSettings, SettingsError
 from modelsync.controller import logs
 from modelsync.controller.run import Options, StartError, Webhook, run
+from modelsync.registry.certificate import Certificate, CertificateError
 from modelsync.registry.webhook import MIN_TOKEN_LENGTH
 
 WEBHOOK_TOKEN = "MODELSYNC_WEBHOOK_TOKEN"  # noqa: S105 the name of a variable
@@ -24,6 +25,7 @@ Environment:
   KUBECONFIG               used when --kubeconfig is not given and this is no pod
   {WEBHOOK_TOKEN}  the access token that webhooks must carry, unless --webhook-token-file is given
   {WEBHOOK_SECRET} the secret that webhooks must be signed with, if the automation has one
+  POD_IP                   where processes that wait for the lease pass webhooks on to this one, when it leads
   POD_NAME                 how the lease and events name this process; default: the host name
 
 \b
@@ -47,6 +49,10 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--webhook-host", default="", help="Address to listen on for webhooks. Default: all.")
 @click.option("--webhook-token-file", type=_FILE, help="File with the access token that webhooks must carry.")
+@click.option(
+    "--webhook-tls-cert-file", type=_FILE, help="PEM file with the receiver's certificate; read again when it changes."
+)
+@click.option("--webhook-tls-key-file", type=_FILE, help="PEM file with the certificate's key.")
 @click.option("--health-port", type=click.IntRange(1, 65535), help="Answer the liveness probe, GET /healthz.")
 @click.option(
     "--lease-namespace", help=f"Where the lease is kept. Default: the pod's own namespace, else {SYSTEM_NAMESPACE}."
@@ -64,6 +70,8 @@ def command(
     webhook_port: int | None,
     webhook_host: str,
     webhook_token_file: Path | None,
+    webhook_tls_cert_file: Path | None,
+    webhook_tls_key_file: Path | None,
     health_port: int | None,
     lease_namespace: str | None,
     log_format: logs.Format | None,
@@ -77,7 +85,12 @@ def command(
             lease_namespace=lease_namespace or _own_namespace(),
             kubeconfig=kubeconfig,
             namespaces=namespaces,
-            webhook=_webhook(webhook_host, webhook_port, webhook_token_file),
+            webhook=_webhook(
+                webhook_host,
+                webhook_port,
+                webhook_token_file,
+                _certificate(webhook_port, webhook_tls_cert_file, webhook_tls_key_file),
+            ),
             health_port=health_port,
         )
         code = asyncio.run(run(options))
@@ -106,7 +119,20 @@ def _own_namespace() -> str:
         return SYSTEM_NAMESPACE
 
 
-def _webhook(host: str, port: int | None, token_file: Path | None) -> Webhook | None:
+def _certificate(port: int | None, chain: Path | None, key: Path | None) -> Certificate | None:
+    if chain is None and key is None:
+        return None
+    if chain is None or key is None:
+        raise click.UsageError("--webhook-tls-cert-file and --webhook-tls-key-file go together: give both or none")
+    if port is None:
+        raise click.UsageError("--webhook-tls-cert-file is of use only with --webhook-port")
+    try:
+        return Certificate(chain, key)
+    except CertificateError as error:
+        raise click.ClickException(f"--webhook-tls-cert-file, --webhook-tls-key-file: {error}") from None
+
+
+def _webhook(host: str, port: int | None, token_file: Path | None, certificate: Certificate | None) -> Webhook | None:
     if port is None:
         if token_file is not None:
             raise click.UsageError("--webhook-token-file is of use only with --webhook-port")
@@ -125,4 +151,4 @@ def _webhook(host: str, port: int | None, token_file: Path | None) -> Webhook | 
             f"--webhook-port needs an access token of at least {MIN_TOKEN_LENGTH} characters, {source} has "
             f"{len(token)}; make one with `openssl rand -hex 32` and put it into the W&B automation too"
         )
-    return Webhook(host, port, token, os.environ.get(WEBHOOK_SECRET, ""))
+    return Webhook(host, port, token, os.environ.get(WEBHOOK_SECRET, ""), certificate)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from modelsync.api import names
 from modelsync.cluster.client import WRITE_TIMEOUT, Cluster
 from modelsync.cluster.errors import (
     ClusterError,
@@ -22,7 +23,7 @@ from modelsync.cluster.errors import (
     NotFoundError,
     NotLeadingError,
 )
-from modelsync.cluster.kinds import LEASE, Object
+from modelsync.cluster.kinds import LEASE, Object, annotations_of
 
 DURATION = timedelta(seconds=15)
 RENEW_DEADLINE = timedelta(seconds=10)
@@ -37,6 +38,8 @@ class Elector:
 
     `acquire` returns when we lead, and from then on a task of our own renews the lease; `lost` is set when that failed
     for `RENEW_DEADLINE`. After that nothing may be written any more, and the process should end.
+
+    `address` is where the others reach this process while it leads; it stands in an annotation of the Lease.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Elector:
         namespace: str,
         name: str,
         identity: str,
+        address: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         duration: timedelta = DURATION,
         renew_deadline: timedelta = RENEW_DEADLINE,
@@ -57,6 +61,7 @@ class Elector:
         self._namespace = namespace
         self._name = name
         self._identity = identity
+        self._address = address
         self._clock = clock
         self._duration = duration
         self._renew_deadline = renew_deadline
@@ -72,6 +77,13 @@ class Elector:
     def epoch(self) -> int:
         """Which leadership this is; it grows by one whenever the holder changes."""
         return int((self._lease or {}).get("spec", {}).get("leaseTransitions") or 0)
+
+    @property
+    def leader_address(self) -> str | None:
+        """Where the one that holds the lease is reached, as it said itself and as we saw it last."""
+        lease = self._lease or {}
+        held = (lease.get("spec") or {}).get("holderIdentity")
+        return annotations_of(lease).get(names.LEADER_ADDRESS_ANNOTATION) if held else None
 
     @property
     def remaining(self) -> timedelta:
@@ -192,14 +204,23 @@ class Elector:
             body: Object = {
                 "apiVersion": LEASE.api_version,
                 "kind": LEASE.kind,
-                "metadata": {"name": self._name, "namespace": self._namespace},
+                "metadata": self._signed({"name": self._name, "namespace": self._namespace}),
                 "spec": spec,
             }
             self._lease = await self._cluster.create(LEASE, self._namespace, body)
         else:
-            self._lease = await self._cluster.replace(LEASE, self._namespace, lease | {"spec": spec})
+            body = lease | {"metadata": self._signed(lease["metadata"]), "spec": spec}
+            self._lease = await self._cluster.replace(LEASE, self._namespace, body)
         self._valid_until = asked + self._duration.total_seconds()
         return self._identity
+
+    def _signed(self, metadata: Object) -> Object:
+        """With our address, or without that of the one before us."""
+        annotations = dict(metadata.get("annotations") or {})
+        annotations.pop(names.LEADER_ADDRESS_ANNOTATION, None)
+        if self._address is not None:
+            annotations[names.LEADER_ADDRESS_ANNOTATION] = self._address
+        return {**metadata, "annotations": annotations}
 
     def _pause(self) -> float:
         return self._retry.total_seconds() * (1 + JITTER * random.random())  # noqa: S311 - spreads load, no secret

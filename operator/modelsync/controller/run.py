@@ -42,7 +42,9 @@ from modelsync.controller.reconciler import Reconciler
 from modelsync.controller.sweeper import Sweep, Sweeper
 from modelsync.controller.workqueue import Priority, WorkQueue
 from modelsync.registry import webhook
+from modelsync.registry.certificate import Certificate
 from modelsync.registry.poller import Poller
+from modelsync.registry.relay import Relay
 from modelsync.registry.store import Key as PollerKey
 
 WORKERS = 32
@@ -72,6 +74,8 @@ class Webhook:
     port: int
     token: str
     secret: str = ""
+    certificate: Certificate | None = None
+    """Without one calls come in the clear: something before us must end TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +110,11 @@ async def run_until(stop: asyncio.Event, options: Options) -> int:
             checks: dict[str, health.Check] = {}
             await _answer_probes(stack, options, checks)
             elector = _elector(cluster, options)
+            relay = await _take_webhooks(stack, options, elector)
             if not await _acquire(elector, stop, options):
                 return 0
             stack.push_async_callback(elector.release)
-            operator = Operator(connection, cluster, elector, options)
+            operator = Operator(connection, cluster, elector, options, relay)
             checks.update(operator.checks)
             return await operator.operate(stop)
     except ClusterError as error:
@@ -119,8 +124,11 @@ async def run_until(stop: asyncio.Event, options: Options) -> int:
 class Operator:
     """The running operator, once it leads."""
 
-    def __init__(self, connection: Connection, cluster: Cluster, elector: Elector, options: Options) -> None:
+    def __init__(
+        self, connection: Connection, cluster: Cluster, elector: Elector, options: Options, relay: Relay | None
+    ) -> None:
         fenced = cluster.fenced(elector.fence)
+        self._relay = relay
         self._connection = connection
         self._elector = elector
         self._options = options
@@ -165,7 +173,8 @@ class Operator:
             await stack.enter_async_context(self._poller)
             stack.push_async_callback(self._adapters.stop)
             stack.push_async_callback(self._exams.close)
-            await self._listen(stack)
+            if self._relay is not None:
+                self._relay.lead(self._poller.look_at)
             await self._sweep_once()
             workers = [asyncio.create_task(self._reconciler.work(), name=f"worker-{n}") for n in range(WORKERS)]
             background = [
@@ -184,15 +193,6 @@ class Operator:
                 await asyncio.gather(*background, *workers, return_exceptions=True)
             log.info("operator.stopped", drained=drained)
             return 1 if self._elector.lost.is_set() else 0
-
-    async def _listen(self, stack: AsyncExitStack) -> None:
-        if (hook := self._options.webhook) is not None:
-            app = webhook.application(self._poller.look_at, token=hook.token, secret=hook.secret)
-            try:
-                port = await stack.enter_async_context(webhook.serve(app, host=hook.host, port=hook.port))
-            except OSError as error:
-                raise StartError(f"--webhook-port {hook.port}: {error.strerror}; choose another port") from None
-            log.info("webhook.listening", port=port)
 
     # --- what goes on in the background ---
 
@@ -303,6 +303,22 @@ async def _answer_probes(stack: AsyncExitStack, options: Options, checks: Mappin
         raise StartError(f"--health-port {wanted}: {error.strerror}; choose another port") from None
 
 
+async def _take_webhooks(stack: AsyncExitStack, options: Options, elector: Elector) -> Relay | None:
+    """Listen from now on: a process that waits passes webhooks on to the one that leads."""
+    if (hook := options.webhook) is None:
+        return None
+    relay = Relay(lambda: elector.leader_address, token=hook.token, secret=hook.secret, certificate=hook.certificate)
+    app = webhook.application(relay, token=hook.token, secret=hook.secret)
+    try:
+        port = await stack.enter_async_context(
+            webhook.serve(app, host=hook.host, port=hook.port, certificate=hook.certificate)
+        )
+    except OSError as error:
+        raise StartError(f"--webhook-port {hook.port}: {error.strerror}; choose another port") from None
+    log.info("webhook.listening", port=port, tls=hook.certificate is not None)
+    return relay
+
+
 def lease_name(options: Options) -> str:
     """The name of the lease: operators of other namespaces are none of our rivals. The chart computes the same."""
     if not options.namespaces:
@@ -316,6 +332,7 @@ def _elector(cluster: Cluster, options: Options) -> Elector:
         namespace=options.lease_namespace,
         name=lease_name(options),
         identity=f"{_identity()}_{uuid.uuid4().hex[:8]}",
+        address=_address(options),
     )
 
 
@@ -352,3 +369,11 @@ async def _first(*awaitables: Awaitable[object]) -> None:
 def _identity() -> str:
     """The pod's name, or the machine's."""
     return os.environ.get("POD_NAME") or socket.gethostname()
+
+
+def _address(options: Options) -> str | None:
+    """Where other processes pass webhooks on to us; only a pod knows by which address it is reached."""
+    host = os.environ.get("POD_IP")
+    if not host or options.webhook is None:
+        return None
+    return f"[{host}]:{options.webhook.port}" if ":" in host else f"{host}:{options.webhook.port}"

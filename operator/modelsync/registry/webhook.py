@@ -11,7 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -20,6 +20,8 @@ import structlog
 from aiohttp import web
 
 from modelsync.api.reference import CollectionRef, InvalidReferenceError, ModelRef
+from modelsync.registry.certificate import Certificate
+from modelsync.registry.relay import RELAYED_HEADER, Look, Relay
 
 MAX_BODY_BYTES = 64 * 2**10
 READ_TIMEOUT = timedelta(seconds=5)
@@ -28,12 +30,11 @@ MIN_TOKEN_LENGTH = 16
 
 log = structlog.get_logger(__name__)
 
-Look = Callable[[str, str, str], None]
-"""Called with entity, project and collection to look at; an empty name stands for any. Must not block."""
 
-
-def application(look: Look, *, token: str, secret: str = "", path: str = "/webhook") -> web.Application:
+def application(look: Look | Relay, *, token: str, secret: str = "", path: str = "/webhook") -> web.Application:
     """Make the receiver: `POST path` answers 202 at once and calls `look`, or 401 and does nothing.
+
+    With a relay it answers 503 when nobody could be told to look.
 
     `token` is the automation's access token. With `secret` a call must be signed too. A body may narrow where to look
     by `entity_name`, `project_name` and `artifact_collection_name`, or `artifact_version_string`, as W&B's variables
@@ -58,7 +59,10 @@ def application(look: Look, *, token: str, secret: str = "", path: str = "/webho
             return _unauthorized(request, "no valid X-Wandb-Signature")
         place = place_of(body)
         log.info("registry.webhook", entity=place[0], project=place[1], collection=place[2])
-        look(*place)
+        if not isinstance(look, Relay):
+            look(*place)
+        elif not await look.take(*place, relayed=RELAYED_HEADER in request.headers):
+            return web.Response(status=503)
         return web.Response(status=202)
 
     app = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -67,13 +71,21 @@ def application(look: Look, *, token: str, secret: str = "", path: str = "/webho
 
 
 @asynccontextmanager
-async def serve(app: web.Application, *, host: str, port: int) -> AsyncIterator[int]:
+async def serve(
+    app: web.Application, *, host: str, port: int, certificate: Certificate | None = None
+) -> AsyncIterator[int]:
     """Listen while the block runs; gives the port, which was free to choose if `port` is 0. Raises OSError."""
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=15, shutdown_timeout=1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
-        yield runner.addresses[0][1]
+        context = certificate.context if certificate is not None else None
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
+        renewing = asyncio.create_task(certificate.follow(), name="certificate") if certificate is not None else None
+        try:
+            yield runner.addresses[0][1]
+        finally:
+            if renewing is not None:
+                renewing.cancel()
     finally:
         await runner.cleanup()
 

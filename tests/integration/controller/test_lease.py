@@ -139,3 +139,18 @@ async def test_a_lease_that_someone_took_is_lost(cluster: Cluster, namespace: st
 async def test_a_namespace_that_is_missing_is_told_at_once(cluster: Cluster) -> None:
     with pytest.raises(NotFoundError, match="nowhere"):
         await elector(cluster, "nowhere", "one").acquire()
+
+
+async def test_who_waits_knows_where_the_leader_is_reached_until_it_leaves(cluster: Cluster, namespace: str) -> None:
+    one = elector(cluster, namespace, "one", address="10.0.0.1:9443")
+    two = elector(cluster, namespace, "two")
+    await one.acquire()
+    waiting = asyncio.create_task(two.acquire())
+    async with asyncio.timeout(5):
+        while two.leader_address is None:  # noqa: ASYNC110  # what the next look at the lease tells
+            await asyncio.sleep(0.02)
+        assert two.leader_address == "10.0.0.1:9443"
+        await one.release()
+        await waiting
+    assert two.leader_address is None, "the address is not that of the one before"
+    await two.release()

@@ -91,3 +91,16 @@ def test_help_names_the_environment_and_the_exit_codes() -> None:
     assert code == 0
     assert "MODELSYNC_WEBHOOK_TOKEN" in output
     assert "Exit codes" in output
+
+
+def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
+    code, output = told("--webhook-port", "9443", "--webhook-tls-cert-file", str(tmp_path / "tls.crt"))
+    assert code == 2
+    assert "--webhook-tls-key-file" in output
+
+
+def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
+    files = ["--webhook-tls-cert-file", str(tmp_path / "tls.crt"), "--webhook-tls-key-file", str(tmp_path / "tls.key")]
+    code, output = told("--webhook-port", "9443", *files)
+    assert code == 1
+    assert f"{tmp_path / 'tls.crt'}: cannot be read" in output
