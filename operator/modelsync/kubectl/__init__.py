@@ -1,0 +1,97 @@
+"""`kubectl modelsync`: see and steer ModelDeployments, with the user's own kubectl and the user's own rights.
+
+Everything shown is read from the cluster; every request is an annotation or a field that the operator reads. Nothing
+here decides, nothing needs the operator's rights, and nothing is written but what was asked for.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from modelsync.kubectl.errors import EXIT_DEFECT
+from modelsync.kubectl.options import connection_options
+
+PROGRAM = "kubectl modelsync"
+
+COMMANDS = {
+    "abort": "modelsync.kubectl.requests:abort",
+    "get": "modelsync.kubectl.get:command",
+    "history": "modelsync.kubectl.history:command",
+    "hold": "modelsync.kubectl.hold:command",
+    "pause": "modelsync.kubectl.suspend:pause",
+    "promote": "modelsync.kubectl.requests:promote",
+    "refresh": "modelsync.kubectl.requests:refresh",
+    "resume": "modelsync.kubectl.suspend:resume",
+    "retry": "modelsync.kubectl.requests:retry",
+    "status": "modelsync.kubectl.status:command",
+}
+
+_EPILOG = """\b
+Exit codes:
+  0    done, or as asked
+  1    the cluster, or the state of things, says no: the message says why
+  2    what was typed cannot be meant
+  3    a version has failed, or a person is needed (status); something is not as it must be (doctor)
+  4    a hold is in force on what serves or is asked for (status)
+  5    it did not come in time (--timeout)
+  70   a defect in modelsync
+"""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module on use, since completion must be quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name every command."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of `cmd_name`."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the commands that there are where none is meant."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            raise click.UsageError(f"no command {args[0]!r}; there are: {', '.join(sorted(COMMANDS))}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="modelsync", prog_name=PROGRAM)
+@connection_options
+def cli() -> None:
+    """See and steer the model versions that modelsync serves."""
+
+
+def main() -> None:
+    """Run the command of this process; never shows a traceback."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        cli.main(arguments, prog_name=PROGRAM)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except BrokenPipeError:
+        # Whoever read us has enough; what Python would still flush has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        last: Any = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}:{last.lineno}"
+        click.echo(f"error: a defect in modelsync: {type(error).__name__} at {where}; please report it", err=True)
+        return EXIT_DEFECT
+    return 0

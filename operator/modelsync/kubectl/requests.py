@@ -1,0 +1,262 @@
+"""What a person asks the operator for: promote, abort, retry, and a look at the registry now.
+
+Each is an annotation that names the revision and the person (`api.requests`); the operator's answer is read from the
+status. What makes no sense now is refused here with the reason, before anything is written.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import click
+
+from modelsync.api import duration, names
+from modelsync.api.reasons import Reason
+from modelsync.api.requests import MAX_LENGTH, Request
+from modelsync.api.status import HandledStatus
+from modelsync.kubectl import text
+from modelsync.kubectl.errors import EXIT_TIMEOUT, ForbiddenError, NotThereError, PluginError
+from modelsync.kubectl.options import DURATION, cluster, connection_options, name_argument
+from modelsync.kubectl.picture import step_told
+from modelsync.kubectl.transport import Cluster, Path
+from modelsync.kubectl.view import Revision, View, read, view
+
+WAIT = timedelta(seconds=60)
+"""The operator answers within a second; what it cannot act on yet is told after this."""
+
+_Answer = Callable[[View, View], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A request: which annotation, where its echo is, and what became of it, told from the views before and after.
+    `told` raises PluginError when the operator did not do it."""
+
+    annotation: str
+    echo: Callable[[HandledStatus], str | None]
+    revision: Revision
+    told: _Answer
+
+
+def waiting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Whether to wait for the operator's answer."""
+    command = click.option(
+        "--timeout",
+        type=DURATION,
+        default=duration.render(WAIT),
+        show_default=True,
+        metavar="DURATION",
+        help="Longest wait for the operator's answer; 0: none.",
+    )(command)
+    return click.option(
+        "--wait",
+        type=bool,
+        default=True,
+        show_default=True,
+        metavar="BOOLEAN",
+        help="Wait for the operator's answer, and tell it.",
+    )(command)
+
+
+@click.command("promote", short_help="End the pause of a canary, or skip the steps that are left.")
+@name_argument
+@click.option("--full", is_flag=True, help="Skip all steps that are left: the canary becomes the stable.")
+@waiting_options
+@connection_options
+def promote(name: str, full: bool, wait: bool, timeout: timedelta) -> None:
+    """Let the canary of NAME go on: end the pause that it is in, or with --full skip every step that is left.
+
+    Holds, ready pods, the version's own exam and a fresh answer of the registry are needed as ever.
+    """
+    api = cluster()
+    each = read(api, name)
+    canary = each.status.canary
+    if canary is None:
+        raise PluginError(f"nothing to promote: {_standing(each)}")
+    if each.suspended:
+        raise PluginError(
+            f"{name} is suspended, so nothing moves forward; first: kubectl modelsync resume {name} -n {each.namespace}"
+        )
+    if canary.step >= len(canary.steps):
+        raise PluginError(f"all steps of {canary.revision} are done; it is being promoted already")
+    if full:
+        _ask(api, each, _Ask(names.PROMOTE_FULL_ANNOTATION, _promote_full, canary.revision, _skipped), wait, timeout)
+        return
+    if all(step.pause is None for step in canary.steps[canary.step :]):
+        raise PluginError(f"{canary.revision} has no pause ahead of it; --full skips the steps that are left")
+    _ask(api, each, _Ask(names.PROMOTE_ANNOTATION, _promote, canary.revision, _went_on), wait, timeout)
+
+
+@click.command("abort", short_help="Take the canary back.")
+@name_argument
+@waiting_options
+@connection_options
+def abort(name: str, wait: bool, timeout: timedelta) -> None:
+    """Take the canary of NAME back, or end a way back to an earlier version.
+
+    It loses its traffic at once and is not tried again until its alias has left it, or `retry`.
+    """
+    api = cluster()
+    each = read(api, name)
+    canary, target = each.status.canary, each.status.target
+    if canary is not None:
+        revision = canary.revision
+    elif target is not None and target.reason == "Rollback":
+        revision = target.revision
+    else:
+        raise PluginError(f"nothing to abort: {_standing(each)}; to serve another version, move the alias to it")
+    _ask(api, each, _Ask(names.ABORT_ANNOTATION, _abort, revision, _taken_back), wait, timeout)
+
+
+@click.command("retry", short_help="Try a version again that has failed.")
+@name_argument
+@waiting_options
+@connection_options
+def retry(name: str, wait: bool, timeout: timedelta) -> None:
+    """Try the version again that the alias of NAME names and that has failed or was aborted."""
+    api = cluster()
+    each = read(api, name)
+    failure = each.failure
+    if failure is None:
+        others = (
+            f"; {each.status.failed[-1].revision} has failed, but the alias has left it" if each.status.failed else ""
+        )
+        raise PluginError(f"nothing to retry: {_standing(each)}{others}")
+    _ask(api, each, _Ask(names.RETRY_ANNOTATION, _retry, failure.revision, _tried), wait, timeout)
+
+
+@click.command("refresh", short_help="Let the operator ask the registry now.")
+@name_argument
+@waiting_options
+@connection_options
+def refresh(name: str, wait: bool, timeout: timedelta) -> None:
+    """Let the operator look at the registry now, not only at the next poll or webhook."""
+    api = cluster()
+    each = read(api, name)
+    ask = _Ask(names.REQUESTED_AT_ANNOTATION, lambda handled: handled.requested_at, "", _looked)
+    _ask(api, each, ask, wait, timeout)
+
+
+def whoami(api: Cluster) -> str:
+    """The user's name as the API server knows it; empty where it does not tell."""
+    path = Path("authentication.k8s.io/v1", "selfsubjectreviews")
+    body = {"apiVersion": path.api_version, "kind": "SelfSubjectReview"}
+    try:
+        answer = api.review(path, body)
+    except (ForbiddenError, NotThereError):
+        return ""
+    return str(((answer.get("status") or {}).get("userInfo") or {}).get("username") or "")
+
+
+def token(now: datetime) -> str:
+    """Makes a request another one than the last of its kind."""
+    return now.strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def _ask(api: Cluster, before: View, ask: _Ask, wait: bool, timeout: timedelta) -> None:
+    """Write the annotation, then wait until the operator has echoed it."""
+    value = token(text.now())
+    if ask.revision:
+        try:
+            value = Request(ask.revision, value, whoami(api)).render()
+        except ValueError:
+            raise PluginError(f"your user name is too long for a request of {MAX_LENGTH} characters") from None
+    api.patch(before.namespace, before.name, {"metadata": {"annotations": {ask.annotation: value}}})
+    verb = ask.annotation.partition("/")[2]
+    if not wait:
+        text.say(f"{before.resource} annotated: {verb}" + (f" {ask.revision}" if ask.revision else ""))
+        return
+    deadline = time.monotonic() + timeout.total_seconds() if timeout else None
+    last = before
+    for found in api.follow(before.namespace, before.name):
+        if found is not None:
+            raw = found.get((before.namespace, before.name))
+            if raw is None:
+                raise NotThereError(f'modeldeployments.modelsync.dev "{before.name}" was deleted')
+            last = view(raw)
+            handled = last.status.handled
+            if handled is not None and ask.echo(handled) == value:
+                text.say(f"{before.resource} {ask.told(before, last)}")
+                return
+        if deadline is not None and time.monotonic() >= deadline:
+            raise PluginError(_unanswered(last, verb, timeout), exit_code=EXIT_TIMEOUT)
+
+
+def _unanswered(each: View, verb: str, timeout: timedelta) -> str:
+    """Why the operator has not acted: it waits for something, or it is not there."""
+    waiting = each.status.waiting
+    if waiting is not None:
+        why = f"{each.name} waits for {waiting.message}; the request stays and acts then"
+    else:
+        why = f"is the operator running? kubectl modelsync doctor -n {each.namespace}"
+    return f"{verb}: no answer within {duration.render(timeout)}: {why}"
+
+
+def _standing(each: View) -> str:
+    """How it stands, for a refusal."""
+    status = each.status
+    if status.target is not None:
+        return f"{status.target.revision} is on its way without steps ({status.target.reason})"
+    if each.failure is not None:
+        return f"{each.failure.revision} has failed ({each.failure.reason}), {each.stable or 'nothing'} serves"
+    return f"{each.stable} serves and nothing is rolled out" if each.stable else "nothing is rolled out yet"
+
+
+def _promote(handled: HandledStatus) -> str | None:
+    return handled.promote
+
+
+def _promote_full(handled: HandledStatus) -> str | None:
+    return handled.promote_full
+
+
+def _abort(handled: HandledStatus) -> str | None:
+    return handled.abort
+
+
+def _retry(handled: HandledStatus) -> str | None:
+    return handled.retry
+
+
+def _went_on(before: View, after: View) -> str:
+    old, new = before.status.canary, after.status.canary
+    assert old is not None  # noqa: S101  it was refused otherwise
+    if after.stable == old.revision:
+        return f"promoted: {old.revision} is the stable"
+    if new is None or new.revision != old.revision:
+        raise PluginError(f"promote was ignored: {old.revision} is not the canary any more; {_standing(after)}")
+    if new.step >= len(new.steps):
+        return f"went on: the steps of {new.revision} are done, it is promoted next"
+    return f"went on: {new.revision} is at step {new.step + 1} of {len(new.steps)}, {step_told(new.steps[new.step])}"
+
+
+def _skipped(before: View, after: View) -> str:
+    old, new = before.status.canary, after.status.canary
+    assert old is not None  # noqa: S101  it was refused otherwise
+    if after.stable == old.revision:
+        return f"promoted: {old.revision} is the stable"
+    if new is None or new.revision != old.revision:
+        raise PluginError(f"promote was ignored: {old.revision} is not the canary any more; {_standing(after)}")
+    return f"went on: the steps of {new.revision} are skipped, it is promoted next"
+
+
+def _taken_back(before: View, after: View) -> str:
+    moving = before.moving
+    assert moving is not None  # noqa: S101  it was refused otherwise
+    failure = after.failed(moving)
+    if failure is None or failure.reason != Reason.ABORTED:
+        raise PluginError(f"abort was ignored: {_standing(after)}")
+    return f"aborted: {moving} loses its traffic, {after.stable or 'nothing'} serves"
+
+
+def _tried(before: View, after: View) -> str:
+    assert before.failure is not None  # noqa: S101  it was refused otherwise
+    revision = before.failure.revision
+    if after.failed(revision) is not None:
+        raise PluginError(f"retry was ignored: {_standing(after)}")
+    return f"retried: {revision} is tried again"
+
+
+def _looked(before: View, after: View) -> str:
+    return "refreshed: the registry is being asked"

@@ -1,0 +1,107 @@
+"""`kubectl modelsync status`: wait until what is asked for serves, as `kubectl rollout status` does."""
+
+import time
+from datetime import timedelta
+
+import click
+
+from modelsync.api import duration
+from modelsync.api.conditions import ConditionType
+from modelsync.api.reasons import Reason
+from modelsync.kubectl import text
+from modelsync.kubectl.errors import (
+    EXIT_NEEDS_A_PERSON,
+    EXIT_ON_HOLD,
+    EXIT_TIMEOUT,
+    NotThereError,
+    PluginError,
+)
+from modelsync.kubectl.options import DURATION, cluster, connection_options, name_argument
+from modelsync.kubectl.picture import next_command
+from modelsync.kubectl.view import View, view
+
+_EPILOG = """\b
+Exit codes:
+  0    it serves as asked; with --watch=false also: it is on the way
+  1    the cluster says no
+  2    what was typed cannot be meant
+  3    a version has failed, or a person is needed: the message says for what
+  4    a hold is on what serves, or on what the alias names
+  5    it did not come within --timeout
+"""
+
+
+@click.command("status", epilog=_EPILOG, short_help="Wait until what is asked for serves.")
+@name_argument
+@click.option(
+    "-w",
+    "--watch",
+    type=bool,
+    default=True,
+    show_default=True,
+    metavar="BOOLEAN",
+    help="Wait for the end; false says how it stands now.",
+)
+@click.option("--timeout", type=DURATION, default="0", metavar="DURATION", help="Longest wait. 0, the default: none.")
+@click.option(
+    "--revision",
+    metavar="REVISION",
+    help="Wait for this one to serve: a revision (v7-3fa9c1d2) or a version (v7), also before the alias names it.",
+)
+@connection_options
+def command(name: str, watch: bool, timeout: timedelta, revision: str | None) -> None:
+    """Say how the rollout of NAME goes, a line for each change, until it has come to an end.
+
+    It ends well when what the alias names serves fully with today's spec. A pause that waits for a person is told, and
+    waited for.
+    """
+    api = cluster()
+    deadline = time.monotonic() + timeout.total_seconds() if timeout else None
+    told = ""
+    for found in api.follow(api.namespace, name):
+        if found is not None:
+            raw = found.get((api.namespace, name))
+            if raw is None:
+                raise NotThereError(
+                    f'modeldeployments.modelsync.dev "{name}" ' + ("was deleted" if told else "not found")
+                )
+            each = view(raw)
+            line, code = outcome(each, revision)
+            if code == 0:
+                text.say(line)
+                return
+            if code is not None:
+                raise PluginError(line, exit_code=code)
+            if line != told:
+                text.say(line)
+                told = line
+            if not watch:
+                return
+        if deadline is not None and time.monotonic() >= deadline:
+            raise PluginError(
+                f"{told or name} – not within --timeout={duration.render(timeout)}", exit_code=EXIT_TIMEOUT
+            )
+
+
+def outcome(each: View, wanted: str | None = None) -> tuple[str, int | None]:
+    """What to say, and the exit code; None while it is under way."""
+    name = each.name
+    ready = each.condition(ConditionType.READY)
+    if ready is None:
+        return f"Waiting for {name}: the operator has not said anything of it yet", None
+    if not each.seen:
+        return f"Waiting for {name}: the operator has not seen the latest change of its spec yet", None
+    if ready.reason == Reason.REGULATORY_HOLD:
+        return f"{name}: {ready.message}", EXIT_ON_HOLD
+    if each.says(ConditionType.STALLED) == "True":
+        return f"{name}: {ready.message}", EXIT_NEEDS_A_PERSON
+    waiting = each.status.waiting
+    going = f"Waiting for {name}: {ready.message}"
+    if waiting is not None and waiting.who == "person":
+        command_ = next_command(each)
+        going += f"; {waiting.message}" + (f": {command_}" if command_ else "")
+    if ready.status != "True":
+        return going, None
+    if wanted is not None and each.stable is not None and wanted not in (each.stable, each.stable.partition("-")[0]):
+        return f"Waiting for {name}: {each.stable} serves, {wanted} does not yet", None
+    return f"{name}: {ready.message}", 0

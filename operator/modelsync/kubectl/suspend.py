@@ -1,0 +1,37 @@
+"""`kubectl modelsync pause` and `resume`: `spec.suspend`, which stops forward moves and nothing else."""
+
+import click
+
+from modelsync.kubectl import text
+from modelsync.kubectl.options import cluster, connection_options, name_argument
+from modelsync.kubectl.view import read
+
+
+@click.command("pause", short_help="Stop forward moves: spec.suspend.")
+@name_argument
+@connection_options
+def pause(name: str) -> None:
+    """Let nothing of NAME move forward until `resume`. Holds, and going back, still act; a canary keeps its share.
+
+    Sets spec.suspend. Where the spec is kept in Git, set it there, or it is taken back.
+    """
+    _set(name, suspend=True)
+
+
+@click.command("resume", short_help="Let forward moves go on.")
+@name_argument
+@connection_options
+def resume(name: str) -> None:
+    """Let NAME move forward again after `pause`."""
+    _set(name, suspend=False)
+
+
+def _set(name: str, *, suspend: bool) -> None:
+    api = cluster()
+    each = read(api, name)
+    said = "paused: nothing moves forward until `resume`" if suspend else "resumed"
+    if each.suspended == suspend:
+        text.say(f"{each.resource} {'is paused already' if suspend else 'is not paused'}")
+        return
+    api.patch(each.namespace, name, {"spec": {"suspend": suspend}})
+    text.say(f"{each.resource} {said}")

@@ -1,0 +1,125 @@
+"""Words and numbers as people and kubectl write them, and the two ways to print: for a person, and for a pipe.
+
+What comes from a registry or a cluster must never steer the terminal.
+"""
+
+import io
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+import yaml
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_WIDTH = 1000
+"""Through a pipe nothing is cut or wrapped: who reads it counts fields, or greps."""
+
+_ASCII = str.maketrans("●○▸├└─│✓✗→…–±·", "*o>|`-|+x>.-~.")
+
+
+def now() -> datetime:
+    """The user's clock."""
+    return datetime.now(UTC)
+
+
+def age(span: timedelta) -> str:
+    """As kubectl writes ages (apimachinery's HumanDuration): `42s`, `3m10s`, `25m`, `2h5m`, `3d4h`, `40d`."""
+    seconds = int(span.total_seconds())
+    if seconds < 0:
+        return "0s"
+    if seconds < 120:
+        return f"{seconds}s"
+    minutes, rest = divmod(seconds, 60)
+    if minutes < 10:
+        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
+    if minutes < 180:
+        return f"{minutes}m"
+    hours, rest = divmod(minutes, 60)
+    if hours < 8:
+        return f"{hours}h{rest}m" if rest else f"{hours}h"
+    if hours < 48:
+        return f"{hours}h"
+    days, rest = divmod(hours, 24)
+    if days < 8:
+        return f"{days}d{rest}h" if rest else f"{days}d"
+    return f"{days}d" if days < 730 else f"{days // 365}y"
+
+
+def left(until: datetime, now_: datetime) -> str:
+    """`4m12s left`, or `due`."""
+    return f"{age(until - now_)} left" if until > now_ else "due"
+
+
+def safe(text: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def styled(text: str, style: str = "") -> Text:
+    """For a cell."""
+    return Text(safe(text), style=style)
+
+
+def columns(headers: Sequence[str], rows: Sequence[Sequence[Text | str]]) -> Table:
+    """As kubectl lists: no lines, three spaces between columns, names in capitals."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_header=bool(any(headers)))
+    for number, header in enumerate(headers):
+        last = number == len(headers) - 1
+        table.add_column(header, no_wrap=not last, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else styled(cell) for cell in row))
+    return table
+
+
+def facts(rows: Sequence[tuple[str, Text | str]]) -> Table:
+    """Names and values, one a line."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value if isinstance(value, Text) else styled(value))
+    return table
+
+
+def plain(content: RenderableType, *, width: int = PLAIN_WIDTH) -> str:
+    """Without colour, cut nowhere, no spaces at the ends of lines."""
+    out = io.StringIO()
+    Console(file=out, width=width, no_color=True, force_terminal=False, highlight=False).print(content)
+    return "\n".join(line.rstrip() for line in out.getvalue().rstrip("\n").split("\n")) + "\n"
+
+
+def terminal() -> Console | None:
+    """The person's terminal; None where standard output is a file or a pipe."""
+    return Console(highlight=False) if sys.stdout.isatty() else None
+
+
+def show(content: RenderableType) -> None:
+    """Print for whoever reads standard output."""
+    console = terminal()
+    if console is not None:
+        console.print(content)
+    else:
+        say(plain(content), newline=False)
+
+
+def say(text: str, *, newline: bool = True) -> None:
+    """Print a line, in letters that standard output has."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+    click.echo(text, nl=newline)
+
+
+def document(content: Any, form: str) -> None:
+    """Print data for a program; `form` is json or yaml."""
+    if form == "json":
+        click.echo(json.dumps(content, indent=4, ensure_ascii=False))
+    else:
+        click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=PLAIN_WIDTH), nl=False)

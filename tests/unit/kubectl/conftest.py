@@ -1,0 +1,74 @@
+"""Commands against a simulated cluster; golden outputs are rewritten by `pytest tests/unit --update-golden`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from golden.simulator import POLICY, World
+from modelsync.kubectl import PROGRAM, cli, text
+from modelsync.rollout.model import Pause, SetWeight
+from unit.kubectl.fake import FakeCluster
+
+GOLDEN = Path(__file__).parent / "golden"
+OPEN_PAUSE = replace(POLICY, steps=(SetWeight(10), Pause(), SetWeight(50), Pause()))
+
+
+@dataclass
+class Shell:
+    """Runs commands as a user would type them."""
+
+    cluster: FakeCluster
+
+    def __call__(self, command: str, *, code: int = 0) -> str:
+        """What the command printed, standard error included, when it ends with this exit code."""
+        result = CliRunner().invoke(cli, command.split(), obj=self.cluster, prog_name=PROGRAM)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, f"exit code {result.exit_code}: {result.output}"
+        return result.output
+
+    @property
+    def world(self) -> World:
+        return self.cluster.world
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Nothing is deployed yet; the clock is the simulated world's."""
+    made = Shell(FakeCluster(World(OPEN_PAUSE)))
+    monkeypatch.setattr(text, "now", lambda: made.world.now)
+    return made
+
+
+@pytest.fixture
+def in_canary(shell: Shell) -> Shell:
+    """v1 serves, v2 waits at 10 % for a person."""
+    world = shell.world
+    world.move_alias("v1")
+    world.run(minutes=5)
+    world.move_alias("v2")
+    world.run(minutes=5)
+    assert world.status.waiting is not None
+    assert world.status.waiting.who == "person"
+    return shell
+
+
+Golden = Callable[[str, str], None]
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Compares with what a file says."""
+
+    def compare(name: str, output: str) -> None:
+        path = GOLDEN / f"{name}.txt"
+        if request.config.getoption("--update-golden", default=False):
+            path.write_text(output, encoding="utf-8")
+            return
+        assert path.exists(), f"{path.name} is missing; write it with --update-golden and read it"
+        assert output == path.read_text(encoding="utf-8")
+
+    return compare

@@ -1,0 +1,138 @@
+"""A cluster for the plugin's commands: the golden logs' simulator plays operator, pods, gateway and registry.
+
+So what a command is answered is what the production planner and report say. Time passes while a command follows.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from golden.simulator import COLLECTION, START, World
+from modelsync.api import names
+from modelsync.kubectl.errors import ForbiddenError, NotThereError
+from modelsync.kubectl.transport import Object, Path
+
+ALICE = "alice@example.com"
+_REQUESTS = {
+    names.PROMOTE_ANNOTATION: "promote",
+    names.PROMOTE_FULL_ANNOTATION: "promote_full",
+    names.ABORT_ANNOTATION: "abort",
+    names.RETRY_ANNOTATION: "retry",
+    names.REQUESTED_AT_ANNOTATION: "requested_at",
+}
+_STATES = {"ready": "Ready", "ending": "Terminating", "crashed": "Failing", "pulling": "Pulling", "waiting": "Pending"}
+
+
+class FakeCluster:
+    """One namespace, `prod`, with the ModelDeployment `chat` of a simulated world."""
+
+    namespace = "prod"
+
+    def __init__(self, world: World, *, user: str = ALICE) -> None:
+        self.world = world
+        self.user = user
+        self.patches: list[Object] = []
+        self.others: dict[str, Object] = {}
+        """Answers by URL: objects and lists beside the ModelDeployment."""
+        self.refused: set[str] = set()
+        """Plurals that the user may not read."""
+        self.operator_runs = True
+        self.step = timedelta(seconds=1)
+        """How much time passes between two looks of a command that follows."""
+        self.looks = 2000
+        self._annotations: dict[str, str] = {}
+
+    def model_deployment(self) -> Object:
+        world = self.world
+        status = world.status.wire()
+        if world.answered is not None:
+            status["resolved"] = {
+                "alias": "production",
+                "collection": COLLECTION,
+                "version": world.answered,
+                "artifactID": f"id-{world.answered}",
+                "digest": f"digest-{world.answered}",
+                "firstSeen": START.isoformat(),
+                "revision": world.name_of(world.answered),
+                "content": "0123456789abcdef",
+            }
+        status["pods"] = [
+            {
+                "name": f"chat-{revision.name}-{pod.number}",
+                "revision": revision.name,
+                "node": "node-1",
+                "state": _STATES.get(pod.stage, "Starting"),
+                "restarts": pod.restarts,
+            }
+            for revision in world.revisions.values()
+            for pod in revision.pods
+            if pod.alive
+        ]
+        return {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {
+                "name": "chat",
+                "namespace": "prod",
+                "uid": "uid-chat",
+                "generation": world.generation,
+                "creationTimestamp": START.isoformat(),
+                "annotations": dict(self._annotations),
+            },
+            "spec": {
+                "modelRef": f"{COLLECTION}:production",
+                "replicas": world.policy.replicas,
+                "suspend": world.policy.suspend,
+            },
+            "status": status,
+        }
+
+    def get(self, path: Path) -> Object:
+        if path.plural == names.PLURAL:
+            if path.name != "chat" or path.namespace != "prod":
+                raise NotThereError(f'modeldeployments.modelsync.dev "{path.name}" not found')
+            return self.model_deployment()
+        return self._other(path)
+
+    def list(self, path: Path, *, labels: str = "") -> Object:
+        if path.plural == names.PLURAL:
+            items = [self.model_deployment()] if path.namespace in (None, "prod") else []
+            return {"items": items}
+        return self._other(path)
+
+    def _other(self, path: Path) -> Object:
+        if path.plural in self.refused:
+            raise ForbiddenError(f'{path.plural} is forbidden: User "{self.user}" cannot get resource')
+        if path.url() in self.others:
+            return self.others[path.url()]
+        if path.name is None:
+            return {"items": []}
+        raise NotThereError(f'{path.plural} "{path.name}" not found')
+
+    def review(self, path: Path, body: Object) -> Object:
+        if path.plural in self.refused:
+            raise ForbiddenError(f"{path.plural} is forbidden")
+        assert path.plural == "selfsubjectreviews"
+        return {"status": {"userInfo": {"username": self.user}}}
+
+    def patch(self, namespace: str, name: str, patch: Object) -> Object:
+        assert (namespace, name) == ("prod", "chat")
+        self.patches.append(patch)
+        annotations: Mapping[str, str] = patch.get("metadata", {}).get("annotations") or {}
+        self._annotations |= annotations
+        if self.operator_runs:
+            if "spec" in patch:
+                self.world.change_spec(**patch["spec"])
+            if annotations:
+                self.world.request(**{_REQUESTS[key]: value for key, value in annotations.items()})
+        return self.model_deployment()
+
+    def follow(self, namespace: str | None, name: str | None) -> Iterator[Mapping[tuple[str, str], Object] | None]:
+        before: Any = None
+        for _ in range(self.looks):
+            there = name in (None, "chat") and namespace in (None, "prod")
+            now = {("prod", "chat"): self.model_deployment()} if there else {}
+            yield now if now != before else None
+            before = now
+            self.world.run(seconds=self.step.total_seconds())
+        raise AssertionError("the command did not come to an end:\n" + "\n".join(self.world.log[-20:]))

@@ -1,0 +1,141 @@
+"""Requests name revision and person, are answered by the operator, and are refused where they make no sense."""
+
+from modelsync.api import names
+from modelsync.rollout.model import SetWeight
+from unit.kubectl.conftest import Shell
+from unit.kubectl.fake import ALICE
+
+
+def asked(shell: Shell, annotation: str) -> str:
+    """What the last patch wrote."""
+    return str(shell.cluster.patches[-1]["metadata"]["annotations"][annotation])
+
+
+def test_promote_ends_the_pause_and_tells_which_step_is_next(in_canary: Shell) -> None:
+    assert in_canary("promote chat") == (
+        "modeldeployment.modelsync.dev/chat went on: v2-22222222 is at step 3 of 4, setWeight 50\n"
+    )
+    revision, _, by = asked(in_canary, names.PROMOTE_ANNOTATION).split("/")
+    assert (revision, by) == ("v2-22222222", ALICE)
+
+
+def test_a_second_promote_of_the_same_canary_is_another_request(in_canary: Shell) -> None:
+    in_canary("promote chat")
+    in_canary.world.run(minutes=5)
+    assert "its steps" not in in_canary("promote mdep/chat")
+    in_canary.world.run(minutes=5)
+    assert in_canary.world.status.promoted[-1] == "v2-22222222"
+
+
+def test_promote_full_skips_what_is_left_and_the_status_names_who(in_canary: Shell) -> None:
+    assert "the steps of v2-22222222 are skipped" in in_canary("promote --full chat")
+    canary = in_canary.world.status.canary
+    assert canary is not None
+    assert canary.promoted_by == ALICE
+
+
+def test_promote_waits_for_a_pause_that_is_still_to_come(in_canary: Shell) -> None:
+    in_canary.world.move_alias("v3")
+    in_canary.world.run(seconds=1)
+    in_canary.cluster.step *= 5
+    assert "v3-33333333 is at step 3 of 4" in in_canary("promote chat --timeout 0")
+
+
+def test_abort_takes_the_canary_back_and_says_what_serves(in_canary: Shell) -> None:
+    assert in_canary("abort chat") == (
+        "modeldeployment.modelsync.dev/chat aborted: v2-22222222 loses its traffic, v1-11111111 serves\n"
+    )
+    assert in_canary.world.status.failed[0].message == f"{ALICE} said abort"
+
+
+def test_retry_tries_the_aborted_version_again(in_canary: Shell) -> None:
+    in_canary("abort chat")
+    assert "retried: v2-22222222 is tried again" in in_canary("retry chat")
+    assert in_canary.world.status.failed == ()
+
+
+def test_refresh_makes_the_operator_ask(in_canary: Shell) -> None:
+    asked_at = in_canary.world.asked_at
+    in_canary("refresh chat")
+    in_canary.world.run(seconds=1)
+    assert asked_at is not None
+    assert in_canary.world.asked_at is not None
+    assert in_canary.world.asked_at > asked_at
+
+
+def test_what_makes_no_sense_is_refused_before_anything_is_written(in_canary: Shell) -> None:
+    in_canary("promote --full chat")
+    in_canary.world.run(minutes=5)
+    count = len(in_canary.cluster.patches)
+    stands = "v2-22222222 serves and nothing is rolled out"
+    assert in_canary("promote chat", code=1) == f"error: nothing to promote: {stands}\n"
+    assert f"nothing to abort: {stands}; to serve another version, move the alias" in in_canary("abort chat", code=1)
+    assert in_canary("retry chat", code=1) == f"error: nothing to retry: {stands}\n"
+    assert len(in_canary.cluster.patches) == count
+
+
+def test_a_failed_version_that_the_alias_has_left_is_not_retried(in_canary: Shell) -> None:
+    in_canary("abort chat")
+    said = in_canary("promote chat", code=1)
+    assert said == "error: nothing to promote: v2-22222222 has failed (Aborted), v1-11111111 serves\n"
+
+
+def test_promote_of_a_suspended_one_says_how_to_go_on(in_canary: Shell) -> None:
+    in_canary("pause chat")
+    assert "first: kubectl modelsync resume chat -n prod" in in_canary("promote chat", code=1)
+
+
+def test_promote_without_a_pause_ahead_points_to_full(in_canary: Shell) -> None:
+    in_canary.world.change_spec(steps=(SetWeight(10),))
+    in_canary.world.move_alias("v3")
+    in_canary.world.run(seconds=3)
+    assert "has no pause ahead of it; --full skips" in in_canary("promote chat", code=1)
+
+
+def test_an_operator_that_does_not_answer_is_told_after_the_timeout(in_canary: Shell) -> None:
+    in_canary.cluster.operator_runs = False
+    said = in_canary("abort chat --timeout 1ms", code=5)
+    assert "abort: no answer within 1ms: chat waits for a person's promote; the request stays and acts then" in said
+
+
+def test_without_waiting_only_the_annotation_is_told(in_canary: Shell) -> None:
+    in_canary.cluster.operator_runs = False
+    said = in_canary("promote chat --wait=false")
+    assert said == "modeldeployment.modelsync.dev/chat annotated: promote v2-22222222\n"
+
+
+def test_a_request_that_comes_too_late_is_told_as_ignored(in_canary: Shell) -> None:
+    class Late(type(in_canary.cluster)):  # type: ignore[misc]
+        def patch(self, namespace: str, name: str, patch: dict[str, object]) -> object:
+            self.world.move_alias("v3")
+            self.world.run(seconds=2)
+            return super().patch(namespace, name, patch)
+
+    in_canary.cluster.__class__ = Late
+    said = in_canary("promote chat", code=1)
+    assert "promote was ignored: v2-22222222 is not the canary any more" in said
+
+
+def test_a_user_whose_name_cannot_be_asked_for_is_not_named(in_canary: Shell) -> None:
+    in_canary.cluster.refused.add("selfsubjectreviews")
+    in_canary("abort chat")
+    assert asked(in_canary, names.ABORT_ANNOTATION).count("/") == 1
+
+
+def test_a_user_name_that_does_not_fit_is_refused(in_canary: Shell) -> None:
+    in_canary.cluster.user = "x" * 300
+    assert "your user name is too long for a request of 256 characters" in in_canary("abort chat", code=1)
+
+
+def test_pause_and_resume_set_the_spec_once(in_canary: Shell) -> None:
+    assert "paused: nothing moves forward until `resume`" in in_canary("pause chat")
+    assert in_canary.cluster.patches == [{"spec": {"suspend": True}}]
+    assert "is paused already" in in_canary("pause chat")
+    assert "resumed" in in_canary("resume chat")
+    assert "is not paused" in in_canary("resume chat")
+    assert len(in_canary.cluster.patches) == 2
+
+
+def test_a_name_that_is_none_is_told_as_the_api_server_does(in_canary: Shell) -> None:
+    assert in_canary("abort chatt", code=1) == 'error: modeldeployments.modelsync.dev "chatt" not found\n'
+    assert "write its name, as in `chat`" in in_canary("abort deployment/chat", code=2)

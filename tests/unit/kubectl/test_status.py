@@ -1,0 +1,52 @@
+"""`status` tells the rollout as it goes, and its exit code says how it ended."""
+
+from unit.kubectl.conftest import Golden, Shell
+
+
+def test_it_waits_until_what_is_asked_for_serves(in_canary: Shell, golden: Golden) -> None:
+    in_canary("promote --full chat")
+    golden("status", in_canary("status chat"))
+
+
+def test_a_pause_that_waits_for_a_person_is_told_with_the_command(in_canary: Shell) -> None:
+    said = in_canary("status chat --watch=false")
+    assert said == (
+        "Waiting for chat: v2 (v2-22222222) at 10 %, step 2 of 4, 1 of 1 pods ready; a person's promote: "
+        "kubectl modelsync promote chat -n prod\n"
+    )
+
+
+def test_a_version_that_failed_ends_it(in_canary: Shell) -> None:
+    in_canary("abort chat")
+    assert "v2 (v2-22222222) failed and is not tried again" in in_canary("status chat", code=3)
+
+
+def test_a_hold_ends_it(in_canary: Shell) -> None:
+    in_canary.world.hold("v2")
+    in_canary.world.run(seconds=2)
+    assert "must not serve: hold 'regulatory-hold'" in in_canary("status chat", code=4)
+
+
+def test_the_timeout_ends_it_and_says_what_was_waited_for(in_canary: Shell) -> None:
+    said = in_canary("status chat --timeout=1ms", code=5)
+    assert "not within --timeout=1ms" in said
+    assert "--timeout" in in_canary("status chat --timeout=soon", code=2)
+
+
+def test_a_revision_that_does_not_serve_yet_is_waited_for(shell: Shell) -> None:
+    shell.world.move_alias("v1")
+    shell.world.run(minutes=5)
+    shell.world.move_alias("v2")
+    shell.world.change_spec(steps=())
+    assert "v2 (v2-22222222) serves" in shell("status chat --revision v2")
+    assert "v1-11111111" not in shell("status chat --revision v2-22222222")
+
+
+def test_a_change_that_the_operator_has_not_seen_is_waited_for(in_canary: Shell) -> None:
+    in_canary.world.generation += 1
+    said = in_canary("status chat --watch=false")
+    assert said == "Waiting for chat: the operator has not seen the latest change of its spec yet\n"
+
+
+def test_one_that_is_not_there_is_told(in_canary: Shell) -> None:
+    assert 'error: modeldeployments.modelsync.dev "nope" not found\n' in in_canary("status nope", code=1)
