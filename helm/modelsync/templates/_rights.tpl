@@ -48,10 +48,10 @@
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get]
-# What happened, for people.
+# What happened, for people; `patch` counts what comes again.
 - apiGroups: ["events.k8s.io"]
   resources: [events]
-  verbs: [create]
+  verbs: [create, patch]
 {{- end -}}
 {{- define "modelsync.leaseRights" -}}
 # The first process to run makes it; a name cannot be asked for at a creation.

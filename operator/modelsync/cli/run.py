@@ -54,6 +54,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--webhook-tls-key-file", type=_FILE, help="PEM file with the certificate's key.")
 @click.option("--health-port", type=click.IntRange(1, 65535), help="Answer the liveness probe, GET /healthz.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Tell Prometheus, GET /metrics.")
 @click.option(
     "--lease-namespace", help=f"Where the lease is kept. Default: the pod's own namespace, else {SYSTEM_NAMESPACE}."
 )
@@ -73,6 +74,7 @@ def command(
     webhook_tls_cert_file: Path | None,
     webhook_tls_key_file: Path | None,
     health_port: int | None,
+    metrics_port: int | None,
     lease_namespace: str | None,
     log_format: logs.Format | None,
     log_level: str,
@@ -92,6 +94,7 @@ def command(
                 _certificate(webhook_port, webhook_tls_cert_file, webhook_tls_key_file),
             ),
             health_port=health_port,
+            metrics_port=metrics_port,
         )
         code = asyncio.run(run(options))
     except (StartError, SettingsError) as error:

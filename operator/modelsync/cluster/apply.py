@@ -60,6 +60,7 @@ from modelsync.rollout.model import (
     Action,
     CutOff,
     EnsureRevision,
+    Observed,
     Plan,
     PointService,
     Remove,
@@ -85,6 +86,7 @@ class Applier:
     """Writes to the cluster what plans say.
 
     `retry` has a key worked on again, after its back-off; `look` at once, when `silences` has something new of it.
+    `acted` is told of each action of a plan whose writes the API server has acknowledged.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Applier:
         silences: Silences,
         retry: Callable[[Key], object],
         look: Callable[[Key], object],
+        acted: Callable[[Key, Observed, Plan, Action], None] = lambda *_: None,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
@@ -103,6 +106,7 @@ class Applier:
         self._silences = silences
         self._retry = retry
         self._look = look
+        self._acted = acted
         self._cuts: dict[tuple[str, Revision], asyncio.Task[None]] = {}
 
     async def write_status(self, owner: Object, status: Mapping[str, Any]) -> None:
@@ -127,6 +131,7 @@ class Applier:
             try:
                 await work.do(action)
                 done.append(action)
+                self._acted(gathered.read.family.key, gathered.observed, plan, action)
             except ClusterError as error:
                 if not plan.urgent:
                     raise

@@ -34,16 +34,24 @@ PAGE_SIZE = 500
 MAX_LIST_RESTARTS = 3
 
 
+NO_ANSWER = "<error>"
+"""Stands for the status of a request that got none, as in client-go's metrics."""
+
+Count = Callable[[str, str], None]
+"""Is told the method and the status of each request that came to its end. Must not block."""
+
+
 class Cluster:
     """The API server as one account sees it. `fence` is called before each write and raises when none may be sent."""
 
-    def __init__(self, api: ApiClient, *, fence: Callable[[], None] | None = None) -> None:
+    def __init__(self, api: ApiClient, *, fence: Callable[[], None] | None = None, count: Count | None = None) -> None:
         self._api = api
         self._fence = fence
+        self._count = count
 
     def fenced(self, fence: Callable[[], None]) -> "Cluster":
         """The same connection, with every write subject to `fence`."""
-        return Cluster(self._api, fence=fence)
+        return Cluster(self._api, fence=fence, count=self._count)
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
         """Read one object, as the API server's quorum has it. Raises NotFoundError and other ClusterErrors."""
@@ -264,6 +272,8 @@ class Cluster:
             problem = f"no answer within {timeout.total_seconds():g} s"
         except (aiohttp.ClientError, OSError) as error:
             problem = _network_problem(error)
+        if self._count is not None:
+            self._count(method, NO_ANSWER if problem else str(response.status))
         if problem:
             raise UnavailableError(f"{what}: the API server cannot be reached: {problem}")
         if 200 <= response.status < 300:

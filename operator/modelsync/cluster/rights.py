@@ -71,7 +71,7 @@ WORK: tuple[Right, ...] = (
     Right(ENDPOINT_SLICE, _WATCHED, "whether a Service has endpoints before it gets weight"),
     Right(SECRET, ("get", "create", "delete"), "W&B's key by name, if its owner labelled it; each revision's fuse"),
     Right(CONFIG_MAP, ("get",), "a registry's CA bundle by name"),
-    Right(EVENT, ("create",), "what happened, for people"),
+    Right(EVENT, ("create", "patch"), "what happened, for people; `patch` counts what comes again"),
 )
 """In each namespace whose ModelDeployments are served."""
 

@@ -30,6 +30,7 @@ from modelsync.cluster.gather import Gathered, Sightings, UnreadableError, gathe
 from modelsync.cluster.kinds import MODEL_DEPLOYMENT, Key, Object
 from modelsync.cluster.silences import Silences
 from modelsync.controller.adapter_reader import AdapterReader
+from modelsync.controller.measures import Measures
 from modelsync.controller.workqueue import ShutDownError, WorkQueue
 from modelsync.registry.poller import Poller, Subscription
 from modelsync.rollout import silenced
@@ -47,7 +48,9 @@ class Decision:
 
     gathered: Gathered
     plan: Plan
+    told: ModelDeploymentStatus
     status: Mapping[str, Any]
+    """`told` on the wire."""
 
     @property
     def writes(self) -> bool:
@@ -88,6 +91,7 @@ class Reconciler:
         settings: OperatorSettings,
         epoch: int,
         exams: Exams,
+        measures: Measures,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._cache = cache
@@ -103,6 +107,7 @@ class Reconciler:
         self._settings = settings
         self._epoch = epoch
         self._exams = exams
+        self._measures = measures
         self._now = now
         self._sightings = Sightings()
         self._uids: dict[Key, str] = {}
@@ -146,6 +151,7 @@ class Reconciler:
 
     async def _work_on(self, key: Key) -> None:
         with structlog.contextvars.bound_contextvars(namespace=key.namespace, name=key.name):
+            began, result = time.monotonic(), "error"
             try:
                 delay = await self.reconcile(key)
             except NotLeadingError as error:
@@ -153,6 +159,7 @@ class Reconciler:
             except (ConflictError, NotFoundError) as error:
                 # Somebody else wrote or deleted meanwhile: look again at once, later if it goes on.
                 log.debug("reconcile.conflict", problem=str(error))
+                result = "requeue"
                 self._queue.retry(key)
             except UnavailableError as error:
                 wait = self._queue.retry(key, at_least=error.retry_after or timedelta(0))
@@ -179,9 +186,11 @@ class Reconciler:
                 )
                 log.debug("reconcile.traceback", exc_info=True)
             else:
+                result = "success" if delay is None else "requeue_after"
                 self._queue.succeeded(key)
                 if delay is not None:
                     self._queue.add_after(key, delay)
+            self._measures.passed(result, timedelta(seconds=time.monotonic() - began))
 
     async def _decide(self, family: Family) -> Decision:
         found = read(family, self._settings)
@@ -217,8 +226,10 @@ class Reconciler:
         facts = Facts(gathered.observed, decided.state.holds)
         self._silences.keep(family.uid, frozenset(filter(facts.held, gathered.observed.revisions)))
         status = self._status(gathered, decided)
+        alias, pods = str(found.spec.model_ref), family.pods
+        self._measures.looked(family.key, gathered.observed, decided, status, alias=alias, pods=pods)
         told = silenced.events(gathered.read.status.silenced, status.silenced)
-        return Decision(gathered, replace(decided, events=(*decided.events, *told)), status.wire())
+        return Decision(gathered, replace(decided, events=(*decided.events, *told)), status, status.wire())
 
     def _status(self, gathered: Gathered, decided: Plan) -> ModelDeploymentStatus:
         observed = gathered.observed
@@ -250,6 +261,7 @@ class Reconciler:
             if decision.new_status:
                 await self._applier.write_status(decision.gathered.read.family.owner, decision.status)
                 wrote_status = True
+                self._measures.wrote(decision.gathered.read.status, decision.plan, decision.told)
         except ClusterError as error:
             if not decision.plan.urgent or isinstance(error, NotLeadingError):
                 raise
@@ -332,6 +344,7 @@ class Reconciler:
                 "conditions": list(merged(before.conditions, [*others, *new])),
             }
         )
+        self._measures.unreadable(key, status)
         if status.wire() != (family.owner.get("status") or {}):
             await self._applier.write_status(family.owner, status.wire())
 
@@ -341,6 +354,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._poller.unsubscribe(key)
+        self._measures.forget(key)
         self._exams.forget(key)
         self._queue.forget(key)
         self._refused_writes.pop(key, None)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -26,7 +27,7 @@ from modelsync.api.settings import OperatorSettings
 from modelsync.cluster.access import Access
 from modelsync.cluster.apply import Applier
 from modelsync.cluster.cache import Cache
-from modelsync.cluster.client import Cluster
+from modelsync.cluster.client import Cluster, Count
 from modelsync.cluster.connection import Connection, connect
 from modelsync.cluster.errors import ClusterError, ForbiddenError, KindMissingError, NotFoundError, UnavailableError
 from modelsync.cluster.events import Recorder
@@ -38,6 +39,7 @@ from modelsync.cluster.silences import Silences
 from modelsync.controller import health
 from modelsync.controller.adapter_reader import AdapterReader
 from modelsync.controller.kopf_shell import Shell, quiet_kopf
+from modelsync.controller.measures import Measures
 from modelsync.controller.reconciler import Reconciler
 from modelsync.controller.sweeper import Sweep, Sweeper
 from modelsync.controller.workqueue import Priority, WorkQueue
@@ -46,6 +48,10 @@ from modelsync.registry.certificate import Certificate
 from modelsync.registry.poller import Poller
 from modelsync.registry.relay import Relay
 from modelsync.registry.store import Key as PollerKey
+from modelsync.telemetry import catalogue
+from modelsync.telemetry import server as telemetry
+from modelsync.telemetry.metrics import CONTROLLER, Metrics
+from modelsync.telemetry.queue import QueueMetrics
 
 WORKERS = 32
 """They wait for the API server nearly all the time."""
@@ -88,6 +94,7 @@ class Options:
     namespaces: Sequence[str] = ()
     webhook: Webhook | None = None
     health_port: int | None = None
+    metrics_port: int | None = None
 
 
 async def run(options: Options) -> int:
@@ -104,19 +111,29 @@ async def run_until(stop: asyncio.Event, options: Options) -> int:
     try:
         connection = await connect(options.kubeconfig)
         async with AsyncExitStack() as stack:
-            cluster = Cluster(connection.client())
+            metrics = Metrics()
+            cluster = Cluster(connection.client(), count=_counted(metrics, connection.server))
             stack.push_async_callback(cluster.close)
             await _check(cluster, connection, options)
             checks: dict[str, health.Check] = {}
             await _answer_probes(stack, options, checks)
+            lease = lease_name(options)
+            metrics.set(catalogue.LEADER, 0, name=lease)
+            # Also one that waits for the lease is to be seen.
+            await _serve_metrics(metrics, options.metrics_port, stack)
             elector = _elector(cluster, options)
-            relay = await _take_webhooks(stack, options, elector)
+            relay = await _take_webhooks(stack, options, elector, metrics)
             if not await _acquire(elector, stop, options):
                 return 0
             stack.push_async_callback(elector.release)
-            operator = Operator(connection, cluster, elector, options, relay)
+            metrics.set(catalogue.LEADER, 1, name=lease)
+            operator = Operator(connection, cluster, elector, options, relay, metrics)
             checks.update(operator.checks)
-            return await operator.operate(stop)
+            try:
+                return await operator.operate(stop)
+            finally:
+                metrics.set(catalogue.LEADER, 0, name=lease)
+                metrics.fleet.clear()
     except ClusterError as error:
         raise StartError(str(error)) from None
 
@@ -125,7 +142,13 @@ class Operator:
     """The running operator, once it leads."""
 
     def __init__(
-        self, connection: Connection, cluster: Cluster, elector: Elector, options: Options, relay: Relay | None
+        self,
+        connection: Connection,
+        cluster: Cluster,
+        elector: Elector,
+        options: Options,
+        relay: Relay | None,
+        metrics: Metrics,
     ) -> None:
         fenced = cluster.fenced(elector.fence)
         self._relay = relay
@@ -134,12 +157,16 @@ class Operator:
         self._options = options
         self._cluster = cluster
         self._cache = Cache()
-        self._queue: WorkQueue[Key] = WorkQueue()
+        self._metrics = metrics
+        self._queue: WorkQueue[Key] = WorkQueue(observer=QueueMetrics(metrics))
         self._cached = CachedFamilies(self._cache)
         self._sweeper = Sweeper(cluster, self._cache, self._queue.add, namespaces=options.namespaces)
         self._swept_at = time.monotonic()
         self._shell: Shell | None = None
-        self._poller = Poller(self._changed)
+        self._poller = Poller(self._changed, watch=self._asked_registry)
+        metrics.before_each_scrape(self._tell_last_answers)
+        metrics.set(catalogue.MAX_CONCURRENT, WORKERS, controller=CONTROLLER)
+        measures = Measures(metrics)
         self._adapters = AdapterReader(self._changed)
         self._exams = Exams(self._queue.add)
         silences = Silences()
@@ -150,6 +177,7 @@ class Operator:
             silences=silences,
             retry=self._queue.retry,
             look=self._queue.add,
+            acted=measures.acted,
         )
         self._reconciler = Reconciler(
             cache=self._cache,
@@ -157,7 +185,7 @@ class Operator:
             live=LiveFamilies(fenced, self._cache, self._cached),
             applier=self._applier,
             silences=silences,
-            recorder=Recorder(fenced, instance=_identity()),
+            recorder=Recorder(fenced, instance=_identity(), count=self._told_event),
             access=Access(cluster),
             poller=self._poller,
             adapters=self._adapters,
@@ -165,6 +193,7 @@ class Operator:
             settings=options.settings,
             epoch=elector.epoch,
             exams=self._exams,
+            measures=measures,
         )
 
     async def operate(self, stop: asyncio.Event) -> int:
@@ -200,6 +229,7 @@ class Operator:
         sweep = await self._sweeper.sweep()
         self._swept_at = time.monotonic()
         self._cached.gateway_api = HTTP_ROUTE not in sweep.missing_kinds
+        self._metrics.set(catalogue.CACHED, sweep.objects)
         return sweep
 
     async def _sweep(self) -> None:
@@ -214,6 +244,8 @@ class Operator:
                 due = SWEEP_RETRY
             else:
                 due = SWEEP_INTERVAL
+                self._metrics.count(catalogue.SWEEP_FOUND, sweep.missed, what="missed")
+                self._metrics.count(catalogue.SWEEP_FOUND, sweep.ghosts, what="ghost")
                 if sweep.missed or sweep.ghosts:
                     log.info("sweep.found", missed=sweep.missed, ghosts=sweep.ghosts, objects=sweep.objects)
 
@@ -237,6 +269,7 @@ class Operator:
                 raise
             except Exception as error:
                 log.warning("watches.ended", problem=f"{type(error).__name__}: {error}")
+                self._metrics.count(catalogue.WATCH_RESTARTS)
             await asyncio.sleep(SHELL_RETRY.total_seconds())
 
     async def _gateway_api_appears(self) -> None:
@@ -248,11 +281,27 @@ class Operator:
                     return
 
     def _seen(self, kind: Kind, obj: Object, deleted: bool) -> None:
+        self._metrics.count(catalogue.WATCH_EVENTS, kind=kind.kind)
         for key in self._cache.put(kind, obj, deleted=deleted):
             self._queue.add(key)
 
     def _changed(self, key: PollerKey) -> None:
         self._queue.add(Key(*key), Priority.HIGH)
+
+    # --- numbers ---
+
+    def _asked_registry(self, server: str, outcome: str, seconds: float) -> None:
+        self._metrics.count(catalogue.REGISTRY_REQUESTS, server=server, outcome=outcome)
+        self._metrics.observe(catalogue.REGISTRY_TIME, seconds, server=server)
+
+    def _tell_last_answers(self) -> None:
+        self._metrics.clear(catalogue.REGISTRY_ANSWERED)
+        for (server, namespace), at in self._poller.last_answers().items():
+            value = at.timestamp() if at is not None else 0.0
+            self._metrics.set(catalogue.REGISTRY_ANSWERED, value, server=server, namespace=namespace)
+
+    def _told_event(self, became: str) -> None:
+        self._metrics.count(catalogue.EVENTS, result=became)
 
     # --- liveness ---
 
@@ -303,18 +352,23 @@ async def _answer_probes(stack: AsyncExitStack, options: Options, checks: Mappin
         raise StartError(f"--health-port {wanted}: {error.strerror}; choose another port") from None
 
 
-async def _take_webhooks(stack: AsyncExitStack, options: Options, elector: Elector) -> Relay | None:
+async def _take_webhooks(stack: AsyncExitStack, options: Options, elector: Elector, metrics: Metrics) -> Relay | None:
     """Listen from now on: a process that waits passes webhooks on to the one that leads."""
     if (hook := options.webhook) is None:
         return None
     relay = Relay(lambda: elector.leader_address, token=hook.token, secret=hook.secret, certificate=hook.certificate)
-    app = webhook.application(relay, token=hook.token, secret=hook.secret)
+
+    def heard(result: str) -> None:
+        metrics.count(catalogue.WEBHOOKS, result=result)
+
+    app = webhook.application(relay, token=hook.token, secret=hook.secret, heard=heard)
     try:
         port = await stack.enter_async_context(
             webhook.serve(app, host=hook.host, port=hook.port, certificate=hook.certificate)
         )
     except OSError as error:
         raise StartError(f"--webhook-port {hook.port}: {error.strerror}; choose another port") from None
+    metrics.set(catalogue.WEBHOOK_LISTENING, 1)
     log.info("webhook.listening", port=port, tls=hook.certificate is not None)
     return relay
 
@@ -324,6 +378,26 @@ def lease_name(options: Options) -> str:
     if not options.namespaces:
         return LEASE_NAME
     return f"{LEASE_NAME}-{sha256(','.join(sorted(set(options.namespaces))).encode()).hexdigest()[:10]}"
+
+
+def _counted(metrics: Metrics, server: str) -> Count:
+    host = urlsplit(server).netloc
+
+    def count(method: str, code: str) -> None:
+        metrics.count(catalogue.REST_REQUESTS, code=code, method=method, host=host)
+
+    return count
+
+
+async def _serve_metrics(metrics: Metrics, port: int | None, stack: AsyncExitStack) -> None:
+    """Raises StartError."""
+    if port is None:
+        return
+    try:
+        await stack.enter_async_context(telemetry.serve(metrics, host="", port=port))
+    except OSError as error:
+        raise StartError(f"--metrics-port {port}: {error.strerror}; choose another port") from None
+    log.info("metrics.listening", port=port)
 
 
 def _elector(cluster: Cluster, options: Options) -> Elector:

@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from datetime import timedelta
 from enum import IntEnum
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+K_contra = TypeVar("K_contra", bound=Hashable, contravariant=True)
 
 BASE_DELAY = timedelta(milliseconds=50)
 """Most failures are conflicts with someone's write, and over at once."""
@@ -34,6 +35,35 @@ class Priority(IntEnum):
     """Nothing is known to have changed: the start and the resync."""
 
 
+class Observer(Protocol[K_contra]):
+    """Is told of what the queue does. Must not block."""
+
+    def added(self, key: K_contra) -> None:
+        """`key` waits from now on."""
+
+    def taken(self, key: K_contra) -> None:
+        """A worker has it."""
+
+    def done(self, key: K_contra) -> None:
+        """The worker is through with it."""
+
+    def retried(self, key: K_contra) -> None:
+        """It comes again after its back-off."""
+
+    def emptied(self) -> None:
+        """What waited is dropped."""
+
+
+class _Nobody:
+    """Watches nothing."""
+
+    def added(self, key: object) -> None: ...
+    def taken(self, key: object) -> None: ...
+    def done(self, key: object) -> None: ...
+    def retried(self, key: object) -> None: ...
+    def emptied(self) -> None: ...
+
+
 class ShutDownError(Exception):
     """The queue was shut down and holds nothing more."""
 
@@ -48,7 +78,9 @@ class WorkQueue(Generic[K]):
         cap: timedelta = MAX_DELAY,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
+        observer: Observer[K] | None = None,
     ) -> None:
+        self._observer: Observer[K] = observer or _Nobody()
         self._base = base
         self._cap = cap
         self._clock = clock
@@ -75,6 +107,8 @@ class WorkQueue(Generic[K]):
         if had is not None and had <= priority:
             return
         self._dirty[key] = priority
+        if had is None:
+            self._observer.added(key)
         if key not in self._busy:
             # A key that moves up stays in the lower deque too; `get` skips what is no longer dirty at that priority.
             self._ready[priority].append(key)
@@ -105,6 +139,7 @@ class WorkQueue(Generic[K]):
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         wait: timedelta = min(self._cap, self._base * 2 ** min(failures - 1, MAX_DOUBLINGS))
         wait = max(at_least, wait * (1 + JITTER * (2 * self._jitter() - 1)))
+        self._observer.retried(key)
         self._retry_at[key] = self._clock() + wait.total_seconds()
         self.add_after(key, wait)
         return wait
@@ -129,6 +164,7 @@ class WorkQueue(Generic[K]):
                     if key not in self._busy and self._dirty.get(key) == priority:
                         del self._dirty[key]
                         self._busy[key] = self._clock()
+                        self._observer.taken(key)
                         return key
             if self._closing:
                 raise ShutDownError
@@ -136,7 +172,8 @@ class WorkQueue(Generic[K]):
 
     def done(self, key: K) -> None:
         """`key` has been worked on; if it was added meanwhile it is ready again."""
-        self._busy.pop(key, None)
+        if self._busy.pop(key, None) is not None:
+            self._observer.done(key)
         if (priority := self._dirty.get(key)) is not None:
             self._ready[priority].append(key)
         self._changed.set()
@@ -145,6 +182,7 @@ class WorkQueue(Generic[K]):
         """Take no more keys, drop what waits, and give the busy ones `drain` to end. Returns whether all did."""
         self._closing = True
         self._dirty.clear()
+        self._observer.emptied()
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()

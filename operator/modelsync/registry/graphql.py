@@ -11,7 +11,8 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -129,6 +130,12 @@ def now_utc() -> datetime:
     return datetime.now(UTC)
 
 
+Watch = Callable[[str, str, float], None]
+"""Is told of each request to a server: its base URL, what came of it, seconds. Must not block."""
+
+ANSWERED = "Answered"
+
+
 class GraphQL:
     """A W&B server as one credential sees it.
 
@@ -144,8 +151,10 @@ class GraphQL:
         ssl_context: ssl.SSLContext | None = None,
         session: aiohttp.ClientSession | None = None,
         timeout: timedelta = TIMEOUT,
+        watch: Watch | None = None,
     ) -> None:
         """Raises InvalidBaseURLError."""
+        self._watch = watch
         self.base_url = parse_base_url(base_url)
         self._credential = credential
         self._ssl = ssl_context
@@ -162,6 +171,20 @@ class GraphQL:
         Data is kept whatever the HTTP status. When there is none, it raises DeniedError, NotFoundError,
         ThrottledError, UnreachableError, RefusedError or NotGraphQLError.
         """
+        began, outcome = time.monotonic(), ANSWERED
+        try:
+            return await self._execute(query, variables, operation)
+        except RegistryError as error:
+            outcome = type(error).__name__.removesuffix("Error")
+            raise
+        except BaseException:
+            outcome = ""  # cancelled, or a mistake of ours: it tells nothing about the server
+            raise
+        finally:
+            if self._watch is not None and outcome:
+                self._watch(self.base_url, outcome, time.monotonic() - began)
+
+    async def _execute(self, query: str, variables: Mapping[str, Any] | None, operation: str | None) -> Response:
         body: dict[str, Any] = {"query": query, "variables": dict(variables or {})}
         if operation:
             body["operationName"] = operation

@@ -12,9 +12,9 @@ import asyncio
 import random
 import ssl
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -28,11 +28,12 @@ from modelsync.registry.graphql import (
     GraphQL,
     InvalidBaseURLError,
     InvalidCABundleError,
+    Watch,
     new_session,
     now_utc,
     tls,
 )
-from modelsync.registry.model import Answers, Question, Reading, Throttled
+from modelsync.registry.model import Answers, CollectionRead, Question, Reading, Resolved, Throttled
 from modelsync.registry.resolver import Resolver, failed
 from modelsync.registry.store import Key, Store
 
@@ -90,9 +91,10 @@ class Poller:
         on_change: Callable[[Key], None],
         *,
         random_share: Callable[[], float] = random.random,
+        watch: Watch | None = None,
     ) -> None:
         self._on_change = on_change
-        self._context = _Context(random_share)
+        self._context = _Context(random_share, watch)
         self._pairs: dict[tuple[Server, Hashable], _Pair] = {}
         self._pair_of: dict[Key, _Pair] = {}
         self._strange: asyncio.TimerHandle | None = None
@@ -147,6 +149,17 @@ class Poller:
         pair = self._pair_of.get(key)
         return None if pair is None else pair.answers(key)
 
+    def last_answers(self) -> Mapping[tuple[str, str], datetime | None]:
+        """When each server last gave a positive answer, by its base URL and the namespace of those who ask; of several
+        credentials, that of the one that has waited longest. None is never."""
+        found: dict[tuple[str, str], datetime | None] = {}
+        for (server, _), pair in self._pairs.items():
+            for namespace in {namespace for namespace, _ in pair.keys}:
+                place = (server.base_url, namespace)
+                times = (found.get(place, pair.answered_at), pair.answered_at)
+                found[place] = None if None in times else min(time for time in times if time is not None)
+        return found
+
     async def __aenter__(self) -> Self:
         self._context.session = new_session()
         return self
@@ -186,6 +199,7 @@ class _Context:
     """What all pairs share: the session, and the bounds on how much is asked of one server at once."""
 
     random_share: Callable[[], float]
+    watch: Watch | None = None
     session: aiohttp.ClientSession | None = None
     polls: defaultdict[Server, asyncio.Semaphore] = field(
         default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(PARALLEL_POLLS))
@@ -201,7 +215,7 @@ class _Context:
         if server.ca_pem is not None:
             context = self.tls.get(server.ca_pem) or tls(ca_pem=server.ca_pem)
             self.tls[server.ca_pem] = context
-        return GraphQL(server.base_url, credential, ssl_context=context, session=self.session)
+        return GraphQL(server.base_url, credential, ssl_context=context, session=self.session, watch=self.watch)
 
 
 @dataclass(slots=True)
@@ -228,6 +242,8 @@ class _Pair:
         self._entries: dict[Key, _Entry] = {}
         self._wanted: set[Key] = set()
         self._quiet = _Quiet()
+        self.answered_at: datetime | None = None
+        """When the last look was asked that brought a positive answer."""
         self._poll_sooner = asyncio.Event()
         self._look_sooner = asyncio.Event()
         self._poll_at = 0.0
@@ -372,6 +388,9 @@ class _Pair:
         for key in here:
             if (entry := self._entries.get(key)) is not None:
                 entry.due = self._next_due(entry.subscription.interval, began)
+        outcomes = (*reading.refs.values(), *reading.collections.values())
+        positive = [outcome.asked_at for outcome in outcomes if isinstance(outcome, Resolved | CollectionRead)]
+        self.answered_at = max([*positive, *filter(None, [self.answered_at])], default=None)
         return self._store.add(reading)
 
     async def _ask(self, credential: CredentialProvider, questions: list[Question]) -> Reading:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -30,8 +30,18 @@ MIN_TOKEN_LENGTH = 16
 
 log = structlog.get_logger(__name__)
 
+Heard = Callable[[str], None]
+"""Is told what became of each call: `Accepted`, `Refused`, or `Unserved` (503). Must not block."""
 
-def application(look: Look | Relay, *, token: str, secret: str = "", path: str = "/webhook") -> web.Application:
+
+def application(
+    look: Look | Relay,
+    *,
+    token: str,
+    secret: str = "",
+    path: str = "/webhook",
+    heard: Heard = lambda _: None,
+) -> web.Application:
     """Make the receiver: `POST path` answers 202 at once and calls `look`, or 401 and does nothing.
 
     With a relay it answers 503 when nobody could be told to look.
@@ -49,6 +59,7 @@ def application(look: Look | Relay, *, token: str, secret: str = "", path: str =
 
     async def receive(request: web.Request) -> web.Response:
         if not _is_token(request.headers.get("Authorization", ""), token):
+            heard("Refused")
             return _unauthorized(request, "no valid bearer token")
         try:
             async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
@@ -56,13 +67,18 @@ def application(look: Look | Relay, *, token: str, secret: str = "", path: str =
         except TimeoutError:
             return web.Response(status=408)
         if secret and not is_signed(body, request.headers.get("X-Wandb-Signature", ""), secret):
+            heard("Refused")
             return _unauthorized(request, "no valid X-Wandb-Signature")
         place = place_of(body)
         log.info("registry.webhook", entity=place[0], project=place[1], collection=place[2])
+        relayed = RELAYED_HEADER in request.headers
         if not isinstance(look, Relay):
             look(*place)
-        elif not await look.take(*place, relayed=RELAYED_HEADER in request.headers):
+        elif not await look.take(*place, relayed=relayed):
+            heard("Unserved")
             return web.Response(status=503)
+        if not relayed:  # the replica that passed it on has counted it
+            heard("Accepted")
         return web.Response(status=202)
 
     app = web.Application(client_max_size=MAX_BODY_BYTES)
