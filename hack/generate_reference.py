@@ -98,6 +98,10 @@ def kubectl() -> str:
         "It talks to the cluster through your own kubectl, with your own rights. "
         "[How it is built](../design/kubectl.md).",
         "",
+        "TAB completes after `kubectl modelsync` where kubectl's own completion is set up (kubectl 1.26 and newer find "
+        "`kubectl_complete-modelsync`); after `kubectl-modelsync` by "
+        '`eval "$(_KUBECTL_MODELSYNC_COMPLETE=bash_source kubectl-modelsync)"`.',
+        "",
         *_help(cli, PROGRAM),
     ]
     for name in sorted(COMMANDS):

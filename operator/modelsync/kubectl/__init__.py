@@ -17,9 +17,12 @@ from modelsync.kubectl.errors import EXIT_DEFECT
 from modelsync.kubectl.options import connection_options
 
 PROGRAM = "kubectl modelsync"
+COMPLETE_VARIABLE = "_KUBECTL_MODELSYNC_COMPLETE"
+"""For the completion of `kubectl-modelsync` itself, as click has it: bash_source, zsh_source or fish_source."""
 
 COMMANDS = {
     "abort": "modelsync.kubectl.requests:abort",
+    "diff": "modelsync.kubectl.diff:command",
     "get": "modelsync.kubectl.get:command",
     "history": "modelsync.kubectl.history:command",
     "hold": "modelsync.kubectl.hold:command",
@@ -29,6 +32,7 @@ COMMANDS = {
     "resume": "modelsync.kubectl.suspend:resume",
     "retry": "modelsync.kubectl.requests:retry",
     "status": "modelsync.kubectl.status:command",
+    "trace": "modelsync.kubectl.trace:command",
 }
 
 _EPILOG = """\b
@@ -81,8 +85,9 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
+    program = "kubectl-modelsync" if COMPLETE_VARIABLE in os.environ else PROGRAM
     try:
-        cli.main(arguments, prog_name=PROGRAM)
+        cli.main(arguments, prog_name=program, complete_var=COMPLETE_VARIABLE)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except BrokenPipeError:

@@ -98,7 +98,9 @@ class FakeCluster:
         if path.plural == names.PLURAL:
             items = [self.model_deployment()] if path.namespace in (None, "prod") else []
             return {"items": items}
-        return self._other(path)
+        found = self._other(path)
+        key, _, value = labels.partition("=")
+        return {"items": [item for item in found["items"] if not key or _matches(item, key, value)]}
 
     def _other(self, path: Path) -> Object:
         if path.plural in self.refused:
@@ -136,3 +138,8 @@ class FakeCluster:
             before = now
             self.world.run(seconds=self.step.total_seconds())
         raise AssertionError("the command did not come to an end:\n" + "\n".join(self.world.log[-20:]))
+
+
+def _matches(item: Object, key: str, value: str) -> bool:
+    labels = item["metadata"].get("labels") or {}
+    return key in labels and value in ("", labels[key])

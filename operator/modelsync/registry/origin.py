@@ -1,0 +1,56 @@
+"""Which run logged an artifact: what a person asks who wants to know where an answer came from.
+
+One question, with the person's own key, outside of all polling. Only what wandb's client asks for itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelsync.registry.graphql import GraphQL
+
+OPERATION = "ModelsyncOrigin"
+
+_QUERY = f"""query {OPERATION}($id: ID!) {{
+  artifact(id: $id) {{ createdBy {{ __typename
+    ... on Run {{ name displayName project {{ name entity {{ name }} }} }}
+    ... on User {{ username }} }} }}
+}}"""
+
+_CLOUD_API, _CLOUD_APP = "https://api.wandb.ai", "https://wandb.ai"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who logged it: a run, by its path and display name, or a user."""
+
+    run: str | None = None
+    """entity/project/run, as wandb.Api().run() takes it."""
+    title: str | None = None
+    url: str | None = None
+    user: str | None = None
+
+
+async def origin(api: GraphQL, artifact_id: str) -> Origin | None:
+    """Ask; None where the server does not tell. Raises RegistryError."""
+    answer = await api.execute(_QUERY, {"id": artifact_id}, operation=OPERATION)
+    creator = (answer.data.get("artifact") or {}).get("createdBy")
+    if not isinstance(creator, Mapping):
+        return None
+    if creator.get("__typename") == "User":
+        return Origin(user=str(creator.get("username") or "")) if creator.get("username") else None
+    return _run(api.base_url, creator)
+
+
+def _run(base_url: str, creator: Mapping[str, Any]) -> Origin | None:
+    project = creator.get("project") or {}
+    parts = ((project.get("entity") or {}).get("name"), project.get("name"), creator.get("name"))
+    if not all(parts):
+        return None
+    entity, place, name = map(str, parts)
+    app = _CLOUD_APP if base_url == _CLOUD_API else base_url
+    return Origin(
+        run=f"{entity}/{place}/{name}",
+        title=str(creator["displayName"]) if creator.get("displayName") else None,
+        url=f"{app}/{entity}/{place}/runs/{name}",
+    )

@@ -1,0 +1,34 @@
+"""What TAB offers, in the form that kubectl reads."""
+
+import pytest
+
+from modelsync.kubectl import completion
+from unit.kubectl.conftest import Shell
+
+
+def test_commands_are_offered_with_what_they_do(shell: Shell) -> None:
+    found = completion.completions(["pro"], shell.cluster)
+    assert found == ["promote\tEnd the pause of a canary, or skip the steps that are left."]
+
+
+def test_names_are_those_of_the_namespace(shell: Shell) -> None:
+    assert completion.completions(["abort", ""], shell.cluster) == ["chat"]
+    assert completion.completions(["abort", "x"], shell.cluster) == []
+    shell.cluster.namespace = "other"
+    assert completion.completions(["get", ""], shell.cluster) == []
+
+
+def test_options_and_their_values_are_offered(shell: Shell) -> None:
+    assert "--output" in [line.partition("\t")[0] for line in completion.completions(["get", "--o"], shell.cluster)]
+    assert completion.completions(["get", "-o", "y"], shell.cluster) == ["yaml"]
+
+
+def test_the_program_ends_with_the_directive_whatever_happens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kubectl_complete-modelsync", "hol"])
+    completion.main()
+    assert capsys.readouterr().out == "hold\tSay which holds are in force, why, and what they do.\n:4\n"
+    monkeypatch.setattr(completion, "completions", None)
+    completion.main()
+    assert capsys.readouterr().out == ":4\n"

@@ -1,0 +1,150 @@
+"""`diff` and `trace` read the records of revisions: what differs, and what an answer was made of."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.registry.origin import Origin
+from modelsync.resources.record import record
+from modelsync.resources.revision import Artifact, inputs_of
+from unit.cluster.builders import OWNER, SETTINGS, artifact, live, spec
+from unit.kubectl.conftest import Golden, Shell
+
+RECORDS = "/apis/apps/v1/namespaces/prod/controllerrevisions"
+
+
+def a_record(version: str, digest: str, others: dict[str, Artifact] | None = None, **parts: Any) -> dict[str, Any]:
+    """A live ControllerRevision."""
+    wanted = ModelDeploymentSpec.model_validate(spec(**parts))
+    model = artifact(version, digest)
+    inputs = inputs_of(OWNER.name, wanted, model, SETTINGS, [], others=others or {})
+    return live(record(OWNER, inputs, model, wanted, SETTINGS, fuse_sha256="ab" * 32, others=others or {}))
+
+
+def revision(item: dict[str, Any]) -> str:
+    return str(item["metadata"]["labels"]["modelsync.dev/revision"])
+
+
+@pytest.fixture
+def two(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """v7 is the stable, v8 with an adapter and other arguments the canary."""
+    ref = "acme/wandb-registry-model/legal:production"
+    old = a_record("v7", "0123456789abcdef", serving={"args": ["--max-model-len=8192", "--seed=1"]})
+    adapter = artifact("v2", "aaaabbbbccccdddd").model_copy(update={"collection": "legal"})
+    new = a_record(
+        "v8",
+        "fedcba9876543210",
+        {"adapter/legal": adapter},
+        serving={
+            "args": ["--max-model-len=4096", "--enable-prefix-caching"],
+            "adapters": [{"name": "legal", "modelRef": ref}],
+            "exposeBase": True,
+            "env": [{"name": "VLLM_LOGGING_LEVEL", "value": "DEBUG"}],
+            "resources": {"limits": {"nvidia.com/gpu": 1}},
+        },
+        traffic={**spec()["traffic"], "settle": "20s"},
+    )
+    shell.cluster.others[RECORDS] = {"items": [old, new]}
+    shell.cluster.others["/apis/apps/v1/controllerrevisions"] = {"items": [old, new]}
+    base = shell.cluster.model_deployment()
+    started = shell.world.now.isoformat()
+    base["status"] |= {
+        "observedGeneration": 1,
+        "promoted": [revision(old)],
+        "canary": {"revision": revision(new), "step": 1, "weight": 10, "startedAt": started, "steps": []},
+        "traffic": [{"revision": revision(old), "weight": 90}, {"revision": revision(new), "weight": 10}],
+        "history": [
+            {
+                "revision": revision(old),
+                "from": started,
+                "outcome": "Promoted",
+                "reason": "First",
+                "trigger": "Alias",
+            }
+        ],
+    }
+    shell.cluster.model_deployment = lambda: base  # type: ignore[method-assign]
+    shell.world.now += timedelta(minutes=3)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    return shell
+
+
+def names_of(shell: Shell) -> tuple[str, str]:
+    old, new = shell.cluster.others[RECORDS]["items"]
+    return revision(old), revision(new)
+
+
+def test_what_a_canary_changes_is_told_by_part_and_by_field(two: Shell, golden: Golden) -> None:
+    golden("diff", two("diff chat"))
+
+
+def test_the_tree_says_what_a_revision_is_made_of(two: Shell, golden: Golden) -> None:
+    golden("get-tree-parts", two("get chat"))
+
+
+def test_any_two_revisions_can_be_compared_by_their_versions(two: Shell) -> None:
+    old, new = names_of(two)
+    told = json.loads(two("diff chat v8 v7 -o json"))
+    assert (told["from"], told["to"]) == (new, old)
+    assert {
+        "what": "adapter legal",
+        "before": "acme/wandb-registry-model/legal:v2 (digest aaaabbbbcccc)",
+        "after": None,
+    } in (told["changes"])
+
+
+def test_what_cannot_be_compared_is_told_with_what_can(two: Shell) -> None:
+    old, new = names_of(two)
+    assert f"v9 is no revision of chat; there are: {old}, {new}" in two("diff chat v9", code=1)
+    assert "two revisions can be compared" in two("diff chat v7 v8 v9", code=2)
+    del two.cluster.model_deployment()["status"]["canary"]
+    assert f"nothing to compare: {old} is the stable" in two("diff chat", code=1)
+    two.cluster.refused.add("controllerrevisions")
+    assert "you need `list` on controllerrevisions.apps in prod" in two("diff chat", code=1)
+
+
+@pytest.mark.parametrize("how", ["chat@{}", "{}", "legal@{}"])
+def test_an_answer_leads_to_all_that_made_it(two: Shell, golden: Golden, how: str) -> None:
+    _, new = names_of(two)
+    golden("trace", two(f"trace {how.format(new)}"))
+
+
+def test_an_answer_is_found_by_its_other_headers(two: Shell) -> None:
+    old, _ = names_of(two)
+    for what in ("0123456789abcdef", "chat%20llm:v7"):
+        told = json.loads(two(f"trace {what} -o json"))
+        assert told["revision"] == old
+    assert told["weight"] == 90
+    assert told["parts"]["model"]["ref"] == "acme/wandb-registry-model/chat llm:v7"
+    assert told["loggedBy"] is None
+
+
+def test_an_answer_of_nobody_is_told(two: Shell) -> None:
+    _, new = names_of(two)
+    assert "no revision answers as 'v9-99999999' in namespace prod; --all-namespaces looks in all" in two(
+        "trace v9-99999999", code=1
+    )
+    assert "no revision answers as" in two(f"trace other@{new}", code=1)
+    assert "names no revision after the @" in two("trace chat@latest", code=1)
+    assert "write it as v7-3fa9c1d2" in two("trace hello", code=1)
+
+
+def test_the_key_is_sent_only_to_the_server_that_it_is_for(two: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def origin(api: Any, artifact_id: str) -> Origin:
+        asked.append((api.base_url, artifact_id))
+        return Origin(run="acme/train/abc", title="sunny-1", url="https://wandb.example.com/acme/train/runs/abc")
+
+    monkeypatch.setattr("modelsync.kubectl.trace.origin", origin)
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    said = two(f"trace {names_of(two)[0]}")
+    assert "not asked: WANDB_API_KEY is for https://api.wandb.ai; set WANDB_BASE_URL=https://wandb.example.com" in said
+    assert asked == []
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.com/")
+    assert "acme/train/abc (sunny-1)  https://wandb.example.com" in two(f"trace {names_of(two)[0]}")
+    assert asked == [("https://wandb.example.com", "id-v7")]
