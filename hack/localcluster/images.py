@@ -32,13 +32,11 @@ IMAGE_ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-_MODELSYNC_SCRIPT = """#!/usr/bin/python3 -I
-import sys
-
-from modelsync.cli import main
-
-sys.exit(main())
-"""
+MODELSYNC_ENVIRONMENT = IMAGE_ENVIRONMENT | {"HOME": "/tmp"}  # noqa: S108 - the container's, the only place it may write
+MODELSYNC_USER = 65532
+MODELSYNC_FOLDER = "opt/modelsync"
+"""Where its packages lie, apart from the system's own: the Dockerfile puts the same there, on whatever base."""
+LAUNCHER = "hack/image/modelsync"
 # Not isolated (-I), as vLLM's own is not: an init container's middleware is found by PYTHONPATH.
 _VLLM_SCRIPT = """#!/usr/bin/python3
 import sys
@@ -50,27 +48,30 @@ sys.exit(main())
 
 
 def modelsync_image(tag: str = "dev", *, progress: Progress | None = None) -> Image:
-    """The operator's (and puller's) image from this checkout; another `tag` of the same source shares all layers."""
+    """The operator's (and puller's) image from this checkout, as the Dockerfile makes it on another base.
+
+    Another `tag` of the same source shares all layers.
+    """
     progress = progress or Progress(quiet=True)
     base = base_system(progress)
     with progress.step(f"image modelsync:{tag}"):
         project = tomllib.loads((repository() / "pyproject.toml").read_text())["project"]
         metadata = f"Metadata-Version: 2.1\nName: modelsync\nVersion: {project['version']}\n"
         extras = [
-            Entry("usr/local/bin/modelsync", _MODELSYNC_SCRIPT.encode(), mode=0o755),
-            Entry(f"{base.packages}/modelsync-{project['version']}.dist-info/METADATA", metadata.encode()),
+            Entry("usr/local/bin/modelsync", (repository() / LAUNCHER).read_bytes(), mode=0o755),
+            Entry(f"{MODELSYNC_FOLDER}/modelsync-{project['version']}.dist-info/METADATA", metadata.encode()),
         ]
         return Image(
             f"{MODELSYNC_IMAGE}:{tag}",
             (
                 *base.layers,
-                _dependencies(base, "modelsync", _locked_requirements("--no-dev")),
-                _source(base, repository() / "operator" / "modelsync", extras),
-                user_layer(base, "nonroot", 65532),
+                _dependencies(base, "modelsync", _locked_requirements("--no-dev"), folder=MODELSYNC_FOLDER),
+                _source(base, repository() / "operator" / "modelsync", extras, folder=MODELSYNC_FOLDER),
+                user_layer(base, "nonroot", MODELSYNC_USER),
             ),
             entrypoint=("modelsync",),
-            user="65532:65532",
-            environment=IMAGE_ENVIRONMENT | {"HOME": "/tmp"},  # noqa: S108 - the container's, the only place it may write
+            user=f"{MODELSYNC_USER}:{MODELSYNC_USER}",
+            environment=MODELSYNC_ENVIRONMENT,
             labels={"org.opencontainers.image.version": tag},
         )
 
@@ -110,8 +111,14 @@ def _locked_requirements(*groups: str) -> str:
     return _uv("export", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *groups)
 
 
-def _dependencies(base: BaseSystem, kind: str, locked: str, only: Sequence[str] = ()) -> Layer:
-    """A layer with the locked requirements; with `only`, just these and what they need, in the locked versions."""
+def _dependencies(
+    base: BaseSystem, kind: str, locked: str, only: Sequence[str] = (), *, folder: str | None = None
+) -> Layer:
+    """A layer with the locked requirements; with `only`, just these and what they need, in the locked versions.
+
+    They lie in `folder`, by default where the base's Python looks for packages.
+    """
+    where = folder or base.packages
 
     def make(path: Path) -> Layer:
         with staging(path) as work:
@@ -126,14 +133,15 @@ def _dependencies(base: BaseSystem, kind: str, locked: str, only: Sequence[str] 
                 *what,
             )
             shutil.rmtree(target / "bin", ignore_errors=True)  # scripts of libraries, for another interpreter
-            base.compile(target, base.packages)
-            return write_layer(tree_of(target, base.packages), path)
+            base.compile(target, where)
+            return write_layer(tree_of(target, where), path)
 
-    return layer(f"{kind}-dependencies", key_of(base.root.name, locked, *only), make)
+    return layer(f"{kind}-dependencies", key_of(base.root.name, where, locked, *only), make)
 
 
-def _source(base: BaseSystem, package: Path, extras: Sequence[Entry]) -> Layer:
-    """A layer with a package of this checkout and the `extras` beside it."""
+def _source(base: BaseSystem, package: Path, extras: Sequence[Entry], *, folder: str | None = None) -> Layer:
+    """A layer with a package of this checkout, in `folder` as above, and the `extras` beside it."""
+    where = folder or base.packages
     files = {
         path.relative_to(package): path.read_bytes()
         for path in sorted(package.rglob("*"))
@@ -148,12 +156,12 @@ def _source(base: BaseSystem, package: Path, extras: Sequence[Entry]) -> Layer:
             for name, content in files.items():
                 (tree / package.name / name).parent.mkdir(parents=True, exist_ok=True)
                 (tree / package.name / name).write_bytes(content)
-            base.compile(tree, base.packages)
-            return write_layer([*tree_of(tree, base.packages), *extras], path)
+            base.compile(tree, where)
+            return write_layer([*tree_of(tree, where), *extras], path)
 
     parts = [f"{name}\0{key_of(content.decode('latin-1'))}" for name, content in files.items()]
     parts += [f"{extra.path}\0{extra.content!r}" for extra in extras]
-    return layer(f"{package.name.replace('_', '-')}-source", key_of(base.root.name, *parts), make)
+    return layer(f"{package.name.replace('_', '-')}-source", key_of(base.root.name, where, *parts), make)
 
 
 def user_layer(base: BaseSystem, name: str, number: int) -> Layer:
