@@ -35,7 +35,7 @@ $(UV):
 setup: .venv/.synced ## Python environment from uv.lock
 
 .PHONY: generate
-generate: setup ## rewrite what is generated: CRD, reference pages
+generate: helm ## rewrite what is generated: CRD, reference pages, parts of the chart, deploy/
 	@$(PY) hack/generate.py
 
 .PHONY: lint
@@ -56,6 +56,10 @@ test-unit: setup ## unit tests and golden logs
 .PHONY: helm
 helm: setup
 	@$(LOCAL) tool helm >/dev/null
+
+.PHONY: test-chart
+test-chart: helm ## the chart rendered by the real Helm: lint, templates, refusals (builds helm once)
+	@.venv/bin/pytest -q tests/chart
 
 .PHONY: test-model
 test-model: setup ## breadth-first check of the production planner; prints states and time
@@ -98,9 +102,17 @@ test: CLUSTER := test
 test: verify ## everything that CI runs
 # Neither uses more than one core; each prints when it is through.
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-model
+	@$(MAKE) --no-print-directory test-chart
 	@trap '$(MAKE) --no-print-directory cluster-down CLUSTER=$(CLUSTER)' EXIT; \
 	$(MAKE) --no-print-directory test-integration CLUSTER=$(CLUSTER); \
 	$(MAKE) --no-print-directory e2e CLUSTER=$(CLUSTER)
+
+# BASE=… and BUILD_BASE=… for another base (the Dockerfile says what it needs), TAG=… for the name, NETWORK=host for the build.
+TAG ?= modelsync:dev
+.PHONY: image
+image: setup ## the operator's image from the Dockerfile, by docker, podman or buildah; prints size and start time
+	@$(PY) -m image --tag "$(TAG)" $(if $(BASE),--base "$(BASE)") $(if $(BUILD_BASE),--build-base "$(BUILD_BASE)") \
+		$(if $(NETWORK),--network "$(NETWORK)")
 
 .PHONY: kind-up kind-down
 kind-up: setup ## the same cluster by kind, where Docker works

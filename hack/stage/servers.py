@@ -1,4 +1,4 @@
-"""The two servers beside the cluster: the W&B stand-in, and the operator as the service account of `deploy/rbac.yaml`.
+"""The two servers beside the cluster: the W&B stand-in, and the operator with the rights that the chart gives it.
 
 Both are recorded as processes of the cluster, so that they outlive the demo (its user goes on to play) and end with
 `make cluster-down`. Runs inside the cluster's network namespace.
@@ -87,12 +87,11 @@ class Servers:
         self._processes.start(name, [sys.executable, *arguments], environment=environment, log=log)
 
     def _service_account_kubeconfig(self) -> Path:
-        """A kubeconfig of the operator's own service account: it may do what `deploy/rbac.yaml` says, and no more."""
+        """A kubeconfig of the operator's own service account: it may do what the chart says, and no more."""
         path = self.folder / "operator.kubeconfig"
         if path.exists():
             return path
-        documents = list(yaml.safe_load_all((REPOSITORY / "deploy" / "rbac.yaml").read_text()))
-        self._cluster.apply(*(document for document in documents if document))
+        self._cluster.apply(*operator_account())
         duration = "--duration=24h"
         token = self._cluster.kubectl("create", "token", "modelsync", f"--namespace={SYSTEM_NAMESPACE}", duration)
         config = yaml.safe_load(self._cluster.kubeconfig.read_text())
@@ -100,3 +99,10 @@ class Servers:
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(config))
         return path
+
+
+def operator_account() -> list[dict[str, Any]]:
+    """The operator's namespace, account and rights, of the manifests that are made from the chart."""
+    wanted = {"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+    documents = yaml.safe_load_all((REPOSITORY / "deploy" / "install.yaml").read_text())
+    return [document for document in documents if document["kind"] in wanted]

@@ -115,7 +115,7 @@ def command(
 
 
 def _own_namespace() -> str:
-    """The pod's namespace; outside of a pod that of `deploy/rbac.yaml`."""
+    """The pod's namespace; outside of a pod that of deploy/install.yaml."""
     try:
         return POD_NAMESPACE_FILE.read_text().strip() or SYSTEM_NAMESPACE
     except OSError:

@@ -339,7 +339,9 @@ async def _check(cluster: Cluster, connection: Connection, options: Options) -> 
             "`modelsync crds | kubectl apply --server-side -f -`"
         ) from None
     except ForbiddenError as error:
-        raise StartError(f"{error}; give the account its rights: `kubectl apply -f deploy/rbac.yaml`") from None
+        raise StartError(
+            f"{error}; give the account the rights that the chart's roles (`rbac.create`) or deploy/install.yaml hold"
+        ) from None
 
 
 async def _answer_probes(stack: AsyncExitStack, options: Options, checks: Mapping[str, health.Check]) -> None:
@@ -423,10 +425,12 @@ async def _acquire(elector: Elector, stop: asyncio.Event, options: Options) -> b
     except NotFoundError:
         raise StartError(
             f"namespace {options.lease_namespace}, where the lease is kept, does not exist; create it "
-            "(`kubectl apply -f deploy/rbac.yaml` does), or give --lease-namespace"
+            f"(`kubectl create namespace {options.lease_namespace}`), or give --lease-namespace"
         ) from None
     except ForbiddenError as error:
-        raise StartError(f"{error}; give the account its rights: `kubectl apply -f deploy/rbac.yaml`") from None
+        raise StartError(
+            f"{error}; give the account the rights that the chart's roles (`rbac.create`) or deploy/install.yaml hold"
+        ) from None
     return True
 
 

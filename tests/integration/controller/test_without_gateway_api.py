@@ -1,7 +1,7 @@
 """A cluster without the Gateway API's CRDs: the operator runs, says what is missing, and nothing is a traceback.
 
 The cluster is one of its own, a control plane without node; the operator runs as a process inside its network, by the
-command line, with the RBAC of deploy/.
+command line, with the rights that the chart gives it.
 """
 
 import json
@@ -19,6 +19,7 @@ from localcluster import Cluster
 from modelsync.api.crd import crd
 from stage import model_deployment
 from stage.manifests import credential, namespace
+from stage.servers import operator_account
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 60
@@ -30,7 +31,7 @@ def bare() -> Iterator[Cluster]:
     try:
         cluster.up(control_plane_only=True, gateway_api=False)
         cluster.apply(crd())
-        cluster.apply(*(part for part in yaml.safe_load_all((ROOT / "deploy" / "rbac.yaml").read_text()) if part))
+        cluster.apply(*operator_account())
         cluster.apply(namespace("prod"))
         yield cluster
     finally:

@@ -1,0 +1,305 @@
+"""The chart, rendered by the real Helm: what it makes of its values, and which values it refuses."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import generate_chart
+from chart.conftest import CHART, RefusedError, Render, container, helm, kinds, one
+from modelsync.api import crd, settings
+from modelsync.api.settings import OperatorSettings
+from modelsync.cli.run import command
+from modelsync.cluster import rights
+from modelsync.controller.run import Options, lease_name
+
+ROOT = CHART.parents[1]
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+EVERYTHING: dict[str, Any] = {
+    "image": {"repository": "registry.example.com/ml/modelsync", "digest": DIGEST},
+    "imagePullSecrets": [{"name": "pull"}],
+    "labels": {"team": "platform"},
+    "annotations": {"owner": "platform"},
+    "podLabels": {"injected": "no"},
+    "podAnnotations": {"note": "pod"},
+    "priorityClassName": "system-cluster-critical",
+    "nodeSelector": {"pool": "system"},
+    "tolerations": [{"key": "system", "operator": "Exists"}],
+    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example.com:3128"}],
+    "extraEnvFrom": [{"configMapRef": {"name": "more"}}],
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "corp-ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}],
+    "webhook": {
+        "enabled": True,
+        "secret": {"name": "hook", "signingKey": "signing"},
+        "tls": {"secretName": "hook-tls"},
+    },
+    "networkPolicy": {"webhookFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "egress": [{"ports": [{"port": 443}]}]},
+}
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, {"watchNamespaces": ["a", "b"]}], ids=["default", "all", "some"])
+def test_it_passes_the_strict_lint(values: dict[str, Any]) -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", CHART, values=values)
+
+
+def test_its_version_is_that_of_the_code() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (version, version)
+
+
+def test_the_plain_manifests_are_what_it_gives_with_its_defaults() -> None:
+    assert (ROOT / "deploy" / "install.yaml").read_text() == generate_chart.manifests(), "run `make generate`"
+
+
+# -- the operator's pods
+
+
+def test_two_processes_run_at_the_restricted_level(render: Render) -> None:
+    deployment = one(render(), "Deployment")
+    assert deployment["spec"]["replicas"] == 2
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container(render())["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+
+
+def test_all_probes_ask_the_port_that_the_operator_is_told(render: Render) -> None:
+    operator = container(render())
+    (port,) = [each["containerPort"] for each in operator["ports"] if each["name"] == "health"]
+    assert f"--health-port={port}" in operator["args"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert operator[probe]["httpGet"] == {"path": "/healthz", "port": "health"}
+
+
+def test_a_digest_pins_the_operator_and_the_init_container_of_models_alike(render: Render) -> None:
+    objects = render(image={"repository": "registry.example.com/ml/modelsync", "digest": DIGEST})
+    wanted = f"registry.example.com/ml/modelsync@{DIGEST}"
+    assert container(objects)["image"] == wanted
+    assert given_settings(objects).puller_image == wanted
+
+
+def test_without_a_digest_the_image_has_the_charts_version(render: Render) -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    assert container(render())["image"] == f"modelsync:{version}"
+
+
+def test_everything_that_a_site_adds_reaches_the_pods(render: Render) -> None:
+    objects = render(**EVERYTHING)
+    template = one(objects, "Deployment")["spec"]["template"]
+    pod, operator = template["spec"], container(objects)
+    assert template["metadata"]["labels"].items() >= {"team": "platform", "injected": "no"}.items()
+    assert template["metadata"]["annotations"].items() >= {"owner": "platform", "note": "pod"}.items()
+    for name in ("imagePullSecrets", "priorityClassName", "nodeSelector", "tolerations", "topologySpreadConstraints"):
+        assert pod[name] == EVERYTHING[name]
+    assert EVERYTHING["extraEnv"][0] in operator["env"]
+    assert operator["envFrom"] == EVERYTHING["extraEnvFrom"]
+    assert EVERYTHING["extraVolumes"][0] in pod["volumes"]
+    assert EVERYTHING["extraVolumeMounts"][0] in operator["volumeMounts"]
+
+
+def test_every_object_carries_the_sites_labels_and_annotations(render: Render) -> None:
+    for each in render(**EVERYTHING):
+        assert each["metadata"]["labels"]["team"] == "platform", each["kind"]
+        assert each["metadata"]["annotations"]["owner"] == "platform", each["kind"]
+
+
+def test_selectors_hold_nothing_that_an_upgrade_changes(render: Render) -> None:
+    wanted = {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
+    objects = render(**EVERYTHING)
+    assert one(objects, "Deployment")["spec"]["selector"]["matchLabels"].keys() == wanted
+    assert one(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"].keys() == wanted
+    assert one(objects, "Service", "modelsync-webhook")["spec"]["selector"].keys() == wanted
+
+
+def test_other_settings_make_other_pods(render: Render) -> None:
+    def checksum(**values: Any) -> str:
+        annotations = one(render(**values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+        return str(annotations["checksum/settings"])
+
+    assert checksum() == checksum(replicas=3)
+    assert checksum() != checksum(settings={"allowedEnv": ["HTTPS_PROXY"]})
+
+
+# -- what it may do
+
+
+def rules(role: dict[str, Any]) -> set[tuple[str, str, str, tuple[str, ...]]]:
+    return {
+        (group, resource, verb, tuple(rule.get("resourceNames", ())))
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def wanted(table: tuple[rights.Right, ...], lease: str = "") -> set[tuple[str, str, str, tuple[str, ...]]]:
+    return {
+        (right.kind.group, right.resource, verb, (lease,) if right.only_this_lease else ())
+        for right in table
+        for verb in right.verbs
+    }
+
+
+def test_for_the_whole_cluster_its_role_is_the_table_of_rights(render: Render) -> None:
+    objects = render()
+    assert rules(one(objects, "ClusterRole")) == wanted(rights.WORK)
+    assert rules(one(objects, "Role", "modelsync-lease")) == wanted(rights.LEADING, "modelsync")
+    assert [each["metadata"]["name"] for each in objects if each["kind"] == "Role"] == ["modelsync-lease"]
+
+
+def test_for_some_namespaces_it_has_a_role_in_each_and_none_in_the_cluster(render: Render) -> None:
+    objects = render(watchNamespaces=["team-b", "team-a", "team-b"], rbac={"aggregate": False})
+    roles = [each for each in objects if each["kind"] == "Role" and each["metadata"]["name"] == "modelsync"]
+    assert [each["metadata"]["namespace"] for each in roles] == ["team-a", "team-b"]
+    assert all(rules(each) == wanted(rights.WORK) for each in roles)
+    assert not kinds(objects) & {"ClusterRole", "ClusterRoleBinding"}
+    bindings = [each for each in objects if each["kind"] == "RoleBinding"]
+    assert {each["subjects"][0]["namespace"] for each in bindings} == {"modelsync-system"}
+    assert [part for part in container(objects)["args"] if part.startswith("--namespace")] == [
+        "--namespace=team-a",
+        "--namespace=team-b",
+    ]
+
+
+def test_the_role_names_the_lease_as_the_code_does(render: Render) -> None:
+    namespaces = ["team-b", "team-a", "team-b"]
+    options = Options(settings=OperatorSettings(), lease_namespace="modelsync-system", namespaces=namespaces)
+    role = one(render(watchNamespaces=namespaces, rbac={"aggregate": False}), "Role", "modelsync-lease")
+    assert rules(role) == wanted(rights.LEADING, lease_name(options))
+
+
+def test_who_may_view_or_edit_a_namespace_may_do_so_with_its_models(render: Render) -> None:
+    view, edit = (one(render(), "ClusterRole", f"modelsync-{name}") for name in ("view", "edit"))
+    label = "rbac.authorization.k8s.io/aggregate-to-"
+    assert {name for name in view["metadata"]["labels"] if name.startswith(label)} == {
+        label + role for role in ("view", "edit", "admin")
+    }
+    assert label + "view" not in edit["metadata"]["labels"]
+    assert {verb for _, _, verb, _ in rules(view)} == {"get", "list", "watch"}
+    # A status is the operator's word.
+    assert "modeldeployments/status" not in {resource for _, resource, _, _ in rules(edit)}
+
+
+# -- definitions
+
+
+def test_the_definition_is_the_generated_one_and_outlives_the_release(render: Render) -> None:
+    found = one(render(), "CustomResourceDefinition", "modeldeployments.modelsync.dev")
+    assert found["spec"] == yaml.safe_load(crd.render())["spec"]
+    assert found["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_the_definition_goes_with_the_release_if_it_is_said_so(render: Render) -> None:
+    found = one(render(crds={"keep": False}), "CustomResourceDefinition", "modeldeployments.modelsync.dev")
+    assert "annotations" not in found["metadata"]
+
+
+def test_the_definition_can_be_left_to_someone_else(render: Render) -> None:
+    assert "CustomResourceDefinition" not in kinds(render(crds={"enabled": False}))
+
+
+# -- the administrator's settings
+
+
+def given_settings(objects: list[dict[str, Any]]) -> OperatorSettings:
+    """What the operator reads from its file."""
+    text = one(objects, "ConfigMap", "modelsync-settings")["data"]["settings.yaml"]
+    return OperatorSettings.model_validate(yaml.safe_load(text))
+
+
+def test_settings_reach_the_operator_as_they_were_given(render: Render) -> None:
+    path = Path(__file__).resolve().parents[2] / "samples" / "settings.yaml"
+    sample = settings.load(path)
+    found = given_settings(render(settings=yaml.safe_load(path.read_text())))
+    assert found.model_copy(update={"puller_image": sample.puller_image}) == sample
+
+
+def test_the_user_of_pods_can_be_left_to_the_cluster(render: Render) -> None:
+    assert given_settings(render(settings={"runAsUser": None})).run_as_user is None
+    assert given_settings(render(settings={"runAsUser": 1000680000})).run_as_user == 1000680000
+
+
+# -- around it
+
+
+def test_drains_of_nodes_leave_a_process(render: Render) -> None:
+    assert one(render(), "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+    assert "PodDisruptionBudget" not in kinds(render(podDisruptionBudget={"enabled": False}))
+
+
+def test_without_webhooks_only_kubelets_may_come_in(render: Render) -> None:
+    objects = render()
+    assert one(objects, "NetworkPolicy")["spec"]["ingress"] == [{"ports": [{"port": "health", "protocol": "TCP"}]}]
+    assert "Service" not in kinds(objects)
+    assert not [part for part in container(objects)["args"] if part.startswith("--webhook")]
+
+
+def test_webhooks_come_through_a_service_from_where_the_site_says(render: Render) -> None:
+    objects = render(**EVERYTHING)
+    service = one(objects, "Service", "modelsync-webhook")["spec"]
+    assert service["ports"] == [{"name": "webhook", "port": 9443, "targetPort": "webhook", "protocol": "TCP"}]
+    policy = one(objects, "NetworkPolicy")["spec"]
+    _, webhook = policy["ingress"]
+    own_pods = {"podSelector": {"matchLabels": one(objects, "Deployment")["spec"]["selector"]["matchLabels"]}}
+    assert webhook == {
+        "ports": [{"port": "webhook", "protocol": "TCP"}],
+        "from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}, own_pods],
+    }, "a process that waits passes webhooks on to the one that leads"
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    secret = {"name": "MODELSYNC_WEBHOOK_SECRET", "valueFrom": {"secretKeyRef": {"name": "hook", "key": "signing"}}}
+    assert secret in container(objects)["env"]
+
+
+def test_a_certificate_is_given_to_the_receiver_as_files(render: Render) -> None:
+    objects = render(**EVERYTHING)
+    operator = container(objects)
+    (mount,) = [each for each in operator["volumeMounts"] if each["name"] == "webhook-tls"]
+    assert f"--webhook-tls-cert-file={mount['mountPath']}/tls.crt" in operator["args"]
+    assert f"--webhook-tls-key-file={mount['mountPath']}/tls.key" in operator["args"]
+    volumes = one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "webhook-tls", "secret": {"secretName": "hook-tls"}} in volumes
+
+
+def test_the_operator_takes_every_option_that_the_chart_gives_it(render: Render) -> None:
+    options = {name for parameter in command.params for name in parameter.opts}
+    for values in ({}, EVERYTHING, {"watchNamespaces": ["team-a"]}):
+        first, *arguments = container(render(**values))["args"]
+        assert first == "run"
+        assert {argument.partition("=")[0] for argument in arguments} <= options
+
+
+# -- what it refuses
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"replica": 3}, r"'replica' not allowed"),
+        ({"replicas": "3"}, r"at '/replicas': got string, want integer"),
+        ({"image": {"digest": "sha256:abc"}}, r"at '/image/digest'.*does not match pattern"),
+        ({"webhook": {"enabled": True}}, r"at '/webhook/secret/name'"),
+        ({"watchNamespaces": ["Team A"]}, r"at '/watchNamespaces/0'"),
+        ({"settings": {"allowedRegistry": ["https://api.wandb.ai"]}}, r"'allowedRegistry' not allowed"),
+        ({"settings": {"allowedRegistries": ["api.wandb.ai"]}}, r"at '/settings/allowedRegistries/0'"),
+        ({"settings": {"hold": {"action": "Ignore"}}}, r"at '/settings/hold/action'"),
+        ({"log": {"format": "xml"}}, r"at '/log/format': value must be one of 'json', 'console'"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_a_value_that_cannot_be_is_refused_with_its_place(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        helm("template", "modelsync", CHART, values=values)
+    assert re.search(said, str(refused.value)), refused.value
