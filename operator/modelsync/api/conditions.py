@@ -4,7 +4,7 @@ kstatus reads `Ready`, `Reconciling` and `Stalled`. The abnormal-true ones (`ABN
 because several health checks count any condition that is False as bad.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -29,6 +29,21 @@ class ConditionType(StrEnum):
     ROUTE_READY = "RouteReady"
     SPEC_APPLIED = "SpecApplied"
 
+
+MEANING: Mapping[ConditionType, str] = {
+    ConditionType.READY: "What the alias names serves fully, as the spec asks. Unknown while it is on its way.",
+    ConditionType.AVAILABLE: "Clients get answers, of whatever version.",
+    ConditionType.RECONCILING: "Something is on its way, by itself.",
+    ConditionType.STALLED: "Nothing goes on without a person; the message says what to do.",
+    ConditionType.ON_HOLD: "The registry forbids what serves, or what the alias names.",
+    ConditionType.ROLLED_BACK: "What the alias names has failed and was taken back; the alias still names it.",
+    ConditionType.MODEL_RESOLVED: "The registry says what the alias names. Unknown when it does not answer.",
+    ConditionType.MODEL_VERIFIED: "The bytes of what moves, else of the stable, are what the registry's digests say.",
+    ConditionType.EXAM_PASSED: "The version's own exam, where it brings one.",
+    ConditionType.ROUTE_READY: "Every gateway accepted the route; without a gateway, True.",
+    ConditionType.SPEC_APPLIED: "The spec, as opposed to the alias, has been acted on: what GitOps tools wait for.",
+}
+"""What each says when it is True."""
 
 ABNORMAL = frozenset(
     {ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.ON_HOLD, ConditionType.ROLLED_BACK}

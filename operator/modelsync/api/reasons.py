@@ -1,6 +1,7 @@
 """Every reason that a condition, an event, `status.waiting` or a move may carry, each with what it tells its reader.
 
 One place, so that an alert, a runbook and the code mean the same word. A reason once released keeps its meaning.
+docs/reference/conditions.md is made of the comments.
 """
 
 from enum import StrEnum
@@ -18,6 +19,8 @@ class Reason(StrEnum):
     PROMOTING = "Promoting"  # the steps are done; all traffic moves to the new version
     ROLLBACK = "Rollback"  # the alias names a version that was promoted earlier
     RECOVERY = "Recovery"  # the stable lost all its pods, and the canary takes over
+    SERVING = "Serving"  # clients get answers
+    NOT_SERVING = "NotServing"  # clients get none
     UNDER_CAPACITY = "UnderCapacity"  # serves, with fewer ready pods than replicas
 
     # --- waiting ---
@@ -34,7 +37,7 @@ class Reason(StrEnum):
     IDLE = "Idle"  # spec.replicas is 0: nothing runs, clients get 503
 
     # --- the registry ---
-    RESOLVED = "Resolved"
+    RESOLVED = "Resolved"  # the alias names a version that may be read
     MISSING = "Missing"  # project, collection, alias or version is not there or may not be seen
     DENIED = "Denied"  # the credential is refused
     THROTTLED = "Throttled"  # the registry asked to be left alone for a while
@@ -61,16 +64,16 @@ class Reason(StrEnum):
     # --- holds ---
     REGULATORY_HOLD = "RegulatoryHold"  # the registry forbids the version to serve
     FALLBACK = "Fallback"  # a hold is on the stable; an earlier version serves
-    HOLD_LIFTED = "HoldLifted"
+    HOLD_LIFTED = "HoldLifted"  # the registry shows the mark gone
     SILENCED = "Silenced"  # the pods of a held version acknowledged that it answers no more
 
     # --- model bytes ---
     VERIFIED = "Verified"  # every file is what the artifact's digest says
-    NOT_YET_PULLED = "NotYetPulled"
+    NOT_YET_PULLED = "NotYetPulled"  # no pod has the version's bytes yet
 
     # --- the version's own exam ---
     EXAM_PASSED = "ExamPassed"  # every answer is as expected
-    EXAM_RUNNING = "ExamRunning"
+    EXAM_RUNNING = "ExamRunning"  # the questions are being asked
 
     # --- route ---
     ACCEPTED = "Accepted"  # every parent gateway accepted the route
@@ -87,6 +90,7 @@ class Reason(StrEnum):
     WRITE_REFUSED = "WriteRefused"  # the API server refuses what the operator has to write
 
     # --- what happened, for events and history ---
+    ALIAS_MOVED = "AliasMoved"  # an alias came to name other content
     STARTED = "Started"  # a move began
     STEP = "Step"  # a canary reached its next step
     PROMOTED = "Promoted"  # a revision is the stable now

@@ -33,7 +33,7 @@ from modelsync.controller.adapter_reader import AdapterReader
 from modelsync.controller.measures import Measures
 from modelsync.controller.workqueue import ShutDownError, WorkQueue
 from modelsync.registry.poller import Poller, Subscription
-from modelsync.rollout import silenced
+from modelsync.rollout import silenced, telling
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Action, Plan, Problem, RegistryOutcome
 from modelsync.rollout.plan import plan
@@ -228,8 +228,10 @@ class Reconciler:
         status = self._status(gathered, decided)
         alias, pods = str(found.spec.model_ref), family.pods
         self._measures.looked(family.key, gathered.observed, decided, status, alias=alias, pods=pods)
-        told = silenced.events(gathered.read.status.silenced, status.silenced)
-        return Decision(gathered, replace(decided, events=(*decided.events, *told)), status, status.wire())
+        before = gathered.read.status
+        told = (*decided.events, *silenced.events(before.silenced, status.silenced))
+        told = (*told, *telling.transitions(before, status, told))
+        return Decision(gathered, replace(decided, events=told), status, status.wire())
 
     def _status(self, gathered: Gathered, decided: Plan) -> ModelDeploymentStatus:
         observed = gathered.observed

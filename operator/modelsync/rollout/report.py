@@ -262,11 +262,11 @@ def _condition(world: World, kind: ConditionType, status: Truth, reason: str, me
 
 def _available(world: World) -> Condition:
     if world.available:
-        return _condition(world, ConditionType.AVAILABLE, "True", "Serving", "clients get answers")
+        return _condition(world, ConditionType.AVAILABLE, "True", Reason.SERVING, "clients get answers")
     if world.facts.idle:
         message = "clients get 503: spec.replicas is 0"
         return _condition(world, ConditionType.AVAILABLE, "False", Reason.IDLE, message)
-    return _condition(world, ConditionType.AVAILABLE, "False", "NotServing", "clients get no answers")
+    return _condition(world, ConditionType.AVAILABLE, "False", Reason.NOT_SERVING, "clients get no answers")
 
 
 def _model_resolved(world: World) -> Condition:
