@@ -14,7 +14,8 @@ def events_page() -> str:
         "",
         "`kubectl events --for mdep/NAME` shows them; in the API they are `events.k8s.io/v1`, about the "
         "ModelDeployment (`regarding`) and, where one is meant, the Deployment of a revision (`related`). "
-        "`reportingController` is `modelsync.dev/operator`. The [reasons](conditions.md#reasons) are those of the conditions.",
+        "`reportingController` is `modelsync.dev/operator`. The [reasons](conditions.md#reasons) are those of the "
+        "conditions.",
         "",
         f"Events tell transitions. The same sentence is told once in {QUIET.total_seconds() / 60:.0f} minutes; what "
         f"comes again later, within {SERIES.total_seconds() / 60:.0f} minutes, is counted in the `series` of the Event "
