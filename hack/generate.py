@@ -23,6 +23,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/events.md": generate_events.events_page,
     "docs/reference/metrics.md": generate_metrics.metrics_page,
     "docs/reference/modeldeployment.md": generate_reference.model_deployment,
+    "docs/reference/modelsync.md": generate_reference.modelsync,
     "docs/reference/kubectl.md": generate_reference.kubectl,
     "docs/reference/operator-settings.md": generate_reference.operator_settings,
     "docs/reference/rollout-table.md": generate_event_table.rollout_table,

@@ -57,14 +57,23 @@ class Page:
     @cached_property
     def anchors(self) -> frozenset[str]:
         """What may stand behind `#` in a link to this page."""
+        return frozenset(slug for _, slug in self._sections)
+
+    def section(self, line: int) -> str:
+        """The anchor of the last heading above a line, empty if there is none."""
+        return next((slug for start, slug in reversed(self._sections) if start < line), "")
+
+    @cached_property
+    def _sections(self) -> Sequence[tuple[int, str]]:
+        """The line and the anchor of each heading."""
         seen: dict[str, int] = {}
-        found = set()
-        for _, text in self._headings():
+        found = []
+        for line, text in self._headings():
             slug = _NOT_IN_A_SLUG.sub("", text.lower()).replace(" ", "-")
             number = seen.get(slug, 0)
             seen[slug] = number + 1
-            found.add(f"{slug}-{number}" if number else slug)
-        return frozenset(found)
+            found.append((line, f"{slug}-{number}" if number else slug))
+        return tuple(found)
 
     @cached_property
     def links(self) -> Sequence[Found]:
@@ -94,7 +103,7 @@ class Page:
         for opening, token in zip(self._tokens, self._tokens[1:], strict=False):
             if opening.type == "heading_open":
                 parts = (child.content for child in token.children or () if child.type in ("text", "code_inline"))
-                yield int(opening.tag[1:]), "".join(parts)
+                yield (opening.map or [0])[0] + 1, "".join(parts)
 
     def _inline(self) -> Iterator[Token]:
         return (token for token in self._tokens if token.type == "inline")

@@ -1,8 +1,8 @@
 """Every example of a ModelDeployment in the documentation is one that the operator takes."""
 
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import yaml
@@ -13,8 +13,19 @@ from modelsync.api.settings import OperatorSettings
 from modelsync.api.validation import SpecError, problems, read_spec
 
 ROOT = Path(__file__).resolve().parents[3]
-MINIMAL = yaml.safe_load((ROOT / "samples" / "minimal.yaml").read_text())["spec"]
-SETTINGS = OperatorSettings.model_validate({"allowedRegistries": ["https://api.wandb.ai", "https://wandb.example.com"]})
+SERVERS = ["https://api.wandb.ai", "https://wandb.example.com", "https://wandb.corp.example"]
+SETTINGS = OperatorSettings.model_validate({"allowedRegistries": SERVERS})
+READER = {
+    "WANDB_BASE_URL": "https://api.wandb.ai",
+    "MODEL": "acme/wandb-registry-model/Chat LLM",
+    "HOST": "chat.example.com",
+    "NAMESPACE": "prod",
+}
+"""What a reader exports before anything."""
+LEFT_OUT = yaml.safe_load((ROOT / "samples" / "minimal.yaml").read_text())["spec"] | {
+    "traffic": {"gateway": {"parentRefs": [{"name": "models"}]}}
+}
+"""What an example that shows only a part is taken to say besides."""
 
 
 def test_every_yaml_block_can_be_read(all_pages: list[Page]) -> None:
@@ -50,19 +61,27 @@ def test_an_example_within_a_command_is_read_too() -> None:
 def specs(block: Block) -> Iterator[dict[str, Any]]:
     """The specs of ModelDeployments in a block.
 
-    `# …` in a spec stands for what is left out, and a document of nothing but `spec` is a part of one: the rest is
-    that of the minimal sample.
+    `# …` in a spec stands for what is left out, and a document of nothing but `spec` is a part of one.
     """
     text = block.text
     if block.language in ("console", "sh"):
         _, _, text = text.partition("<<EOF\n")
-        text = text.partition("\nEOF\n")[0].replace("$WANDB_BASE_URL", "https://api.wandb.ai")
+        text = Template(text.partition("\nEOF\n")[0]).safe_substitute(READER)
     elif block.language != "yaml":
         return
     for document in yaml.safe_load_all(text) if text else ():
         if isinstance(document, dict) and (document.get("kind") == names.KIND or set(document) == {"spec"}):
             partial = "# …" in text or "kind" not in document
-            yield (deepcopy(MINIMAL) if partial else {}) | document["spec"]
+            yield merged(LEFT_OUT, document["spec"]) if partial else document["spec"]
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, mapping by mapping."""
+    found = dict(base)
+    for key, value in over.items():
+        inner = base.get(key)
+        found[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return found
 
 
 def wrong(spec: dict[str, Any]) -> list[str]:

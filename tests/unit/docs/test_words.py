@@ -9,12 +9,14 @@ from docs_runner import words
 from docs_runner.pages import Found, Page
 from modelsync.api.crd import crd
 from modelsync.cli import main
+from modelsync.kubectl import cli as plugin
 
 ROOT = Path(__file__).resolve().parents[3]
 
 OTHERS = {
     "Api",  # wandb.Api
     "Block",  # of a hold, and Kubernetes' volume mode
+    "InPlace",  # KAITO's
     "InvalidSelector",  # of an HPA's condition
     "False",
     "True",
@@ -24,6 +26,8 @@ OTHERS = {
     "ReadWriteOnce",
     "ReadWriteOncePod",
     "RequestHeaderModifier",  # a filter of the Gateway API
+    "SourceDrifted",  # LLMKube's
+    "Surge",  # KAITO's
 }
 """CamelCase words in the pages that are other people's. One of ours must not stand here."""
 
@@ -69,7 +73,7 @@ def test_every_target_is_in_the_makefile(all_pages: list[Page]) -> None:
 
 
 def test_every_command_of_ours_and_every_flag_of_it_exists(all_pages: list[Page]) -> None:
-    programs = {"modelsync": main}
+    programs = {"modelsync": main, "kubectl modelsync": plugin, "kubectl-modelsync": plugin}
     found = wrong(all_pages, words.commands, lambda command: words.unknown_option(command, programs) is None)
     assert not found, found
 

@@ -1,0 +1,21 @@
+"""Every block of the documentation that is to be run can be read, without running it."""
+
+from docs_runner.console import commands
+from docs_runner.pages import Page
+
+LANGUAGES = {"", "console", "sh", "yaml", "python", "jsonl", "text", "lua", "promql", "json"}
+
+
+def test_every_block_that_is_run_can_be_read(all_pages: list[Page]) -> None:
+    runnable = [page.path.name for page in all_pages if commands(page)]
+    assert "quickstart.md" in runnable
+
+
+def test_every_block_says_what_it_is_in_words_that_the_checks_know(user_pages: list[Page]) -> None:
+    odd = [
+        f"{page.path}:{block.line}: {' '.join(block.info)}"
+        for page in user_pages
+        for block in page.blocks
+        if block.language not in LANGUAGES or block.info[1:] not in ((), ("run",))
+    ]
+    assert not odd, "\n".join(odd)
