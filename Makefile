@@ -61,6 +61,11 @@ helm: setup
 test-chart: helm ## the chart rendered by the real Helm: lint, templates, refusals (builds helm once)
 	@.venv/bin/pytest -q tests/chart
 
+.PHONY: test-gitops
+test-gitops: setup ## Argo CD's Lua, kstatus and kube-state-metrics, on an object of each row of the truth table
+	@$(LOCAL) tool gitops >/dev/null
+	@.venv/bin/pytest -q tests/gitops
+
 .PHONY: test-model
 test-model: setup ## breadth-first check of the production planner; prints states and time
 	@.venv/bin/pytest -q -s tests/model
@@ -103,6 +108,7 @@ test: verify ## everything that CI runs
 # Neither uses more than one core; each prints when it is through.
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-model
 	@$(MAKE) --no-print-directory test-chart
+	@$(MAKE) --no-print-directory test-gitops
 	@trap '$(MAKE) --no-print-directory cluster-down CLUSTER=$(CLUSTER)' EXIT; \
 	$(MAKE) --no-print-directory test-integration CLUSTER=$(CLUSTER); \
 	$(MAKE) --no-print-directory e2e CLUSTER=$(CLUSTER)

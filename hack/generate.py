@@ -9,6 +9,7 @@ import generate_chart
 import generate_conditions
 import generate_event_table
 import generate_events
+import generate_gitops
 import generate_metrics
 import generate_reference
 from localcluster.tools import HELM, present
@@ -27,6 +28,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/kubectl.md": generate_reference.kubectl,
     "docs/reference/operator-settings.md": generate_reference.operator_settings,
     "docs/reference/rollout-table.md": generate_event_table.rollout_table,
+    "gitops/argocd/argocd-cm.yaml": generate_gitops.argocd_cm,
     "helm/modelsync/templates/crds.yaml": generate_chart.crds,
     "helm/modelsync/templates/_rights.tpl": generate_chart.rules,
     "helm/modelsync/values.schema.json": generate_chart.schema,

@@ -132,6 +132,13 @@ HELM = Tool(
     usual_seconds=100,
     link_flags="-X helm.sh/helm/v4/internal/version.version=v4.3.1",
 )
+GITOPS = Tool(
+    name="gitops",
+    module="gitops",
+    version="v1",
+    programs={"gitops-judge": "modelsync.dev/hack/tools/gitops"},
+    usual_seconds=60,
+)
 PAUSE = Tool(
     name="pause",
     module="pause",
@@ -143,7 +150,7 @@ PAUSE = Tool(
 CONTROL_PLANE = (ETCD, KUBERNETES)
 NODE = (PAUSE, CNI_PLUGINS, CONTAINERD, KUBERNETES_NODE, TRAEFIK)
 EVERYTHING = CONTROL_PLANE + NODE
-OTHERS = (CONTOUR, HELM)
+OTHERS = (CONTOUR, HELM, GITOPS)
 """Not part of a cluster: what a benchmark brings up beside it, and what installs into it."""
 
 

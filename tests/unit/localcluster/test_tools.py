@@ -9,9 +9,9 @@ from localcluster import tools
 from localcluster.build import _binary_name
 from localcluster.errors import ClusterError
 from localcluster.paths import tools_source
-from localcluster.tools import EVERYTHING, KUBERNETES, OTHERS, PAUSE, Tool, has_version, present, program
+from localcluster.tools import EVERYTHING, GITOPS, KUBERNETES, OTHERS, PAUSE, Tool, has_version, present, program
 
-BUILT = [tool for tool in EVERYTHING + OTHERS if tool is not PAUSE]
+BUILT = [tool for tool in EVERYTHING + OTHERS if tool not in (PAUSE, GITOPS)]  # these two are our own
 
 
 def go_mod(module: str) -> str:

@@ -1,0 +1,80 @@
+"""Who may do what to a ModelDeployment: the rights that the admission policy asks RBAC for, and the roles with them.
+
+Most are virtual: verbs that Kubernetes itself never asks for, given by RBAC like any other (`promote` on
+`modeldeployments.modelsync.dev`). Here is the one table; the policy, the roles and the reference page are made of it. A
+right is here only if there is something that it allows.
+"""
+
+from dataclasses import dataclass
+
+from modelsync.api import names
+
+UPDATE = "update"
+"""Kubernetes' own verb: every change that no right of the table speaks of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """A verb. `does` completes "may not …" for a person; `annotation` is the request that it is for, if it is one."""
+
+    verb: str
+    does: str
+    annotation: str | None = None
+    names_a_revision: bool = True
+
+
+REQUESTS = (
+    Right("promote", "end the pause of a canary", names.PROMOTE_ANNOTATION),
+    Right("promote-full", "skip the steps that are left of a canary", names.PROMOTE_FULL_ANNOTATION),
+    Right("abort", "take a canary back", names.ABORT_ANNOTATION),
+    Right("retry", "let a failed version be tried again", names.RETRY_ANNOTATION),
+    Right("refresh", "ask for a look at the registry", names.REQUESTED_AT_ANNOTATION, names_a_revision=False),
+)
+"""A right for each request that the planner answers."""
+
+SUSPEND = Right("suspend", "stop forward moves (spec.suspend: true)")
+RESUME = Right("resume", "let forward moves go on (spec.suspend: false)")
+RELEASE = Right("release", "weaken spec.hold (fewer tags or aliases, or Fallback instead of Block)")
+
+STEERING = (*REQUESTS, SUSPEND, RESUME, RELEASE)
+"""Every virtual right. Each is for its own part of the object, and `update` is for the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A ClusterRole. `verbs` on modeldeployments; `scales`: also on the scale sub-resource."""
+
+    name: str
+    purpose: str
+    verbs: tuple[str, ...]
+    scales: bool = False
+
+
+_READ = ("get", "list", "watch")
+
+ROLES = (
+    Role("viewer", "sees everything, changes nothing", _READ),
+    Role(
+        "editor",
+        "writes ModelDeployments; steers no rollout",
+        (*_READ, "create", UPDATE, "patch", "delete", "refresh"),
+        scales=True,
+    ),
+    Role(
+        "responder",
+        "on call: takes versions back and stops rollouts; brings nothing forward",
+        (*_READ, "patch", "refresh", "abort", "suspend"),
+    ),
+    Role(
+        "approver",
+        "brings versions forward and takes them back; writes no spec",
+        (*_READ, "patch", "refresh", "promote", "promote-full", "abort", "retry", "suspend", "resume"),
+    ),
+    Role("releaser", "weakens what spec.hold forbids; does nothing else", (*_READ, "patch", "release")),
+)
+"""`patch` lets a request reach the admission policy, which judges what may be in it."""
+
+
+def roles_with(verb: str) -> tuple[str, ...]:
+    """Names of the roles that hold `verb`, the one that holds least first."""
+    return tuple(role.name for role in sorted(ROLES, key=lambda role: len(role.verbs)) if verb in role.verbs)
