@@ -23,6 +23,7 @@ COMPLETE_VARIABLE = "_KUBECTL_MODELSYNC_COMPLETE"
 COMMANDS = {
     "abort": "modelsync.kubectl.requests:abort",
     "diff": "modelsync.kubectl.diff:command",
+    "doctor": "modelsync.kubectl.doctor:command",
     "get": "modelsync.kubectl.get:command",
     "history": "modelsync.kubectl.history:command",
     "hold": "modelsync.kubectl.hold:command",

@@ -9,7 +9,7 @@ from typing import Any
 
 from golden.simulator import COLLECTION, START, World
 from modelsync.api import names
-from modelsync.kubectl.errors import ForbiddenError, NotThereError
+from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotThereError
 from modelsync.kubectl.transport import Object, Path
 
 ALICE = "alice@example.com"
@@ -36,6 +36,10 @@ class FakeCluster:
         """Answers by URL: objects and lists beside the ModelDeployment."""
         self.refused: set[str] = set()
         """Plurals that the user may not read."""
+        self.unknown: set[str] = set()
+        """Plurals that the API server has never heard of."""
+        self.denied: set[str] = set()
+        """What access reviews say no to: `me patch modeldeployments`."""
         self.operator_runs = True
         self.step = timedelta(seconds=1)
         """How much time passes between two looks of a command that follows."""
@@ -95,7 +99,7 @@ class FakeCluster:
         return self._other(path)
 
     def list(self, path: Path, *, labels: str = "") -> Object:
-        if path.plural == names.PLURAL:
+        if path.plural == names.PLURAL and path.plural not in self.unknown:
             items = [self.model_deployment()] if path.namespace in (None, "prod") else []
             return {"items": items}
         found = self._other(path)
@@ -103,6 +107,8 @@ class FakeCluster:
         return {"items": [item for item in found["items"] if not key or _matches(item, key, value)]}
 
     def _other(self, path: Path) -> Object:
+        if path.plural in self.unknown:
+            raise KindMissingError("the server could not find the requested resource")
         if path.plural in self.refused:
             raise ForbiddenError(f'{path.plural} is forbidden: User "{self.user}" cannot get resource')
         if path.url() in self.others:
@@ -114,6 +120,10 @@ class FakeCluster:
     def review(self, path: Path, body: Object) -> Object:
         if path.plural in self.refused:
             raise ForbiddenError(f"{path.plural} is forbidden")
+        if path.plural in ("selfsubjectaccessreviews", "subjectaccessreviews"):
+            attributes = body["spec"]["resourceAttributes"]
+            asked = f"{body['spec'].get('user', 'me')} {attributes['verb']} {attributes['resource']}"
+            return {"status": {"allowed": asked not in self.denied}}
         assert path.plural == "selfsubjectreviews"
         return {"status": {"userInfo": {"username": self.user}}}
 

@@ -1,0 +1,209 @@
+"""What `doctor` looks at once for a cluster: the CRDs, the user's rights, the operator and its rights."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from modelsync.api import names
+from modelsync.kubectl import text
+from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotThereError, PluginError
+from modelsync.kubectl.findings import Finding, failed, ok, unknown, warning
+from modelsync.kubectl.text import age
+from modelsync.kubectl.transport import Cluster, Object, Path, model_deployments
+
+OPERATOR = "modelsync"
+"""The lease by which the operator's processes agree who leads."""
+LEASE_FRESH = timedelta(seconds=30)
+"""A leader renews every few seconds; one that was killed leaves its name."""
+
+SYSTEM_NAMESPACE = "modelsync-system"
+
+_LEASES = "coordination.k8s.io/v1"
+_AUTHORIZATION = "authorization.k8s.io/v1"
+
+_READING = (
+    ("get", "see one"),
+    ("list", "list them"),
+    ("watch", "follow what changes"),
+)
+_STEERING = (
+    ("patch", "ask for anything, pause, resume"),
+    ("promote", "promote"),
+    ("promote-full", "promote --full"),
+    ("abort", "abort"),
+    ("retry", "retry"),
+    ("refresh", "refresh"),
+    ("suspend", "pause"),
+    ("resume", "resume"),
+)
+"""Verbs on modeldeployments, and what a user needs each for. All but `patch` count only where the chart's admission
+policy is on."""
+
+
+def cluster_checks(api: Cluster, operator_namespace: str | None) -> Iterator[Finding]:
+    """In the order in which one thing needs the other.
+
+    `operator_namespace` None: the usual one, or wherever the operator is found. Raises PluginErrors when the API server
+    gives no answer.
+    """
+    yield _definition(api)
+    yield _gateway_api(api)
+    yield from _own_rights(api)
+    yield from _operator(api, operator_namespace)
+
+
+def _definition(api: Cluster) -> Finding:
+    try:
+        api.list(model_deployments(api.namespace))
+    except KindMissingError:
+        return failed("CRD", "the cluster knows no ModelDeployments", "install the chart: helm install modelsync …")
+    except ForbiddenError as error:
+        return unknown("CRD", error.message, f"ask for the right to list {names.CRD_NAME} in {api.namespace}")
+    return ok("CRD", f"{names.CRD_NAME} is there")
+
+
+def _gateway_api(api: Cluster) -> Finding:
+    try:
+        api.list(Path("gateway.networking.k8s.io/v1", "httproutes", api.namespace))
+    except KindMissingError:
+        return warning(
+            "Gateway API",
+            "the cluster knows no HTTPRoute: versions switch at once, without steps",
+            "install the Gateway API's CRDs and a gateway, if rollouts are to go by steps",
+        )
+    except ForbiddenError:
+        return unknown("Gateway API", "you may not list HTTPRoutes", "the condition RouteReady says more")
+    return ok("Gateway API", "HTTPRoute is there")
+
+
+def _own_rights(api: Cluster) -> Iterator[Finding]:
+    if missing := [said for verb, said in _READING if not _may_i(api, verb)]:
+        yield failed(
+            "your rights",
+            f"in {api.namespace} you may not {', '.join(missing)}",
+            "an administrator of the namespace gives them: get, list and watch on modeldeployments.modelsync.dev",
+        )
+    else:
+        yield ok("your rights", f"you may see what runs in {api.namespace}")
+    lacking = [(verb, said) for verb, said in _STEERING if not _may_i(api, verb)]
+    if not lacking:
+        yield ok("your rights", "you may ask for everything")
+        return
+    verbs = ", ".join(verb for verb, _ in lacking)
+    yield warning(
+        "your rights",
+        f"in {api.namespace} you lack what these need: {', '.join(said for _, said in lacking)}",
+        f"an administrator gives them: {verbs} on modeldeployments.modelsync.dev; all but patch count only where the "
+        "chart's admission policy is on",
+    )
+
+
+def _may_i(api: Cluster, verb: str) -> bool:
+    attributes = {"verb": verb, "group": names.GROUP, "resource": names.PLURAL, "namespace": api.namespace}
+    body = {
+        "apiVersion": _AUTHORIZATION,
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = api.review(Path(_AUTHORIZATION, "selfsubjectaccessreviews"), body)
+    return bool((answer.get("status") or {}).get("allowed"))
+
+
+def _operator(api: Cluster, given: str | None) -> Iterator[Finding]:
+    account, namespace = OPERATOR, given or SYSTEM_NAMESPACE
+    try:
+        lease = _lease(api, given)
+        namespace = str(lease["metadata"]["namespace"])
+    except NotThereError:
+        yield failed(
+            "operator",
+            f"no operator has ever led in namespace {namespace}",
+            "install the chart, or say where it runs: --operator-namespace",
+        )
+        return
+    except ForbiddenError:
+        yield unknown("operator", f"you may not read its lease in {namespace}", "ask who installed it whether it runs")
+    else:
+        yield _leader(lease, namespace)
+    try:
+        deployments = api.list(
+            Path("apps/v1", "deployments", namespace), labels="app.kubernetes.io/component=operator"
+        )["items"]
+        account = next((_account(each) for each in deployments if _is_ours(each)), OPERATOR)
+    except ForbiddenError:
+        pass  # the account's usual name is as good a guess as any
+    yield _operators_rights(api, namespace, account)
+
+
+def _lease(api: Cluster, given: str | None) -> Object:
+    """Raises NotThereError, and ForbiddenError when the user may not look."""
+    try:
+        return api.get(Path(_LEASES, "leases", given or SYSTEM_NAMESPACE, OPERATOR))
+    except NotThereError:
+        if given is not None:
+            raise
+    for lease in api.list(Path(_LEASES, "leases"))["items"]:
+        if lease["metadata"]["name"] == OPERATOR:
+            found: Object = lease
+            return found
+    raise NotThereError(f"no lease {OPERATOR} in any namespace")
+
+
+def _leader(lease: Object, namespace: str) -> Finding:
+    spec = lease.get("spec") or {}
+    holder, renewed = spec.get("holderIdentity"), spec.get("renewTime")
+    ago = text.now() - datetime.fromisoformat(str(renewed).replace("Z", "+00:00")) if renewed else None
+    if holder and ago is not None and ago < LEASE_FRESH:
+        return ok("operator", f"{holder} leads, renewed {age(ago)} ago")
+    since = f"; the last one was seen {age(ago)} ago" if ago is not None else ""
+    return failed(
+        "operator",
+        f"no operator leads{since}: nothing is rolled out and no hold is seen",
+        f"look at its pods: kubectl get pods -n {namespace} -l app.kubernetes.io/part-of=modelsync",
+    )
+
+
+def _is_ours(deployment: Object) -> bool:
+    labels = deployment["metadata"].get("labels") or {}
+    return bool(labels.get("app.kubernetes.io/part-of") == "modelsync")
+
+
+def _account(deployment: Object) -> str:
+    return str(deployment["spec"]["template"]["spec"].get("serviceAccountName") or "default")
+
+
+_NEEDED: tuple[Mapping[str, str], ...] = (
+    {"group": names.GROUP, "resource": names.PLURAL, "verb": "watch"},
+    {"group": names.GROUP, "resource": names.PLURAL, "subresource": "status", "verb": "update"},
+    {"group": "apps", "resource": "deployments", "verb": "patch"},
+    {"group": "apps", "resource": "controllerrevisions", "verb": "create"},
+    {"group": "", "resource": "services", "verb": "patch"},
+    {"group": "", "resource": "pods", "verb": "delete"},
+    {"group": "", "resource": "secrets", "verb": "get"},
+    {"group": "gateway.networking.k8s.io", "resource": "httproutes", "verb": "patch"},
+)
+"""Without any one of these nothing is rolled out, or no hold is carried out; the chart gives these and more."""
+
+
+def _operators_rights(api: Cluster, namespace: str, account: str) -> Finding:
+    user = f"system:serviceaccount:{namespace}:{account}"
+    missing = []
+    try:
+        for needed in _NEEDED:
+            body = {
+                "apiVersion": _AUTHORIZATION,
+                "kind": "SubjectAccessReview",
+                "spec": {"user": user, "resourceAttributes": {**needed, "namespace": api.namespace}},
+            }
+            answer = api.review(Path(_AUTHORIZATION, "subjectaccessreviews"), body)
+            if not (answer.get("status") or {}).get("allowed"):
+                resource = "/".join(filter(None, (needed["resource"], needed.get("subresource"))))
+                missing.append(f"{needed['verb']} {resource}")
+    except PluginError:
+        return unknown("operator's rights", "you may not ask about others' rights", "an administrator may")
+    if missing:
+        return failed(
+            "operator's rights",
+            f"{user} may not in {api.namespace}: {', '.join(missing)}",
+            f"install the chart's roles; with watchNamespaces, {api.namespace} must be in it",
+        )
+    return ok("operator's rights", f"{user} may do its work in {api.namespace}")

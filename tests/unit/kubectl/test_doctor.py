@@ -1,0 +1,168 @@
+"""`doctor` names what is wrong and what to do; what the user may not see is never told as wrong."""
+
+import base64
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from modelsync.api import names
+from modelsync.api.conditions import Condition, ConditionType
+from unit.kubectl.conftest import Golden, Shell
+
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/modelsync-system/leases/modelsync"
+SECRET = "/api/v1/namespaces/prod/secrets/wandb"
+GATEWAY = "/apis/gateway.networking.k8s.io/v1/namespaces/gateways/gateways/models"
+NODES, PODS = "/api/v1/nodes", "/api/v1/pods"
+
+
+def secret(key: str = "k" * 40, *, labelled: bool = True) -> dict[str, Any]:
+    labels = {names.CREDENTIAL_LABEL: "true"} if labelled else {}
+    data = {"WANDB_API_KEY": base64.b64encode(key.encode()).decode()}
+    return {"metadata": {"name": "wandb", "labels": labels}, "data": data}
+
+
+def node(name: str, gpus: int, **labels: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "labels": labels}, "status": {"allocatable": {"nvidia.com/gpu": str(gpus)}}}
+
+
+def pod(on: str, gpus: int, phase: str = "Running") -> dict[str, Any]:
+    container = {"resources": {"requests": {"nvidia.com/gpu": str(gpus)}}}
+    return {"spec": {"nodeName": on, "containers": [container]}, "status": {"phase": phase}}
+
+
+@pytest.fixture
+def healthy(in_canary: Shell) -> Shell:
+    """All is there; two pods with two GPUs each serve, and a canary with one pod is rolled out."""
+    cluster = in_canary.cluster
+    raw = cluster.model_deployment()
+    raw["spec"] |= {
+        "registry": {
+            "baseURL": "https://wandb.example.com",
+            "auth": {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}},
+        },
+        "serving": {"resources": {"limits": {"nvidia.com/gpu": 2}}},
+        "traffic": {"gateway": {"parentRefs": [{"name": "models", "namespace": "gateways"}]}},
+    }
+    cluster.model_deployment = lambda: raw  # type: ignore[method-assign]
+    renewed = (in_canary.world.now - timedelta(seconds=2)).isoformat()
+    cluster.others |= {
+        LEASE: {
+            "metadata": {"name": "modelsync", "namespace": "modelsync-system"},
+            "spec": {"holderIdentity": "modelsync-7d4f-x2x9z", "renewTime": renewed},
+        },
+        SECRET: secret(),
+        GATEWAY: {"status": {"conditions": [{"type": "Programmed", "status": "True"}]}},
+        NODES: {"items": [node("a", 8), node("b", 4)]},
+        PODS: {"items": [pod("a", 2), pod("a", 2), pod("b", 2), pod("b", 4, "Succeeded")]},
+    }
+    return in_canary
+
+
+def finding(shell: Shell, check: str, *, code: int = 3) -> dict[str, Any]:
+    """The one of a check that is worst."""
+    found = json.loads(shell("doctor -o json", code=code))
+    worst = ["failed", "warning", "unknown", "ok"]
+    return min((each for each in found if each["check"] == check), key=lambda each: worst.index(each["verdict"]))
+
+
+def test_where_all_is_well_each_thing_is_told(healthy: Shell, golden: Golden) -> None:
+    golden("doctor", healthy("doctor chat"))
+
+
+def test_what_is_wrong_stands_with_what_to_do(healthy: Shell, golden: Golden) -> None:
+    healthy.cluster.others[SECRET] = secret(labelled=False)
+    healthy.cluster.denied |= {"me promote modeldeployments", "me promote-full modeldeployments"}
+    healthy.cluster.denied.add("system:serviceaccount:modelsync-system:modelsync patch httproutes")
+    healthy.cluster.others[GATEWAY]["status"]["conditions"][0] |= {"status": "False", "message": "no address"}
+    healthy.cluster.others[LEASE]["spec"]["holderIdentity"] = ""
+    golden("doctor-wrong", healthy("doctor", code=3))
+
+
+def test_what_the_user_may_not_see_is_unknown_and_not_wrong(healthy: Shell, golden: Golden) -> None:
+    healthy.cluster.refused |= {"secrets", "nodes", "gateways", "httproutes", "leases", "subjectaccessreviews"}
+    golden("doctor-few-rights", healthy("doctor"))
+
+
+def test_without_the_crd_nothing_else_of_ours_is_looked_at(healthy: Shell) -> None:
+    healthy.cluster.unknown.add(names.PLURAL)
+    said = finding(healthy, "CRD")
+    assert said["verdict"] == "failed"
+    assert "helm install" in said["fix"]
+    assert not [line for line in healthy("doctor", code=3).splitlines() if "chat:" in line]
+
+
+def test_an_operator_in_another_namespace_is_found(healthy: Shell) -> None:
+    lease = healthy.cluster.others.pop(LEASE)
+    assert "no operator has ever led" in finding(healthy, "operator")["says"]
+    lease["metadata"]["namespace"] = "platform"
+    healthy.cluster.others["/apis/coordination.k8s.io/v1/leases"] = {"items": [lease]}
+    assert finding(healthy, "operator", code=0)["verdict"] == "ok"
+    assert "system:serviceaccount:platform:modelsync may" in finding(healthy, "operator's rights", code=0)["says"]
+
+
+def test_a_leader_that_was_killed_is_no_operator(healthy: Shell) -> None:
+    old = (healthy.world.now - timedelta(minutes=5)).isoformat()
+    healthy.cluster.others[LEASE]["spec"]["renewTime"] = old
+    assert "the last one was seen 5m ago" in finding(healthy, "operator")["says"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "Secret prod/wandb does not exist"),
+        ({"metadata": {}, "data": {}}, "lacks the label"),
+        ({**secret(), "data": {"other": ""}}, "has no key 'WANDB_API_KEY'"),
+        ({**secret(), "data": {"WANDB_API_KEY": "///"}}, "holds no text"),
+        (secret("short"), "must have 40 characters or more"),
+    ],
+    ids=["missing", "unlabelled", "another key", "no text", "cut off"],
+)
+def test_a_key_that_cannot_work_is_told(healthy: Shell, content: dict[str, Any] | None, says: str) -> None:
+    healthy.cluster.others.pop(SECRET)
+    if content is not None:
+        healthy.cluster.others[SECRET] = content
+    said = finding(healthy, "chat: key")
+    assert (said["verdict"], says in said["says"]) == ("failed", True)
+    assert said["fix"]
+
+
+def test_a_registry_that_refuses_is_told_in_the_operators_words(healthy: Shell) -> None:
+    status = healthy.cluster.model_deployment()["status"]
+    refused = Condition(
+        type=ConditionType.MODEL_RESOLVED,
+        status="Unknown",
+        reason="Denied",
+        message="https://wandb.example.com answered 401",
+        last_transition_time=healthy.world.now,
+    )
+    status["conditions"] = [c for c in status["conditions"] if c["type"] != "ModelResolved"] + [refused.wire()]
+    said = finding(healthy, "chat: registry")
+    assert said["says"] == "Denied: https://wandb.example.com answered 401"
+    assert "a new key goes into the same Secret" in said["fix"]
+
+
+def test_gpus_are_counted_by_node_and_without_pods_that_have_ended(healthy: Shell) -> None:
+    assert finding(healthy, "chat: GPUs", code=0)["says"].startswith("3 more pods with nvidia.com/gpu 2 fit")
+
+
+def test_too_few_gpus_for_the_next_rollout_are_a_warning(healthy: Shell) -> None:
+    del healthy.cluster.model_deployment()["status"]["canary"]
+    healthy.cluster.others[NODES] = {"items": [node("a", 7), node("b", 1)]}
+    healthy.cluster.others[PODS] = {"items": [pod("a", 4)]}
+    said = finding(healthy, "chat: GPUs", code=0)
+    assert said["verdict"] == "warning"
+    assert "1 more pods with nvidia.com/gpu 2 fit, and the next rollout needs 2" in said["says"]
+
+
+def test_no_node_with_gpus_where_the_pods_may_run_is_an_error(healthy: Shell) -> None:
+    serving = healthy.cluster.model_deployment()["spec"]["serving"]
+    serving["scheduling"] = {"nodeSelector": {"pool": "gpu"}}
+    assert "no node that the pods may run on offers nvidia.com/gpu" in finding(healthy, "chat: GPUs")["says"]
+
+
+def test_a_spec_that_the_operator_has_not_seen_points_to_the_operator(healthy: Shell) -> None:
+    healthy.cluster.model_deployment()["metadata"]["generation"] += 1
+    said = finding(healthy, "chat: operator")
+    assert "watchNamespaces" in said["fix"]
