@@ -3,9 +3,11 @@
 Everything shown is read from the cluster or counted by the client; the story only moves aliases and tags.
 """
 
+import argparse
 import asyncio
 import sys
 import time
+from pathlib import Path
 
 from rich.console import Console
 
@@ -25,9 +27,17 @@ STEPS = (
 )
 
 
-async def main() -> int:
-    """Play the story; 0 when it went as told and no request was lost."""
-    console = Console()
+PICTURE_WIDTH = 100
+"""Characters of a line in a picture."""
+
+
+async def main(pictures: Path | None = None) -> int:
+    """Play the story; 0 when it went as told and no request was lost.
+
+    `pictures` is a folder for SVGs of what was shown, for the documentation.
+    """
+    # What a picture has is what was printed, without the frames of a live table.
+    console = Console() if pictures is None else Console(record=True, force_terminal=False, width=PICTURE_WIDTH)
     started = time.monotonic()
     console.rule("[bold]modelsync: moving an alias in Weights & Biases is the deployment")
     stage = await Stage.open(current_cluster(), progress=Progress())
@@ -49,7 +59,7 @@ async def main() -> int:
         manifest["spec"]["traffic"]["settle"] = "3s"
         deployment = await stage.deploy(manifest)
         async with Screen(console, deployment) as screen:
-            await _story(stage, deployment, screen, first)
+            await _story(stage, deployment, screen, first, pictures)
         lost = screen.traffic.lost()
     except (StageError, TimeoutError) as problem:
         console.print(f"[red]The story stopped: {problem}")
@@ -61,7 +71,7 @@ async def main() -> int:
     return 1 if lost else 0
 
 
-async def _story(stage: Stage, deployment: Deployment, screen: Screen, first: str) -> None:
+async def _story(stage: Stage, deployment: Deployment, screen: Screen, first: str, pictures: Path | None) -> None:
     screen.act(
         "A ModelDeployment names an alias", f"`{PATH}:production` is {first}; pods pull it, verify it, and serve it."
     )
@@ -69,12 +79,16 @@ async def _story(stage: Stage, deployment: Deployment, screen: Screen, first: st
     await screen.start_traffic()
 
     second = stage.log_version(COLLECTION, "Hello, I am the second version.").version
+    screen.forget()
     screen.act(
         "Rollout", f"The alias moves to {second}: 10 %, then 50 %, then all. Watch the answers follow the weights."
     )
     _point(stage, second)
     await deployment.until_weight(second, 10)
     await deployment.until_weight(second, 50)
+    if pictures is not None:
+        await screen.watch(answers=60)
+        screen.save(pictures / "demo-rollout.svg", "make demo")
     await deployment.until_serving(second)
 
     bad = stage.log_version(COLLECTION, "I am broken.", faults={"crash_after_seconds": 1.5}).version
@@ -96,6 +110,7 @@ async def _story(stage: Stage, deployment: Deployment, screen: Screen, first: st
     _point(stage, third)
     await deployment.until_serving(third)
 
+    screen.forget()
     screen.act(
         "A regulatory hold",
         f"The tag `regulatory-hold` is set on {third}: no byte of it from now on; {first} takes over.",
@@ -106,6 +121,8 @@ async def _story(stage: Stage, deployment: Deployment, screen: Screen, first: st
         lambda s: weight_of(s, first) == 100 and condition(s, "OnHold").get("status") == "True",
     )
     await screen.watch(answers=80)
+    if pictures is not None:
+        screen.save(pictures / "demo-hold.svg", "make demo")
 
     screen.act("The hold is lifted", f"The tag is taken away: {third} comes back, by the steps.")
     stage.registry.remove_tag(f"{PATH}:{third}", "regulatory-hold")
@@ -141,8 +158,10 @@ def _end(console: Console, deployment: Deployment, screen: Screen, seconds: floa
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write SVGs of what is shown")
     try:
-        sys.exit(asyncio.run(main()))
+        sys.exit(asyncio.run(main(parser.parse_args().pictures)))
     except ClusterError as problem:
         sys.exit(f"demo: {problem}")
     except KeyboardInterrupt:

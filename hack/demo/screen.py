@@ -6,6 +6,7 @@ Without a terminal the table is printed as a line whenever it changes.
 import asyncio
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -71,6 +72,16 @@ class Screen:
     def say(self, text: str) -> None:
         """Tell something."""
         self._console.print(f"   {text}", highlight=False)
+
+    def forget(self) -> None:
+        """Begin a new picture, where pictures are kept."""
+        if self._console.record:
+            self._console.export_text(clear=True)
+
+    def save(self, path: Path, title: str) -> None:
+        """Write what was shown since `forget`, and the table as it is now, as an SVG."""
+        self._console.print(self._picture())
+        self._console.save_svg(str(path), title=title)
 
     async def start_traffic(self) -> None:
         """Send requests from now on."""
