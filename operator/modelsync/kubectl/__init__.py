@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from modelsync.kubectl.errors import EXIT_DEFECT
+from modelsync.kubectl.errors import EXIT_DEFECT, EXIT_INTERRUPTED
 from modelsync.kubectl.options import connection_options
 
 PROGRAM = "kubectl modelsync"
@@ -45,6 +45,7 @@ Exit codes:
   4    a hold is in force on what serves or is asked for (status)
   5    it did not come in time (--timeout)
   70   a defect in modelsync
+  130  ^C was pressed
 """
 
 
@@ -70,6 +71,13 @@ class LazyGroup(click.Group):
         if args and not args[0].startswith("-") and args[0] not in COMMANDS and not ctx.resilient_parsing:
             raise click.UsageError(f"no command {args[0]!r}; there are: {', '.join(sorted(COMMANDS))}", ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """End as kubectl does when somebody presses ^C: at once, without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

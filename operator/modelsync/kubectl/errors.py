@@ -11,6 +11,7 @@ EXIT_NEEDS_A_PERSON = 3
 EXIT_ON_HOLD = 4
 EXIT_TIMEOUT = 5
 EXIT_DEFECT = 70
+EXIT_INTERRUPTED = 130
 
 
 class PluginError(click.ClickException):

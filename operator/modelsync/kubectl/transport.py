@@ -29,6 +29,8 @@ FIELD_MANAGER = "kubectl-modelsync"
 POD_NAMESPACE = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Where a pod finds its namespace, which kubectl takes there, too."""
 
+REQUEST_TIMEOUT = "20s"
+"""Longest wait for an answer, but of a watch."""
 TICK_SECONDS = 1.0
 """How often whoever follows an object gets to look at the clock."""
 POLL_SECONDS = 2.0
@@ -240,7 +242,7 @@ class Kubectl:
     def _run(self, *arguments: str, stdin: str | None = None) -> str:
         try:
             answer = subprocess.run(  # noqa: S603  the user's kubectl
-                [self._program(), *self._flags, *arguments],
+                [self._program(), f"--request-timeout={REQUEST_TIMEOUT}", *self._flags, *arguments],
                 input=stdin if stdin is not None else "",
                 capture_output=True,
                 text=True,
