@@ -57,8 +57,12 @@ test-unit: setup ## unit tests and golden logs
 helm: setup
 	@$(LOCAL) tool helm >/dev/null
 
+.PHONY: promtool
+promtool: setup
+	@$(LOCAL) tool promtool >/dev/null
+
 .PHONY: test-chart
-test-chart: helm ## the chart rendered by the real Helm: lint, templates, refusals (builds helm once)
+test-chart: helm promtool ## the chart rendered by the real Helm, its alerts tried by promtool (builds both once)
 	@.venv/bin/pytest -q tests/chart
 
 .PHONY: test-gitops

@@ -126,6 +126,7 @@ def _build(tool: Tool, note: Note) -> None:
     with _published(tool.folder()) as staging:
         note("downloading modules")
         command = ["go", "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false"]
+        command += ["-tags", ",".join(tool.tags)] if tool.tags else []
         command += ["-ldflags", f"-s -w {tool.link_flags}", "-o", f"{staging}/", *tool.programs.values()]
         _run_build(command, source, environment, note)
         for name, package in tool.programs.items():

@@ -35,6 +35,7 @@ class Tool:
     usual_seconds: int
     probe: dict[str, tuple[str, ...]] = field(default_factory=dict)
     link_flags: str = ""
+    tags: tuple[str, ...] = ()
 
     def folder(self) -> Path:
         """Where the built programs are kept."""
@@ -139,6 +140,15 @@ GITOPS = Tool(
     programs={"gitops-judge": "modelsync.dev/hack/tools/gitops"},
     usual_seconds=60,
 )
+PROMTOOL = Tool(
+    name="promtool",
+    module="promtool",
+    version="v0.315.0",  # Prometheus 3.15: its Go module is versioned apart
+    programs={"promtool": "github.com/prometheus/prometheus/cmd/promtool"},
+    usual_seconds=120,
+    # Without the discovery of clouds' machines, whose clients are most of the build, and which rules do not need.
+    tags=("remove_all_sd",),
+)
 PAUSE = Tool(
     name="pause",
     module="pause",
@@ -150,8 +160,8 @@ PAUSE = Tool(
 CONTROL_PLANE = (ETCD, KUBERNETES)
 NODE = (PAUSE, CNI_PLUGINS, CONTAINERD, KUBERNETES_NODE, TRAEFIK)
 EVERYTHING = CONTROL_PLANE + NODE
-OTHERS = (CONTOUR, HELM, GITOPS)
-"""Not part of a cluster: what a benchmark brings up beside it, and what installs into it."""
+OTHERS = (CONTOUR, HELM, GITOPS, PROMTOOL)
+"""Not part of a cluster: what a benchmark brings up beside it, what installs into it, what judges and watches it."""
 
 
 def present(tool: Tool) -> bool:

@@ -240,9 +240,13 @@ def test_drains_of_nodes_leave_a_process(render: Render) -> None:
     assert "PodDisruptionBudget" not in kinds(render(podDisruptionBudget={"enabled": False}))
 
 
-def test_without_webhooks_only_kubelets_may_come_in(render: Render) -> None:
+def test_without_webhooks_only_kubelets_and_prometheus_may_come_in(render: Render) -> None:
     objects = render()
-    assert one(objects, "NetworkPolicy")["spec"]["ingress"] == [{"ports": [{"port": "health", "protocol": "TCP"}]}]
+    ports = [{"ports": [{"port": port, "protocol": "TCP"}]} for port in ("health", "metrics")]
+    assert one(objects, "NetworkPolicy")["spec"]["ingress"] == ports
+    without = render(metrics={"enabled": False})
+    assert one(without, "NetworkPolicy")["spec"]["ingress"] == ports[:1]
+    assert not [part for part in container(without)["args"] if part.startswith("--metrics")]
     assert "Service" not in kinds(objects)
     assert not [part for part in container(objects)["args"] if part.startswith("--webhook")]
 
@@ -252,7 +256,7 @@ def test_webhooks_come_through_a_service_from_where_the_site_says(render: Render
     service = one(objects, "Service", "modelsync-webhook")["spec"]
     assert service["ports"] == [{"name": "webhook", "port": 9443, "targetPort": "webhook", "protocol": "TCP"}]
     policy = one(objects, "NetworkPolicy")["spec"]
-    _, webhook = policy["ingress"]
+    *_, webhook = policy["ingress"]
     own_pods = {"podSelector": {"matchLabels": one(objects, "Deployment")["spec"]["selector"]["matchLabels"]}}
     assert webhook == {
         "ports": [{"port": "webhook", "protocol": "TCP"}],
