@@ -31,7 +31,7 @@ RUN find / -xdev \( -name pip -o -name 'pip-*' -o -name ensurepip -o -name setup
  && mkdir -p /home/nonroot && chown 65532:65532 /home/nonroot && chmod 750 /home/nonroot \
  && echo 'nonroot:x:65532:65532::/home/nonroot:/usr/sbin/nologin' >> /etc/passwd && echo 'nonroot:x:65532:' >> /etc/group
 COPY --from=build /opt/modelsync /opt/modelsync
-COPY --from=build --chmod=0755 /usr/local/bin/modelsync /usr/local/bin/modelsync
+COPY --from=build /usr/local/bin/modelsync /usr/local/bin/modelsync
 ARG VERSION=dev
 LABEL org.opencontainers.image.version=${VERSION}
 ENV HOME=/tmp

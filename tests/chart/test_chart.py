@@ -240,6 +240,10 @@ def test_drains_of_nodes_leave_a_process(render: Render) -> None:
     assert "PodDisruptionBudget" not in kinds(render(podDisruptionBudget={"enabled": False}))
 
 
+def test_a_single_process_does_not_block_drains(render: Render) -> None:
+    assert "PodDisruptionBudget" not in kinds(render(replicas=1))
+
+
 def test_without_webhooks_only_kubelets_and_prometheus_may_come_in(render: Render) -> None:
     objects = render()
     ports = [{"ports": [{"port": port, "protocol": "TCP"}]} for port in ("health", "metrics")]
