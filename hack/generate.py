@@ -7,6 +7,7 @@ from pathlib import Path
 
 import generate_chart
 import generate_conditions
+import generate_dashboards
 import generate_event_table
 import generate_events
 import generate_gitops
@@ -22,6 +23,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "crds/modelsync.dev_modeldeployments.yaml": lambda: HEADER + crd.render(),
     "docs/reference/conditions.md": generate_conditions.conditions_page,
     "docs/reference/events.md": generate_events.events_page,
+    "helm/modelsync/dashboards/fleet.json": generate_dashboards.fleet,
+    "helm/modelsync/dashboards/modeldeployment.json": generate_dashboards.model_deployment,
     "docs/reference/metrics.md": generate_metrics.metrics_page,
     "docs/reference/modeldeployment.md": generate_reference.model_deployment,
     "docs/reference/modelsync.md": generate_reference.modelsync,

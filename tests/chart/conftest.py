@@ -32,6 +32,13 @@ def helm(*arguments: str | Path, values: Mapping[str, Any] | None = None) -> str
     return answer.stdout
 
 
+def promtool(*arguments: str | Path) -> str:
+    """Run promtool; it has to find nothing wrong."""
+    answer = subprocess.run([program("promtool"), *arguments], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout
+
+
 @cache
 def _rendered(text: str) -> str:
     return helm("template", "modelsync", CHART, "--namespace", "modelsync-system", values=yaml.safe_load(text))

@@ -3,7 +3,6 @@
 Annotations are left out of the trials (promtool compares them word by word); that they can be filled in is checked.
 """
 
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.conftest import CHART, Objects, RefusedError, Render, helm, one
-from localcluster.tools import program
+from chart.conftest import CHART, Objects, RefusedError, Render, helm, one, promtool
 
 RUNBOOKS = CHART.parents[1] / "docs" / "runbooks"
 MONITORED: dict[str, Any] = {"metrics": {"prometheusRule": {"enabled": True}}}
@@ -148,12 +146,6 @@ def alerts(groups: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def template(**values: Any) -> str:
     return helm("template", "modelsync", CHART, values=values)
-
-
-def promtool(*arguments: str | Path) -> str:
-    answer = subprocess.run([program("promtool"), *arguments], capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return answer.stdout
 
 
 def test_promtool_finds_nothing_wrong_with_the_rules(render: Render, tmp_path: Path) -> None:

@@ -1,0 +1,456 @@
+"""Grafana's dashboards of the chart, as JSON: one of the fleet and the operator, one of a single ModelDeployment.
+
+Written in a few words a panel, so that a query can be read and reviewed; a test holds every metric and label in them
+against what is told.
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_WIDTH = 24
+_HEIGHT = 8
+_STAT_HEIGHT = 4
+_QUEUE = '{name="modeldeployment"}'
+_ONE = 'namespace="$namespace", name="$name"'
+
+
+@dataclass(frozen=True)
+class Panel:
+    """`queries` are (PromQL, legend); `width` in Grafana's 24 columns."""
+
+    title: str
+    queries: Sequence[tuple[str, str]]
+    unit: str = "short"
+    kind: str = "timeseries"
+    width: int = 8
+    says: str = ""
+    most: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    bad_above: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Panels under a heading."""
+
+    title: str
+    panels: Sequence[Panel]
+
+
+def stat(title: str, query: str, *, says: str = "", bad_above: float | None = None, unit: str = "short") -> Panel:
+    """A single number, red above `bad_above`."""
+    return Panel(title, [(query, "")], unit, "stat", 4, says, bad_above=bad_above)
+
+
+def quantiles(metric: str, by: str = "", where: str = "") -> list[tuple[str, str]]:
+    """The median and the 99th of a hundred."""
+    inner = f"sum by (le{', ' + by if by else ''}) (rate({metric}_bucket{where}[$__rate_interval]))"
+    legend = f" {{{{{by}}}}}" if by else ""
+    return [(f"histogram_quantile({share}, {inner})", f"p{share * 100:g}{legend}") for share in (0.5, 0.99)]
+
+
+def increase(metric: str, *by: str) -> tuple[str, str]:
+    """How much a counter grew in each interval of the picture."""
+    return f"sum by ({', '.join(by)}) (increase({metric}[$__rate_interval]))", " ".join(
+        f"{{{{{name}}}}}" for name in by
+    )
+
+
+FLEET = (
+    Row(
+        "Now",
+        (
+            stat("ModelDeployments", "count(modelsync_info)"),
+            stat("On hold", 'sum(modelsync_condition{condition="OnHold"})', says="A person decided so.", bad_above=0),
+            stat("Blocked", 'count(modelsync_info{phase="Blocked"}) or vector(0)', bad_above=0),
+            stat("Not available", 'count(modelsync_condition{condition="Available"} == 0) or vector(0)', bad_above=0),
+            stat("Needing a person", 'sum(modelsync_condition{condition="Stalled"})', bad_above=0),
+            stat(
+                "Held, and still reached",
+                "count(modelsync_held_exposure_seconds > 0) or vector(0)",
+                says="Anything but 0 for more than moments is an incident.",
+                bad_above=0,
+            ),
+            Panel("By phase", [("count by (phase) (modelsync_info)", "{{phase}}")], width=12),
+            Panel(
+                "Longest drift: alias moved, not yet served",
+                [("topk(5, modelsync_alias_drift_seconds > 0)", "{{namespace}}/{{name}}")],
+                "s",
+                width=12,
+            ),
+        ),
+    ),
+    Row(
+        "Holds",
+        (
+            Panel(
+                "Hold seen to out of reach",
+                quantiles("modelsync_hold_reaction_seconds", where='{stage="RouteSafe"}'),
+                "s",
+                says="From the question whose answer showed the hold, to the acknowledged write of the route.",
+            ),
+            Panel(
+                "Hold seen to last byte",
+                quantiles("modelsync_hold_reaction_seconds", where='{stage="LastByte"}'),
+                "s",
+            ),
+            Panel(
+                "Without a warm fallback",
+                [("count(modelsync_fallback_ready == 0) or vector(0)", "a hold would stop the answers")],
+            ),
+        ),
+    ),
+    Row(
+        "Rollouts",
+        (
+            Panel("Ended, by outcome", [increase("modelsync_rollouts_total", "outcome", "trigger")], kind="bars"),
+            Panel("Alias moved to served", quantiles("modelsync_alias_served_seconds", "move"), "s"),
+            Panel("Duration", quantiles("modelsync_rollout_duration_seconds", "outcome"), "s"),
+            Panel("Pulls, by outcome", [increase("modelsync_pulls_total", "outcome")], kind="bars"),
+            Panel("Pulled", [("sum(rate(modelsync_pulled_bytes_total[$__rate_interval]))", "bytes a second")], "Bps"),
+            Panel("Duration of pulls", quantiles("modelsync_pull_duration_seconds"), "s"),
+        ),
+    ),
+    Row(
+        "Registry",
+        (
+            Panel(
+                "Requests",
+                [
+                    (
+                        "sum by (server, outcome) (rate(modelsync_registry_requests_total[$__rate_interval]))",
+                        "{{server}} {{outcome}}",
+                    )
+                ],
+                "reqps",
+            ),
+            Panel("Duration", quantiles("modelsync_registry_request_duration_seconds", "server"), "s"),
+            Panel(
+                "Since the last answer",
+                [
+                    (
+                        "time() - min by (server, namespace) (modelsync_registry_last_answer_timestamp_seconds > 0)",
+                        "{{server}} for {{namespace}}",
+                    )
+                ],
+                "s",
+            ),
+            Panel("Webhooks", [increase("modelsync_webhooks_total", "result")], kind="bars", width=12),
+            Panel(
+                "Aliases moved", [("sum(increase(modelsync_alias_moves_total[$__rate_interval]))", "moves")], width=12
+            ),
+        ),
+    ),
+    Row(
+        "Operator",
+        (
+            Panel("Leader", [('leader_election_master_status{name=~"modelsync.*"}', "{{pod}} {{name}}")], most=1),
+            Panel(
+                "Queue: waiting for a worker",
+                quantiles("workqueue_queue_duration_seconds", where='{name="modeldeployment"}'),
+                "s",
+            ),
+            Panel(
+                "Queue: depth and work",
+                [
+                    ('sum(workqueue_depth{name="modeldeployment"})', "waiting"),
+                    ('sum(controller_runtime_active_workers{controller="modeldeployment"})', "worked on"),
+                    ('sum(rate(workqueue_adds_total{name="modeldeployment"}[$__rate_interval]))', "added a second"),
+                    (
+                        'sum(rate(workqueue_retries_total{name="modeldeployment"}[$__rate_interval]))',
+                        "retried a second",
+                    ),
+                ],
+            ),
+            Panel(
+                "Passes, by result",
+                [
+                    (
+                        "sum by (result) (rate(controller_runtime_reconcile_total"
+                        '{controller="modeldeployment"}[$__rate_interval]))',
+                        "{{result}}",
+                    )
+                ],
+                "ops",
+            ),
+            Panel(
+                "Duration of passes",
+                quantiles("controller_runtime_reconcile_time_seconds", where='{controller="modeldeployment"}'),
+                "s",
+            ),
+            Panel(
+                "Longest pass that is under way",
+                [('max(workqueue_longest_running_processor_seconds{name="modeldeployment"})', "longest")],
+                "s",
+            ),
+            Panel(
+                "Requests to the API server",
+                [
+                    (
+                        "sum by (method, code) (rate(rest_client_requests_total[$__rate_interval])"
+                        " * on (instance) group_left () group by (instance) (modelsync_build_info))",
+                        "{{method}} {{code}}",
+                    )
+                ],
+                "reqps",
+            ),
+            Panel(
+                "What the watches told",
+                [("sum by (kind) (rate(modelsync_watch_events_total[$__rate_interval]))", "{{kind}}")],
+                "ops",
+            ),
+            Panel(
+                "What only a sweep found",
+                [
+                    increase("modelsync_sweep_found_total", "what"),
+                    ("sum(increase(modelsync_watch_restarts_total[$__rate_interval]))", "watches opened anew"),
+                ],
+                kind="bars",
+            ),
+            Panel(
+                "CPU",
+                [
+                    (
+                        "rate(process_cpu_seconds_total[$__rate_interval])"
+                        " * on (instance) group_left () group by (instance) (modelsync_build_info)",
+                        "{{pod}}",
+                    )
+                ],
+                "percentunit",
+            ),
+            Panel(
+                "Memory",
+                [
+                    (
+                        "process_resident_memory_bytes"
+                        " * on (instance) group_left () group by (instance) (modelsync_build_info)",
+                        "{{pod}}",
+                    )
+                ],
+                "bytes",
+            ),
+            Panel("Events", [increase("modelsync_events_total", "result")], kind="bars"),
+        ),
+    ),
+)
+
+ONE = (
+    Row(
+        "Now",
+        (
+            Panel(
+                "State",
+                [(f"modelsync_info{{{_ONE}}}", "{{phase}}: {{reason}}, {{alias}} names {{version}}")],
+                kind="legend",
+                width=12,
+            ),
+            stat("Ready pods", f"modelsync_ready_replicas{{{_ONE}}}"),
+            stat("Holds", f"modelsync_holds{{{_ONE}}}", bad_above=0),
+            stat("Fallback ready", f"modelsync_fallback_ready{{{_ONE}}}", says="0: a hold would stop the answers."),
+        ),
+    ),
+    Row(
+        "Traffic",
+        (
+            Panel(
+                "Share of each revision",
+                [(f"modelsync_traffic_weight_ratio{{{_ONE}}}", "{{revision}}")],
+                "percentunit",
+                width=16,
+                most=1,
+                options={"stacked": True},
+            ),
+            Panel(
+                "Pods",
+                [
+                    (f"modelsync_replicas{{{_ONE}}}", "wanted"),
+                    (f"modelsync_ready_replicas{{{_ONE}}}", "ready"),
+                ],
+            ),
+            Panel(
+                "Conditions",
+                [(f"modelsync_condition{{{_ONE}}}", "{{condition}}")],
+                kind="state-timeline",
+                width=24,
+            ),
+        ),
+    ),
+    Row(
+        "Moves and holds",
+        (
+            Panel(
+                "Alias drift", [(f"modelsync_alias_drift_seconds{{{_ONE}}}", "not served since the alias moved")], "s"
+            ),
+            Panel(
+                "Waiting",
+                [
+                    (f"modelsync_waiting_seconds{{{_ONE}}}", "for {{who}}: {{reason}}"),
+                    (f"modelsync_rollout_age_seconds{{{_ONE}}}", "the move has been under way"),
+                ],
+                "s",
+            ),
+            Panel(
+                "Held, and still reached",
+                [(f"modelsync_held_exposure_seconds{{{_ONE}}}", "since the hold was seen")],
+                "s",
+                bad_above=0,
+            ),
+            Panel(
+                "Warm version before",
+                [
+                    (f"modelsync_previous_kept{{{_ONE}}}", "to be kept warm"),
+                    (f"modelsync_fallback_ready{{{_ONE}}}", "a fallback is ready"),
+                ],
+                most=1,
+                width=12,
+            ),
+            Panel("Marks of holds", [(f"modelsync_holds{{{_ONE}}}", "in force")], width=12),
+        ),
+    ),
+)
+
+
+def fleet() -> str:
+    """The dashboard of all ModelDeployments, and of the operator."""
+    return _dashboard("modelsync: fleet", "modelsync-fleet", FLEET, [])
+
+
+def model_deployment() -> str:
+    """The dashboard of one ModelDeployment."""
+    variables = [
+        _variable("namespace", "label_values(modelsync_info, namespace)"),
+        _variable("name", 'label_values(modelsync_info{namespace="$namespace"}, name)'),
+    ]
+    return _dashboard("modelsync: one ModelDeployment", "modelsync-modeldeployment", ONE, variables)
+
+
+def _dashboard(title: str, uid: str, rows: Sequence[Row], variables: list[dict[str, Any]]) -> str:
+    numbers = itertools.count(1)
+    panels: list[dict[str, Any]] = []
+    y = 0
+    for row in rows:
+        panels.append(
+            {
+                "id": next(numbers),
+                "type": "row",
+                "title": row.title,
+                "collapsed": False,
+                "gridPos": {"h": 1, "w": _WIDTH, "x": 0, "y": y},
+                "panels": [],
+            }
+        )
+        y, x, height = y + 1, 0, 0
+        for panel in row.panels:
+            tall = _STAT_HEIGHT if panel.kind in ("stat", "legend") else _HEIGHT
+            if x + panel.width > _WIDTH or (height and tall != height):
+                x, y, height = 0, y + height, 0
+            place = {"h": tall, "w": panel.width, "x": x, "y": y}
+            panels.append({"id": next(numbers), "gridPos": place, **_panel(panel)})
+            x, height = x + panel.width, tall
+        y += height
+    source = {"name": "datasource", "type": "datasource", "label": "Prometheus", "query": "prometheus", "current": {}}
+    document = {
+        "title": title,
+        "uid": uid,
+        "tags": ["modelsync"],
+        "schemaVersion": 39,
+        "editable": True,
+        "time": {"from": "now-6h", "to": "now"},
+        "refresh": "30s",
+        "timezone": "",
+        "templating": {"list": [source, *variables]},
+        "links": [
+            {
+                "title": "modelsync",
+                "type": "dashboards",
+                "tags": ["modelsync"],
+                "asDropdown": True,
+                "includeVars": True,
+                "keepTime": True,
+            }
+        ],
+        "annotations": {"list": []},
+        "panels": panels,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _variable(name: str, query: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "query",
+        "datasource": _DATASOURCE,
+        "query": {"query": query, "refId": name},
+        "definition": query,
+        "refresh": 2,
+        "sort": 1,
+        "current": {},
+    }
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    types = {"bars": "timeseries", "legend": "stat"}
+    defaults: dict[str, Any] = {"unit": panel.unit, "min": 0}
+    if panel.most is not None:
+        defaults["max"] = panel.most
+    if panel.bad_above is not None:
+        steps = [{"color": "green", "value": None}, {"color": "red", "value": panel.bad_above + 0.001}]
+        defaults["thresholds"] = {"mode": "absolute", "steps": steps}
+        defaults["color"] = {"mode": "thresholds"}
+    if panel.kind in ("timeseries", "bars"):
+        style: dict[str, Any] = {
+            "drawStyle": "bars" if panel.kind == "bars" else "line",
+            "fillOpacity": 10,
+            "showPoints": "never",
+        }
+        if panel.options.get("stacked") or panel.kind == "bars":
+            style |= {"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 60}
+        defaults["custom"] = style
+    elif panel.kind == "state-timeline":
+        defaults |= {
+            "mappings": [
+                {
+                    "type": "value",
+                    "options": {"0": {"text": "-", "color": "transparent"}, "1": {"text": "True", "color": "blue"}},
+                }
+            ],
+            "custom": {"fillOpacity": 80},
+        }
+    return {
+        "type": types.get(panel.kind, panel.kind),
+        "title": panel.title,
+        "description": panel.says,
+        "datasource": _DATASOURCE,
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "options": _options(panel),
+        "targets": [
+            {
+                "refId": chr(ord("A") + number),
+                "datasource": _DATASOURCE,
+                "expr": query,
+                "legendFormat": legend or "__auto",
+                **({"instant": True, "range": False} if panel.kind in ("stat", "legend") else {}),
+            }
+            for number, (query, legend) in enumerate(panel.queries)
+        ],
+    }
+
+
+def _options(panel: Panel) -> dict[str, Any]:
+    if panel.kind in ("stat", "legend"):
+        return {
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "textMode": "name" if panel.kind == "legend" else "value",
+            "colorMode": "value",
+            "graphMode": "none",
+        }
+    if panel.kind == "state-timeline":
+        return {"mergeValues": True, "showValue": "never", "legend": {"showLegend": False}}
+    return {
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    }

@@ -1,0 +1,112 @@
+"""Dashboards and alerts ask only for what is told; a running operator is asked in tests/integration/controller."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chart.conftest import CHART, Render, promtool
+from chart.queries import asked, dashboard_queries, grouped
+from modelsync.telemetry import catalogue
+from modelsync.telemetry.catalogue import Kind
+
+DASHBOARDS = sorted((CHART / "dashboards").glob("*.json"))
+each_dashboard = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+
+
+def told() -> Mapping[str, frozenset[str]]:
+    """Every name that is scraped, with its labels."""
+    found = {"process_cpu_seconds_total": frozenset[str](), "process_resident_memory_bytes": frozenset[str]()}
+    for metric in catalogue.ALL:
+        ends = ("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",)
+        found |= {metric.name + end: frozenset(metric.labels) for end in ends}
+    return found
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    """Where it stands, and the query."""
+    for group in yaml.safe_load((CHART / "rules" / "modelsync.yaml").read_text())["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"]
+    for path in DASHBOARDS:
+        for title, query in dashboard_queries(path.read_text()):
+            yield f"{path.name}: {title}", query
+
+
+def wrong(where: str, query: str, there: Mapping[str, frozenset[str]]) -> Iterator[str]:
+    """What the query asks for and is not there."""
+    metrics = list(asked(query))
+    if not metrics:
+        yield f"{where}: no metric found in {query}"
+    for each in metrics:
+        if each.metric not in there:
+            yield f"{where}: there is no metric {each.metric}"
+        elif missing := each.labels - there[each.metric]:
+            yield f"{where}: {each.metric} has no label {', '.join(sorted(missing))}"
+    known = frozenset().union(*(there.get(each.metric, frozenset()) for each in metrics))
+    if missing := grouped(query) - known:
+        yield f"{where}: nothing in it has a label {', '.join(sorted(missing))}"
+
+
+def test_every_metric_and_label_of_an_alert_or_a_dashboard_is_told() -> None:
+    assert not [problem for where, query in queries() for problem in wrong(where, query, told())]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("sum(modelsync_hold_total)", "there is no metric modelsync_hold_total"),
+        ('modelsync_condition{kind="Ready"}', "modelsync_condition has no label kind"),
+        ('sum by (team) (modelsync_condition{condition="Ready"})', "nothing in it has a label team"),
+        ("rate(modelsync_hold_reaction_seconds[5m])", "there is no metric modelsync_hold_reaction_seconds"),
+        ("vector(1)", "no metric found"),
+    ],
+)
+def test_a_query_for_what_is_not_told_is_found(query: str, said: str) -> None:
+    (problem,) = wrong("here", query, told())
+    assert said in problem
+
+
+def test_every_metric_of_a_model_deployment_is_on_a_dashboard() -> None:
+    shown = {
+        each.metric for path in DASHBOARDS for _, query in dashboard_queries(path.read_text()) for each in asked(query)
+    }
+    assert {metric.name for metric in catalogue.ALL if metric.scope is catalogue.Scope.OBJECT} <= shown
+
+
+def test_every_query_of_a_dashboard_is_promql(tmp_path: Path) -> None:
+    """Recording rules of them are: promtool has no other way to judge a query that it is not to run."""
+    filled = [
+        query.replace("$__rate_interval", "5m").replace("$namespace", "prod").replace("$name", "chat")
+        for where, query in queries()
+        if ".json" in where
+    ]
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(filled)]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": rules}]}))
+    assert f"{len(filled)} rules found" in promtool("check", "rules", tmp_path / "rules.yaml")
+
+
+@each_dashboard
+def test_panels_have_their_own_place_and_number(path: Any) -> None:
+    document = json.loads(path.read_text())
+    taken: set[tuple[int, int]] = set()
+    for panel in document["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert at["x"] + at["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    assert len({panel["id"] for panel in document["panels"]}) == len(document["panels"])
+
+
+def test_grafanas_sidecar_finds_the_dashboards_by_their_label(render: Render) -> None:
+    objects = render(metrics={"dashboards": {"enabled": True, "annotations": {"grafana_folder": "modelsync"}}})
+    maps = [each for each in objects if each["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
+    assert {name for each in maps for name in each["data"]} == {path.name for path in DASHBOARDS}
+    for each in maps:
+        assert each["metadata"]["annotations"]["grafana_folder"] == "modelsync"
+        for name, text in each["data"].items():
+            assert json.loads(text) == json.loads((CHART / "dashboards" / name).read_text())
