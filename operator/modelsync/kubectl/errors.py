@@ -5,6 +5,8 @@ Every message is for the person who typed the command: one sentence of what is w
 
 import click
 
+from modelsync.kubectl.text import safe
+
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_NEEDS_A_PERSON = 3
@@ -23,7 +25,7 @@ class PluginError(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """Print it on standard error."""
-        click.echo(f"error: {self.message}", err=True)
+        click.echo(f"error: {safe(self.message)}", err=True)
 
 
 class NotThereError(PluginError):

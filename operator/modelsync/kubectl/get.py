@@ -66,14 +66,14 @@ def command(names: tuple[str, ...], all_namespaces: bool, watch: bool, output: s
         text.show(_trees([view(each, records(api, api.namespace, _name(each))) for each in objects]))
 
 
-def listed(views: Sequence[View], *, everywhere: bool = False, wide: bool = False) -> Table:
+def listed(views: Sequence[View], *, everywhere: bool = False, wide: bool = False, header: bool = True) -> Table:
     """One line for each."""
     headers = ["NAME", "READY", "PHASE", "ALIAS", "STABLE", "ROLLOUT", "PODS", "HOLD", "AGE"]
     if everywhere:
         headers.insert(0, "NAMESPACE")
     if wide:
         headers += ["DIGEST", "FALLBACK", "STATUS"]
-    return columns(headers, [_line(each, everywhere, wide) for each in views])
+    return columns(headers, [_line(each, everywhere, wide) for each in views], show=header)
 
 
 def _line(each: View, everywhere: bool, wide: bool) -> list[Text | str]:
@@ -145,6 +145,7 @@ def _watch(api: Cluster, namespace: str | None, names: tuple[str, ...], *, wide:
         _live(console, api, changes, names, known, everywhere=namespace is None, wide=wide)
         return
     before: Mapping[Key, Object] = {}
+    first = True
     for found in changes:
         if found is None:
             continue
@@ -155,7 +156,8 @@ def _watch(api: Cluster, namespace: str | None, names: tuple[str, ...], *, wide:
                 text.show(_trees([_with_records(api, each, known)]))
                 text.say("")
         elif changed:
-            text.show(listed(changed, everywhere=namespace is None, wide=wide))
+            text.show(listed(changed, everywhere=namespace is None, wide=wide, header=first))
+            first = False
 
 
 def _live(
@@ -169,7 +171,7 @@ def _live(
     wide: bool,
 ) -> None:
     views: list[View] = []
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+    with Live(console=console, auto_refresh=False) as live:
         for found in changes:
             if found is not None:
                 views = [view(raw) for _, raw in sorted(found.items())]

@@ -79,7 +79,7 @@ def command(name: str, watch: bool, timeout: timedelta, revision: str | None) ->
                 return
         if deadline is not None and time.monotonic() >= deadline:
             raise PluginError(
-                f"{told or name} – not within --timeout={duration.render(timeout)}", exit_code=EXIT_TIMEOUT
+                f"not within --timeout={duration.render(timeout)}: {told or name}", exit_code=EXIT_TIMEOUT
             )
 
 

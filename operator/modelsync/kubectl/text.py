@@ -65,9 +65,9 @@ def styled(text: str, style: str = "") -> Text:
     return Text(safe(text), style=style)
 
 
-def columns(headers: Sequence[str], rows: Sequence[Sequence[Text | str]]) -> Table:
+def columns(headers: Sequence[str], rows: Sequence[Sequence[Text | str]], *, show: bool = True) -> Table:
     """As kubectl lists: no lines, three spaces between columns, names in capitals."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_header=bool(any(headers)))
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_header=show)
     for number, header in enumerate(headers):
         last = number == len(headers) - 1
         table.add_column(header, no_wrap=not last, overflow="fold")
@@ -104,17 +104,22 @@ def show(content: RenderableType) -> None:
     if console is not None:
         console.print(content)
     else:
-        say(plain(content), newline=False)
+        _write(plain(content))
 
 
-def say(text: str, *, newline: bool = True) -> None:
-    """Print a line, in letters that standard output has."""
+def say(line: str) -> None:
+    """Print a line."""
+    _write(f"{safe(line)}\n")
+
+
+def _write(text: str) -> None:
+    """In letters that standard output has."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
         text = text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
-    click.echo(text, nl=newline)
+    click.echo(text, nl=False)
 
 
 def document(content: Any, form: str) -> None:

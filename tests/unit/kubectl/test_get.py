@@ -1,10 +1,20 @@
 """What `get`, `history` and `hold` print: goldens of whole outputs, and the data for programs."""
 
+import io
+import itertools
 import json
+import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
 
+from modelsync.kubectl import text
+from modelsync.kubectl.errors import PluginError
+from modelsync.kubectl.get import listed
+from modelsync.kubectl.picture import picture
+from modelsync.kubectl.view import view
 from unit.kubectl.conftest import Golden, Shell
 
 
@@ -73,11 +83,28 @@ def test_a_namespace_without_any_says_so_on_standard_error(shell: Shell) -> None
     assert shell("get") == "No ModelDeployments found in other namespace.\n"
 
 
-def test_watching_through_a_pipe_tells_each_change(in_canary: Shell) -> None:
-    in_canary.cluster.looks = 40
-    in_canary.world.request(promote="v2-22222222")
-    with pytest.raises(AssertionError, match="did not come to an end"):
-        in_canary("get -w")
+def test_watching_through_a_pipe_tells_each_change_below_one_header(in_canary: Shell) -> None:
+    in_canary("promote --full chat")
+    said = watched(in_canary, "get -w")
+    assert [line.split()[0] for line in said.splitlines()].count("NAME") == 1
+    assert "Promoting" in said
+    assert said.splitlines()[-1].split()[1:3] == ["True", "Healthy"]
+    trees = watched(in_canary, "get chat -w")
+    assert trees.startswith("chat  namespace prod")
+
+
+def watched(shell: Shell, command: str) -> str:
+    """What a command that never ends by itself has printed until somebody interrupts it."""
+    follow = shell.cluster.follow
+
+    def interrupted(namespace: str | None, name: str | None) -> Iterator[Any]:
+        yield from itertools.islice(follow(namespace, name), 60)
+        raise KeyboardInterrupt
+
+    shell.cluster.follow = interrupted  # type: ignore[method-assign]
+    said = shell(command, code=130)
+    shell.cluster.follow = follow  # type: ignore[method-assign]
+    return said
 
 
 def test_what_does_not_go_together_is_refused(shell: Shell) -> None:
@@ -95,8 +122,29 @@ def test_a_status_that_is_too_new_to_read_says_what_to_do(in_canary: Shell) -> N
     assert "a newer modelsync wrote it: upgrade this plugin" in said
 
 
-def test_names_from_a_registry_do_not_steer_the_terminal(in_canary: Shell) -> None:
+def test_names_from_a_registry_do_not_steer_the_terminal(in_canary: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "\x1b[2Jchat\rx"
     raw = in_canary.cluster.model_deployment()
-    raw["spec"]["modelRef"] = "acme/reg/\x1b[2Jchat:production"
-    in_canary.cluster.model_deployment = lambda: raw  # type: ignore[method-assign]
-    assert "\x1b" not in in_canary("get chat") + in_canary("get")
+    raw["spec"]["modelRef"] = f"acme/reg/{evil}:production"
+    for condition in raw["status"]["conditions"]:
+        condition["message"] = evil
+    shown = view(raw)
+    # Not by way of `click.echo`, which takes out some of it where there is no terminal.
+    outputs = [text.plain(picture(shown, in_canary.world.now)), text.plain(listed([shown], wide=True))]
+    PluginError(evil).show()
+    outputs.append(capsys.readouterr().err)
+    for output in outputs:
+        assert "\x1b" not in output
+        assert "\r" not in output
+        assert "�[2Jchat�x" in output
+
+
+def test_where_letters_are_missing_others_stand_for_them(
+    in_canary: Shell, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="ascii"))
+    text.show(picture(view(in_canary.cluster.model_deployment()), in_canary.world.now))
+    sys.stdout.flush()
+    shown = capfdbinary.readouterr().out.decode("ascii")
+    assert "> pause until promoted  o setWeight 50" in shown
+    assert "`- chat-v2-22222222-3" in shown
