@@ -9,7 +9,7 @@ import yaml
 
 from docs_runner.pages import Block, Page
 from modelsync.api import names
-from modelsync.api.settings import OperatorSettings
+from modelsync.api.settings import OperatorSettings, SettingsError, parse
 from modelsync.api.validation import SpecError, problems, read_spec
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,6 +26,8 @@ LEFT_OUT = yaml.safe_load((ROOT / "samples" / "minimal.yaml").read_text())["spec
     "traffic": {"gateway": {"parentRefs": [{"name": "models"}]}}
 }
 """What an example that shows only a part is taken to say besides."""
+VALUES = yaml.safe_load((ROOT / "helm" / "modelsync" / "values.yaml").read_text())
+SETTING_NAMES = {field.alias for field in OperatorSettings.model_fields.values()}
 
 
 def test_every_yaml_block_can_be_read(all_pages: list[Page]) -> None:
@@ -90,3 +92,52 @@ def wrong(spec: dict[str, Any]) -> list[str]:
         return [str(problem) for problem in problems(read_spec({"spec": spec}), SETTINGS)]
     except SpecError as error:
         return [str(error)]
+
+
+def test_every_example_of_values_and_settings_is_taken(user_pages: list[Page]) -> None:
+    found = [
+        f"{page.path.relative_to(ROOT)}:{block.line}: {problem}"
+        for page in user_pages
+        for block in page.blocks
+        if block.language == "yaml"
+        for document in yaml.safe_load_all(block.text)
+        if isinstance(document, dict)
+        for problem in wrong_values(document)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_a_value_or_a_setting_that_is_not_there_is_told() -> None:
+    assert wrong_values({"webhook": {"tls": {"secret": "x"}}}) == ["webhook.tls.secret is no value of the chart"]
+    assert "allowedImagess" in "".join(wrong_values({"allowedRegistries": [], "allowedImagess": []}))
+    assert "allowedImagess" in "".join(wrong_values({"settings": {"allowedImagess": []}}))
+    assert wrong_values({"groups": []}) == []
+
+
+def wrong_values(document: dict[str, Any]) -> list[str]:
+    """What is wrong with an example of the chart's values or of the administrator's settings; nothing with others."""
+    if "kind" in document or "spec" in document:
+        return []
+    if not SETTING_NAMES.isdisjoint(document):
+        return wrong_settings(document)
+    if VALUES.keys().isdisjoint(document):
+        return []
+    return [*unknown_values(document, VALUES, ""), *wrong_settings(document.get("settings") or {})]
+
+
+def wrong_settings(settings: dict[str, Any]) -> list[str]:
+    """What the operator would say against its settings."""
+    try:
+        parse(settings)
+    except SettingsError as error:
+        return [str(error)]
+    return []
+
+
+def unknown_values(given: dict[str, Any], known: dict[str, Any], path: str) -> Iterator[str]:
+    """The paths of values that the chart does not have; below an empty mapping of the chart's anything may stand."""
+    for key, value in given.items():
+        if key not in known:
+            yield f"{path}{key} is no value of the chart"
+        elif isinstance(value, dict) and known[key]:
+            yield from unknown_values(value, known[key], f"{path}{key}.")
