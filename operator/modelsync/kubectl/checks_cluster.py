@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from modelsync.api import names
+from modelsync.api.roles import REQUESTS, RESUME, SUSPEND, roles_with
 from modelsync.kubectl import text
 from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotThereError, PluginError
 from modelsync.kubectl.findings import Finding, failed, ok, unknown, warning
@@ -25,18 +26,8 @@ _READING = (
     ("list", "list them"),
     ("watch", "follow what changes"),
 )
-_STEERING = (
-    ("patch", "ask for anything, pause, resume"),
-    ("promote", "promote"),
-    ("promote-full", "promote --full"),
-    ("abort", "abort"),
-    ("retry", "retry"),
-    ("refresh", "refresh"),
-    ("suspend", "pause"),
-    ("resume", "resume"),
-)
-"""Verbs on modeldeployments, and what a user needs each for. All but `patch` count only where the chart's admission
-policy is on."""
+_STEERING = (*REQUESTS, SUSPEND, RESUME)
+"""What a user may need beside `patch`; it counts only where the chart's admission policy is on."""
 
 
 def cluster_checks(api: Cluster, operator_namespace: str | None) -> Iterator[Finding]:
@@ -84,16 +75,25 @@ def _own_rights(api: Cluster) -> Iterator[Finding]:
         )
     else:
         yield ok("your rights", f"you may see what runs in {api.namespace}")
-    lacking = [(verb, said) for verb, said in _STEERING if not _may_i(api, verb)]
+    if not _may_i(api, "patch"):
+        yield warning(
+            "your rights",
+            f"in {api.namespace} you may steer nothing",
+            f"an administrator of the namespace gives it: patch on {names.CRD_NAME}",
+        )
+        return
+    lacking = [right for right in _STEERING if not _may_i(api, right.verb)]
     if not lacking:
         yield ok("your rights", "you may ask for everything")
         return
-    verbs = ", ".join(verb for verb, _ in lacking)
+    verbs = [right.verb for right in lacking]
+    roles = dict.fromkeys(role for verb in verbs for role in roles_with(verb)[:1])
     yield warning(
         "your rights",
-        f"in {api.namespace} you lack what these need: {', '.join(said for _, said in lacking)}",
-        f"an administrator gives them: {verbs} on modeldeployments.modelsync.dev; all but patch count only where the "
-        "chart's admission policy is on",
+        f"where the chart's admission policy is on, you may not in {api.namespace}: "
+        + "; ".join(right.does for right in lacking),
+        f"an administrator of the namespace gives it: {', '.join(verbs)} on {names.CRD_NAME}, or a role of the chart: "
+        + ", ".join(f"modelsync-{role}" for role in roles),
     )
 
 
