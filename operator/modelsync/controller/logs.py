@@ -1,6 +1,7 @@
 """How the operator logs: one line for each thing that happened, for people or as JSON, on standard error.
 
-No traceback unless debug is asked for: what a person can act on is in the message.
+No traceback unless debug is asked for: what a person can act on is in the message. docs/reference/logs.md tells every
+line.
 """
 
 import logging
@@ -9,6 +10,8 @@ from collections.abc import MutableMapping
 from typing import Any, Literal
 
 import structlog
+
+from modelsync.controller.log_guards import Quieter, without_secrets
 
 Format = Literal["console", "json"]
 
@@ -21,6 +24,7 @@ def configure(form: Format, level: str = "info") -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_traceback if threshold > logging.DEBUG else structlog.processors.format_exc_info,
+        without_secrets,
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
@@ -28,7 +32,7 @@ def configure(form: Format, level: str = "info") -> None:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
     )
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, Quieter(), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )

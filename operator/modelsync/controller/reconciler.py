@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from modelsync.api.conditions import Condition, ConditionType, merged
+from modelsync.api.conditions import Condition, ConditionType, find, merged
 from modelsync.api.reasons import Reason
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.status import ModelDeploymentStatus, Phase
@@ -277,6 +277,8 @@ class Reconciler:
             log.info(
                 "reconciled",
                 phase=decision.status.get("phase"),
+                reason=ready.reason if (ready := find(decision.told.conditions, ConditionType.READY)) else None,
+                generation=decision.gathered.observed.generation,
                 actions=[_told(action) for action in done],
                 kept_up=kept_up,
                 status=wrote_status,

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from modelsync.registry.relay import RELAYED_HEADER
 from modelsync.registry.webhook import MAX_BODY_BYTES, application, is_signed, place_of, serve
 
 TOKEN = "a-token-of-an-automation"
@@ -46,6 +47,17 @@ async def post(url: str, body: str | bytes = BODY, **headers: str) -> int:
     async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as response:
         assert TOKEN not in await response.text()
         return response.status
+
+
+async def test_what_became_of_a_call_is_told() -> None:
+    heard: list[str] = []
+    app = application(lambda *_: None, token=TOKEN, heard=heard.append)
+    async with serve(app, host="127.0.0.1", port=0) as port:
+        url = f"http://127.0.0.1:{port}/webhook"
+        await post(url, Authorization=f"Bearer {TOKEN}")
+        await post(url, Authorization="Bearer wrong")
+        await post(url, Authorization=f"Bearer {TOKEN}", **{RELAYED_HEADER: "true"})
+    assert heard == ["Accepted", "Refused"], "what was passed on was counted where it came in"
 
 
 async def test_a_call_with_the_token_is_answered_202_and_asks_for_a_look_there(open_receiver: Receiver) -> None:
