@@ -48,8 +48,13 @@ class Scene:
         self.told: list[Key] = []
         self.seen: list[type] = []
         self._something = asyncio.Event()
-        self.poller = Poller(self._tell, random_share=lambda: 0.5)
+        self.requests_seen: list[tuple[str, str]] = []
+        self.poller = Poller(self._tell, random_share=lambda: 0.5, watch=self._watch)
         self.credentials_asked = 0
+
+    def _watch(self, server: str, outcome: str, seconds: float) -> None:
+        assert seconds > 0
+        self.requests_seen.append((server, outcome))
 
     def _tell(self, key: Key) -> None:
         self.told.append(key)
@@ -464,3 +469,26 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> No
     while not condition():
         assert time.monotonic() < end, f"never: {what}"
         time.sleep(0.01)
+
+
+async def test_requests_and_the_last_answer_are_told_apart_by_server_and_namespace(
+    scene: Scene, project: Project
+) -> None:
+    project.log(aliases=["production"])
+    began = datetime.now(UTC)
+    scene.poller.subscribe(A, scene.subscription())
+    denied = scene.subscription(identity="mallory", key="f" * 40)
+    scene.poller.subscribe(("other", "c"), denied)
+    await scene.until_told(A)
+    await scene.until(lambda: Denied in scene.seen)
+    last = scene.poller.last_answers()
+    answered = last[scene.standin.url, "prod"]
+    assert answered is not None
+    assert answered >= began
+    assert last[scene.standin.url, "other"] is None, "a refusal is no answer"
+    assert set(scene.requests_seen) == {(scene.standin.url, "Answered"), (scene.standin.url, "Denied")}
+
+    scene.poller.subscribe(B, scene.subscription(identity="mallory", key="f" * 40))
+    assert scene.poller.last_answers()[scene.standin.url, "prod"] is None, "that of who has waited longest"
+    scene.poller.unsubscribe(("other", "c"))
+    assert (scene.standin.url, "other") not in scene.poller.last_answers()
