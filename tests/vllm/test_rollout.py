@@ -4,8 +4,11 @@ Starting a server takes a minute or more, so the tests share one deployment: eac
 """
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,8 +17,9 @@ import pytest_asyncio
 
 from localcluster import current_cluster
 from localcluster.progress import Progress
+from modelsync.api import names
 from realvllm import image as vllm_image
-from realvllm.model import make_model
+from realvllm.model import make_adapter, make_model
 from realvllm.packages import CPU_ARGUMENTS, CPU_ENVIRONMENT
 from stage import Deployment, Stage, model_deployment
 from stage.manifests import API_KEY
@@ -32,6 +36,10 @@ WORDS = ("version0", "wind1", "haven2")
 NAMESPACE = f"vllm-{int(time.time()):x}"
 COLLECTION = f"Chat Model {NAMESPACE}"
 PATH = f"{ENTITY}/{REGISTRY}/{COLLECTION}"
+ADAPTERS = f"Legal Adapter {NAMESPACE}"
+SIGNS = ("~", "^")
+"""What the adapter's v0 and v1 say over and over."""
+EXAM = "modelsync/golden.jsonl"
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +67,8 @@ async def deployment(sdk: pytest.MonkeyPatch) -> AsyncIterator[Deployment]:
     sdk.setenv("WANDB_BASE_URL", stage.servers.registry_url)
     await stage.namespace(NAMESPACE)
     with stage.progress.step("three versions, logged by the real SDK"):
-        log_versions(stage)
+        for word in WORDS:
+            log(stage, make_model(None, word))
     stage.add_webhook(COLLECTION)
     point(stage, "v0")
     deployed = await stage.deploy(
@@ -89,29 +98,29 @@ async def deployment(sdk: pytest.MonkeyPatch) -> AsyncIterator[Deployment]:
     await stage.close()
 
 
-def log_versions(stage: Stage) -> None:
-    """Log each word's model in a run of its own, and link it to the registry, as a training job does.
+def log(stage: Stage, files: Mapping[str, bytes], collection: str = COLLECTION) -> None:
+    """Log `files` in a run of their own, and link them to the registry, as a training job does.
 
-    The registry itself is there when its administrator has linked the first.
+    The registry and the collection are there when their administrator has linked the first.
     """
     import wandb
 
-    for number, word in enumerate(WORDS):
-        with wandb.init(entity=ENTITY, project=PROJECT, job_type="train") as run:
-            artifact = wandb.Artifact(f"chat-{NAMESPACE}", type="model", metadata={"word": word})
-            for name, content in make_model(None, word).items():
-                with artifact.new_file(name, mode="wb") as file:
-                    file.write(content)
-            logged = run.log_artifact(artifact).wait()
-            if number:
-                run.link_artifact(logged, f"{REGISTRY}/{COLLECTION}")
-            else:
-                stage.registry.link(f"{ENTITY}/{PROJECT}/chat-{NAMESPACE}:v0", PATH)
+    name = collection.lower().replace(" ", "-")
+    with wandb.init(entity=ENTITY, project=PROJECT, job_type="train") as run:
+        artifact = wandb.Artifact(name, type="model")
+        for path, content in files.items():
+            with artifact.new_file(path, mode="wb") as file:
+                file.write(content)
+        logged = run.log_artifact(artifact).wait()
+        if logged.version == "v0":
+            stage.registry.link(f"{ENTITY}/{PROJECT}/{name}:v0", f"{ENTITY}/{REGISTRY}/{collection}")
+        else:
+            run.link_artifact(logged, f"{REGISTRY}/{collection}")
     wandb.teardown()
 
 
-def point(stage: Stage, version: str) -> None:
-    stage.registry.set_alias(f"{PATH}:{version}", "production")
+def point(stage: Stage, version: str, collection: str = COLLECTION) -> None:
+    stage.registry.set_alias(f"{ENTITY}/{REGISTRY}/{collection}:{version}", "production")
 
 
 def load(deployment: Deployment) -> Traffic:
@@ -119,9 +128,30 @@ def load(deployment: Deployment) -> Traffic:
     return deployment.traffic(rate=3.0, stream_share=0.34, stream_tokens=800, timeout_seconds=180.0)
 
 
-async def say(deployment: Deployment) -> tuple[str, dict[str, Any]]:
+async def until_another(deployment: Deployment, stable: str) -> str:
+    """Look until nothing moves and the stable is another revision than `stable`; returns it."""
+    status = await deployment.until(
+        f"another than {stable} serves",
+        lambda status: status.get("phase") == "Healthy" and status["promoted"][-1] != stable,
+        START_SECONDS,
+    )
+    revision: str = status["promoted"][-1]
+    return revision
+
+
+async def exam(*arguments: str) -> bytes:
+    """What `modelsync exam` prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "modelsync", "exam", *arguments, stdout=PIPE, stderr=PIPE
+    )
+    told, error = await process.communicate()
+    assert process.returncode == 0, error.decode()
+    return told
+
+
+async def say(deployment: Deployment, model: str = "chat") -> tuple[str, dict[str, Any]]:
     """One answer through the gateway: the revision that its header names, and its body."""
-    ask = {"model": "chat", "prompt": "?", "max_tokens": 20, "temperature": 0}
+    ask = {"model": model, "prompt": "?", "max_tokens": 20, "temperature": 0}
     url = f"{deployment.stage.cluster.gateway_url}/v1/completions"
     async with (
         aiohttp.ClientSession(headers={"host": deployment.host}) as session,
@@ -176,8 +206,64 @@ async def test_the_alias_back_in_mid_canary_takes_the_canary_away_and_no_request
         status = await deployment.until_serving("v0", START_SECONDS)
         canary = next(r for r in traffic.by_revision() if r.startswith("v2-"))
         await deployment.until_gone(canary)
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert stable_version(status) == "v0"
+
+
+async def test_an_exam_that_real_vllm_recorded_lets_its_like_serve_and_no_other(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    stage = deployment.stage
+    stable = (await deployment.status())["promoted"][-1]
+    pod, *_ = await deployment.pods(stable)
+    (tmp_path / "questions.txt").write_text("Who are you?\nAnd why?\n")
+    server = f"http://{pod['status']['podIP']}:{names.PORT}"
+    golden = await exam("record", server, "--prompts", str(tmp_path / "questions.txt"))
+    (tmp_path / "golden.jsonl").write_bytes(golden)
+    assert b"passed: 2 of 2" in await exam("check", server, str(tmp_path / "golden.jsonl"))
+
+    retrained = make_model(None, WORDS[0], seed=2)
+    log(stage, retrained | {EXAM: golden})
+    log(stage, make_model(None, "storm4") | {EXAM: golden})
+    async with load(deployment) as traffic:
+        point(stage, "v4")
+        status = await deployment.until(
+            "v4 has failed its exam",
+            lambda status: condition(status, "RolledBack").get("reason") == "ExamFailed",
+            START_SECONDS,
+        )
+        assert stable_version(status) == "v0"
+        point(stage, "v3")
+        status = await deployment.until_serving("v3", START_SECONDS)
+    assert condition(status, "ExamPassed")["status"] == "True"
+    assert not [revision for revision in traffic.by_revision() if revision.startswith("v4-")]
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
+    point(stage, "v0")
+    await deployment.until_serving("v0", START_SECONDS)
+
+
+async def test_an_adapter_answers_under_its_name_and_its_next_version_is_rolled_out(deployment: Deployment) -> None:
+    stage = deployment.stage
+    for sign in SIGNS:
+        log(stage, make_adapter(None, sign), ADAPTERS)
+    stage.add_webhook(ADAPTERS)
+    point(stage, "v0", ADAPTERS)
+    first = stable = (await deployment.status())["promoted"][-1]
+    adapters = [{"name": "legal", "modelRef": f"{ENTITY}/{REGISTRY}/{ADAPTERS}:production"}]
+    async with load(deployment) as traffic:
+        await deployment.change(serving={"adapters": adapters, "exposeBase": True})
+        for version, sign in zip(("v0", "v1"), SIGNS, strict=True):
+            point(stage, version, ADAPTERS)
+            stable = await until_another(deployment, stable)
+            revision, body = await say(deployment, model="legal")
+            assert revision == stable
+            assert body["model"] == f"legal@{revision}"
+            assert set(body["choices"][0]["text"]) == {sign}
+            _, body = await say(deployment)
+            assert WORDS[0] in body["choices"][0]["text"], "the base is called by its own name"
+        await deployment.change(serving={"adapters": None, "exposeBase": None})
+        assert await until_another(deployment, stable) == first, "back to the record as it ran"
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
 async def test_a_pod_that_is_deleted_ends_its_streams_and_no_request_is_lost(deployment: Deployment) -> None:
@@ -193,5 +279,5 @@ async def test_a_pod_that_is_deleted_ends_its_streams_and_no_request_is_lost(dep
         while name in {pod["metadata"]["name"] for pod in await deployment.pods(stable)}:
             assert time.monotonic() < deadline, "the pod does not end"
             await asyncio.sleep(0.2)
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert len(traffic.answers) >= 15
