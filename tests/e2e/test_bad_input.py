@@ -79,7 +79,7 @@ async def test_corrupt_bytes_are_never_served(scene):
             await said(deployment, "ModelVerified", "safetensors", status=("False",))
             status = await deployment.status()
     assert stable_version(status) == "v0"
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
 async def test_a_refused_argument_is_named_with_what_to_write_and_what_serves_goes_on(scene):

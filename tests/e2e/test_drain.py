@@ -20,4 +20,4 @@ async def test_a_deleted_pod_of_several_server_processes_loses_no_request(scene)
         while name in {pod["metadata"]["name"] for pod in await deployment.pods(stable)}:
             assert time.monotonic() < deadline, "the pod does not end"
             await asyncio.sleep(0.1)
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())

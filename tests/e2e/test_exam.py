@@ -32,7 +32,7 @@ async def test_a_wrong_template_fails_the_exam_and_a_right_one_is_rolled_out(sce
         status = await deployment.until_serving("v2")
         assert condition(status, "ExamPassed")["status"] == "True"
         assert [(exam["outcome"], exam["passed"], exam["total"]) for exam in status["exams"]] == [("Passed", 3, 3)]
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert {revision.partition("-")[0] for revision in traffic.by_revision()} == {"v0", "v2"}
 
 

@@ -93,7 +93,7 @@ async def test_a_segment_comes_before_a_share_and_clients_stay_with_what_answere
             assert {await ask(jar, deployment) for jar in jars} == {"v1"}, "nobody stays with what serves no more"
         finally:
             await asyncio.gather(*(jar.close() for jar in jars))
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
 async def test_a_hold_ends_segment_and_test_header_with_one_write(scene):

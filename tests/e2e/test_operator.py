@@ -20,7 +20,7 @@ async def test_a_killed_operator_goes_on_in_mid_canary_where_it_was(scene):
         await traffic.until(lambda t: len(t.answers) >= asked + 40)
         scene.stage.start_operator()
         await deployment.until_serving("v1", timeout=120)
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
 async def test_an_operator_with_another_puller_image_restarts_no_model_pod(scene):
@@ -39,7 +39,7 @@ async def test_an_operator_with_another_puller_image_restarts_no_model_pod(scene
         finally:
             scene.stage.servers.end_operator()
             scene.stage.start_operator()
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert set(status["promoted"]) == revisions, "no revision was made by the new operator"
     assert {uid: after[uid] for uid in before if uid in after} == {uid: n for uid, n in before.items() if uid in after}
     assert set(before) & set(after), "the canary's pods are the ones that the old operator started"
@@ -64,7 +64,7 @@ async def test_a_registry_that_is_down_for_a_minute_in_mid_canary_stops_only_for
         assert weight_of(status, "v1") == weight, "no weight grows without an answer of the registry"
         assert stable_version(status) == "v0"
         await deployment.until_serving("v1", timeout=120)
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
 def restarts(pod):

@@ -99,7 +99,7 @@ async def test_a_chat_template_beside_the_model_is_rolled_out_and_back_like_a_ve
         status = await until_promoted(deployment, 1)
         assert status["promoted"] == [first], "it goes back to the record as it ran"
         assert said(await ask(deployment)) == "Politely: I am the"
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
 async def test_an_adapter_is_rolled_out_held_and_refused_by_itself(scene):
@@ -131,7 +131,7 @@ async def test_an_adapter_is_rolled_out_held_and_refused_by_itself(scene):
         assert status["history"][-1]["changed"] == "adapter legal v0 -> v2"
         assert said(await ask(deployment, model="legal")) == "I am a judge"
         await traffic.until(lambda t: len(t.by_revision()) == 2)
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
     legal.hold("v2")
     status = await deployment.until(

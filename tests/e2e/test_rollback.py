@@ -15,7 +15,7 @@ async def test_back_to_a_warm_earlier_version_loses_no_request(scene):
     async with deployment.traffic() as traffic:
         scene.point("v0")
         status = await deployment.until_serving("v0")
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert [revision.partition("-")[0] for revision in status["promoted"]] == ["v0"]
 
 
@@ -29,7 +29,7 @@ async def test_back_to_a_cold_earlier_version_starts_it_first_and_loses_no_reque
         await deployment.until_gone(first)
         scene.point("v0")
         status = await deployment.until_serving("v0")
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert status["promoted"] == [first], "it goes back to the record as it ran"
 
 
@@ -41,7 +41,7 @@ async def test_a_version_that_cannot_be_loaded_is_taken_back(scene):
         status = await deployment.until(
             "v1 has failed", lambda status: condition(status, "RolledBack").get("status") == "True", 120
         )
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert stable_version(status) == "v0"
     assert weight_of(status, "v1") == 0
     assert condition(status, "Ready")["status"] == "False"
@@ -59,7 +59,7 @@ async def test_a_version_that_dies_soon_after_its_load_is_taken_back_before_it_c
         status = await deployment.until(
             "v1 has failed", lambda status: condition(status, "RolledBack").get("status") == "True", 120
         )
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert stable_version(status) == "v0"
     assert not [revision for revision in traffic.by_revision() if revision.startswith("v1-")]
 
@@ -75,5 +75,5 @@ async def test_a_version_that_never_becomes_ready_is_taken_back_at_its_deadline(
         scene.log("I am whole again")
         scene.point("v2")
         await deployment.until_serving("v2")
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert status["failed"][-1]["reason"] == "ProgressDeadlineExceeded"

@@ -16,7 +16,7 @@ async def test_a_new_version_takes_over_by_steps_and_no_request_is_lost(scene):
         await deployment.until_weight("v1", 20)
         await deployment.until_weight("v1", 50)
         status = await deployment.until_serving("v1")
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert weight_of(status, "v1") == 100
     assert [revision.partition("-")[0] for revision in status["promoted"]] == ["v0", "v1"]
     assert {revision.partition("-")[0] for revision in traffic.by_revision()} == {"v0", "v1"}
@@ -35,7 +35,7 @@ async def test_the_alias_back_in_mid_canary_takes_the_canary_away_and_no_request
         status = await deployment.until_serving("v0")
         canary = next(r for r in traffic.by_revision() if r.startswith("v1-"))
         await traffic.until(lambda t: len(t.answers) >= 400)
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert stable_version(status) == "v0"
     assert [revision.partition("-")[0] for revision in status["promoted"]] == ["v0"]
     await deployment.until_gone(canary)
@@ -50,7 +50,7 @@ async def test_a_third_version_supersedes_the_canary(scene):
         await deployment.until_weight("v1", 20)
         scene.point("v2")
         status = await deployment.until_serving("v2")
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert [revision.partition("-")[0] for revision in status["promoted"]] == ["v0", "v2"]
 
 
@@ -65,7 +65,7 @@ async def test_a_person_promotes_an_open_pause(scene):
         assert weight_of(status, "v1") == 20
         await deployment.annotate(names.PROMOTE_ANNOTATION, status["canary"]["revision"])
         await deployment.until_serving("v1")
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
 async def test_a_change_of_the_spec_is_rolled_out_like_a_version(scene):
@@ -78,5 +78,5 @@ async def test_a_change_of_the_spec_is_rolled_out_like_a_version(scene):
             lambda status: status["promoted"][-1] != before and condition(status, "Ready").get("status") == "True",
             90,
         )
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert stable_version(status) == "v0"

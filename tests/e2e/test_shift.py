@@ -51,7 +51,7 @@ async def test_a_data_plane_that_learns_of_endpoints_late_loses_no_request(scene
             await deployment.until_gone(canary)
     assert slow_gateway.told_late > 0
     assert stable_version(status) == "v0"
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
 def service_traffic(deployment: Deployment, *ways: Way) -> Traffic:
@@ -73,7 +73,7 @@ async def test_without_a_gateway_the_service_switches_back_and_forth_and_no_requ
         status = await deployment.until_serving("v0")
         first = len(traffic.answers)
         await traffic.until(lambda t: len(t.answers) >= first + 40)
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert {revision.partition("-")[0] for revision in traffic.by_revision(traffic.answers[first:])} == {"v0"}
     assert weight_of(status, "v0") == 100
 
@@ -86,6 +86,6 @@ async def test_clients_that_go_round_the_gateway_lose_no_request_in_a_rollout(sc
         await deployment.until_serving("v1")
         first = len(traffic.answers)
         await traffic.until(lambda t: len(t.answers) >= first + 40)
-    assert not traffic.lost(), traffic.explain()
+    assert not traffic.unserved(), traffic.explain(traffic.unserved())
     versions = {revision.partition("-")[0] for revision in traffic.by_revision(traffic.answers[first + 20 :])}
     assert versions == {"v1"}, "the plain Service follows the stable"
