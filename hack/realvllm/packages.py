@@ -84,11 +84,14 @@ CPU_ENVIRONMENT: Mapping[str, str] = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # by default each server takes the first core, and so does the next
     "OMP_NUM_THREADS": "1",
     "VLLM_LOGGING_LEVEL": "INFO",
+    # There is no compiler in the image. --enforce-eager spares the model only: who asks for log-probabilities (an exam
+    # does) would have torch compile how they are ranked, and the engine dies of it.
+    "TORCHDYNAMO_DISABLE": "1",
 }
 """How several vLLM live side by side on a small machine."""
 
 CPU_ARGUMENTS = ("--enforce-eager", "--max-model-len=8192", "--max-num-seqs=8")
-"""No compilation (there is no compiler in the image), and room for a few streams."""
+"""No compilation of the model, and room for a few streams."""
 
 
 def _make(folder: Path, base: BaseSystem, note: Note) -> None:

@@ -12,7 +12,7 @@ from traffic import Outcome, Traffic
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LAST_BYTE_SECONDS = 1.0
-GATEWAY_SECONDS = 2.0
+GATEWAY_SECONDS = 3.0
 
 
 def answers_of(traffic, version, after):
@@ -24,6 +24,12 @@ def last_byte_after(traffic, version, moment):
     """Seconds from `moment` to the last byte of any answer by a version; negative or 0 if there is none after it."""
     theirs = [a for a in traffic.answers if a.status == 200 and (a.revision or "").startswith(f"{version}-")]
     return max((a.last_byte for a in theirs if a.last_byte), default=moment) - moment
+
+
+def assert_served_after_first(traffic, moment):
+    """From the first answer after `moment` on, when the gateway has taken the route, every request is answered."""
+    first = next(a for a in traffic.since(moment) if a.outcome is Outcome.OK)
+    assert {a.outcome for a in traffic.since(first.done)} == {Outcome.OK}
 
 
 def assert_nothing_lost_but_streams_of(traffic, version, held_at):
@@ -87,11 +93,11 @@ async def test_a_hold_on_the_stable_blocks_until_a_cold_fallback_is_ready(scene)
         scene.hold("v1")
         await deployment.until("v0 has it all", lambda status: weight_of(status, "v0") == 100)
         back_at = time.monotonic()
-        await traffic.until(lambda t: len(t.since(back_at + 1)) >= 60)
+        await traffic.until(lambda t: t.by_revision(t.since(back_at)).total() >= 60)
     assert last_byte_after(traffic, "v1", held_at) <= LAST_BYTE_SECONDS
     assert_nothing_lost_but_streams_of(traffic, "v1", held_at)
     assert [a for a in traffic.since(held_at) if a.outcome is Outcome.BLOCKED], "clients are refused in between"
-    assert {a.outcome for a in traffic.since(back_at + 1)} == {Outcome.OK}
+    assert_served_after_first(traffic, back_at)
 
 
 async def test_a_hold_without_fallback_blocks_and_lifting_it_serves_again(scene):
@@ -110,10 +116,10 @@ async def test_a_hold_without_fallback_blocks_and_lifting_it_serves_again(scene)
         scene.lift("v0")
         status = await deployment.until_serving("v0")
         back_at = time.monotonic()
-        await traffic.until(lambda t: len(t.since(back_at + 1)) >= 40)
+        await traffic.until(lambda t: t.by_revision(t.since(back_at)).total() >= 40)
     assert condition(status, "OnHold") == {}
     assert last_byte_after_block(traffic, held_at, back_at) <= LAST_BYTE_SECONDS
-    assert {a.outcome for a in traffic.since(back_at + 1)} == {Outcome.OK}
+    assert_served_after_first(traffic, back_at)
     assert_nothing_lost_but_streams_of(traffic, "v0", held_at)
 
 
