@@ -174,6 +174,8 @@ class Reconciler:
                 except ClusterError as told:
                     wait = self._queue.retry(key)
                     log.warning("reconcile.refused", problem=str(told), retry_seconds=round(wait.total_seconds(), 1))
+                else:
+                    result = "success"  # the spec's error and not ours: its author is told
             except Exception as error:
                 # A mistake of ours must not stop the others; where it happened is enough to find it.
                 wait = self._queue.retry(key)
@@ -351,6 +353,8 @@ class Reconciler:
         self._measures.unreadable(key, status)
         if status.wire() != (family.owner.get("status") or {}):
             await self._applier.write_status(family.owner, status.wire())
+            for event in telling.transitions(before, status):
+                await self._recorder.record(family.owner, event)
 
     def _is_wanted(self, owner: Object) -> bool:
         """One that is being deleted gets nothing new; the garbage collector takes its children."""
