@@ -12,6 +12,8 @@ import generate_event_table
 import generate_events
 import generate_gitops
 import generate_metrics
+import generate_permissions
+import generate_policy
 import generate_reference
 from localcluster.tools import HELM, present
 from modelsync.api import crd
@@ -30,10 +32,13 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/modelsync.md": generate_reference.modelsync,
     "docs/reference/kubectl.md": generate_reference.kubectl,
     "docs/reference/operator-settings.md": generate_reference.operator_settings,
+    "docs/reference/permissions.md": generate_permissions.permissions,
     "docs/reference/rollout-table.md": generate_event_table.rollout_table,
     "gitops/argocd/argocd-cm.yaml": generate_gitops.argocd_cm,
     "helm/modelsync/templates/crds.yaml": generate_chart.crds,
     "helm/modelsync/templates/_rights.tpl": generate_chart.rules,
+    "helm/modelsync/templates/admission-policy.yaml": generate_policy.admission_policy,
+    "helm/modelsync/templates/roles.yaml": generate_policy.roles,
     "helm/modelsync/values.schema.json": generate_chart.schema,
     "helm/modelsync/README.md": generate_chart.readme,
 }

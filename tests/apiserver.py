@@ -34,11 +34,13 @@ class RefusedError(Exception):
 class ApiServer:
     """Requests with the credentials of KUBECONFIG."""
 
-    def __init__(self) -> None:
+    def __init__(self, user: str | None = None) -> None:
+        """With `user`, as that user: the administrator of KUBECONFIG may impersonate everybody."""
         if not os.environ.get("KUBECONFIG"):
             raise RuntimeError("KUBECONFIG is not set; run `make test-integration`, or `python -m localcluster exec`")
         config.load_kube_config()
         self._client = client.ApiClient()
+        self._headers = {"Impersonate-User": user} if user is not None else {}
 
     def call(
         self,
@@ -55,7 +57,7 @@ class ApiServer:
             method,
             path,
             query_params=list((query or {}).items()),
-            header_params={"Content-Type": content_type, "Accept": accept},
+            header_params={"Content-Type": content_type, "Accept": accept, **self._headers},
             body=body,
             auth_settings=["BearerToken"],
         )

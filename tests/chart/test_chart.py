@@ -161,7 +161,9 @@ def test_for_the_whole_cluster_its_role_is_the_table_of_rights(render: Render) -
 
 
 def test_for_some_namespaces_it_has_a_role_in_each_and_none_in_the_cluster(render: Render) -> None:
-    objects = render(watchNamespaces=["team-b", "team-a", "team-b"], rbac={"aggregate": False})
+    objects = render(
+        watchNamespaces=["team-b", "team-a", "team-b"], rbac={"aggregate": False}, admissionPolicy={"enabled": False}
+    )
     roles = [each for each in objects if each["kind"] == "Role" and each["metadata"]["name"] == "modelsync"]
     assert [each["metadata"]["namespace"] for each in roles] == ["team-a", "team-b"]
     assert all(rules(each) == wanted(rights.WORK) for each in roles)

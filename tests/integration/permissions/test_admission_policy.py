@@ -1,0 +1,240 @@
+"""Who may do what, as the real apiserver judges it by the chart's policy and roles.
+
+Everything is asked as a dry run, by a person who has one role and nothing else, so that the tests do not meet.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+import generate_policy
+from apiserver import ApiServer, RefusedError, collection, wait_for
+from modelsync.api import names
+from modelsync.api.roles import RELEASE, REQUESTS, RESUME, ROLES, SUSPEND, UPDATE
+
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+REVISION = "v7-3fa9c1d2"
+SPEC: dict[str, Any] = {
+    "modelRef": "acme/models/chat:production",
+    "registry": {
+        "baseURL": "https://wandb.example.com",
+        "auth": {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}},
+    },
+    "hold": {"tags": ["regulatory-hold", "legal-hold"], "aliases": ["held-*"], "action": "Block"},
+}
+RENAMED = {"metadata": {"labels": {"team": "search"}}}
+
+
+def request(annotation: str, value: str | None) -> dict[str, Any]:
+    return {"metadata": {"annotations": {annotation: value}}}
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    return {"spec": changes}
+
+
+# What is asked of which object -> the right that it needs.
+CHANGES: dict[str, tuple[str, dict[str, Any], str]] = {
+    **{f"request {right.verb}": ("chat", request(right.annotation or "", REVISION), right.verb) for right in REQUESTS},
+    **{
+        f"take away a request to {right.verb}": ("asked", request(right.annotation or "", None), right.verb)
+        for right in REQUESTS
+    },
+    "suspend": ("chat", spec(suspend=True), SUSPEND.verb),
+    "resume": ("suspended", spec(suspend=False), RESUME.verb),
+    "resume by leaving it out": ("suspended", spec(suspend=None), RESUME.verb),
+    "a tag less": ("chat", spec(hold={"tags": ["regulatory-hold"]}), RELEASE.verb),
+    "another alias": ("chat", spec(hold={"aliases": ["held"]}), RELEASE.verb),
+    "fallback instead of block": ("chat", spec(hold={"action": "Fallback"}), RELEASE.verb),
+    "no hold": ("chat", spec(hold=None), RELEASE.verb),
+    "a tag more": ("chat", spec(hold={"tags": ["regulatory-hold", "legal-hold", "stop"]}), UPDATE),
+    "another alias to serve": ("chat", spec(modelRef="acme/models/chat:staging"), UPDATE),
+    "another size": ("chat", spec(replicas=3), UPDATE),
+    "another server": ("chat", spec(registry={"baseURL": "https://other.example.com"}), UPDATE),
+    "other args": ("chat", spec(serving={"args": ["--max-model-len=8192"]}), UPDATE),
+    "another deadline": ("chat", spec(rollout={"progressDeadline": "1h"}), UPDATE),
+    "another settle": ("chat", spec(traffic={"settle": "9s"}), UPDATE),
+    "a shorter memory": ("chat", spec(revisionHistoryLimit=2), UPDATE),
+    "a label": ("chat", RENAMED, UPDATE),
+    "a finalizer": ("chat", {"metadata": {"finalizers": ["tests.modelsync.dev/x"]}}, UPDATE),
+    "an annotation of somebody else": ("chat", request("example.com/note", "x"), UPDATE),
+}
+
+
+@pytest.fixture(scope="module")
+def api() -> ApiServer:
+    return ApiServer()
+
+
+@pytest.fixture(scope="module")
+def people() -> dict[str, ApiServer]:
+    """Role -> a client of somebody who has that role and no other."""
+    return {role.name: ApiServer(role.name) for role in ROLES}
+
+
+@pytest.fixture(scope="module")
+def release(api: ApiServer) -> Iterator[str]:
+    """The name under which policy and roles are installed, as the chart does."""
+    api.install_definition()
+    name = f"policy-{uuid4().hex[:6]}"
+    try:
+        for role in ROLES:
+            cluster_role(api, f"{name}-{role.name}", generate_policy.role_rules(role))
+        stamps = [{"apiGroups": [names.GROUP], "resources": [names.PLURAL], "verbs": ["get", "patch"]}]
+        cluster_role(api, f"{name}-operator", stamps)
+        install(api, "ValidatingAdmissionPolicy", name, generate_policy.policy_spec(name, operator(name)))
+        yield name
+    finally:
+        api.call("DELETE", f"{ADMISSION}/validatingadmissionpolicies/{name}")
+        for suffix in (*(role.name for role in ROLES), "operator"):
+            api.call("DELETE", f"{RBAC}/clusterroles/{name}-{suffix}")
+
+
+@pytest.fixture(scope="module")
+def namespace(api: ApiServer, release: str, people: dict[str, ApiServer]) -> Iterator[str]:
+    """A namespace in which the policy is in force and everybody has their role."""
+    name = api.make_namespace()
+    for role in ROLES:
+        bind(api, name, f"{release}-{role.name}", role.name)
+    bind(api, name, f"{release}-operator", operator(release))
+    create(api, name, "chat", SPEC)
+    create(api, name, "suspended", SPEC | {"suspend": True})
+    create(api, name, "asked", SPEC, {right.annotation: f"{REVISION}/0" for right in REQUESTS})
+    only_here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+    binding = generate_policy.binding_spec(release) | {"matchResources": only_here}
+    install(api, "ValidatingAdmissionPolicyBinding", release, binding)
+    try:
+        wait_for("the policy to be in force", lambda: refusal(people["responder"], name, "chat", RENAMED))
+        yield name
+    finally:
+        api.call("DELETE", f"{ADMISSION}/validatingadmissionpolicybindings/{release}")
+        api.delete_namespace(name)
+
+
+def operator(release: str) -> str:
+    return f"system:serviceaccount:{release}:operator"
+
+
+def install(api: ApiServer, kind: str, name: str, spec: dict[str, Any]) -> None:
+    body = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    path = {"ValidatingAdmissionPolicy": "policies", "ValidatingAdmissionPolicyBinding": "policybindings"}[kind]
+    api.call("POST", f"{ADMISSION}/validatingadmission{path}", body)
+
+
+def cluster_role(api: ApiServer, name: str, rules: list[dict[str, Any]]) -> None:
+    body = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}}
+    api.call("POST", f"{RBAC}/clusterroles", body | {"rules": rules})
+
+
+def bind(api: ApiServer, namespace: str, role: str, user: str) -> None:
+    body = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": role},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }
+    api.call("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", body)
+
+
+def create(
+    who: ApiServer,
+    namespace: str,
+    name: str,
+    spec: dict[str, Any],
+    annotations: dict[str | None, str] | None = None,
+    *,
+    dry_run: bool = False,
+) -> None:
+    metadata = {"name": name, "annotations": annotations or {}}
+    body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata, "spec": spec}
+    who.create(namespace, body, dry_run=dry_run)
+
+
+def refusal(who: ApiServer, namespace: str, name: str, patch: dict[str, Any]) -> str | None:
+    """Patch as a dry run; what the apiserver says if that is forbidden."""
+    path, merge = f"{collection(namespace)}/{name}", "application/merge-patch+json"
+    try:
+        who.call("PATCH", path, patch, query={"dryRun": "All", "fieldValidation": "Strict"}, content_type=merge)
+    except RefusedError as error:
+        if error.status != 403:
+            raise
+        return error.message
+    return None
+
+
+def test_the_apiserver_has_nothing_to_warn_of_in_the_expressions(api: ApiServer, release: str) -> None:
+    path = f"{ADMISSION}/validatingadmissionpolicies/{release}"
+    status = wait_for("the expressions to be checked", lambda: checked(api.call("GET", path)))
+    assert (status.get("typeChecking") or {}).get("expressionWarnings", []) == []
+
+
+def checked(policy: dict[str, Any]) -> dict[str, Any] | None:
+    status: dict[str, Any] = policy.get("status") or {}
+    return status if status.get("observedGeneration") == policy["metadata"]["generation"] else None
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_each_change_is_let_through_for_the_roles_with_its_right_alone(
+    what: str, people: dict[str, ApiServer], namespace: str, release: str
+) -> None:
+    name, patch, right = CHANGES[what]
+    for role in ROLES:
+        said = refusal(people[role.name], namespace, name, patch)
+        if "patch" not in role.verbs:
+            assert said is not None
+            assert f'cannot patch resource "{names.PLURAL}"' in said
+        elif right in role.verbs:
+            assert said is None, f"{role.name} may {right}"
+        else:
+            assert said is not None, f"{role.name} may not {right}"
+            assert f"{role.name} may not " in said
+            assert (
+                f"the right to {right} modeldeployments.modelsync.dev {name} in namespace {namespace} is missing"
+                in said
+            )
+            assert f"--clusterrole={release}-" in said
+            assert f"--namespace={namespace} --user={role.name}" in said
+
+
+def test_the_administrator_may_do_everything(api: ApiServer, namespace: str) -> None:
+    assert [refusal(api, namespace, name, patch) for name, patch, _ in CHANGES.values()] == [None] * len(CHANGES)
+
+
+def test_a_request_may_name_only_the_person_who_makes_it(people: dict[str, ApiServer], namespace: str) -> None:
+    def said(value: str) -> str | None:
+        return refusal(people["approver"], namespace, "chat", request(names.PROMOTE_ANNOTATION, value))
+
+    assert [said(f"{REVISION}/1/approver"), said(f"{REVISION}/1"), said(f"{REVISION}/1/")] == [None] * 3
+    for name in ("alice", "approver/", "approver/alice", "system:admin"):
+        message = said(f"{REVISION}/1/{name}")
+        assert message is not None
+        assert "may not ask in the name of somebody else: write REVISION/TOKEN/approver" in message
+
+
+def test_a_request_that_was_there_before_is_nobodys_concern(people: dict[str, ApiServer], namespace: str) -> None:
+    assert refusal(people["editor"], namespace, "asked", RENAMED) is None
+
+
+def test_a_request_that_is_too_long_to_be_echoed_is_refused(people: dict[str, ApiServer], namespace: str) -> None:
+    long = request(names.REQUESTED_AT_ANNOTATION, "x" * 257)
+    with pytest.raises(RefusedError, match="at most 256 characters") as refused:
+        people["approver"].call(
+            "PATCH", f"{collection(namespace)}/chat", long, content_type="application/merge-patch+json"
+        )
+    assert refused.value.status == 422
+
+
+def test_an_editor_creates_without_a_request_and_not_with_one(people: dict[str, ApiServer], namespace: str) -> None:
+    create(people["editor"], namespace, "new", SPEC | {"suspend": True}, dry_run=True)
+    with pytest.raises(RefusedError, match=r"the right to promote .* is missing"):
+        create(people["editor"], namespace, "new", SPEC, {names.PROMOTE_ANNOTATION: REVISION}, dry_run=True)
+
+
+def test_the_operator_stamps_what_it_takes_over(release: str, namespace: str) -> None:
+    stamp = request(names.LEADER_EPOCH_ANNOTATION, "3")
+    assert refusal(ApiServer(operator(release)), namespace, "chat", stamp) is None
+    assert refusal(ApiServer("responder"), namespace, "chat", stamp) is not None
