@@ -32,9 +32,10 @@ def helm(*arguments: str | Path, values: Mapping[str, Any] | None = None) -> str
     return answer.stdout
 
 
-def promtool(*arguments: str | Path) -> str:
-    """Run promtool; it has to find nothing wrong."""
-    answer = subprocess.run([program("promtool"), *arguments], capture_output=True, text=True, check=False)
+def promtool(*arguments: str | Path, given: str = "") -> str:
+    """Run promtool on files, or on what it is `given`; it has to find nothing wrong."""
+    command = [program("promtool"), *arguments]
+    answer = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return answer.stdout
 

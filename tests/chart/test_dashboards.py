@@ -10,8 +10,11 @@ import yaml
 
 from chart.conftest import CHART, Render, promtool
 from chart.queries import asked, dashboard_queries, grouped
+from modelsync.api.status import ModelDeploymentStatus, Phase
 from modelsync.telemetry import catalogue
 from modelsync.telemetry.catalogue import Kind
+from modelsync.telemetry.fleet import sight_of
+from modelsync.telemetry.metrics import Metrics
 
 DASHBOARDS = sorted((CHART / "dashboards").glob("*.json"))
 each_dashboard = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
@@ -75,6 +78,13 @@ def test_every_metric_of_a_model_deployment_is_on_a_dashboard() -> None:
         each.metric for path in DASHBOARDS for _, query in dashboard_queries(path.read_text()) for each in asked(query)
     }
     assert {metric.name for metric in catalogue.ALL if metric.scope is catalogue.Scope.OBJECT} <= shown
+
+
+def test_promtool_finds_nothing_wrong_with_names_units_and_help_of_metrics() -> None:
+    metrics = Metrics()
+    metrics.fleet.see(("prod", "chat"), sight_of(ModelDeploymentStatus(phase=Phase.PENDING), alias="acme/m/chat:v1"))
+    metrics.refresh()
+    assert promtool("check", "metrics", given=metrics.render().decode()) == ""
 
 
 def test_every_query_of_a_dashboard_is_promql(tmp_path: Path) -> None:
