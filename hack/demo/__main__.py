@@ -149,7 +149,7 @@ def _end(console: Console, deployment: Deployment, screen: Screen, seconds: floa
     console.print(
         "\nThe cluster goes on. What to try next:\n"
         "  make shell                              # kubectl and the rest, inside the cluster's network; there:\n"
-        "    kubectl get mdep -n demo -w\n"
+        "    kubectl modelsync get chat -n demo -w\n"
         "    kubectl describe mdep chat -n demo\n"
         f"    python -m wandb_standin ctl --help    # move the aliases and set the tags of {PATH!r}\n"
         "  make demo-down                          # leaves nothing",

@@ -233,7 +233,7 @@ class Deployment:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def annotate(self, annotation: str, value: str) -> None:
-        """Ask for something by annotation, as the kubectl plugin will."""
+        """Ask for something by annotation, as the kubectl plugin does."""
         patch = {"metadata": {"annotations": {annotation: value}}}
         await self.stage.kube.merge(kinds.MODEL_DEPLOYMENT, self.namespace, self.name, patch)
 

@@ -230,3 +230,12 @@ def test_an_interrupt_ends_without_a_word(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(Kubectl, "get", interrupted)
     assert run(["get", "chat", "-n", "prod"]) == 130
     assert capsys.readouterr().err == ""
+
+
+def test_options_count_before_and_after_the_command_and_the_later_ones_win(script: Script) -> None:
+    folder = script(("get", "{}", "", 0))
+    arguments = ["-n", "a", "--context=one", "--as-group=x", "get", "chat", "-o", "json", "-n", "b", "--as=bob"]
+    assert run(arguments) == 0
+    (called,) = calls(folder)
+    assert "--context=one --as=bob --as-group=x get --raw=" in called
+    assert called.endswith("/namespaces/b/modeldeployments/chat")
