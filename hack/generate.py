@@ -13,6 +13,7 @@ import generate_events
 import generate_gitops
 import generate_metrics
 import generate_permissions
+import generate_pictures
 import generate_policy
 import generate_reference
 from localcluster.tools import HELM, present
@@ -30,6 +31,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/metrics.md": generate_metrics.metrics_page,
     "docs/reference/modeldeployment.md": generate_reference.model_deployment,
     "docs/reference/modelsync.md": generate_reference.modelsync,
+    "docs/images/kubectl-get.svg": generate_pictures.kubectl_get,
     "docs/reference/kubectl.md": generate_reference.kubectl,
     "docs/reference/operator-settings.md": generate_reference.operator_settings,
     "docs/reference/permissions.md": generate_permissions.permissions,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelsync.api import names
+from plugin import plugin
 from stage.stage import condition, stable_version, weight_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -54,18 +54,28 @@ async def test_a_third_version_supersedes_the_canary(scene):
     assert [revision.partition("-")[0] for revision in status["promoted"]] == ["v0", "v2"]
 
 
-async def test_a_person_promotes_an_open_pause(scene):
+async def test_a_person_promotes_and_aborts_by_the_kubectl_plugin(scene):
     deployment = await scene.serving(steps=[{"setWeight": 20}, {"pause": {}}])
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:
         scene.point("v1")
-        status = await deployment.until(
-            "it waits for a person", lambda status: (status.get("waiting") or {}).get("who") == "person"
-        )
+        status = await deployment.until("it waits for a person", waits_for_a_person)
         assert weight_of(status, "v1") == 20
-        await deployment.annotate(names.PROMOTE_ANNOTATION, status["canary"]["revision"])
+        chat = ("chat", "-n", scene.namespace)
+        assert "a person's promote" in (await plugin("status", *chat, "--watch=false")).out
+        await plugin("promote", *chat)
+        assert "v1" in (await plugin("status", *chat, "--timeout=90s")).out.splitlines()[-1]
         await deployment.until_serving("v1")
+        scene.log("I am the third version")
+        scene.point("v2")
+        await deployment.until("it waits for a person", waits_for_a_person)
+        assert "v1" in (await plugin("abort", *chat)).out
+        assert "said abort" in (await plugin("status", *chat, code=3)).err
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
+
+
+def waits_for_a_person(status):
+    return (status.get("waiting") or {}).get("who") == "person" and status.get("canary")
 
 
 async def test_a_change_of_the_spec_is_rolled_out_like_a_version(scene):
