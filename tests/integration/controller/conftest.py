@@ -273,12 +273,13 @@ class World:
     # --- the operator ---
 
     @asynccontextmanager
-    async def operator(self, **settings: Any) -> AsyncIterator[asyncio.Event]:
+    async def operator(self, *, metrics_port: int | None = None, **settings: Any) -> AsyncIterator[asyncio.Event]:
         """Run the operator for this namespace alone; it is stopped as by SIGTERM."""
         options = Options(
             settings=self.settings.model_copy(update=settings),
             lease_namespace=self.namespace,
             namespaces=(self.namespace,),
+            metrics_port=metrics_port,
         )
         stop = asyncio.Event()
         task = asyncio.create_task(run_until(stop, options))

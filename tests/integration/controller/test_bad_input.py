@@ -16,6 +16,13 @@ async def test_a_secret_that_is_not_there_is_named_and_found_when_it_comes(world
         said = await world.until_said("ModelResolved", f"Secret {world.namespace}/wandb does not exist")
         assert (said["status"], said["reason"]) == ("Unknown", "Refused")
         assert said["message"].startswith("spec.registry.auth.secretKeyRef: ")
+
+        async def told() -> list[tuple[str, str]]:
+            found = await world.cluster.list_all(kinds.EVENT, world.namespace, labels=f"{names.NAME_LABEL}=chat")
+            return [(each["reason"], each["note"]) for each in found if each["action"] == "Stall"]
+
+        ((reason, note),) = await until("an event that a person is needed", told)
+        assert (reason, note) == ("Refused", said["message"])
         await world.give_credential()
         await world.until_phase("Healthy")
 
