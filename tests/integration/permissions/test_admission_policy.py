@@ -130,14 +130,9 @@ def cluster_role(api: ApiServer, name: str, rules: list[dict[str, Any]]) -> None
 
 
 def bind(api: ApiServer, namespace: str, role: str, user: str) -> None:
-    body = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": role},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
-    }
-    api.call("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", body)
+    held = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
+    api.call("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", role_binding(role, held, [subject]))
 
 
 def create(
@@ -238,3 +233,38 @@ def test_the_operator_stamps_what_it_takes_over(release: str, namespace: str) ->
     stamp = request(names.LEADER_EPOCH_ANNOTATION, "3")
     assert refusal(ApiServer(operator(release)), namespace, "chat", stamp) is None
     assert refusal(ApiServer("responder"), namespace, "chat", stamp) is not None
+
+
+def test_who_holds_all_rights_may_give_them_and_an_editor_may_not(api: ApiServer, release: str, namespace: str) -> None:
+    """As the namespace's own `admin`, which the roles are added to, and which may write RoleBindings."""
+    rules = [{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["rolebindings"], "verbs": ["create"]}]
+    body = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "giver"}, "rules": rules}
+    api.call("POST", f"{RBAC}/namespaces/{namespace}/roles", body)
+    subjects = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name} for name in ("boss", "editor")]
+    giver = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "giver"}
+    api.call("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", role_binding("giver", giver, subjects))
+    for role in ROLES:
+        held = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": f"{release}-{role.name}"}
+        api.call(
+            "POST", f"{RBAC}/namespaces/{namespace}/rolebindings", role_binding(f"boss-{role.name}", held, subjects[:1])
+        )
+    given = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": f"{release}-approver"}
+    path = f"{RBAC}/namespaces/{namespace}/rolebindings"
+    wait_for(
+        "the administrator to be one", lambda: gives(ApiServer("boss"), path, role_binding("given", given, subjects))
+    )
+    with pytest.raises(RefusedError, match="attempting to grant RBAC permissions not currently held"):
+        ApiServer("editor").call("POST", path, role_binding("given", given, subjects), query={"dryRun": "All"})
+
+
+def role_binding(name: str, role: dict[str, str], subjects: list[dict[str, str]]) -> dict[str, Any]:
+    body = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name}}
+    return body | {"roleRef": role, "subjects": subjects}
+
+
+def gives(who: ApiServer, path: str, body: dict[str, Any]) -> bool:
+    try:
+        who.call("POST", path, body, query={"dryRun": "All"})
+    except RefusedError:
+        return False
+    return True

@@ -18,7 +18,7 @@ from modelsync.resources.objects import Object, Owner
 from modelsync.resources.record import Record
 from modelsync.resources.route import http_route
 from modelsync.resources.service import blocked_service, plain_service, revision_service
-from modelsync.resources.workload import fuse_secret
+from modelsync.resources.workload import deployment, fuse_secret
 
 ALLOCATED = "the cluster gives it: no value could be rendered"
 UNCHANGING = "Kubernetes' own default, the same in every version; a field that is left out is compared by nobody"
@@ -35,6 +35,16 @@ ADDED: dict[str, dict[str, str]] = {
         "spec.ipFamilyPolicy": ALLOCATED,
         "spec.internalTrafficPolicy": UNCHANGING,
         "spec.sessionAffinity": UNCHANGING,
+    },
+    "Deployment": {
+        "spec.template.spec.dnsPolicy": UNCHANGING,
+        "spec.template.spec.restartPolicy": UNCHANGING,
+        "spec.template.spec.schedulerName": UNCHANGING,
+        "spec.template.spec.containers[].terminationMessagePath": UNCHANGING,
+        "spec.template.spec.containers[].livenessProbe.successThreshold": UNCHANGING,
+        "spec.template.spec.containers[].readinessProbe.successThreshold": UNCHANGING,
+        "spec.template.spec.containers[].startupProbe.successThreshold": UNCHANGING,
+        "spec.template.spec.volumes[].configMap.defaultMode": UNCHANGING,
     },
 }
 """Kind -> path -> why it is not rendered."""
@@ -61,6 +71,7 @@ def test_the_api_server_adds_nothing_to_a_child_but_what_is_listed(
     record = Record.parse(applied(api, made))
     children = [
         made,
+        deployment(record, 2),
         revision_service(owner, record.revision),
         plain_service(owner, record.revision),
         blocked_service(owner),
