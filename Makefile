@@ -96,6 +96,10 @@ test-integration: cluster-up ## against a real apiserver, the stand-ins, and the
 e2e: cluster-up ## whole rollouts on the real node, with traffic all the time
 	@$(INSIDE) .venv/bin/pytest -q tests/e2e
 
+.PHONY: test-docs
+test-docs: cluster-up helm ## what the documentation says is typed, typed on a clean cluster; prints the newcomer's time
+	@$(LOCAL) exec --name $(CLUSTER) -- .venv/bin/pytest -q tests/docs
+
 # Real vLLM beside its stand-in, then as pods: about 6 GB of downloads once, 25 minutes on two cores, 12 GB of memory.
 .PHONY: e2e-vllm
 e2e-vllm: CLUSTER := vllm
@@ -115,7 +119,8 @@ test: verify ## everything that CI runs
 	@$(MAKE) --no-print-directory test-gitops
 	@trap '$(MAKE) --no-print-directory cluster-down CLUSTER=$(CLUSTER)' EXIT; \
 	$(MAKE) --no-print-directory test-integration CLUSTER=$(CLUSTER); \
-	$(MAKE) --no-print-directory e2e CLUSTER=$(CLUSTER)
+	$(MAKE) --no-print-directory e2e CLUSTER=$(CLUSTER); \
+	$(MAKE) --no-print-directory test-docs CLUSTER=$(CLUSTER)
 
 # BASE=… and BUILD_BASE=… for another base (the Dockerfile says what it needs), TAG=… for the name, NETWORK=host for the build.
 TAG ?= modelsync:dev

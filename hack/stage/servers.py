@@ -76,6 +76,11 @@ class Servers:
         """End the operator as a rolling update would: SIGTERM, then wait."""
         self._processes.end("modelsync")
 
+    def forget_operator(self) -> None:
+        """End the operator, and forget its account, which somebody is about to delete."""
+        self.end_operator()
+        (self.folder / "operator.kubeconfig").unlink(missing_ok=True)
+
     def end(self) -> None:
         """End both."""
         self._processes.end("modelsync", "wandb-standin")

@@ -58,18 +58,20 @@ class Stage:
         self.puller_tags: set[str] = set()
 
     @classmethod
-    async def open(cls, cluster: Cluster, *, progress: Progress | None = None) -> Self:
-        """Images on the node, CRD, W&B stand-in, and the operator running."""
+    async def open(cls, cluster: Cluster, *, progress: Progress | None = None, operator: bool = True) -> Self:
+        """Images on the node, W&B stand-in, CRD and operator; neither of these two without `operator`."""
         progress = progress or Progress(quiet=True)
         connection = await connect(cluster.kubeconfig)
         stage = cls(cluster, Kube(connection.client()), Servers(cluster), progress)
         stage.load_puller("dev", vllm_standin_image(progress=progress))
-        cluster.apply(crd())
-        wait_established(cluster.kubectl, f"crd/{names.CRD_NAME}")
+        if operator:
+            cluster.apply(crd())
+            wait_established(cluster.kubectl, f"crd/{names.CRD_NAME}")
         with progress.step("W&B stand-in and operator"):
             stage.servers.start_registry()
             await stage.until("the W&B stand-in answers", stage._prepare_registry)
-            stage.start_operator()
+            if operator:
+                stage.start_operator()
         return stage
 
     def load_puller(self, tag: str, *others: Any) -> str:

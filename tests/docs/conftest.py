@@ -1,0 +1,20 @@
+"""The local cluster with all that pages ask for; the tests run inside its network."""
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from docs_runner.reader import prepare, remove_operator
+from localcluster import current_cluster
+from stage import Stage
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stage() -> AsyncIterator[Stage]:
+    """W&B's stand-in and GPUs; the operator is for the quickstart to install."""
+    opened = await Stage.open(current_cluster(), operator=False)
+    prepare(opened)
+    yield opened
+    remove_operator(opened)
+    opened.servers.end()
+    await opened.close()
