@@ -1,8 +1,11 @@
 """Every block of the documentation that is to be run can be read, without running it."""
 
+from pathlib import Path
+
 from docs_runner.console import commands
 from docs_runner.pages import Page
 
+ROOT = Path(__file__).resolve().parents[3]
 LANGUAGES = {"", "console", "sh", "yaml", "python", "jsonl", "text", "lua", "promql", "json"}
 
 
@@ -19,3 +22,9 @@ def test_every_block_says_what_it_is_in_words_that_the_checks_know(user_pages: l
         if block.language not in LANGUAGES or block.info[1:] not in ((), ("run",))
     ]
     assert not odd, "\n".join(odd)
+
+
+def test_the_readme_installs_with_the_command_that_the_quickstart_is_run_with() -> None:
+    installing = commands(Page(ROOT / "docs" / "quickstart.md"), "install-the-operator")[0]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert installing.text.splitlines()[0].rstrip("\\ ") in readme
