@@ -1,5 +1,6 @@
 """What `doctor` looks at once for a cluster: the CRDs, the user's rights, the operator and its rights."""
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
@@ -18,6 +19,8 @@ LEASE_FRESH = timedelta(seconds=30)
 
 SYSTEM_NAMESPACE = "modelsync-system"
 
+_LEASE_NAME = re.compile(rf"{OPERATOR}(-[0-9a-f]{{10}})?")
+"""With watchNamespaces the name ends in a hash of them."""
 _LEASES = "coordination.k8s.io/v1"
 _AUTHORIZATION = "authorization.k8s.io/v1"
 
@@ -139,13 +142,13 @@ def _lease(api: Cluster, given: str | None) -> Object:
     try:
         return api.get(Path(_LEASES, "leases", given or SYSTEM_NAMESPACE, OPERATOR))
     except NotThereError:
-        if given is not None:
-            raise
-    for lease in api.list(Path(_LEASES, "leases"))["items"]:
-        if lease["metadata"]["name"] == OPERATOR:
-            found: Object = lease
-            return found
-    raise NotThereError(f"no lease {OPERATOR} in any namespace")
+        pass  # an operator of some namespaces only has a lease of its own
+    for namespace in (given or SYSTEM_NAMESPACE, *([None] if given is None else [])):
+        leases = api.list(Path(_LEASES, "leases", namespace))["items"]
+        ours = [lease for lease in leases if _LEASE_NAME.fullmatch(lease["metadata"]["name"])]
+        if ours:
+            return max(ours, key=lambda lease: str(lease["spec"].get("renewTime") or ""))
+    raise NotThereError(f"no lease {OPERATOR}")
 
 
 def _leader(lease: Object, namespace: str) -> Finding:

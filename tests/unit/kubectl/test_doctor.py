@@ -102,6 +102,15 @@ def test_an_operator_in_another_namespace_is_found(healthy: Shell) -> None:
     assert "system:serviceaccount:platform:modelsync may" in finding(healthy, "operator's rights", code=0)["says"]
 
 
+def test_an_operator_of_some_namespaces_is_found_by_its_own_lease(healthy: Shell) -> None:
+    lease = healthy.cluster.others.pop(LEASE)
+    stale = {"metadata": {**lease["metadata"], "name": "modelsync-0123456789"}, "spec": {"renewTime": "2020"}}
+    other = {"metadata": {**lease["metadata"], "name": "modelsync-webhook"}, "spec": {"renewTime": "9999"}}
+    lease["metadata"]["name"] = "modelsync-9b0c12911c"
+    healthy.cluster.others[LEASE.rpartition("/")[0]] = {"items": [stale, lease, other]}
+    assert finding(healthy, "operator", code=0)["says"].startswith("modelsync-7d4f-x2x9z leads")
+
+
 def test_a_leader_that_was_killed_is_no_operator(healthy: Shell) -> None:
     old = (healthy.world.now - timedelta(minutes=5)).isoformat()
     healthy.cluster.others[LEASE]["spec"]["renewTime"] = old
