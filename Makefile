@@ -92,8 +92,9 @@ shell: cluster-up ## a shell inside the cluster's network, with kubectl
 test-integration: cluster-up ## against a real apiserver, the stand-ins, and the real wandb SDK
 	@$(LOCAL) exec --name $(CLUSTER) -- .venv/bin/pytest -q tests/integration
 
+# MODELSYNC_E2E_OPERATOR=chart: with the operator in pods, installed by Helm, in every test.
 .PHONY: e2e
-e2e: cluster-up ## whole rollouts on the real node, with traffic all the time
+e2e: cluster-up helm ## whole rollouts on the real node, with traffic all the time
 	@$(INSIDE) .venv/bin/pytest -q tests/e2e
 
 .PHONY: test-docs

@@ -1,7 +1,8 @@
 """The two servers beside the cluster: the W&B stand-in, and the operator with the rights that the chart gives it.
 
 Both are recorded as processes of the cluster, so that they outlive the demo (its user goes on to play) and end with
-`make cluster-down`. Runs inside the cluster's network namespace.
+`make cluster-down`. With MODELSYNC_E2E_OPERATOR=chart the operator is a release of the chart instead, in pods. Runs
+inside the cluster's network namespace.
 """
 
 import os
@@ -14,11 +15,14 @@ from typing import Any
 import yaml
 
 from localcluster import Cluster
+from stage.manifests import namespace
+from stage.release import Release
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SYSTEM_NAMESPACE = "modelsync-system"
 REGISTRY_PORT = 8080
 WEBHOOK_PORT = 9443
+WEBHOOK_SECRET = "modelsync-webhook"  # noqa: S105 the name of the object
 WEBHOOK_TOKEN = "local-webhook-token"  # noqa: S105 opens nothing outside of the namespace
 
 
@@ -30,11 +34,20 @@ class Servers:
         self._processes = cluster.processes
         self.folder = cluster.state / "stage"
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.release = Release(cluster, name="modelsync", namespace=SYSTEM_NAMESPACE) if _by_chart() else None
+        """The operator's, if it runs in pods."""
 
     @property
     def registry_url(self) -> str:
         """The W&B stand-in, as pods and the operator reach it."""
         return f"http://{self._cluster.node_address}:{REGISTRY_PORT}"
+
+    @property
+    def webhook_url(self) -> str:
+        """Where the operator takes the registry's webhooks."""
+        if self.release is not None:
+            return self.release.webhook_url()
+        return f"http://{self._cluster.node_address}:{WEBHOOK_PORT}/webhook"
 
     @property
     def operator_log(self) -> Path:
@@ -50,13 +63,10 @@ class Servers:
 
     def start_operator(self, *, puller_image: str, settings: Mapping[str, Any] | None = None) -> None:
         """Start the operator, or start it anew when its settings differ from those of the running one."""
-        config = {
-            "allowedRegistries": [self.registry_url],
-            "allowedImages": ["docker.io/library/vllm-standin"],
-            "servingImage": "docker.io/library/vllm-standin:v0.32.0",
-            "pullerImage": puller_image,
-            **(settings or {}),
-        }
+        config = self.settings(puller_image, settings)
+        if self.release is not None:
+            self._release(self.release, puller_image, config)
+            return
         text = yaml.safe_dump(config)
         # Named by its content: other settings make another command line, and so a new start.
         path = self.folder / f"settings-{sha256(text.encode()).hexdigest()[:12]}.yaml"
@@ -68,12 +78,39 @@ class Servers:
         command += ["--webhook-port", str(WEBHOOK_PORT), "--webhook-token-file", str(token)]
         self._start("modelsync", command)
 
+    def settings(self, puller_image: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What the administrator of this cluster says."""
+        return {
+            "allowedRegistries": [self.registry_url],
+            "allowedImages": ["docker.io/library/vllm-standin"],
+            "servingImage": "docker.io/library/vllm-standin:v0.32.0",
+            "pullerImage": puller_image,
+            **(more or {}),
+        }
+
+    def chart_values(self, image: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The chart's values for this cluster; the Secret of webhooks must be in the release's namespace."""
+        repository, _, tag = image.rpartition(":")
+        return {
+            "image": {"repository": repository, "tag": tag},
+            "settings": dict(settings),
+            "webhook": {"enabled": True, "secret": {"name": WEBHOOK_SECRET}},
+            "resources": {"requests": {"cpu": "10m"}},
+        }
+
     def kill_operator(self) -> None:
-        """End the operator as a crash would: at once, with nothing said."""
+        """End the operator as a crash would: at once, with nothing said. In pods it comes again by itself."""
+        if self.release is not None:
+            for pod in self.release.pods():
+                self.release.kill(pod["metadata"]["name"])
+            return
         self._processes.kill("modelsync")
 
     def end_operator(self) -> None:
         """End the operator as a rolling update would: SIGTERM, then wait."""
+        if self.release is not None:
+            self.release.scale_to_zero()
+            return
         self._processes.end("modelsync")
 
     def forget_operator(self) -> None:
@@ -83,7 +120,20 @@ class Servers:
 
     def end(self) -> None:
         """End both."""
+        if self.release is not None:
+            self.release.uninstall()
+            self._processes.end("modelsync-log")
         self._processes.end("modelsync", "wandb-standin")
+
+    def _release(self, release: Release, image: str, settings: Mapping[str, Any]) -> None:
+        self._cluster.apply(namespace(release.namespace), webhook_secret(release.namespace))
+        release.install(self.chart_values(image, settings))
+        # The pods' log in the place of the process's own, from here on.
+        self._processes.end("modelsync-log")
+        command = ["kubectl", "logs", "--follow", "--ignore-errors", "--prefix", "--max-log-requests=20", "--since=1s"]
+        command += ["--namespace", release.namespace, f"--selector={release.selector}"]
+        environment = {**os.environ, "KUBECONFIG": str(self._cluster.kubeconfig)}
+        self._processes.start("modelsync-log", command, environment=environment, log=self.operator_log)
 
     def _start(self, name: str, arguments: Sequence[str]) -> None:
         source = os.pathsep.join(str(REPOSITORY / part) for part in ("operator", "hack"))
@@ -111,3 +161,17 @@ def operator_account() -> list[dict[str, Any]]:
     wanted = {"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
     documents = yaml.safe_load_all((REPOSITORY / "deploy" / "install.yaml").read_text())
     return [document for document in documents if document["kind"] in wanted]
+
+
+def webhook_secret(name_space: str) -> dict[str, Any]:
+    """The Secret with the token that the registry's webhooks carry."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": WEBHOOK_SECRET, "namespace": name_space},
+        "stringData": {"token": WEBHOOK_TOKEN},
+    }
+
+
+def _by_chart() -> bool:
+    return os.environ.get("MODELSYNC_E2E_OPERATOR") == "chart"

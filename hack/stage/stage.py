@@ -23,7 +23,7 @@ from modelsync.cluster.client import Cluster as Kube
 from modelsync.cluster.connection import connect
 from modelsync.cluster.errors import ClusterError
 from stage.manifests import API_KEY, claim, credential, namespace, volume
-from stage.servers import WEBHOOK_PORT, WEBHOOK_TOKEN, Servers
+from stage.servers import WEBHOOK_TOKEN, Servers
 from traffic import Traffic
 from vllm_standin.artifact import make_model
 from wandb_standin.admin import Admin, AdminError, Version
@@ -65,14 +65,18 @@ class Stage:
         stage = cls(cluster, Kube(connection.client()), Servers(cluster), progress)
         stage.load_puller("dev", vllm_standin_image(progress=progress))
         if operator:
-            cluster.apply(crd())
-            wait_established(cluster.kubectl, f"crd/{names.CRD_NAME}")
+            stage.define()
         with progress.step("W&B stand-in and operator"):
             stage.servers.start_registry()
             await stage.until("the W&B stand-in answers", stage._prepare_registry)
             if operator:
                 stage.start_operator()
         return stage
+
+    def define(self) -> None:
+        """Make sure that the cluster knows what a ModelDeployment is."""
+        self.cluster.apply(crd())
+        wait_established(self.cluster.kubectl, f"crd/{names.CRD_NAME}")
 
     def load_puller(self, tag: str, *others: Any) -> str:
         """Make sure that the node has modelsync's image under this tag; returns the image's name."""
@@ -103,7 +107,7 @@ class Stage:
 
     def add_webhook(self, collection: str) -> None:
         """Let the registry tell the operator of every change of a collection and of the versions linked there."""
-        url = f"http://{self.cluster.node_address}:{WEBHOOK_PORT}/webhook"
+        url = self.servers.webhook_url
         self.registry.configure(registry_tag_events=True)
         for event in EVENTS:
             self.registry.add_automation(
