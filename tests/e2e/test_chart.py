@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from localcluster.foreign import NAME as EXISTING
 from modelsync.api import names
 from stage.manifests import model_deployment, namespace
 from stage.release import Release
@@ -162,6 +163,8 @@ async def test_models_serve_on_when_the_operator_is_uninstalled_and_one_for_thei
 
 
 async def test_an_uninstallation_takes_every_model_along_if_the_values_say_so(installed):
+    if installed.stage.cluster.name == EXISTING:
+        pytest.skip("in a cluster of somebody else it would take their models too")
     deployment = installed.deployment
     await installed.upgrade(**installed.only_there, crds={"keep": False})
     await asyncio.to_thread(installed.release.uninstall)
