@@ -1,17 +1,24 @@
-"""The running operator is scraped, and its Events are counted by a real API server."""
+"""The running operator is scraped: everything that dashboards, alerts and the reference page speak of is there."""
 
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 import aiohttp
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from chart.queries import asked, dashboard_queries
 from integration.controller.conftest import World, until
 from modelsync.api import names
 from modelsync.cluster import kinds
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.events import Recorder
 from modelsync.rollout.model import Event
+from modelsync.telemetry import catalogue
+from modelsync.telemetry.catalogue import Kind
+
+CHART = Path(__file__).resolve().parents[3] / "helm" / "modelsync"
 
 Scrape = Mapping[str, list[dict[str, str]]]
 """The labels of every sample, by name."""
@@ -36,6 +43,67 @@ async def scraped(port: int) -> Scrape:
 def value(scrape: Scrape, name: str, /, **labels: str) -> float | None:
     found = [each for each in scrape.get(name, ()) if labels.items() <= each.items()]
     return float(found[0]["="]) if found else None
+
+
+def queries() -> list[str]:
+    rules = yaml.safe_load((CHART / "rules" / "modelsync.yaml").read_text())
+    found = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    for path in (CHART / "dashboards").glob("*.json"):
+        found += [query for _, query in dashboard_queries(path.read_text())]
+    return found
+
+
+def sampled(metric: catalogue.Metric) -> str:
+    return f"{metric.name}_bucket" if metric.kind is Kind.HISTOGRAM else metric.name
+
+
+async def test_what_alerts_and_dashboards_ask_for_is_told_of_a_life_with_a_hold(world: World) -> None:
+    port = free_port()
+    chat = {"namespace": world.namespace, "name": "chat"}
+    async with world.operator(metrics_port=port), world.kubelet():
+        await world.give_credential()
+        world.point(world.log())
+        await world.deploy()
+        await world.until_phase("Healthy")
+        healthy = await scraped(port)
+        assert value(healthy, "leader_election_master_status") == 1
+        assert value(healthy, "modelsync_condition", **chat, condition="Ready") == 1
+        assert value(healthy, "modelsync_traffic_weight_ratio", **chat, version="v0") == 1
+        assert value(healthy, "modelsync_alias_drift_seconds", **chat) == 0
+        assert value(healthy, "modelsync_rollouts_total", outcome="Promoted") is not None
+        assert value(healthy, "modelsync_registry_requests_total", outcome="Answered", server=world.standin.url)
+
+        world.admin.add_tag(f"{world.path}:v0", "regulatory-hold")
+        await world.until_phase("Blocked")
+
+        async def safe() -> Scrape | None:
+            # The status is written before the route.
+            now = await scraped(port)
+            reacted = value(now, "modelsync_hold_reaction_seconds_count", stage="RouteSafe")
+            return now if reacted and value(now, "modelsync_held_exposure_seconds", **chat) == 0 else None
+
+        held: Scrape = await until("nothing leads to the held version, and that is told", safe)
+        assert value(held, "modelsync_hold_reaction_seconds_count", stage="RouteSafe") == 1
+        assert value(held, "modelsync_info", **chat, phase="Blocked") == 1
+        assert value(held, "modelsync_waiting_seconds", **chat, reason="RegulatoryHold", who="person") is not None
+
+        told = {name: {key for labels in found for key in labels} - {"="} for name, found in [*healthy.items()]}
+        for name, found in held.items():
+            told[name] = told.get(name, set()) | {key for labels in found for key in labels} - {"="}
+        for metric in catalogue.ALL:
+            assert told.get(sampled(metric), set()) - {"le"} == set(metric.labels), metric.name
+        for query in queries():
+            for each in asked(query):
+                assert each.labels <= told[each.metric], query
+
+        await world.cluster.delete(kinds.MODEL_DEPLOYMENT, world.namespace, "chat")
+
+        async def gone() -> bool:
+            return not any(
+                chat.items() <= labels.items() for found in (await scraped(port)).values() for labels in found
+            )
+
+        await until("its series end", gone)
 
 
 async def test_a_replica_that_waits_tells_that_it_waits_and_nothing_of_objects(world: World) -> None:
