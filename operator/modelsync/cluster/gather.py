@@ -500,12 +500,18 @@ def _route(found: Read, sightings: Sightings, now: datetime) -> RouteView | None
         accepted_since = sightings.since(uid, seen, min(before or now, now))
     else:
         sightings.ended(uid, seen)
+    refused_since = None
+    if live.accepted is False:
+        refused_since = sightings.since(uid, ("refused", uid_of(route)), now)
+    else:
+        sightings.ended(uid, ("refused", uid_of(route)))
     hold = annotations_of(route).get(names.HOLD_ANNOTATION)
     return RouteView(
         weights=live.routing.weights,
         rules=live.routing.rules,
         accepted=live.accepted,
         accepted_since=accepted_since,
+        refused_since=refused_since,
         message=live.message,
         drifted=live.drifted or hold != holds_told(found.state.holds),
     )

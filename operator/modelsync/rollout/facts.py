@@ -22,6 +22,9 @@ from modelsync.rollout.model import (
     Weight,
 )
 
+REFUSAL_GRACE = timedelta(seconds=10)
+"""How long a gateway may refuse a route before a person is called."""
+
 FLAP_GRACE = timedelta(seconds=15)
 """How long a stable may be without a ready pod before a canary takes over: shorter ones are flaps (DESIGN §4)."""
 
@@ -216,6 +219,14 @@ class Facts:
         if self.serving(revision):
             return False
         return self.observed.route is None or self.settled
+
+    @property
+    def refusal_counts_at(self) -> datetime | None:
+        """When a gateway's no becomes one that a person has to see to; None: no gateway says no. Some say it for a
+        moment of a route to a Service whose endpoints they have not seen yet."""
+        if self.route is None or self.route.accepted is not False:
+            return None
+        return (self.route.refused_since or self.now - REFUSAL_GRACE) + REFUSAL_GRACE
 
     @property
     def blocked(self) -> bool:

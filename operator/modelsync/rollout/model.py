@@ -260,6 +260,7 @@ class RouteView:
     weights: Weights
     accepted: bool | None  # Accepted and ResolvedRefs on every parent at this generation; None: not yet said
     accepted_since: datetime | None = None  # this process saw `accepted` at this generation first
+    refused_since: datetime | None = None  # this process saw a parent say no first; None also where that is not known
     message: str = ""  # of a parent that says no
     drifted: bool = False
     rules: tuple[Rule, ...] = ()

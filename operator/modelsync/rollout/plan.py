@@ -142,6 +142,8 @@ def _requeue_after(facts: Facts, state: State, notes: Notes, *, urgent: bool) ->
     moments = [wait.until for wait in notes.waits if wait.until is not None]
     if facts.settles_at is not None:
         moments.append(facts.settles_at)
+    if facts.refusal_counts_at is not None:
+        moments.append(facts.refusal_counts_at)
     if state.previous is not None:
         moments.append(state.previous.until)
     if state.stable is not None and (state.canary is not None or state.target is not None):

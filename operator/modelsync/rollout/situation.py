@@ -184,8 +184,8 @@ def _registry_needs_a_person(world: World) -> Situation | None:
 
 
 def _route_refused(world: World) -> Situation | None:
-    route = world.facts.route
-    if route is None or route.accepted is not False:
+    route, counts_at = world.facts.route, world.facts.refusal_counts_at
+    if route is None or counts_at is None or counts_at > world.facts.now:
         return None
     said = route.message or "no reason was given"
     message = f"the gateway refuses the route: {said}; check spec.traffic.gateway.parentRefs"

@@ -171,6 +171,25 @@ ROWS = {
         "RouteNotAccepted",
         stalled=True,
     ),
+    "the gateway refuses the first route for a moment": Row(
+        world(
+            state=FIRST,
+            views=(up(V1),),
+            named=V1,
+            route=replace(
+                BLOCKED_ROUTE,
+                accepted=False,
+                refused_since=JUST_NOW,
+                message="BackendNotFound: endpointslices not found",
+            ),
+            service=BLOCKED,
+        ),
+        "Starting",
+        "Unknown",
+        "First",
+        "False",
+        reconciling=True,
+    ),
     "the canary was taken back and is still named": Row(
         world(
             named=V3,
