@@ -14,7 +14,7 @@ import click
 from modelsync.api import duration, names
 from modelsync.api.reasons import Reason
 from modelsync.api.requests import MAX_LENGTH, Request
-from modelsync.api.status import HandledStatus
+from modelsync.api.status import CanaryStatus, HandledStatus
 from modelsync.kubectl import text
 from modelsync.kubectl.errors import EXIT_TIMEOUT, ForbiddenError, NotThereError, PluginError
 from modelsync.kubectl.options import DURATION, cluster, connection_options, name_argument
@@ -220,25 +220,30 @@ def _retry(handled: HandledStatus) -> str | None:
 
 
 def _went_on(before: View, after: View) -> str:
-    old, new = before.status.canary, after.status.canary
-    assert old is not None  # noqa: S101  it was refused otherwise
-    if after.stable == old.revision:
-        return f"promoted: {old.revision} is the stable"
-    if new is None or new.revision != old.revision:
-        raise PluginError(f"promote was ignored: {old.revision} is not the canary any more; {_standing(after)}")
-    if new.step >= len(new.steps):
-        return f"went on: the steps of {new.revision} are done, it is promoted next"
-    return f"went on: {new.revision} is at step {new.step + 1} of {len(new.steps)}, {step_told(new.steps[new.step])}"
+    return _moved(before, after, _step_now)
 
 
 def _skipped(before: View, after: View) -> str:
+    return _moved(before, after, lambda canary: f"the steps of {canary.revision} are skipped, it is promoted next")
+
+
+def _moved(before: View, after: View, told: Callable[[CanaryStatus], str]) -> str:
+    """What became of a promote; `told` says it of a canary that goes on."""
     old, new = before.status.canary, after.status.canary
     assert old is not None  # noqa: S101  it was refused otherwise
     if after.stable == old.revision:
         return f"promoted: {old.revision} is the stable"
     if new is None or new.revision != old.revision:
         raise PluginError(f"promote was ignored: {old.revision} is not the canary any more; {_standing(after)}")
-    return f"went on: the steps of {new.revision} are skipped, it is promoted next"
+    return f"went on: {told(new)}"
+
+
+def _step_now(canary: CanaryStatus) -> str:
+    if canary.step >= len(canary.steps):
+        return f"the steps of {canary.revision} are done, it is promoted next"
+    return (
+        f"{canary.revision} is at step {canary.step + 1} of {len(canary.steps)}, {step_told(canary.steps[canary.step])}"
+    )
 
 
 def _taken_back(before: View, after: View) -> str:
