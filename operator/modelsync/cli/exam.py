@@ -4,15 +4,14 @@ import asyncio
 import json
 import os
 import sys
-import traceback
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from modelsync.cli.exam_recording import RecordingError, encode, record
 from modelsync.cli.exam_server import Server, ServerError
+from modelsync.commands import defect, printable
 from modelsync.middleware.modelsync_middleware.golden import (
     DEFAULT_TOKENS,
     DEFAULT_TOLERANCE,
@@ -130,7 +129,7 @@ def record_command(
         sys.exit(EXIT_FAILED)
     click.echo(encode(lines).decode(), nl=False)
     count = len(lines) - 1
-    told = f"recorded {count} question{'' if count == 1 else 's'} (of at most {MAX_LINES}) from {_printable(name)}"
+    told = f"recorded {count} question{'' if count == 1 else 's'} (of at most {MAX_LINES}) from {printable(name)}"
     click.echo(f"{told}; log the file with the model as {GOLDEN_FILE}", err=True)
 
 
@@ -162,10 +161,10 @@ def check_command(url: str, file: Any, model: str, output: str) -> None:
 def _show(verdict: Verdict, questions: tuple[Question, ...], name: str) -> None:
     wheres = {question.line: question.where for question in questions}
     for mistake in verdict.mistakes:
-        click.echo(f"{_printable(wheres[mistake.line])}: {_printable(mistake.message)}")
+        click.echo(f"{printable(wheres[mistake.line])}: {printable(mistake.message)}")
     outcome = click.style("passed", fg="green") if verdict.state == "Passed" else click.style("failed", fg="red")
     counts = (
-        f"{verdict.passed} of {verdict.total} answers of {_printable(name)} are as expected, in {verdict.seconds:g} s"
+        f"{verdict.passed} of {verdict.total} answers of {printable(name)} are as expected, in {verdict.seconds:g} s"
     )
     click.echo(f"{outcome}: {counts}")
 
@@ -179,12 +178,5 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_UNREACHABLE)
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(last.filename).name}:{last.lineno}"
-        click.echo(f"error: a defect in modelsync: {type(error).__name__} at {where}; please report it", err=True)
+        click.echo(f"error: {defect(error)}; please report it", err=True)
         sys.exit(EXIT_DEFECT)
-
-
-def _printable(text: str) -> str:
-    """Names and answers come from a server; none of them may steer the terminal."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from modelsync.api.reference import InvalidReferenceError, ModelRef
+from modelsync.commands import defect
 from modelsync.puller.display import duration, shown_on, size
 from modelsync.puller.errors import EXIT_USAGE, OUTCOMES, InterruptedPullError, InvalidInputError, PullError
 from modelsync.puller.middleware_folder import place_middleware
@@ -243,10 +243,7 @@ def _exit_on_signal(signum: int, frame: object) -> None:
 
 def _defect(error: Exception) -> dict[str, Any]:
     """Say where a defect is, on one line: what a termination message may hold and a person can pass on."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(last.filename).name}:{last.lineno}"
     return {
         "outcome": "Defect",
-        "message": f"a defect in modelsync: {type(error).__name__} at {where}: {json.dumps(str(error))[:500]}; "
-        "please report it; nothing was published",
+        "message": f"{defect(error)}: {json.dumps(str(error))[:500]}; please report it; nothing was published",
     }

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from modelsync.api.reference import InvalidReferenceError, ModelRef
 from modelsync.api.settings import HoldSettings
+from modelsync.commands import defect, printable
 from modelsync.puller.display import size
 from modelsync.registry.credential import Credential, InvalidCredentialError
 from modelsync.registry.graphql import GraphQL, InvalidBaseURLError, InvalidCABundleError, parse_base_url, tls
@@ -109,9 +109,7 @@ def command(
     try:
         answer, holds = asyncio.run(_ask(api, ref, question))
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(last.filename).name}:{last.lineno}"
-        click.echo(f"error: a defect in modelsync: {type(error).__name__} at {where}; please report it", err=True)
+        click.echo(f"error: {defect(error)}; please report it", err=True)
         sys.exit(EXIT_DEFECT)
     if isinstance(answer, Resolved):
         if output == "json":
@@ -195,10 +193,10 @@ def _show(answer: Resolved, holds: HoldRead | None) -> None:
     rows = _rows(answer, holds)
     if not sys.stdout.isatty():  # one line a fact, however long, for whoever reads it through a pipe
         for name, value, _ in rows:
-            click.echo(f"{name:<15}{_printable(value)}")
+            click.echo(f"{name:<15}{printable(value)}")
         return
     for name, value, style in rows:
-        table.add_row(name, Text(_printable(value), style=style))
+        table.add_row(name, Text(printable(value), style=style))
     Console().print(table)
 
 
@@ -247,8 +245,3 @@ def _metadata(answer: Resolved) -> Any:
         return json.loads(answer.metadata) if answer.metadata else {}
     except ValueError:
         return answer.metadata
-
-
-def _printable(text: str) -> str:
-    """Names come from a server; none of them may steer the terminal."""
-    return "".join(c if c.isprintable() else "�" for c in text)

@@ -4,15 +4,12 @@ Everything shown is read from the cluster; every request is an annotation or a f
 here decides, nothing needs the operator's rights, and nothing is written but what was asked for.
 """
 
-import importlib
 import os
 import sys
-import traceback
-from pathlib import Path
-from typing import Any
 
 import click
 
+from modelsync.commands import LazyGroup, defect
 from modelsync.kubectl.errors import EXIT_DEFECT, EXIT_INTERRUPTED
 from modelsync.kubectl.options import connection_options
 
@@ -49,20 +46,8 @@ Exit codes:
 """
 
 
-class LazyGroup(click.Group):
-    """Imports a command's module on use, since completion must be quick."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name every command."""
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of `cmd_name`."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+class _Commands(LazyGroup):
+    """The plugin's commands; each is imported on use, since completion must be quick."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -80,7 +65,7 @@ class LazyGroup(click.Group):
             ctx.exit(EXIT_INTERRUPTED)
 
 
-@click.group(cls=LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, modules=COMMANDS, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="modelsync", prog_name=PROGRAM)
 @connection_options
 def cli() -> None:
@@ -104,8 +89,6 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        last: Any = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(last.filename).name}:{last.lineno}"
-        click.echo(f"error: a defect in modelsync: {type(error).__name__} at {where}; please report it", err=True)
+        click.echo(f"error: {defect(error)}; please report it", err=True)
         return EXIT_DEFECT
     return 0

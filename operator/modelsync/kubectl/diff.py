@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from modelsync.api.references import told
+from modelsync.commands import printable
 from modelsync.kubectl import text
 from modelsync.kubectl.errors import PluginError
 from modelsync.kubectl.options import cluster, connection_options, name_argument
@@ -146,7 +147,7 @@ def _fields(value: Any, path: str) -> Iterator[tuple[str, str]]:
 
 def _told(each: View, before: Revision, after: Revision, changes: list[Change]) -> RenderableType:
     title = Text.assemble(
-        (text.safe(each.name), "bold"), f"  {before}{_role(each, before)} → {after}{_role(each, after)}"
+        (printable(each.name), "bold"), f"  {before}{_role(each, before)} → {after}{_role(each, after)}"
     )
     if not changes:
         return Group(title, Text("they serve the same, the same way"))

@@ -5,7 +5,7 @@ Every message is for the person who typed the command: one sentence of what is w
 
 import click
 
-from modelsync.kubectl.text import safe
+from modelsync.commands import printable
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -25,7 +25,7 @@ class PluginError(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """Print it on standard error."""
-        click.echo(f"error: {safe(self.message)}", err=True)
+        click.echo(f"error: {printable(self.message)}", err=True)
 
 
 class NotThereError(PluginError):

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from modelsync.kubectl.text import columns, safe, styled
+from modelsync.commands import printable
+from modelsync.kubectl.text import columns, styled
 
 
 class Verdict(StrEnum):
@@ -64,7 +65,7 @@ def told(findings: Iterable[Finding]) -> RenderableType:
     if to_do:
         parts += [Text(), Text("What to do", style="bold")]
         parts += [
-            Text.assemble("  ", (f"{each.check}: ", _STYLES[each.verdict]), safe(each.fix), overflow="fold")
+            Text.assemble("  ", (f"{each.check}: ", _STYLES[each.verdict]), printable(each.fix), overflow="fold")
             for each in to_do
         ]
     return Group(*parts)

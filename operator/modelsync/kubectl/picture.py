@@ -12,7 +12,8 @@ from modelsync.api import duration, names
 from modelsync.api.conditions import ConditionType
 from modelsync.api.reasons import Reason
 from modelsync.api.status import CanaryStatus, ExamStatus, HoldStatus, Phase, PodStatus, StepStatus
-from modelsync.kubectl.text import age, columns, facts, left, safe, styled
+from modelsync.commands import printable
+from modelsync.kubectl.text import age, columns, facts, left, styled
 from modelsync.kubectl.view import Revision, View
 
 GOOD, BUSY, BAD, QUIET = "green", "cyan", "bold red", "dim"
@@ -95,7 +96,9 @@ def role(view: View, revision: Revision, now: datetime) -> Text:
 
 
 def _title(view: View) -> Text:
-    return Text.assemble((safe(view.name), "bold"), ("  namespace ", QUIET), safe(view.namespace), "  ", phase(view))
+    return Text.assemble(
+        (printable(view.name), "bold"), ("  namespace ", QUIET), printable(view.namespace), "  ", phase(view)
+    )
 
 
 def _facts(view: View, now: datetime) -> list[tuple[str, Text | str]]:
@@ -106,7 +109,7 @@ def _facts(view: View, now: datetime) -> list[tuple[str, Text | str]]:
         rows.append(("Ready", "Unknown: the operator has not said anything yet"))
     else:
         style = {"True": GOOD, "False": BAD}.get(ready.status, BUSY)
-        rows.append(("Ready", Text.assemble((ready.status, style), f" {ready.reason}: {safe(ready.message)}")))
+        rows.append(("Ready", Text.assemble((ready.status, style), f" {ready.reason}: {printable(ready.message)}")))
     if ready is not None and not view.seen:
         rows.append(("Spec", "the operator has not seen the latest change yet"))
     if (waiting := status.waiting) is not None:
@@ -148,11 +151,11 @@ def _steps(canary: CanaryStatus, now: datetime) -> Text:
         if number:
             told.append("  ")
         if number < canary.step:
-            told.append(f"✓ {safe(step_told(step))}", QUIET)
+            told.append(f"✓ {printable(step_told(step))}", QUIET)
         elif number == canary.step:
-            told.append(f"▸ {safe(step_told(step))}{_rest(canary, step, now)}", "bold")
+            told.append(f"▸ {printable(step_told(step))}{_rest(canary, step, now)}", "bold")
         else:
-            told.append(f"○ {safe(step_told(step))}")
+            told.append(f"○ {printable(step_told(step))}")
     told.append("  ▸ promotion" if canary.step >= len(canary.steps) else "  ○ promotion")
     return told
 
@@ -173,7 +176,7 @@ def _revisions(view: View, now: datetime) -> RenderableType:
         rows.append([styled(revision, "bold"), role(view, revision, now), share, count, _info(view, revision)])
         for number, pod in enumerate(pods):
             branch = "└─ " if number == len(pods) - 1 else "├─ "
-            name = Text.assemble((branch, QUIET), safe(pod.name))
+            name = Text.assemble((branch, QUIET), printable(pod.name))
             rows.append([name, styled(pod.state, _POD_STYLES.get(pod.state, BUSY)), "", "", _pod(pod)])
     if any(each.revision == names.BLOCKED for each in view.status.traffic):
         rows.append([styled("blocked", BAD), "", "", "", "clients get 503"])

@@ -16,6 +16,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from modelsync.commands import printable
+
 PLAIN_WIDTH = 1000
 """Through a pipe nothing is cut or wrapped: who reads it counts fields, or greps."""
 
@@ -55,14 +57,9 @@ def left(until: datetime, now_: datetime) -> str:
     return f"{age(until - now_)} left" if until > now_ else "due"
 
 
-def safe(text: str) -> str:
-    """Without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
-
-
 def styled(text: str, style: str = "") -> Text:
     """For a cell."""
-    return Text(safe(text), style=style)
+    return Text(printable(text), style=style)
 
 
 def columns(headers: Sequence[str], rows: Sequence[Sequence[Text | str]], *, show: bool = True) -> Table:
@@ -109,7 +106,7 @@ def show(content: RenderableType) -> None:
 
 def say(line: str) -> None:
     """Print a line."""
-    _write(f"{safe(line)}\n")
+    _write(f"{printable(line)}\n")
 
 
 def _write(text: str) -> None:
