@@ -8,6 +8,7 @@ import os
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 from modelsync.commands import LazyGroup, defect
 from modelsync.kubectl.errors import EXIT_DEFECT, EXIT_INTERRUPTED
@@ -17,21 +18,25 @@ PROGRAM = "kubectl modelsync"
 COMPLETE_VARIABLE = "_KUBECTL_MODELSYNC_COMPLETE"
 """For the completion of `kubectl-modelsync` itself, as click has it: bash_source, zsh_source or fish_source."""
 
-COMMANDS = {
-    "abort": "modelsync.kubectl.requests:abort",
-    "diff": "modelsync.kubectl.diff:command",
-    "doctor": "modelsync.kubectl.doctor:command",
-    "get": "modelsync.kubectl.get:command",
-    "history": "modelsync.kubectl.history:command",
-    "hold": "modelsync.kubectl.hold:command",
-    "pause": "modelsync.kubectl.suspend:pause",
-    "promote": "modelsync.kubectl.requests:promote",
-    "refresh": "modelsync.kubectl.requests:refresh",
-    "resume": "modelsync.kubectl.suspend:resume",
-    "retry": "modelsync.kubectl.requests:retry",
-    "status": "modelsync.kubectl.status:command",
-    "trace": "modelsync.kubectl.trace:command",
-}
+_TABLE = (
+    ("abort", "requests:abort", "Take the canary back."),
+    ("diff", "diff:command", "Say what a canary, or the next version, changes."),
+    ("doctor", "doctor:command", "Find out what keeps modelsync from working, and what to do."),
+    ("get", "get:command", "Show ModelDeployments: revisions, pods, weights, what they wait for."),
+    ("history", "history:command", "List what served and what was tried."),
+    ("hold", "hold:command", "Say which holds are in force, why, and what they do."),
+    ("pause", "suspend:pause", "Stop forward moves: spec.suspend."),
+    ("promote", "requests:promote", "End the pause of a canary, or skip the steps that are left."),
+    ("refresh", "requests:refresh", "Let the operator ask the registry now."),
+    ("resume", "suspend:resume", "Let forward moves go on."),
+    ("retry", "requests:retry", "Try a version again that has failed."),
+    ("status", "status:command", "Wait until what is asked for serves."),
+    ("trace", "trace:command", "Say what an answer of a model was made of."),
+)
+"""Name, where it is, and what it does: told from here, so that neither --help nor TAB imports them all."""
+
+COMMANDS = {name: f"modelsync.kubectl.{where}" for name, where, _ in _TABLE}
+SHORT_HELP = {name: does for name, _, does in _TABLE}
 
 _EPILOG = """\b
 Exit codes:
@@ -48,6 +53,24 @@ Exit codes:
 
 class _Commands(LazyGroup):
     """The plugin's commands; each is imported on use, since completion must be quick."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of `cmd_name`."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            command.short_help = SHORT_HELP[cmd_name]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(SHORT_HELP.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, and the options that may stand before one."""
+        commands = [CompletionItem(name, help=SHORT_HELP[name]) for name in sorted(SHORT_HELP)]
+        offered = [each for each in commands if each.value.startswith(incomplete)]
+        return offered + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -74,6 +97,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command of this process; never shows a traceback."""
+    # Or pydantic looks for plugins in every package that is installed beside us, which may be hundreds.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -31,7 +31,7 @@ class Change:
     after: str | None
 
 
-@click.command("diff", short_help="Say what a canary, or the next version, changes.")
+@click.command("diff")
 @name_argument
 @click.argument("revisions", metavar="[FROM [TO]]", nargs=-1)
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For a program.")

@@ -25,7 +25,7 @@ Exit codes:
 """
 
 
-@click.command("doctor", epilog=_EPILOG, short_help="Find out what keeps modelsync from working, and what to do.")
+@click.command("doctor", epilog=_EPILOG)
 @click.argument("names", metavar="[NAME]...", nargs=-1, type=NAME)
 @click.option(
     "--operator-namespace",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -17,12 +18,14 @@ from modelsync.kubectl.picture import phase, picture
 from modelsync.kubectl.text import age, columns, document, styled
 from modelsync.kubectl.transport import Cluster, Object, model_deployments
 from modelsync.kubectl.view import View, records, view
-from modelsync.resources.record import Record
+
+if TYPE_CHECKING:
+    from modelsync.resources.record import Record
 
 Key = tuple[str, str]
 
 
-@click.command("get", short_help="Show ModelDeployments: revisions, pods, weights, what they wait for.")
+@click.command("get")
 @click.argument("names", metavar="[NAME]...", nargs=-1, type=NAME)
 @click.option("-A", "--all-namespaces", is_flag=True, help="Those of all namespaces.")
 @click.option("-w", "--watch", is_flag=True, help="Go on showing what changes, until you press ^C.")
@@ -114,7 +117,6 @@ def _step(step: int, steps: int) -> str:
 
 
 def _created(each: View) -> datetime:
-
     return datetime.fromisoformat(str(each.raw["metadata"]["creationTimestamp"]).replace("Z", "+00:00"))
 
 
@@ -165,7 +167,7 @@ def _live(
     api: Cluster,
     changes: Iterator[Mapping[Key, Object] | None],
     names: tuple[str, ...],
-    known: dict[Key, dict[str, Record]],
+    known: "dict[Key, dict[str, Record]]",
     *,
     everywhere: bool,
     wide: bool,
@@ -194,7 +196,7 @@ def _following(api: Cluster, namespace: str | None, names: tuple[str, ...]) -> I
         yield {key: raw for key, raw in found.items() if key in wanted}
 
 
-def _with_records(api: Cluster, each: View, known: dict[Key, dict[str, Record]]) -> View:
+def _with_records(api: Cluster, each: View, known: "dict[Key, dict[str, Record]]") -> View:
     """Records never change, so they are read again only for a revision that is new."""
     key = (each.namespace, each.name)
     if any(revision not in known.get(key, {}) for revision in each.revisions):

@@ -13,7 +13,7 @@ from modelsync.kubectl.view import View, read
 _STYLES = {"Promoted": "green", "Failed": "bold red", "Held": "bold red"}
 
 
-@click.command("history", short_help="List what served and what was tried.")
+@click.command("history")
 @name_argument
 @click.option("-o", "--output", type=click.Choice(["wide", "json", "yaml"]), help="wide: digests and times, too.")
 @connection_options

@@ -21,7 +21,7 @@ _LIFT = {
 }
 
 
-@click.command("hold", short_help="Say which holds are in force, why, and what they do.")
+@click.command("hold")
 @name_argument
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For a program.")
 @connection_options

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from modelsync.api import duration, names
+from modelsync.api import names
 from modelsync.kubectl.errors import PluginError
 from modelsync.kubectl.transport import Cluster, Kubectl, model_deployments
 
@@ -90,6 +90,8 @@ class DurationType(click.ParamType[timedelta]):
             return value
         if value == "0":
             return timedelta(0)
+        from modelsync.api import duration  # here, for the sake of completion: it imports all of pydantic
+
         try:
             return duration.parse(str(value))
         except ValueError as error:

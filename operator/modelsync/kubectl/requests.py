@@ -59,7 +59,7 @@ def waiting_options(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
-@click.command("promote", short_help="End the pause of a canary, or skip the steps that are left.")
+@click.command("promote")
 @name_argument
 @click.option("--full", is_flag=True, help="Skip all steps that are left: the canary becomes the stable.")
 @waiting_options
@@ -88,7 +88,7 @@ def promote(name: str, full: bool, wait: bool, timeout: timedelta) -> None:
     _ask(api, each, _Ask(names.PROMOTE_ANNOTATION, _promote, canary.revision, _went_on), wait, timeout)
 
 
-@click.command("abort", short_help="Take the canary back.")
+@click.command("abort")
 @name_argument
 @waiting_options
 @connection_options
@@ -109,7 +109,7 @@ def abort(name: str, wait: bool, timeout: timedelta) -> None:
     _ask(api, each, _Ask(names.ABORT_ANNOTATION, _abort, revision, _taken_back), wait, timeout)
 
 
-@click.command("retry", short_help="Try a version again that has failed.")
+@click.command("retry")
 @name_argument
 @waiting_options
 @connection_options
@@ -126,7 +126,7 @@ def retry(name: str, wait: bool, timeout: timedelta) -> None:
     _ask(api, each, _Ask(names.RETRY_ANNOTATION, _retry, failure.revision, _tried), wait, timeout)
 
 
-@click.command("refresh", short_help="Let the operator ask the registry now.")
+@click.command("refresh")
 @name_argument
 @waiting_options
 @connection_options

@@ -31,7 +31,7 @@ Exit codes:
 """
 
 
-@click.command("status", epilog=_EPILOG, short_help="Wait until what is asked for serves.")
+@click.command("status", epilog=_EPILOG)
 @name_argument
 @click.option(
     "-w",

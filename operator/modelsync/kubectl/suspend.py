@@ -7,7 +7,7 @@ from modelsync.kubectl.options import cluster, connection_options, name_argument
 from modelsync.kubectl.view import read
 
 
-@click.command("pause", short_help="Stop forward moves: spec.suspend.")
+@click.command("pause")
 @name_argument
 @connection_options
 def pause(name: str) -> None:
@@ -18,7 +18,7 @@ def pause(name: str) -> None:
     _set(name, suspend=True)
 
 
-@click.command("resume", short_help="Let forward moves go on.")
+@click.command("resume")
 @name_argument
 @connection_options
 def resume(name: str) -> None:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-import yaml
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -124,4 +123,6 @@ def document(content: Any, form: str) -> None:
     if form == "json":
         click.echo(json.dumps(content, indent=4, ensure_ascii=False))
     else:
+        import yaml  # here, since only this needs it
+
         click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=PLAIN_WIDTH), nl=False)

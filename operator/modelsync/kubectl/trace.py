@@ -52,7 +52,7 @@ class Found:
     """Why that is not known; empty if it is."""
 
 
-@click.command("trace", short_help="Say what an answer of a model was made of.")
+@click.command("trace")
 @click.argument("what", metavar="FINGERPRINT|MODEL-NAME")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Look in all namespaces.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For a program.")

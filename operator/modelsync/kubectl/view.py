@@ -6,7 +6,7 @@ Read only. A newer operator may say more than this reads; what it does not know 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,7 +17,9 @@ from modelsync.api.references import MODEL, told
 from modelsync.api.status import FailureStatus, HoldStatus, ModelDeploymentStatus, PodStatus
 from modelsync.kubectl.errors import ForbiddenError, PluginError
 from modelsync.kubectl.transport import Cluster, Object, Path, model_deployments
-from modelsync.resources.record import Record, RecordError
+
+if TYPE_CHECKING:
+    from modelsync.resources.record import Record
 
 Revision = str
 
@@ -28,7 +30,7 @@ class View:
 
     raw: Object
     status: ModelDeploymentStatus
-    records: Mapping[Revision, Record] = field(default_factory=dict)
+    records: Mapping[Revision, "Record"] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -132,7 +134,7 @@ class View:
         return f"{version} with {', '.join(parts)}" if parts else version
 
 
-def view(raw: Object, records: Mapping[Revision, Record] | None = None) -> View:
+def view(raw: Object, records: "Mapping[Revision, Record] | None" = None) -> View:
     """Read an object. Raises PluginError when its status is not one that this version knows."""
     try:
         status = ModelDeploymentStatus.model_validate(raw.get("status") or {})
@@ -152,8 +154,11 @@ def read(cluster: Cluster, name: str, *, with_records: bool = False) -> View:
     return view(raw, records(cluster, cluster.namespace, name) if with_records else None)
 
 
-def records(cluster: Cluster, namespace: str, name: str) -> dict[Revision, Record]:
+def records(cluster: Cluster, namespace: str, name: str) -> "dict[Revision, Record]":
     """The records of its revisions that can be read; none where the user may not."""
+    # Here, since a list of ModelDeployments, a wait and a request do without them, and quicker so.
+    from modelsync.resources.record import Record, RecordError
+
     path = Path("apps/v1", "controllerrevisions", namespace)
     try:
         items = cluster.list(path, labels=f"{names.NAME_LABEL}={name}")["items"]

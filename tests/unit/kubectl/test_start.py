@@ -1,0 +1,24 @@
+"""A command starts quickly: what it does not need is not imported. kubectl waits for every TAB, a person does too."""
+
+import subprocess
+import sys
+
+SLOW = {"aiohttp", "asyncio", "yaml", "modelsync.resources", "modelsync.registry"}
+
+
+def imported(code: str) -> set[str]:
+    """The modules that a new process has imported by then."""
+    program = f"import sys\n{code}\nprint(*sys.modules, sep='\\n')"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(answer.stdout.splitlines())
+
+
+def test_completion_of_a_command_imports_none() -> None:
+    found = imported("from modelsync.kubectl.completion import completions; assert len(completions([''])) > 9")
+    assert "click" in found
+    assert not found & (SLOW | {"importlib.metadata", "pydantic", "rich", "modelsync.kubectl.get"})
+
+
+def test_commands_import_no_more_than_they_need() -> None:
+    commands = ("get", "status", "requests", "suspend", "history")
+    assert not imported("\n".join(f"import modelsync.kubectl.{command}" for command in commands)) & SLOW
