@@ -91,6 +91,20 @@ def metrics(page: Page) -> Iterator[Found]:
     yield from _in_text(page, _METRIC)
 
 
+def log_lines(root: Path) -> set[str]:
+    """The events that the page of log lines lists; another test holds the list against the code."""
+    return set(re.findall(r"^\| `([a-z_.]+)` \|", (root / "docs/reference/logs.md").read_text(), re.MULTILINE))
+
+
+def looked_for_in_the_log(page: Page) -> Iterator[str]:
+    """What blocks of a page `grep` for in what `kubectl logs` prints."""
+    for block in page.blocks:
+        for line in block.text.splitlines():
+            command, grep, pattern = line.partition(" | grep ")
+            if grep and "kubectl logs" in command:
+                yield from (word for word in pattern.split() if word != "-e")
+
+
 def targets(page: Page) -> Iterator[Found]:
     """Targets of the Makefile, in code spans and blocks."""
     for span in page.spans:

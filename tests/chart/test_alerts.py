@@ -1,6 +1,6 @@
 """The alerts, tried by Prometheus' own promtool: each fires when it should, and not for what is as it must be.
 
-Annotations are left out of the trials (promtool compares them word by word); that they can be filled in is checked.
+What a person who is called reads then is in `alerts_tell.yaml`, and compared word by word.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +11,11 @@ import pytest
 import yaml
 
 from chart.conftest import CHART, Objects, RefusedError, Render, helm, one, promtool
+from docs_runner import words
+from modelsync.kubectl import cli as plugin
 
 RUNBOOKS = CHART.parents[1] / "docs" / "runbooks"
+TELL: dict[str, dict[str, str]] = yaml.safe_load((Path(__file__).parent / "alerts_tell.yaml").read_text())
 MONITORED: dict[str, Any] = {"metrics": {"prometheusRule": {"enabled": True}}}
 CHAT = 'namespace="prod", name="chat"'
 OF_CHAT = {"namespace": "prod", "name": "chat"}
@@ -144,6 +147,11 @@ def alerts(groups: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for group in groups["groups"] for rule in group["rules"]}
 
 
+def page(name: str) -> str:
+    """What `runbook_url` says of an alert, where the site says nothing."""
+    return f"docs/runbooks/{name}.md"
+
+
 def template(**values: Any) -> str:
     return helm("template", "modelsync", CHART, values=values)
 
@@ -157,8 +165,6 @@ def test_promtool_finds_nothing_wrong_with_the_rules(render: Render, tmp_path: P
 def test_each_alert_fires_when_it_should_and_not_otherwise(render: Render, tmp_path: Path) -> None:
     groups = rules(render(**MONITORED))
     severity = {name: rule["labels"]["severity"] for name, rule in alerts(groups).items()}
-    for rule in alerts(groups).values():
-        del rule["annotations"]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(groups))
     tests = [
         {
@@ -169,7 +175,12 @@ def test_each_alert_fires_when_it_should_and_not_otherwise(render: Render, tmp_p
                 {
                     "eval_time": trial.at,
                     "alertname": trial.alert,
-                    "exp_alerts": [{"exp_labels": {**trial.labels, "severity": severity[trial.alert]}}]
+                    "exp_alerts": [
+                        {
+                            "exp_labels": {**trial.labels, "severity": severity[trial.alert]},
+                            "exp_annotations": {**TELL[trial.alert], "runbook_url": page(trial.alert)},
+                        }
+                    ]
                     if trial.fires
                     else [],
                 }
@@ -192,11 +203,24 @@ def test_every_alert_leads_to_its_page_and_every_page_has_its_alert(render: Rend
     pages = {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"}
     assert there.keys() == pages
     for name, rule in there.items():
-        assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
-        assert {"summary", "description"} <= rule["annotations"].keys()
-        page = (RUNBOOKS / f"{name}.md").read_text()
-        for heading in ("Meaning", "Impact", "Diagnosis", "Mitigation"):
-            assert f"\n## {heading}\n" in page, f"{name}: {heading}"
+        assert rule["annotations"]["runbook_url"] == page(name)
+
+
+def test_every_alert_names_what_it_is_about_and_what_to_do_first(render: Render) -> None:
+    assert alerts(rules(render(**MONITORED))).keys() == TELL.keys()
+    for trial in TRIALS:
+        if trial.fires:
+            told = " ".join(TELL[trial.alert].values())
+            assert "First: " in TELL[trial.alert]["description"], trial.alert
+            missing = [value for value in trial.labels.values() if value not in told]
+            assert not missing, f"{trial.alert} does not name {', '.join(missing)}"
+
+
+def test_what_an_alert_says_to_type_exists() -> None:
+    programs = {"kubectl modelsync": plugin}
+    for name, tells in TELL.items():
+        first = tells["description"].partition("First: ")[2]
+        assert words.unknown_option(first, programs) is None, name
 
 
 def test_a_site_can_leave_out_alerts_and_put_others_in_their_place(render: Render) -> None:
