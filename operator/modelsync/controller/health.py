@@ -3,8 +3,7 @@
 A process that is only alive proves nothing: a watch may be dead, or a worker stuck.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
@@ -14,9 +13,8 @@ Check = Callable[[], str | None]
 PATH = "/healthz"
 
 
-@asynccontextmanager
-async def serve(checks: Mapping[str, Check], *, host: str, port: int) -> AsyncIterator[int]:
-    """Answer on `port` while the block runs; gives the port, which was free to choose if it was 0. Raises OSError."""
+def application(checks: Mapping[str, Check]) -> web.Application:
+    """Make what answers `GET /healthz` with what `checks` say then."""
 
     async def health(_request: web.Request) -> web.Response:
         wrong = {name: problem for name, check in checks.items() if (problem := check()) is not None}
@@ -24,10 +22,4 @@ async def serve(checks: Mapping[str, Check], *, host: str, port: int) -> AsyncIt
 
     app = web.Application()
     app.router.add_get(PATH, health)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    return app

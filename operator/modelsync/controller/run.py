@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -39,6 +39,7 @@ from modelsync.cluster.silences import Silences
 from modelsync.controller import health
 from modelsync.controller.adapter_reader import AdapterReader
 from modelsync.controller.kopf_shell import Shell, quiet_kopf
+from modelsync.controller.listen import listen
 from modelsync.controller.measures import Measures
 from modelsync.controller.reconciler import Reconciler
 from modelsync.controller.sweeper import Sweep, Sweeper
@@ -116,11 +117,15 @@ async def run_until(stop: asyncio.Event, options: Options) -> int:
             stack.push_async_callback(cluster.close)
             await _check(cluster, connection, options)
             checks: dict[str, health.Check] = {}
-            await _answer_probes(stack, options, checks)
+            if (port := options.health_port) is not None:
+                # The kubelet is answered with what `checks` is then: a process that waits for the lease is well too.
+                await _enter(stack, listen(health.application(checks), port=port), f"--health-port {port}")
             lease = lease_name(options)
             metrics.set(catalogue.LEADER, 0, name=lease)
-            # Also one that waits for the lease is to be seen.
-            await _serve_metrics(metrics, options.metrics_port, stack)
+            if (port := options.metrics_port) is not None:
+                # Also one that waits for the lease is to be seen.
+                await _enter(stack, listen(telemetry.application(metrics), port=port), f"--metrics-port {port}")
+                log.info("metrics.listening", port=port)
             elector = _elector(cluster, options)
             relay = await _take_webhooks(stack, options, elector, metrics)
             if not await _acquire(elector, stop, options):
@@ -344,18 +349,8 @@ async def _check(cluster: Cluster, connection: Connection, options: Options) -> 
         ) from None
 
 
-async def _answer_probes(stack: AsyncExitStack, options: Options, checks: Mapping[str, health.Check]) -> None:
-    """Answer the kubelet from now on, with what `checks` is then: a process that waits for the lease is well too."""
-    if (wanted := options.health_port) is None:
-        return
-    try:
-        await stack.enter_async_context(health.serve(checks, host="", port=wanted))
-    except OSError as error:
-        raise StartError(f"--health-port {wanted}: {error.strerror}; choose another port") from None
-
-
 async def _take_webhooks(stack: AsyncExitStack, options: Options, elector: Elector, metrics: Metrics) -> Relay | None:
-    """Listen from now on: a process that waits passes webhooks on to the one that leads."""
+    """Listen from now on: a process that waits passes webhooks on to the one that leads. Raises StartError."""
     if (hook := options.webhook) is None:
         return None
     relay = Relay(lambda: elector.leader_address, token=hook.token, secret=hook.secret, certificate=hook.certificate)
@@ -364,15 +359,19 @@ async def _take_webhooks(stack: AsyncExitStack, options: Options, elector: Elect
         metrics.count(catalogue.WEBHOOKS, result=result)
 
     app = webhook.application(relay, token=hook.token, secret=hook.secret, heard=heard)
-    try:
-        port = await stack.enter_async_context(
-            webhook.serve(app, host=hook.host, port=hook.port, certificate=hook.certificate)
-        )
-    except OSError as error:
-        raise StartError(f"--webhook-port {hook.port}: {error.strerror}; choose another port") from None
+    listening = listen(app, host=hook.host, port=hook.port, keepalive=webhook.KEEPALIVE, certificate=hook.certificate)
+    port = await _enter(stack, listening, f"--webhook-port {hook.port}")
     metrics.set(catalogue.WEBHOOK_LISTENING, 1)
     log.info("webhook.listening", port=port, tls=hook.certificate is not None)
     return relay
+
+
+async def _enter(stack: AsyncExitStack, listening: AbstractAsyncContextManager[int], option: str) -> int:
+    """Listen from now on; gives the port. Raises StartError that names `option`."""
+    try:
+        return await stack.enter_async_context(listening)
+    except OSError as error:
+        raise StartError(f"{option}: {error.strerror}; choose another port") from None
 
 
 def lease_name(options: Options) -> str:
@@ -389,17 +388,6 @@ def _counted(metrics: Metrics, server: str) -> Count:
         metrics.count(catalogue.REST_REQUESTS, code=code, method=method, host=host)
 
     return count
-
-
-async def _serve_metrics(metrics: Metrics, port: int | None, stack: AsyncExitStack) -> None:
-    """Raises StartError."""
-    if port is None:
-        return
-    try:
-        await stack.enter_async_context(telemetry.serve(metrics, host="", port=port))
-    except OSError as error:
-        raise StartError(f"--metrics-port {port}: {error.strerror}; choose another port") from None
-    log.info("metrics.listening", port=port)
 
 
 def _elector(cluster: Cluster, options: Options) -> Elector:

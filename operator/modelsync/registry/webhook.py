@@ -11,8 +11,8 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -20,12 +20,13 @@ import structlog
 from aiohttp import web
 
 from modelsync.api.reference import CollectionRef, InvalidReferenceError, ModelRef
-from modelsync.registry.certificate import Certificate
 from modelsync.registry.relay import RELAYED_HEADER, Look, Relay
 
 MAX_BODY_BYTES = 64 * 2**10
 READ_TIMEOUT = timedelta(seconds=5)
 """How long a caller may take to send its body."""
+KEEPALIVE = timedelta(seconds=15)
+"""How long a connection may be idle: calls come once in a while, from anywhere."""
 MIN_TOKEN_LENGTH = 16
 
 log = structlog.get_logger(__name__)
@@ -84,26 +85,6 @@ def application(
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_post(path, receive)
     return app
-
-
-@asynccontextmanager
-async def serve(
-    app: web.Application, *, host: str, port: int, certificate: Certificate | None = None
-) -> AsyncIterator[int]:
-    """Listen while the block runs; gives the port, which was free to choose if `port` is 0. Raises OSError."""
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=15, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        context = certificate.context if certificate is not None else None
-        await web.TCPSite(runner, host, port, ssl_context=context).start()
-        renewing = asyncio.create_task(certificate.follow(), name="certificate") if certificate is not None else None
-        try:
-            yield runner.addresses[0][1]
-        finally:
-            if renewing is not None:
-                renewing.cancel()
-    finally:
-        await runner.cleanup()
 
 
 def is_signed(body: bytes, signature: str, secret: str) -> bool:

@@ -1,8 +1,6 @@
-"""Answers Prometheus: `GET /metrics`, plain HTTP, on a port of its own."""
+"""Answers Prometheus: `GET /metrics`, for a port of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -12,9 +10,8 @@ from modelsync.telemetry.metrics import Metrics
 PATH = "/metrics"
 
 
-@asynccontextmanager
-async def serve(metrics: Metrics, *, host: str, port: int) -> AsyncIterator[int]:
-    """Answer on `port` while the block runs; gives the port, which was free to choose if it was 0. Raises OSError."""
+def application(metrics: Metrics) -> web.Application:
+    """Make what answers a scrape with `metrics` as they are then."""
     one_at_a_time = asyncio.Lock()
 
     async def scrape(_request: web.Request) -> web.Response:
@@ -26,10 +23,4 @@ async def serve(metrics: Metrics, *, host: str, port: int) -> AsyncIterator[int]
 
     app = web.Application()
     app.router.add_get(PATH, scrape)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    return app

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from integration.registry.conftest import Project, Requests
 from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.controller.listen import listen
 from modelsync.registry.credential import Credential, InvalidCredentialError
 from modelsync.registry.holds import hold_reads
 from modelsync.registry.model import (
@@ -28,7 +29,7 @@ from modelsync.registry.model import (
 )
 from modelsync.registry.poller import PARALLEL_LOOKS, Poller, Server, Subscription
 from modelsync.registry.store import Key
-from modelsync.registry.webhook import application, serve
+from modelsync.registry.webhook import application
 from wandb_standin import Admin, StandIn
 from wandb_standin.admin import LoggedRequest
 
@@ -409,7 +410,7 @@ async def test_a_webhook_of_wandb_brings_an_alias_s_move_at_once(
     await scene.until_told(A)
     token = "token-of-the-automation"
     app = application(scene.poller.look_at, token=token)
-    async with serve(app, host="127.0.0.1", port=0) as port:
+    async with listen(app, host="127.0.0.1", port=0) as port:
         admin.add_automation(
             "look",
             url=f"http://127.0.0.1:{port}/webhook",

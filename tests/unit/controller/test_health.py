@@ -3,12 +3,14 @@
 import aiohttp
 
 from modelsync.controller import health
+from modelsync.controller.listen import listen
 
 
 async def test_it_is_well_until_a_check_says_otherwise() -> None:
     wrong: str | None = None
+    app = health.application({"workers": lambda: wrong, "watches": lambda: None})
     async with (
-        health.serve({"workers": lambda: wrong, "watches": lambda: None}, host="127.0.0.1", port=0) as port,
+        listen(app, host="127.0.0.1", port=0) as port,
         aiohttp.ClientSession() as session,
     ):
         async with session.get(f"http://127.0.0.1:{port}/healthz") as answer:

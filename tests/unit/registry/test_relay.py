@@ -11,10 +11,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from modelsync.controller.listen import listen
 from modelsync.registry import certificate as certificates
 from modelsync.registry.certificate import Certificate, CertificateError
 from modelsync.registry.relay import RELAYED_HEADER, Relay
-from modelsync.registry.webhook import application, serve
+from modelsync.registry.webhook import application
 
 TOKEN = "a-token-of-an-automation"
 SECRET = "a-secret-for-signing"
@@ -41,7 +42,7 @@ async def process(
     """`leader` holds the address of the leader, if one is known."""
     relay = Relay(lambda: leader[0] if leader else None, token=token, certificate=certificate)
     app = application(relay, token=token)
-    async with serve(app, host="127.0.0.1", port=0, certificate=certificate) as port:
+    async with listen(app, host="127.0.0.1", port=0, certificate=certificate) as port:
         yield Process(relay, port)
 
 
@@ -72,7 +73,7 @@ async def test_a_signed_webhook_is_passed_on_signed() -> None:
     leader: list[str] = []
     leading, waiting = (Relay(lambda: leader[0], token=TOKEN, secret=SECRET) for _ in range(2))
     leading.lead(lambda *place: looks.append(place))
-    async with serve(application(leading, token=TOKEN, secret=SECRET), host="127.0.0.1", port=0) as port:
+    async with listen(application(leading, token=TOKEN, secret=SECRET), host="127.0.0.1", port=0) as port:
         leader.append(f"127.0.0.1:{port}")
         assert await waiting.take("acme", "models", "chat", relayed=False)
     assert looks == [("acme", "models", "chat")]

@@ -11,8 +11,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from modelsync.controller.listen import listen
 from modelsync.registry.relay import RELAYED_HEADER
-from modelsync.registry.webhook import MAX_BODY_BYTES, application, is_signed, place_of, serve
+from modelsync.registry.webhook import MAX_BODY_BYTES, application, is_signed, place_of
 
 TOKEN = "a-token-of-an-automation"
 SECRET = "a-secret-for-signing"
@@ -31,7 +32,7 @@ class Receiver:
 async def open_receiver() -> AsyncIterator[Receiver]:
     looks: list[tuple[str, str, str]] = []
     app = application(lambda *place: looks.append(place), token=TOKEN, path="/hooks/wandb")
-    async with serve(app, host="127.0.0.1", port=0) as port:
+    async with listen(app, host="127.0.0.1", port=0) as port:
         yield Receiver(f"http://127.0.0.1:{port}/hooks/wandb", looks)
 
 
@@ -39,7 +40,7 @@ async def open_receiver() -> AsyncIterator[Receiver]:
 async def signed_receiver() -> AsyncIterator[Receiver]:
     looks: list[tuple[str, str, str]] = []
     app = application(lambda *place: looks.append(place), token=TOKEN, secret=SECRET)
-    async with serve(app, host="127.0.0.1", port=0) as port:
+    async with listen(app, host="127.0.0.1", port=0) as port:
         yield Receiver(f"http://127.0.0.1:{port}/webhook", looks)
 
 
@@ -52,7 +53,7 @@ async def post(url: str, body: str | bytes = BODY, **headers: str) -> int:
 async def test_what_became_of_a_call_is_told() -> None:
     heard: list[str] = []
     app = application(lambda *_: None, token=TOKEN, heard=heard.append)
-    async with serve(app, host="127.0.0.1", port=0) as port:
+    async with listen(app, host="127.0.0.1", port=0) as port:
         url = f"http://127.0.0.1:{port}/webhook"
         await post(url, Authorization=f"Bearer {TOKEN}")
         await post(url, Authorization="Bearer wrong")

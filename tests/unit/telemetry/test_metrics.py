@@ -4,6 +4,7 @@ import aiohttp
 import pytest
 
 from modelsync.api.status import ModelDeploymentStatus, TrafficStatus
+from modelsync.controller.listen import listen
 from modelsync.telemetry import catalogue, server
 from modelsync.telemetry.catalogue import Kind, Metric
 from modelsync.telemetry.fleet import sight_of
@@ -100,7 +101,8 @@ def test_the_queues_numbers_are_those_of_client_go() -> None:
 
 async def test_prometheus_gets_its_text_by_plain_http() -> None:
     metrics = Metrics()
-    async with server.serve(metrics, host="127.0.0.1", port=0) as port, aiohttp.ClientSession() as session:
+    app = server.application(metrics)
+    async with listen(app, host="127.0.0.1", port=0) as port, aiohttp.ClientSession() as session:
         async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
             text = await answer.text()
             assert answer.status == 200
