@@ -10,9 +10,10 @@ ARG UV_VERSION=0.13.8
 RUN python3 -m venv /uv && /uv/bin/pip install --no-cache-dir --quiet uv==${UV_VERSION}
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
-# What uv.lock pins, by hash, and no dependency that would have to be compiled.
+# What uv.lock pins, by hash, and no dependency that would have to be compiled. The base's certificates, so that one that
+# trusts a site's own CA can reach its mirror.
 RUN /uv/bin/uv export --quiet --frozen --no-emit-project --no-header --no-annotate --no-dev --output-file requirements.txt \
- && /uv/bin/uv pip install --quiet --no-cache --python "$(command -v python3)" --target /opt/modelsync \
+ && /uv/bin/uv pip install --quiet --no-cache --system-certs --python "$(command -v python3)" --target /opt/modelsync \
       --no-deps --require-hashes --only-binary :all: -r requirements.txt \
  && rm -rf /opt/modelsync/bin /opt/modelsync/.lock
 COPY operator/modelsync /opt/modelsync/modelsync

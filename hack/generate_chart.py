@@ -112,7 +112,8 @@ def _plain(node: Any, definitions: dict[str, Any]) -> Any:
 
 def manifests() -> str:
     """deploy/install.yaml: what the chart gives with its defaults, in a namespace at the restricted level."""
-    command = [str(program("helm")), "template", "modelsync", str(CHART), "--namespace", NAMESPACE]
+    # Hooks are of Helm's commands, which nobody gives here.
+    command = [str(program("helm")), "template", "modelsync", str(CHART), "--namespace", NAMESPACE, "--no-hooks"]
     answer = subprocess.run(command, check=True, capture_output=True, text=True)
     objects = [each for each in yaml.safe_load_all(answer.stdout) if each]
     for each in objects:

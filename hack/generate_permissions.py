@@ -32,12 +32,13 @@ autoscaler needs it.
 
 ClusterRoles of the chart, named after the release (`modelsync-viewer`, …); to be bound in a namespace, or for all.
 
-| role | who has it | verbs |
-|---|---|---|
+| role | who has it | verbs | within |
+|---|---|---|---|
 {roles}
 
-`responder`, `approver` and `releaser` are made only with the policy. With `rbac.aggregate` the namespace's own `edit`
-holds what `editor` holds, and its own `admin` holds all of them: an administrator of a namespace may bind them there.
+`responder`, `approver` and `releaser` are made only with the policy. With `rbac.aggregate`, which is the default,
+Kubernetes' own roles of the column *within* hold what the role holds, wherever they are bound: who may view a namespace
+sees its ModelDeployments, who may edit it writes them, and its administrator may bind all of these roles there.
 Roles add up: `editor` and `approver` for somebody who does both.
 
 ```sh
@@ -73,7 +74,7 @@ def permissions() -> str:
         resource=f"{names.PLURAL}.{names.GROUP}",
         plural=names.PLURAL,
         rights="\n".join(f"| `{right.verb}` | {right.does} | {_by(right)} |" for right in STEERING),
-        roles="\n".join(f"| `{role.name}` | {role.purpose} | {_verbs(role)} |" for role in ROLES),
+        roles="\n".join(f"| `{role.name}` | {role.purpose} | {_verbs(role)} | {_within(role)} |" for role in ROLES),
     )
 
 
@@ -86,3 +87,7 @@ def _by(right: Right) -> str:
 def _verbs(role: Role) -> str:
     listed = ", ".join(f"`{verb}`" for verb in role.verbs)
     return f"{listed}; the scale, too" if role.scales else listed
+
+
+def _within(role: Role) -> str:
+    return ", ".join(f"`{name}`" for name in role.within)

@@ -108,17 +108,19 @@ def binding_spec(name: str) -> dict[str, Any]:
 
 def role_rules(role: Role) -> list[dict[str, Any]]:
     """The rules of a ClusterRole."""
-    rules: list[tuple[str, tuple[str, ...]]] = [(names.PLURAL, role.verbs), (f"{names.PLURAL}/status", ("get",))]
+    scale = f"{names.PLURAL}/scale"
+    rules: list[tuple[list[str], tuple[str, ...]]] = [
+        ([names.PLURAL], role.verbs),
+        ([f"{names.PLURAL}/status", scale], ("get",)),
+    ]
     if role.scales:
-        rules.append((f"{names.PLURAL}/scale", ("get", UPDATE, "patch")))
-    return [{"apiGroups": [names.GROUP], "resources": [resource], "verbs": list(verbs)} for resource, verbs in rules]
+        rules.append(([scale], (UPDATE, "patch")))
+    return [{"apiGroups": [names.GROUP], "resources": resources, "verbs": list(verbs)} for resources, verbs in rules]
 
 
 def _role(role: Role) -> str:
-    targets: tuple[str, ...] = {"viewer": (), "editor": ("edit", "admin")}.get(role.name, ("admin",))
-    aggregated = "".join(f'    rbac.authorization.k8s.io/aggregate-to-{target}: "true"\n' for target in targets)
-    if aggregated:
-        aggregated = f"    {{{{- if .Values.rbac.aggregate }}}}\n{aggregated}    {{{{- end }}}}\n"
+    aggregated = "".join(f'    rbac.authorization.k8s.io/aggregate-to-{target}: "true"\n' for target in role.within)
+    aggregated = f"    {{{{- if .Values.rbac.aggregate }}}}\n{aggregated}    {{{{- end }}}}\n"
     return (
         f"# {role.name}: {role.purpose}.\n"
         f"{_head('rbac.authorization.k8s.io/v1', 'ClusterRole', f'{_FULLNAME}-{role.name}', aggregated)}"

@@ -243,7 +243,7 @@ def test_an_alert_that_is_not_there_is_refused_by_name() -> None:
 
 
 def test_what_cannot_be_without_metrics_is_refused() -> None:
-    for part in ("podMonitor", "prometheusRule"):
+    for part in ("podMonitor", "serviceMonitor", "prometheusRule"):
         with pytest.raises(RefusedError, match=f"metrics.{part}.enabled needs metrics.enabled"):
             template(metrics={"enabled": False, part: {"enabled": True}})
 
@@ -259,6 +259,27 @@ def test_every_replica_is_scraped_where_it_listens(render: Render) -> None:
     assert {"name": "metrics", "containerPort": 9999, "protocol": "TCP"} in container["ports"]
     assert "--metrics-port=9999" in container["args"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+
+
+def test_a_service_monitor_finds_every_replica_through_a_service_without_an_address(render: Render) -> None:
+    monitor = {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}}
+    objects = render(metrics={"port": 9999, "serviceMonitor": monitor})
+    found = one(objects, "ServiceMonitor")
+    (endpoint,) = found["spec"]["endpoints"]
+    assert endpoint == {"port": "metrics", "path": "/metrics", "interval": "15s", "honorLabels": True}
+    assert found["metadata"]["labels"]["release"] == "prometheus"
+    services = [each for each in objects if each["kind"] == "Service"]
+    wanted = found["spec"]["selector"]["matchLabels"]
+    (service,) = [each for each in services if wanted.items() <= each["metadata"]["labels"].items()]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["ports"] == [{"name": "metrics", "port": 9999, "targetPort": "metrics", "protocol": "TCP"}]
+    template = one(objects, "Deployment")["spec"]["template"]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+
+
+def test_two_monitors_that_would_count_everything_twice_are_refused() -> None:
+    with pytest.raises(RefusedError, match="would have every pod scraped twice: choose one"):
+        template(metrics={"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}})
 
 
 def test_only_whom_the_site_names_may_scrape(render: Render) -> None:

@@ -11,6 +11,7 @@ import yaml
 import generate_chart
 from chart.conftest import CHART, RefusedError, Render, container, helm, kinds, one
 from modelsync.api import crd, settings
+from modelsync.api.roles import ROLES
 from modelsync.api.settings import OperatorSettings
 from modelsync.cli.run import command
 from modelsync.cluster import rights
@@ -37,6 +38,11 @@ EVERYTHING: dict[str, Any] = {
         "enabled": True,
         "secret": {"name": "hook", "signingKey": "signing"},
         "tls": {"secretName": "hook-tls"},
+    },
+    "metrics": {
+        "serviceMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+        "dashboards": {"enabled": True},
     },
     "networkPolicy": {"webhookFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "egress": [{"ports": [{"port": 443}]}]},
 }
@@ -183,16 +189,43 @@ def test_the_role_names_the_lease_as_the_code_does(render: Render) -> None:
     assert rules(role) == wanted(rights.LEADING, lease_name(options))
 
 
+def test_the_lease_goes_with_the_release_whose_end_takes_the_right_to_give_it_back(render: Render) -> None:
+    namespaces = ["team-b", "team-a"]
+    options = Options(settings=OperatorSettings(), lease_namespace="modelsync-system", namespaces=namespaces)
+    objects = render(watchNamespaces=namespaces, rbac={"aggregate": False})
+    annotations = one(objects, "Lease", lease_name(options))["metadata"]["annotations"]
+    assert annotations["helm.sh/hook"] == "post-delete"
+    assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+    # Rights that are not the release's outlive it: then the process hands over the lease itself.
+    assert "Lease" not in kinds(render(rbac={"create": False}))
+
+
 def test_who_may_view_or_edit_a_namespace_may_do_so_with_its_models(render: Render) -> None:
-    view, edit = (one(render(), "ClusterRole", f"modelsync-{name}") for name in ("view", "edit"))
     label = "rbac.authorization.k8s.io/aggregate-to-"
-    assert {name for name in view["metadata"]["labels"] if name.startswith(label)} == {
-        label + role for role in ("view", "edit", "admin")
+    held: dict[str, set[tuple[str, str]]] = {"view": set(), "edit": set(), "admin": set()}
+    for role in (each for each in render() if each["kind"] == "ClusterRole"):
+        for name in held:
+            if label + name in role["metadata"]["labels"]:
+                held[name] |= {(resource, verb) for _, resource, verb, _ in rules(role)}
+    models = "modeldeployments"
+    reading = {
+        (models, "get"),
+        (models, "list"),
+        (models, "watch"),
+        (f"{models}/status", "get"),
+        (f"{models}/scale", "get"),
     }
-    assert label + "view" not in edit["metadata"]["labels"]
-    assert {verb for _, _, verb, _ in rules(view)} == {"get", "list", "watch"}
+    assert held["view"] == reading
+    writing = {(models, verb) for verb in ("create", "update", "patch", "delete", "deletecollection", "refresh")}
+    assert held["edit"] == reading | writing | {(f"{models}/scale", "update"), (f"{models}/scale", "patch")}
+    assert held["admin"] > held["edit"]
     # A status is the operator's word.
-    assert "modeldeployments/status" not in {resource for _, resource, _, _ in rules(edit)}
+    assert {verb for resource, verb in held["admin"] if resource == f"{models}/status"} == {"get"}
+
+
+def test_there_is_one_set_of_roles_for_people_and_the_operators_own(render: Render) -> None:
+    found = {each["metadata"]["name"] for each in render() if each["kind"] == "ClusterRole"}
+    assert found == {"modelsync", *(f"modelsync-{role.name}" for role in ROLES)}
 
 
 # -- definitions
@@ -255,6 +288,15 @@ def test_without_webhooks_only_kubelets_and_prometheus_may_come_in(render: Rende
     assert not [part for part in container(without)["args"] if part.startswith("--metrics")]
     assert "Service" not in kinds(objects)
     assert not [part for part in container(objects)["args"] if part.startswith("--webhook")]
+
+
+def test_whatever_listens_may_be_reached_and_nothing_else(render: Render) -> None:
+    for values in ({}, {"metrics": {"enabled": False}}, {"metrics": {"port": 9999}, "webhook": EVERYTHING["webhook"]}):
+        objects = render(**values)
+        named = [port["port"] for rule in one(objects, "NetworkPolicy")["spec"]["ingress"] for port in rule["ports"]]
+        assert sorted(named) == sorted(port["name"] for port in container(objects)["ports"])
+        for service in (each for each in objects if each["kind"] == "Service"):
+            assert {port["targetPort"] for port in service["spec"]["ports"]} <= set(named)
 
 
 def test_webhooks_come_through_a_service_from_where_the_site_says(render: Render) -> None:

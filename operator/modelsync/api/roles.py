@@ -42,23 +42,28 @@ STEERING = (*REQUESTS, SUSPEND, RESUME, RELEASE)
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A ClusterRole. `verbs` on modeldeployments; `scales`: also on the scale sub-resource."""
+    """A ClusterRole. `verbs` on modeldeployments; `scales`: may write the scale sub-resource, which all may read.
+
+    `within` are Kubernetes' own roles that hold what it holds, where the chart aggregates (`rbac.aggregate`).
+    """
 
     name: str
     purpose: str
     verbs: tuple[str, ...]
     scales: bool = False
+    within: tuple[str, ...] = ("admin",)
 
 
 _READ = ("get", "list", "watch")
 
 ROLES = (
-    Role("viewer", "sees everything, changes nothing", _READ),
+    Role("viewer", "sees everything, changes nothing", _READ, within=("view", "edit", "admin")),
     Role(
         "editor",
         "writes ModelDeployments; steers no rollout",
-        (*_READ, "create", UPDATE, "patch", "delete", "refresh"),
+        (*_READ, "create", UPDATE, "patch", "delete", "deletecollection", "refresh"),
         scales=True,
+        within=("edit", "admin"),
     ),
     Role(
         "responder",

@@ -174,7 +174,7 @@ class Applier:
             written += await work.put(piece.kind, piece.wanted, piece.live)
         return written
 
-    async def stamp(self, gathered: Gathered, epoch: int) -> bool:
+    async def stamp(self, gathered: Gathered, epoch: str) -> bool:
         """Mark the family as touched by this leadership, so that no write of the leader before can come late.
 
         Returns whether anything was stamped; what was read before is then out of date. Raises ClusterErrors.
@@ -187,9 +187,9 @@ class Applier:
             *([(HTTP_ROUTE, family.route)] if family.route is not None else []),
         ]
         stale = [
-            (kind, obj) for kind, obj in objects if annotations_of(obj).get(names.LEADER_EPOCH_ANNOTATION) != str(epoch)
+            (kind, obj) for kind, obj in objects if annotations_of(obj).get(names.LEADER_EPOCH_ANNOTATION) != epoch
         ]
-        patch = {"metadata": {"annotations": {names.LEADER_EPOCH_ANNOTATION: str(epoch)}}}
+        patch = {"metadata": {"annotations": {names.LEADER_EPOCH_ANNOTATION: epoch}}}
 
         async def one(kind: Kind, obj: Object) -> None:
             try:

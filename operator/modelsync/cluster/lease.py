@@ -74,9 +74,15 @@ class Elector:
         self.lost = asyncio.Event()
 
     @property
-    def epoch(self) -> int:
-        """Which leadership this is; it grows by one whenever the holder changes."""
-        return int((self._lease or {}).get("spec", {}).get("leaseTransitions") or 0)
+    def epoch(self) -> str:
+        """Which leadership this is; no other has the same.
+
+        The Lease counts its holders, but the one that takes the place of a deleted Lease counts from 0 again: hence its
+        uid, without which a leader would take the stamps of one long before it for its own.
+        """
+        lease = self._lease or {}
+        uid = str((lease.get("metadata") or {}).get("uid") or "")
+        return f"{uid.partition('-')[0]}-{int((lease.get('spec') or {}).get('leaseTransitions') or 0)}"
 
     @property
     def leader_address(self) -> str | None:

@@ -89,7 +89,7 @@ class Reconciler:
         adapters: AdapterReader,
         queue: WorkQueue[Key],
         settings: OperatorSettings,
-        epoch: int,
+        epoch: str,
         exams: Exams,
         measures: Measures,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),

@@ -55,7 +55,22 @@ async def test_a_released_lease_is_taken_at_once_and_counts_as_another_leadershi
     await one.release()
     async with asyncio.timeout(5):
         await waiting
-    assert two.epoch == one.epoch + 1
+    assert (await lease(cluster, namespace))["spec"]["leaseTransitions"] == 1
+    assert two.epoch != one.epoch
+    await two.release()
+
+
+async def test_whoever_leads_after_the_lease_was_deleted_is_told_from_whoever_led_before(
+    cluster: Cluster, namespace: str
+) -> None:
+    one, two = elector(cluster, namespace, "one"), elector(cluster, namespace, "two")
+    await one.acquire()
+    await one.release()
+    await cluster.delete(kinds.LEASE, namespace, "test")
+    async with asyncio.timeout(5):
+        await two.acquire()
+    assert (await lease(cluster, namespace))["spec"]["leaseTransitions"] == 0
+    assert two.epoch != one.epoch, "or it would take the stamps of the other for its own, and stamp nothing"
     await two.release()
 
 
@@ -91,7 +106,7 @@ async def test_a_holder_that_fell_silent_is_replaced_when_its_time_is_over(clust
     clock.now += 16
     async with asyncio.timeout(5):
         await waiting
-    assert two.epoch == 1
+    assert (await lease(cluster, namespace))["spec"]["leaseTransitions"] == 1
     await two.release()
 
 
