@@ -98,7 +98,8 @@ def _plain(node: Any, definitions: dict[str, Any]) -> Any:
     if "$ref" in node:
         node = definitions[node["$ref"].rpartition("/")[2]] | {key: node[key] for key in node if key != "$ref"}
     if (validations := node.get("x-kubernetes-validations")) is not None:
-        matches = [re.fullmatch(r"self\.matches\(r'(.*)'\)", each["rule"]) for each in validations]
+        # Of a duration, its form; its bounds are the operator's to tell, when it reads the file.
+        matches = [re.fullmatch(r"self\.matches\(r?'(.*?)'\)( && duration\(.*)?", each["rule"]) for each in validations]
         if len(matches) != 1 or matches[0] is None or "pattern" in node:
             raise AssertionError(f"a setting's rule that JSON Schema cannot tell: {validations}")
         node = {key: node[key] for key in node if key != "x-kubernetes-validations"} | {"pattern": matches[0][1]}

@@ -8,6 +8,7 @@ import click
 
 from modelsync.api import env_policy, names
 from modelsync.api.crd import crd
+from modelsync.api.schema import WithDurations
 from modelsync.api.settings import OperatorSettings
 from modelsync.cli import main as modelsync_cli
 from modelsync.kubectl import COMMANDS, PROGRAM, cli
@@ -63,7 +64,7 @@ def model_deployment() -> str:
 
 def operator_settings() -> str:
     """The administrator's file, and the environment names that are allowed without it."""
-    schema = OperatorSettings.model_json_schema(by_alias=True)
+    schema = OperatorSettings.model_json_schema(by_alias=True, schema_generator=WithDurations)
     lines = [
         NOTE,
         "# The administrator's settings",
@@ -181,16 +182,22 @@ def _type(field: dict[str, Any]) -> str:
 
 def _settings(schema: dict[str, Any], defs: dict[str, Any], defaults: dict[str, Any], path: str = "") -> Iterator[str]:
     for name, field in schema["properties"].items():
-        inner = defs[field["$ref"].rsplit("/", 1)[1]] if "$ref" in field else {}
+        optional = "anyOf" in field
+        of = next((each["$ref"] for each in (field, *field.get("anyOf", ())) if "$ref" in each), None)
+        inner = defs[of.rsplit("/", 1)[1]] if of else {}
+        value = defaults.get(name, field.get("default"))
+        if "properties" not in inner or (optional and value is None):
+            if name == "pullerImage":
+                shown = "`modelsync` with the operator's own version"
+            elif name in schema.get("required", ()):
+                shown = "required"
+            elif value is None and of:
+                shown = "none"
+            else:
+                shown = ", ".join(f"`{item}`" for item in (value if isinstance(value, list) else [value])) or "none"
+            yield f"| `{path}{name}` | {shown} | {_cell(field['description'])} |"
         if "properties" in inner:
-            yield from _settings(inner, defs, defaults[name], f"{path}{name}.")
-            continue
-        value = defaults[name]
-        if name == "pullerImage":
-            shown = "`modelsync` with the operator's own version"
-        else:
-            shown = ", ".join(f"`{item}`" for item in (value if isinstance(value, list) else [value])) or "none"
-        yield f"| `{path}{name}` | {shown} | {_cell(field['description'])} |"
+            yield from _settings(inner, defs, value or {}, f"{path}{name}.")
 
 
 def _cell(text: str) -> str:

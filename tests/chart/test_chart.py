@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +10,22 @@ import yaml
 import generate_chart
 from chart.conftest import CHART, RefusedError, Render, container, helm, kinds, one
 from modelsync.api import crd, settings
+from modelsync.api.effective import hold_rules, registry_of
+from modelsync.api.registry import HoldAction, Registry
 from modelsync.api.roles import ROLES
-from modelsync.api.settings import OperatorSettings
+from modelsync.api.settings import HoldSettings, OperatorSettings
+from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.api.validation import read_spec
 from modelsync.cli.run import command
 from modelsync.cluster import rights
 from modelsync.controller.run import Options, lease_name
 
 ROOT = CHART.parents[1]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
+DEFAULT: dict[str, Any] = {
+    "baseURL": "https://wandb.example.com",
+    "auth": {"secretKeyRef": {"name": "team-key", "key": "KEY"}},
+}
 EVERYTHING: dict[str, Any] = {
     "image": {"repository": "registry.example.com/ml/modelsync", "digest": DIGEST},
     "imagePullSecrets": [{"name": "pull"}],
@@ -256,10 +263,34 @@ def given_settings(objects: list[dict[str, Any]]) -> OperatorSettings:
 
 
 def test_settings_reach_the_operator_as_they_were_given(render: Render) -> None:
-    path = Path(__file__).resolve().parents[2] / "samples" / "settings.yaml"
+    path = ROOT / "samples" / "settings.yaml"
     sample = settings.load(path)
     found = given_settings(render(settings=yaml.safe_load(path.read_text())))
     assert found.model_copy(update={"puller_image": sample.puller_image}) == sample
+    assert {found.registry, found.hold, found.allowed_env} & {None, HoldSettings(), ()} == set(), "some are defaults"
+
+
+def test_default_registry_and_holds_bind_a_model_that_says_nothing_of_them(render: Render) -> None:
+    hold = {"tags": ["legal-hold"], "action": "Block"}
+    found = given_settings(render(settings={"registry": DEFAULT, "hold": hold}))
+    spec = ModelDeploymentSpec.model_validate({"modelRef": "acme/models/chat:production"})
+    assert registry_of(spec, found) == Registry.model_validate(DEFAULT)
+    rules = hold_rules(spec, found)
+    assert (rules.tags, rules.aliases) == (("legal-hold",), HoldSettings().aliases)
+    assert rules.action is HoldAction.BLOCK
+
+
+@pytest.mark.parametrize("registry", [None, DEFAULT], ids=["none", "default"])
+def test_the_next_command_fits_the_default_registry(registry: dict[str, Any] | None) -> None:
+    said = helm("install", "modelsync", CHART, "--dry-run=client", values={"settings": {"registry": registry}})
+    notes = said.partition("\nNOTES:\n")[2]
+    made = notes.partition("<<EOF\n")[2].partition("\n  EOF\n")[0]
+    spec = read_spec(yaml.safe_load(made.replace("ENTITY/PROJECT/COLLECTION:ALIAS", "acme/models/chat:production")))
+    asked = registry_of(spec, OperatorSettings.model_validate({"registry": registry}))
+    assert asked is not None
+    secret = asked.auth.secret_key_ref
+    assert f"create secret generic {secret.name} -n NAMESPACE --from-literal={secret.key}=" in notes
+    assert (spec.registry is None) == (registry is not None)
 
 
 def test_the_user_of_pods_can_be_left_to_the_cluster(render: Render) -> None:
@@ -347,6 +378,9 @@ def test_the_operator_takes_every_option_that_the_chart_gives_it(render: Render)
         ({"settings": {"allowedRegistry": ["https://api.wandb.ai"]}}, r"'allowedRegistry' not allowed"),
         ({"settings": {"allowedRegistries": ["api.wandb.ai"]}}, r"at '/settings/allowedRegistries/0'"),
         ({"settings": {"hold": {"action": "Ignore"}}}, r"at '/settings/hold/action'"),
+        ({"settings": {"registry": {"baseURL": "https://wandb.example.com"}}}, r"missing property 'auth'"),
+        ({"settings": {"registry": DEFAULT | {"baseURL": "wandb.example.com"}}}, r"does not match pattern"),
+        ({"settings": {"registry": DEFAULT | {"pollInterval": "soon"}}}, r"'soon' does not match pattern"),
         ({"log": {"format": "xml"}}, r"at '/log/format': value must be one of 'json', 'console'"),
     ],
     ids=lambda part: part if isinstance(part, str) else "",

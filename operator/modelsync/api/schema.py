@@ -39,11 +39,13 @@ class NotStructuralError(ValueError):
 
 def structural(model: type[BaseModel]) -> Schema:
     """The structural schema of `model`, in the spelling of the wire. Raises NotStructuralError."""
-    schema = model.model_json_schema(by_alias=True, mode="validation", schema_generator=_Generator)
+    schema = model.model_json_schema(by_alias=True, mode="validation", schema_generator=WithDurations)
     return _walk(schema, schema.get("$defs", {}), (), model.__name__)
 
 
-class _Generator(GenerateJsonSchema):
+class WithDurations(GenerateJsonSchema):
+    """Defaults that are durations, as they are written in YAML."""
+
     def encode_default(self, dft: Any) -> Any:
         return duration.render(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 

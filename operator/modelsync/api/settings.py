@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from modelsync.api.model import Matches
 from modelsync.api.problems import explain
-from modelsync.api.registry import AliasPattern, HoldAction, Tag
+from modelsync.api.registry import AliasPattern, HoldAction, Registry, Tag
 from modelsync.api.serving import Image
 
 ServerURL = Annotated[
@@ -65,6 +65,12 @@ def _default_puller() -> str:
 class OperatorSettings(_Part):
     """The administrator's settings; each field's description is what the documentation says of it."""
 
+    registry: Registry | None = Field(
+        None,
+        description="The registry of each ModelDeployment whose spec.registry is left out, of the same shape and taken "
+        "whole. Secret and ConfigMap are looked up by these names in the ModelDeployment's own namespace. Its server "
+        "needs no entry in allowedRegistries.",
+    )
     allowed_registries: tuple[ServerURL, ...] = Field(
         ("https://api.wandb.ai",),
         description="Base URLs of the W&B servers that a ModelDeployment may name, exact but for a slash at the end.",

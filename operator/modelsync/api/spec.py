@@ -30,7 +30,11 @@ class ModelDeploymentSpec(ApiModel):
         description="Pods that serve. Leave it out when an autoscaler owns it; the operator never writes it. 0 is "
         "idle: no pod runs, clients get 503, nothing moves; from 0 the stable starts first, without steps.",
     )
-    registry: Registry = Field(description="The W&B server and the credential for it.")
+    registry: Registry | None = Field(
+        None,
+        description="The W&B server and the credential for it, taken whole. Without it, the administrator's default "
+        "registry, if there is one; its Secret is looked up in this namespace.",
+    )
     hold: Hold = Field(
         default_factory=Hold,
         description="Marks in the registry that forbid a version to serve, beside the administrator's.",

@@ -46,6 +46,14 @@ class StatusModel(ApiModel):
     model_config = ConfigDict(extra="ignore")
 
 
+class RegistryStatus(StatusModel):
+    """The administrator's default registry, as far as the spec's author has to do with it."""
+
+    base_url: Annotated[Short, Field(alias="baseURL", description="URL of the W&B server.")]
+    secret_name: Annotated[Short, Field(description="The Secret of this namespace that has to hold the W&B API key.")]
+    secret_key: Annotated[Short, Field(description="The key in that Secret.")]
+
+
 class PartStatus(StatusModel):
     """What a reference beside the model's named when the registry last answered."""
 
@@ -288,6 +296,10 @@ class ModelDeploymentStatus(StatusModel):
 
     observed_generation: Annotated[int | None, Field(ge=0, description="The generation that this speaks of.")] = None
     phase: Annotated[Phase | None, Field(description="One word for people.")] = None
+    registry: Annotated[
+        RegistryStatus | None,
+        Field(description="The administrator's default registry, where spec.registry is left out and it is asked."),
+    ] = None
     resolved: Annotated[ResolvedStatus | None, Field(description="What the alias names.")] = None
     target: Annotated[TargetStatus | None, Field(description="Intent: a move without steps.")] = None
     canary: Annotated[CanaryStatus | None, Field(description="Intent: a move by steps.")] = None

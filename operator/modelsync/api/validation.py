@@ -6,7 +6,6 @@ they are read.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,12 +13,12 @@ from pydantic import ValidationError
 
 from modelsync.api import env_policy, images, quantity
 from modelsync.api.arg_paths import path_problems
+from modelsync.api.effective import registry_of
 from modelsync.api.loaders import loader_problems
 from modelsync.api.parallelism import gpu_problems
 from modelsync.api.problems import FieldProblem, SpecError, explain
 from modelsync.api.reference import InvalidReferenceError, ModelRef
 from modelsync.api.references import field_of
-from modelsync.api.registry import HoldAction
 from modelsync.api.serving import ResourceRequirements
 from modelsync.api.settings import OperatorSettings, same_server
 from modelsync.api.spec import ModelDeploymentSpec
@@ -45,15 +44,6 @@ LORA_FLAGS = (
 """Set by the operator where spec.serving has adapters."""
 
 
-@dataclass(frozen=True, slots=True)
-class HoldRules:
-    """What holds, and what a hold does at least: the administrator's word and the spec's together."""
-
-    tags: tuple[str, ...]
-    aliases: tuple[str, ...]
-    action: HoldAction
-
-
 def read_spec(model_deployment: Mapping[str, Any]) -> ModelDeploymentSpec:
     """Parse `.spec` of a live object. Raises SpecError, with one problem for each mistake."""
     try:
@@ -77,16 +67,6 @@ def problems(spec: ModelDeploymentSpec, settings: OperatorSettings) -> list[Fiel
     ]
 
 
-def hold_rules(spec: ModelDeploymentSpec, settings: OperatorSettings) -> HoldRules:
-    """The union of both: a ModelDeployment can add marks and demand Block, and take nothing away."""
-    demands = {spec.hold.action, settings.hold.action}
-    return HoldRules(
-        tags=tuple(dict.fromkeys((*settings.hold.tags, *spec.hold.tags))),
-        aliases=tuple(dict.fromkeys((*settings.hold.aliases, *spec.hold.aliases))),
-        action=HoldAction.BLOCK if HoldAction.BLOCK in demands else HoldAction.FALLBACK,
-    )
-
-
 def _references(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
     for key, text in spec.references.items():
         try:
@@ -96,11 +76,20 @@ def _references(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
 
 
 def _registry(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:
-    url = spec.registry.base_url
-    if not any(same_server(url, allowed) for allowed in settings.allowed_registries):
+    registry, default = registry_of(spec, settings), settings.registry
+    if registry is None:
+        yield FieldProblem(
+            "spec.registry",
+            "is left out, and the administrator has set no default; write baseURL and auth.secretKeyRef (allowed: "
+            f"{_listed(settings.allowed_registries)}), or ask the administrator for a default, the setting `registry`",
+        )
+        return
+    # The administrator's own default needs no permission.
+    allowed = (*settings.allowed_registries, *((default.base_url,) if default is not None else ()))
+    if not any(same_server(registry.base_url, each) for each in allowed):
         yield FieldProblem(
             "spec.registry.baseURL",
-            f"{url!r} is not an allowed registry; allowed: {_listed(settings.allowed_registries)}; use one of them, or "
+            f"{registry.base_url!r} is not an allowed registry; allowed: {_listed(allowed)}; use one of them, or "
             "ask the administrator to add it to allowedRegistries",
         )
 

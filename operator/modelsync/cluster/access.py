@@ -11,8 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from modelsync.api import names
-from modelsync.api.registry import ConfigMapKeyRef, SecretKeyRef
-from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.api.registry import ConfigMapKeyRef, Registry, SecretKeyRef
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import ClusterError, ForbiddenError, NotFoundError
 from modelsync.cluster.kinds import CONFIG_MAP, SECRET, Key, labels_of
@@ -42,9 +41,8 @@ class Access:
         self._refusals: dict[_Identity, str] = {}
         self._bundles: dict[_Identity, tuple[float, str]] = {}
 
-    async def subscription(self, key: Key, spec: ModelDeploymentSpec, question: Question) -> Subscription:
+    async def subscription(self, key: Key, registry: Registry, question: Question) -> Subscription:
         """What the poller is to ask for `key`. Raises RefusedError, and ClusterErrors when the cluster cannot say."""
-        registry = spec.registry
         pem = None
         if registry.ca_bundle is not None:
             pem = await self._bundle(key.namespace, registry.ca_bundle.config_map_key_ref)
@@ -57,9 +55,9 @@ class Access:
             interval=registry.poll_interval,
         )
 
-    def refusal(self, key: Key, spec: ModelDeploymentSpec) -> str | None:
+    def refusal(self, key: Key, registry: Registry) -> str | None:
         """Why the credential could not be had when it was last asked for."""
-        return self._refusals.get(_identity(key.namespace, spec.registry.auth.secret_key_ref))
+        return self._refusals.get(_identity(key.namespace, registry.auth.secret_key_ref))
 
     def _provider(self, identity: _Identity) -> CredentialProvider:
         async def provide() -> Credential:

@@ -16,13 +16,14 @@ from pydantic import ValidationError
 
 from modelsync.api import names, reasons
 from modelsync.api import steps as spec_steps
+from modelsync.api.effective import hold_rules, registry_of
 from modelsync.api.problems import FieldProblem, explain
 from modelsync.api.references import MODEL
+from modelsync.api.registry import Registry
 from modelsync.api.routing import HeaderMatch
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
-from modelsync.api.status import ModelDeploymentStatus, PodStatus, ResolvedStatus
-from modelsync.api.validation import hold_rules
+from modelsync.api.status import ModelDeploymentStatus, PodStatus, RegistryStatus, ResolvedStatus
 from modelsync.api.validation import problems as spec_problems
 from modelsync.cluster import conflicts, lookup, pods, references
 from modelsync.cluster.adapters import Known, Loading, loading
@@ -97,8 +98,10 @@ class Read:
     records: Mapping[Revision, Record]
     problems: tuple[Problem, ...]
     question: Question
+    registry: Registry | None
+    """The one to ask, of the spec or the administrator's default; None when nothing may be asked."""
     not_to_ask: str | None
-    """Why the registry may not be asked at all; no credential may go to a server that is not allowed."""
+    """Why nothing may be asked, where `registry` is None; no credential may go to a server that is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class Gathered:
     read: Read
     observed: Observed
     pinned: Pinned | None
+    registry: RegistryStatus | None
     resolved: ResolvedStatus | None
     pods: tuple[PodStatus, ...]
     url: str | None
@@ -165,6 +169,7 @@ def read(family: Family, settings: OperatorSettings) -> Read:
     state = load(status)
     records = _records(family)
     in_play = [records[revision] for revision in sorted(_in_play(family, state)) if revision in records]
+    not_to_ask = _told([each for each in wrong if each.field.startswith(("spec.registry", "spec.modelRef"))]) or None
     return Read(
         family=family,
         owner=Owner.of(family.owner),
@@ -174,7 +179,9 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         records=records,
         problems=tuple(found),
         question=lookup.question(spec, settings, in_play, state.holds),
-        not_to_ask=_told([each for each in wrong if each.field.startswith(("spec.registry", "spec.modelRef"))]) or None,
+        # What is wrong with a registry that cannot be read is told; the default does not take its place.
+        registry=registry_of(spec, settings) if not_to_ask is None else None,
+        not_to_ask=not_to_ask,
     )
 
 
@@ -219,7 +226,10 @@ def gather(
         requests=_requests(family.owner),
         state=found.state,
         registry=_unless_unread(
-            lookup.registry_view(spec, answers, _refused(found, refusal, sightings, now), candidate, asked_at), pinned
+            lookup.registry_view(
+                spec, found.registry, answers, _refused(found, refusal, sightings, now), candidate, asked_at
+            ),
+            pinned,
         ),
         holds=lookup.hold_reads(found.question, answers),
         revisions=revisions,
@@ -231,6 +241,7 @@ def gather(
         read=found,
         observed=observed,
         pinned=pinned,
+        registry=_default_registry(found),
         resolved=_resolved(found, positive, pinned, now),
         pods=tuple(pods.status_of(family.pods, names.REVISION_LABEL)),
         url=_url(found) if observed.service is not None else None,
@@ -335,7 +346,8 @@ def _in_play(family: Family, state: State) -> set[Revision]:
 
 
 def _refused(found: Read, refusal: str | None, sightings: Sightings, now: datetime) -> lookup.Refusal | None:
-    uid, seen = found.family.uid, ("refused", found.spec.registry.base_url)
+    server = found.registry.base_url if found.registry is not None else ""
+    uid, seen = found.family.uid, ("refused", server)
     if refusal is None:
         sightings.ended(uid, seen)
         return None
@@ -364,6 +376,14 @@ def _candidate(pinned: Pinned | None) -> Candidate | None:
     digests = tuple(sorted(set(pinned.inputs.digests.values())))
     parts = references.parts(pinned.artifacts)
     return Candidate(pinned.revision, pinned.artifact.version, pinned.inputs.content, digests, parts)
+
+
+def _default_registry(found: Read) -> RegistryStatus | None:
+    """Nobody but the operator can read its settings, and who has to make the Secret needs to know its name."""
+    if found.registry is None or found.spec.registry is not None:
+        return None
+    ref = found.registry.auth.secret_key_ref
+    return RegistryStatus(base_url=found.registry.base_url, secret_name=ref.name, secret_key=ref.key)
 
 
 def _resolved(found: Read, positives: Positives | None, pinned: Pinned | None, now: datetime) -> ResolvedStatus | None:

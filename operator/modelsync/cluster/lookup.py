@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from modelsync.api.effective import hold_rules
 from modelsync.api.reference import CollectionRef
 from modelsync.api.references import MODEL, field_of
+from modelsync.api.registry import Registry
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
-from modelsync.api.validation import hold_rules
 from modelsync.cluster import references
 from modelsync.registry import holds
 from modelsync.registry.model import Answers, HoldMark, HoldNames, Question, ServedVersion, Throttled, Via
@@ -50,14 +51,18 @@ def served(artifact: Artifact) -> ServedVersion:
 
 def registry_view(
     spec: ModelDeploymentSpec,
+    registry: Registry | None,
     answers: Answers | None,
     refusal: Refusal | None,
     candidate: Candidate | None,
     asked_at: datetime | None,
 ) -> RegistryView:
-    """How the last look ended. `candidate` and `asked_at` are those of the last positive answers."""
+    """How the last look at `registry` ended. `candidate` and `asked_at` are those of the last positive answers."""
     if refusal is not None:
-        return RegistryView(RegistryOutcome.REFUSED, candidate, asked_at, refusal.message, refusal.since)
+        message = refusal.message
+        if registry is not None and spec.registry is None:
+            message = f"{message} (spec.registry is left out: the administrator's default {registry.base_url} counts)"
+        return RegistryView(RegistryOutcome.REFUSED, candidate, asked_at, message, refusal.since)
     key, kept = references.worst(spec, answers)
     if kept is None:
         return RegistryView(RegistryOutcome.PENDING, candidate, asked_at)
@@ -65,9 +70,10 @@ def registry_view(
     outcome, message = references.outcome(latest)
     if message and key != MODEL:
         message = f"{field_of(key)}: {message}"
-    if outcome is RegistryOutcome.DENIED:
-        ref = spec.registry.auth.secret_key_ref
-        message = f"{message} (spec.registry.auth: Secret {ref.name}, key {ref.key})"
+    if outcome is RegistryOutcome.DENIED and registry is not None:
+        ref = registry.auth.secret_key_ref
+        whose = "the administrator's default registry" if spec.registry is None else "spec.registry.auth"
+        message = f"{message} ({whose}: Secret {ref.name}, key {ref.key})"
     return RegistryView(
         outcome=outcome,
         candidate=candidate,

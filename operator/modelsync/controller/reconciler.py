@@ -199,16 +199,16 @@ class Reconciler:
         refusal = found.not_to_ask
         subscription: Subscription | None = None
         adapters: Known = {}
-        if refusal is None:
+        if found.registry is not None:
             try:
-                subscription = await self._access.subscription(family.key, found.spec, found.question)
+                subscription = await self._access.subscription(family.key, found.registry, found.question)
             except RefusedError as error:
                 refusal = str(error)
             else:
                 self._poller.subscribe(family.key, subscription)
                 if found.spec.serving.lora:
                     adapters = self._adapters.known(subscription)
-                refusal = self._access.refusal(family.key, found.spec)
+                refusal = self._access.refusal(family.key, found.registry)
         else:
             self._poller.unsubscribe(family.key)
         gathered = gather(
@@ -245,6 +245,7 @@ class Reconciler:
             decided,
             gathered.read.status,
             name=gathered.read.owner.name,
+            registry=gathered.registry,
             resolved=gathered.resolved,
             pods=gathered.pods,
             url=gathered.url,

@@ -54,7 +54,7 @@ def _registry(each: View) -> Finding:
         Reason.DENIED: "put right what it says; a new key goes into the same Secret",
         Reason.THROTTLED: "it ends by itself; a longer spec.registry.pollInterval asks less",
         Reason.UNREACHABLE: "check spec.registry.baseURL, the operator's network policy and its proxy",
-        Reason.REFUSED: "name an allowed server, or let the administrator allow this one (allowedRegistries)",
+        Reason.REFUSED: "put right what it says; which servers are allowed, the administrator's settings say",
         Reason.WITHDRAWN: "move the alias to a version that exists",
     }
     return failed(check, f"{resolved.reason}: {resolved.message}", fixes.get(resolved.reason, "put right what it says"))
@@ -64,6 +64,14 @@ def _key(api: Cluster, each: View) -> Finding:
     check = _check(each, "key")
     reference = ((each.spec.get("registry") or {}).get("auth") or {}).get("secretKeyRef") or {}
     name, key = str(reference.get("name", "")), str(reference.get("key", ""))
+    if (default := each.status.registry) is not None and not name:
+        name, key = default.secret_name, default.secret_key
+    if not name:
+        return unknown(
+            check,
+            "spec.registry is left out, and the operator has not told of a default registry",
+            "once it asks one, status.registry names the Secret; the administrator's settings hold it",
+        )
     where = f"Secret {each.namespace}/{name}"
     try:
         secret = api.get(Path("v1", "secrets", each.namespace, name))

@@ -19,6 +19,7 @@ from modelsync.registry.model import (
     HoldNames,
     Link,
     Question,
+    ServedVersion,
     Via,
 )
 
@@ -106,13 +107,22 @@ def _views(answers: Answers, question: Question) -> Mapping[str, list[_View]]:
     views: dict[str, list[_View]] = defaultdict(list)
     newest = _newest(answers, question)
     for served in sorted(question.served):
-        seen = newest.get(served.artifact_id)
-        views[served.digest].append(_View(served.collection, seen[2] if seen else None))
+        views[served.digest].append(_View(served.collection, _asked_at(served, newest)))
     for ref in sorted(question.refs):
         kept = answers.refs.get(ref)
         if kept and kept.positive:
             views[kept.positive.digest].append(_View(ref.in_collection, kept.positive.asked_at))
     return views
+
+
+def _asked_at(served: ServedVersion, newest: Mapping[str, tuple[Artifact, Link, datetime]]) -> datetime | None:
+    """When the content of `served` was asked for; None when it has not been read.
+
+    Each server counts its ids by itself: after a move to another one the id may be of other content, which says nothing
+    of this one.
+    """
+    seen = newest.get(served.artifact_id)
+    return seen[2] if seen is not None and seen[0].digest == served.digest else None
 
 
 def _marks_found(answers: Answers, question: Question) -> Mapping[str, list[tuple[HoldMark, datetime]]]:

@@ -12,6 +12,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from modelsync.api import duration, names
+from modelsync.api.effective import registry_of
 from modelsync.api.problems import explain
 from modelsync.api.references import MODEL
 from modelsync.api.settings import OperatorSettings
@@ -128,15 +129,19 @@ def record(
 
     Of `spec` it captures what the hash leaves out and a pod needs: how to reach the registry, and `traffic.settle`,
     which a stopping pod waits for. `fuse_sha256` is the hexadecimal SHA-256 of the token in the revision's fuse Secret;
-    `lora_rank` is what vLLM has to be started with for its adapters.
+    `lora_rank` is what vLLM has to be started with for its adapters. Raises ValueError when neither spec nor settings
+    name a registry; `validation` has refused such a spec before.
     """
+    registry = registry_of(spec, settings)
+    if registry is None:
+        raise ValueError("spec.registry: without a registry no pod can pull its model")
     revision = revision_name(inputs)
     pod = Pod(
         owner.name,
         revision,
         inputs,
         artifact,
-        spec.registry,
+        registry,
         spec.traffic.settle,
         settings.puller_image,
         fuse_sha256,

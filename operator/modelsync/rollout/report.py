@@ -18,6 +18,7 @@ from modelsync.api.status import (
     HistoryEntry,
     ModelDeploymentStatus,
     PodStatus,
+    RegistryStatus,
     ResolvedStatus,
     TrafficStatus,
 )
@@ -55,14 +56,15 @@ def report(
     previous: ModelDeploymentStatus,
     *,
     name: str,
+    registry: RegistryStatus | None = None,
     resolved: ResolvedStatus | None = None,
     pods: Sequence[PodStatus] = (),
     url: str | None = None,
     silences: Sequence[Silence] = (),
 ) -> ModelDeploymentStatus:
     """The status to write with this plan. `previous` is the one that is there; `name` is the ModelDeployment's;
-    `resolved` (else the one before), `pods` (worst first), `url` and `silences` are what the controller knows and no
-    plan needs."""
+    `registry`, `resolved` (else the one before), `pods` (worst first), `url` and `silences` are what the controller
+    knows and no plan needs."""
     facts = Facts(replace(observed, state=plan.state), plan.state.holds)
     world = World(facts, plan.state, plan.waits, plan.actions)
     told = situation(world)
@@ -70,6 +72,7 @@ def report(
     return ModelDeploymentStatus(
         observed_generation=observed.generation,
         phase=told.phase,
+        registry=registry,
         resolved=resolved or previous.resolved,
         **dump(plan.state),
         exams=exam_statuses(facts, plan.state, previous.exams),

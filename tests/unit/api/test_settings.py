@@ -46,6 +46,18 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("allowedEnv: ['HTTPS_PROXY=x']", r"allowedEnv\[0\]: 'HTTPS_PROXY=x' is no name of an environment variable"),
         ("allowedArgs: [trust-remote-code]", r"allowedArgs\[0\]: 'trust-remote-code' is no flag of vLLM; write it"),
         ("hold: {action: Ignore}", "hold.action: 'Ignore' is refused: input should be 'Fallback' or 'Block'"),
+        (
+            "registry: {baseURL: 'https://w.example'}",
+            "registry.auth: is required",
+        ),
+        (
+            "registry: {baseURL: w, auth: {secretKeyRef: {name: a, key: b}}}",
+            "registry.baseURL: 'w' must be the URL of a W&B server",
+        ),
+        (
+            "registry: {baseURL: 'https://w.example', auth: {secretKeyRef: {name: a, key: b}}, pollInterval: 2h}",
+            "registry.pollInterval: 2h must be a duration from 1s to 1h",
+        ),
         ("- a list", "must hold a mapping of settings"),
         ("a: [", "is no YAML"),
     ],

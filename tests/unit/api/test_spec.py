@@ -152,7 +152,7 @@ def test_a_spec_reads_back_what_it_writes(minimal: dict[str, Any]) -> None:
 def test_no_spec_at_all_says_what_is_required() -> None:
     with pytest.raises(SpecError) as error:
         read_spec({"metadata": {"name": "chat"}})
-    assert [problem.field for problem in error.value.problems] == ["spec.modelRef", "spec.registry"]
+    assert [problem.field for problem in error.value.problems] == ["spec.modelRef"]
 
 
 def with_step(minimal: dict[str, Any], name: str, **value: str) -> list[str]:

@@ -4,12 +4,18 @@ from typing import Any
 
 import pytest
 
-from modelsync.api.registry import HoldAction
+from modelsync.api.effective import hold_rules, registry_of
+from modelsync.api.registry import HoldAction, Registry
 from modelsync.api.settings import HoldSettings, OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
-from modelsync.api.validation import hold_rules, problems
+from modelsync.api.validation import problems
 
 SETTINGS = OperatorSettings(allowed_registries=("https://wandb.example.com",))
+
+
+def registry(**parts: Any) -> Registry:
+    secret = {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}}
+    return Registry.model_validate({"baseURL": "https://wandb.example.com", "auth": secret} | parts)
 
 
 def found(minimal: dict[str, Any], settings: OperatorSettings = SETTINGS, **serving: Any) -> list[str]:
@@ -41,6 +47,31 @@ def test_a_registry_must_be_allowed(minimal: dict[str, Any]) -> None:
         "use one of them, or ask the administrator to add it to allowedRegistries"
     ]
     assert "allowed: none" in found(minimal, OperatorSettings(allowed_registries=()))[0]
+
+
+def test_without_a_registry_the_administrators_default_is_taken_whole(minimal: dict[str, Any]) -> None:
+    default = registry(baseURL="https://wandb.corp.example", pollInterval="5s")
+    settings = OperatorSettings(registry=default)
+    own = ModelDeploymentSpec.model_validate(minimal)
+    left_out = ModelDeploymentSpec.model_validate({"modelRef": minimal["modelRef"]})
+    assert registry_of(left_out, settings) == default
+    assert registry_of(own, settings) == own.registry, "nothing of the default is mixed into it"
+    assert problems(left_out, settings) == [], "the administrator's own default needs no permission"
+
+
+def test_without_a_registry_and_a_default_it_says_what_to_write(minimal: dict[str, Any]) -> None:
+    del minimal["registry"]
+    assert found(minimal) == [
+        "spec.registry: is left out, and the administrator has set no default; write baseURL and auth.secretKeyRef "
+        "(allowed: https://wandb.example.com), or ask the administrator for a default, the setting `registry`"
+    ]
+
+
+def test_a_spec_may_name_the_default_server_too_and_no_other(minimal: dict[str, Any]) -> None:
+    settings = OperatorSettings(allowed_registries=(), registry=registry())
+    assert found(minimal, settings) == []
+    (problem,) = found(minimal | {"registry": registry(baseURL="https://evil.example").wire()}, settings)
+    assert "allowed: https://wandb.example.com;" in problem
 
 
 @pytest.mark.parametrize("allowed", ["https://wandb.example.com/", "https://WANDB.example.com"])

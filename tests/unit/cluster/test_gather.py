@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from modelsync.api.reference import CollectionRef, ModelRef
-from modelsync.api.registry import HoldAction
-from modelsync.api.settings import HoldSettings
+from modelsync.api.registry import HoldAction, Registry
+from modelsync.api.settings import HoldSettings, OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.cluster.gather import Gathered, Sightings, UnreadableError, gather, policy, read
 from modelsync.registry.model import (
@@ -406,6 +406,63 @@ def test_a_spec_without_image_keeps_the_image_of_its_record_after_an_upgrade() -
     view = gathered(family(made), answers(resolved()), settings=upgraded).observed.registry
     assert view.candidate is not None
     assert view.candidate.revision == made[0].revision
+
+
+# --- the administrator's default registry ---------------------------------------------------------------------------
+
+
+def by_default(base_url: str = "https://wandb.example.com") -> OperatorSettings:
+    return SETTINGS.model_copy(update={"registry": Registry.model_validate(spec()["registry"] | {"baseURL": base_url})})
+
+
+def without_registry(**parts: Any) -> dict[str, Any]:
+    return model_deployment(spec={key: part for key, part in spec().items() if key != "registry"}, **parts)
+
+
+def test_another_default_registry_makes_no_other_revision_of_the_same_version() -> None:
+    made = a_record()
+    for default in (by_default(), by_default("https://wandb.corp.example")):
+        found = gathered(family(made, owner=without_registry()), answers(resolved()), settings=default)
+        assert found.read.registry == default.registry
+        assert found.observed.problems == ()
+        assert found.pinned is not None
+        assert found.pinned.revision == made[0].revision
+
+
+def test_the_status_tells_of_the_default_registry_only_where_it_is_asked() -> None:
+    told = gathered(family(owner=without_registry()), settings=by_default()).registry
+    assert told is not None
+    assert (told.base_url, told.secret_name, told.secret_key) == ("https://wandb.example.com", "wandb", "WANDB_API_KEY")
+    assert gathered(family(), settings=by_default()).registry is None
+
+
+def test_without_any_registry_nothing_is_asked_and_the_field_is_named() -> None:
+    found = gathered(family(owner=without_registry()), settings=SETTINGS, refusal="as the reconciler hands it on")
+    assert found.read.registry is None
+    assert found.read.not_to_ask is not None
+    assert found.read.not_to_ask.startswith("spec.registry: is left out, and the administrator has set no default")
+    assert [problem.reason for problem in found.observed.problems] == ["InvalidSpec"]
+
+
+def test_the_default_does_not_take_the_place_of_a_registry_that_cannot_be_read() -> None:
+    owner = model_deployment(spec=spec(registry={"baseURL": "https://wandb.example.com"}))
+    found = read(family(owner=owner), by_default())
+    assert found.registry is None
+    assert found.not_to_ask == "spec.registry.auth: is required; set it"
+
+
+def test_what_is_wrong_with_the_default_registry_is_told_as_the_default() -> None:
+    owner = without_registry()
+    refused = gathered(family(owner=owner), settings=by_default(), refusal="Secret prod/wandb does not exist")
+    assert refused.observed.registry.message == (
+        "Secret prod/wandb does not exist (spec.registry is left out: the administrator's default "
+        "https://wandb.example.com counts)"
+    )
+    denied = Denied(subject=REF, message="the key is wrong", asked_at=ASKED, answered_at=NOW)
+    found = gathered(family(owner=owner), answers(denied), settings=by_default())
+    assert found.observed.registry.message.endswith(
+        "(the administrator's default registry: Secret wandb, key WANDB_API_KEY)"
+    )
 
 
 def test_what_pods_said_of_their_exam_is_in_the_view_of_their_revision() -> None:

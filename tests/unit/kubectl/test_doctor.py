@@ -85,6 +85,23 @@ def test_what_the_user_may_not_see_is_unknown_and_not_wrong(healthy: Shell, gold
     golden("doctor-few-rights", healthy("doctor"))
 
 
+def test_without_a_registry_in_the_spec_the_key_is_that_of_the_default_which_the_status_names(healthy: Shell) -> None:
+    raw = healthy.cluster.model_deployment()
+    del raw["spec"]["registry"]
+    raw["status"]["registry"] = {
+        "baseURL": "https://wandb.example.com",
+        "secretName": "wandb",
+        "secretKey": "WANDB_API_KEY",
+    }
+    assert "Secret prod/wandb is labelled" in finding(healthy, "chat: key", code=0)["says"]
+    healthy.cluster.others[SECRET] = secret(labelled=False)
+    assert "Secret prod/wandb lacks the label" in finding(healthy, "chat: key")["says"]
+    del raw["status"]["registry"]
+    said = finding(healthy, "chat: key", code=0)
+    assert said["verdict"] == "unknown"
+    assert "status.registry names the Secret" in said["fix"]
+
+
 def test_without_the_crd_nothing_else_of_ours_is_looked_at(healthy: Shell) -> None:
     healthy.cluster.unknown.add(names.PLURAL)
     said = finding(healthy, "CRD")

@@ -163,6 +163,13 @@ def test_a_version_that_its_collection_no_longer_shows_is_judged_by_its_id() -> 
     assert found.asked_at == at(9)
 
 
+def test_other_content_under_the_same_id_as_of_another_server_says_nothing_of_what_serves() -> None:
+    latched = mark(Via.VERSION_TAG, "regulatory-hold")
+    elsewhere = artifact(7, digest="e0")
+    assert read(known(resolved(V7, 7, content=elsewhere), collection()), latched=[latched]) is None
+    assert read(known(missing(V7), by_id(elsewhere), collection()), latched=[latched]) is None
+
+
 def test_a_tag_is_seen_though_the_collection_cannot_be_read_and_then_nothing_latched_ends() -> None:
     latched = mark(Via.ALIAS, "regulatory-hold")
     answers = known(by_id(artifact(7, tags=("regulatory-hold",)), asked=9), missing(V7), missing(CHAT))
