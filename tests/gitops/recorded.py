@@ -11,9 +11,8 @@ import yaml
 from modelsync.api import names
 from modelsync.api.status import ModelDeploymentStatus, ResolvedStatus
 from modelsync.rollout import plan
-from modelsync.rollout.model import Observed
 from modelsync.rollout.report import report
-from unit.rollout.test_truth_table import ROWS
+from unit.rollout.test_truth_table import ROWS, Row
 from unit.rollout.worlds import LONG_AGO
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,11 +53,12 @@ def recorded(row: str) -> dict[str, Any]:
             "annotations": {names.LEADER_EPOCH_ANNOTATION: "1"},
         },
         "spec": spec,
-        "status": _status(observed).wire(),
+        "status": _status(ROWS[row]).wire(),
     }
 
 
-def _status(observed: Observed) -> ModelDeploymentStatus:
+def _status(row: Row) -> ModelDeploymentStatus:
+    observed = row.observed
     candidate = observed.registry.candidate
     resolved = candidate and ResolvedStatus(
         alias="production",
@@ -70,7 +70,7 @@ def _status(observed: Observed) -> ModelDeploymentStatus:
         revision=candidate.revision,
         content=candidate.content,
     )
-    return report(observed, plan(observed), ModelDeploymentStatus(), name="chat", resolved=resolved)
+    return report(observed, plan(observed), row.before, name="chat", resolved=resolved)
 
 
 def kept() -> dict[Path, str]:

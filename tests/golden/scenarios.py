@@ -209,6 +209,19 @@ def hold_on_the_stable_after_the_alias_moved_on(world: World) -> None:
     world.run(minutes=5)
 
 
+def hold_on_the_stable_while_the_alias_names_a_failed_version(world: World) -> None:
+    """v3 crashed and is still named when v2 is held: v1 serves because of the hold, and that is told before the
+    failure until the hold is lifted, which brings nothing back by itself."""
+    serving(world, "v1", "v2")
+    world.behaviours["v3"] = Behaviour(crashes_after=60)
+    world.move_alias("v3")
+    world.run(minutes=20)
+    world.hold("v2")
+    world.run(minutes=5)
+    world.lift("v2")
+    world.run(minutes=5)
+
+
 def hold_on_the_previous(world: World) -> None:
     """Nothing but its warm pods is touched."""
     serving(world, "v1", "v2")
@@ -495,6 +508,7 @@ SCENARIOS = (
     Scenario(hold_lifted_while_a_fallback_serves),
     Scenario(hold_lifted_while_blocked, COLD),
     Scenario(hold_on_the_stable_after_the_alias_moved_on),
+    Scenario(hold_on_the_stable_while_the_alias_names_a_failed_version),
     Scenario(hold_on_the_previous),
     Scenario(superseded),
     Scenario(suspended),

@@ -35,7 +35,7 @@ MEANING: Mapping[ConditionType, str] = {
     ConditionType.AVAILABLE: "Clients get answers, of whatever version.",
     ConditionType.RECONCILING: "Something is on its way, by itself.",
     ConditionType.STALLED: "Nothing goes on without a person; the message says what to do.",
-    ConditionType.ON_HOLD: "The registry forbids what serves, or what the alias names.",
+    ConditionType.ON_HOLD: "A hold is on what the alias names, or has made an earlier version serve.",
     ConditionType.ROLLED_BACK: "What the alias names has failed and was taken back; the alias still names it.",
     ConditionType.MODEL_RESOLVED: "The registry says what the alias names. Unknown when it does not answer.",
     ConditionType.MODEL_VERIFIED: "The bytes of what moves, else of the stable, are what the registry's digests say.",

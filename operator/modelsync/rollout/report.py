@@ -6,16 +6,13 @@ ever. Nothing is decided here.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from modelsync.api import names
 from modelsync.api.conditions import MAX_MESSAGE, Condition, ConditionType, Truth, merged
 from modelsync.api.reasons import Reason
-from modelsync.api.references import MODEL
 from modelsync.api.routing import Routing, Rule, RuleKind, Weights
 from modelsync.api.status import (
     FallbackStatus,
-    HistoryEntry,
     ModelDeploymentStatus,
     PodStatus,
     RegistryStatus,
@@ -25,20 +22,17 @@ from modelsync.api.status import (
 from modelsync.rollout.examined import exam_condition, exam_statuses
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.goal import fallback_of_stable
+from modelsync.rollout.history import history
 from modelsync.rollout.model import (
     BLOCKED,
-    Finished,
     HoldAction,
-    MoveReason,
     Observed,
-    Outcome,
     Plan,
     RegistryOutcome,
     Revision,
-    RevisionView,
     TroubleKind,
 )
-from modelsync.rollout.parts import difference, versions
+from modelsync.rollout.parts import versions
 from modelsync.rollout.silenced import Silence, silenced
 from modelsync.rollout.situation import Situation, World, situation
 from modelsync.rollout.state import dump
@@ -46,8 +40,6 @@ from modelsync.rollout.waiting import waiting
 
 _MAX_PODS = 64
 _MAX_BACKENDS = 16
-_HISTORY = 20
-"""Entries of `status.history`; the registry and events have the rest."""
 
 
 def report(
@@ -66,7 +58,8 @@ def report(
     `registry`, `resolved` (else the one before), `pods` (worst first), `url` and `silences` are what the controller
     knows and no plan needs."""
     facts = Facts(replace(observed, state=plan.state), plan.state.holds)
-    world = World(facts, plan.state, plan.waits, plan.actions)
+    entries = history(facts, plan, previous.history)
+    world = World(facts, plan.state, plan.waits, plan.actions, entries)
     told = situation(world)
     counted = _counted(world)
     return ModelDeploymentStatus(
@@ -81,7 +74,7 @@ def report(
         fallback=_fallback(world),
         pods=tuple(pods[:_MAX_PODS]),
         waiting=waiting(name, world, told, previous.waiting),
-        history=_history(facts, plan, previous),
+        history=entries,
         replicas=sum(facts.view(revision).replicas for revision in counted),
         ready_replicas=sum(facts.ready(revision) for revision in counted),
         selector=_selector(name, counted) if counted else None,
@@ -159,71 +152,6 @@ def _fallback(world: World) -> FallbackStatus | None:
     return FallbackStatus(revision=revision, ready=False, reason=message)
 
 
-# --- history -------------------------------------------------------------------------------------------------------
-
-
-def _history(facts: Facts, plan: Plan, previous: ModelDeploymentStatus) -> tuple[HistoryEntry, ...]:
-    entries = previous.history
-    for finished in plan.finished:
-        if finished.outcome is Outcome.PROMOTED:
-            entries = tuple(_closed(entry, facts.now) for entry in entries)
-        entries = (*entries, _entry(facts, finished, plan))
-    return entries[-_HISTORY:]
-
-
-def _closed(entry: HistoryEntry, now: datetime) -> HistoryEntry:
-    return entry if entry.to is not None else entry.model_copy(update={"to": now})
-
-
-def _entry(facts: Facts, finished: Finished, plan: Plan) -> HistoryEntry:
-    view = facts.view(finished.revision)
-    promoted = finished.outcome is Outcome.PROMOTED
-    return HistoryEntry(
-        revision=finished.revision,
-        version=view.version,
-        digest=_model_digest(view),
-        changed=_changed(facts, finished, plan),
-        from_=facts.now if promoted else finished.started_at,
-        to=None if promoted else facts.now,
-        outcome=finished.outcome.value,
-        reason=finished.reason,
-        trigger=_trigger(facts, finished, plan),
-    )
-
-
-def _model_digest(view: RevisionView) -> str | None:
-    return next((part.digest for part in view.parts if part.key == MODEL), view.digests[0] if view.digests else None)
-
-
-def _changed(facts: Facts, finished: Finished, plan: Plan) -> str | None:
-    """Against the stable; of what has just become the stable, against the one before."""
-    before = _stable_before(finished, plan)
-    if before is None:
-        return None
-    return difference(facts.view(before).parts, facts.view(finished.revision).parts) or None
-
-
-def _stable_before(finished: Finished, plan: Plan) -> Revision | None:
-    before = [revision for revision in plan.state.promoted if revision != finished.revision]
-    return before[-1] if before else None
-
-
-def _trigger(facts: Facts, finished: Finished, plan: Plan) -> str:
-    if finished.outcome is Outcome.HELD or finished.reason == MoveReason.FALLBACK:
-        return "Hold"
-    if finished.reason == Reason.ABORTED:
-        return "Person"
-    if finished.outcome is Outcome.FAILED or finished.reason == MoveReason.RECOVERY:
-        return "Pods"
-    before = _stable_before(finished, plan)
-    if finished.reason == Reason.CANARY and before is not None:
-        one, other = facts.view(before), facts.view(finished.revision)
-        # Other parts than before are asked for by the spec; the same ones with other content, by an alias.
-        same_parts = {part.key for part in one.parts} == {part.key for part in other.parts}
-        return "Spec" if one.content == other.content or not same_parts else "Alias"
-    return "Alias"
-
-
 # --- conditions ----------------------------------------------------------------------------------------------------
 
 
@@ -244,10 +172,8 @@ def _conditions(world: World, told: Situation) -> list[Condition]:
         found.append(_condition(world, ConditionType.STALLED, "True", told.reason, told.message))
     if told.reason == Reason.REGULATORY_HOLD:
         found.append(_condition(world, ConditionType.ON_HOLD, "True", told.reason, told.message))
-    named = world.facts.named
-    failure = next((failure for failure in world.state.failed if failure.revision == named), None)
-    if failure is not None:
-        message = f"{world.version(named)} was taken back: {failure.message}"
+    if (failure := world.failure) is not None:
+        message = f"{world.version(failure.revision)} was taken back: {failure.message}"
         found.append(_condition(world, ConditionType.ROLLED_BACK, "True", failure.reason, message))
     return found
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from modelsync.api import duration
 from modelsync.api.conditions import Truth
 from modelsync.api.reasons import Reason
-from modelsync.api.status import Phase
+from modelsync.api.status import HistoryEntry, Phase
 from modelsync.rollout.facts import CRASHES_LOADING, Facts
 from modelsync.rollout.failing import deadline, exam_reason
 from modelsync.rollout.goal import Way, goal
+from modelsync.rollout.history import lost_to_a_hold
 from modelsync.rollout.model import (
     BLOCKED,
     Action,
+    Failure,
     MoveReason,
     Pause,
     PointService,
@@ -51,6 +53,7 @@ class World:
     state: State
     waits: tuple[Wait, ...]
     about_to: tuple[Action, ...]
+    history: tuple[HistoryEntry, ...]
 
     @property
     def available(self) -> bool:
@@ -74,6 +77,34 @@ class World:
             and self.state.canary is None
             and self.state.target is None
         )
+
+    @property
+    def failure(self) -> Failure | None:
+        """Of what the alias names."""
+        return next((failure for failure in self.state.failed if failure.revision == self.facts.named), None)
+
+    @property
+    def lost_to_a_hold(self) -> Revision | None:
+        """The held revision in whose place the stable serves, while what the alias names instead is not on its way."""
+        state, facts = self.state, self.facts
+        if state.stable is None or facts.idle or self.at_goal or state.canary is not None or state.target is not None:
+            return None
+        return lost_to_a_hold(self.history, state.stable, facts.held)
+
+    @property
+    def barred(self) -> Revision | None:
+        """The held revision that matters: the stable, else what the alias names, else what was the stable before.
+
+        The last is popped from the stack as soon as its fallback serves: when the alias names a version that has
+        failed, or that may not begin, nothing else tells why an earlier version serves.
+        """
+        return self.barred_now or self.lost_to_a_hold
+
+    @property
+    def barred_now(self) -> Revision | None:
+        """The held revision that would serve, or be moved to, were it not for the hold."""
+        both = (self.state.stable, self.facts.named)
+        return next((revision for revision in both if revision is not None and self.facts.held(revision)), None)
 
     def version(self, revision: Revision | None) -> str:
         """`v7 (v7-3fa9c1d2)`."""
@@ -114,16 +145,8 @@ def _holds_on(world: World, revision: Revision | None) -> str:
     return ", ".join(dict.fromkeys(named))
 
 
-def _barred(world: World) -> Revision | None:
-    """The held revision that matters: the stable, else what the alias names."""
-    stable, named = world.state.stable, world.facts.named
-    if stable is not None and world.facts.held(stable):
-        return stable
-    return named if named is not None and world.facts.held(named) else None
-
-
 def _blocked(world: World) -> Situation | None:
-    barred = _barred(world)
+    barred = world.barred
     stable = world.state.stable
     if barred is None or (stable is not None and not world.facts.held(stable)) or _serving(world) is not None:
         return None
@@ -151,11 +174,13 @@ def _serving(world: World) -> Revision | None:
 
 
 def _on_hold(world: World) -> Situation | None:
-    barred = _barred(world)
+    barred = world.barred
     if barred is None:
         return None
     hold, serving = _holds_on(world, barred), world.version(_serving(world))
     message = f"{world.version(barred)} must not serve: hold {hold}; {serving} serves"
+    if world.failure is not None:
+        message += f"; {_failed(world, world.failure)}"
     return Situation(Phase.ON_HOLD, "False", Reason.REGULATORY_HOLD, message, stalled=True)
 
 
@@ -214,13 +239,14 @@ def _woken(world: World) -> Revision | None:
 
 
 def _taken_back(world: World) -> Situation | None:
-    named = world.facts.named
-    failure = next((failure for failure in world.state.failed if failure.revision == named), None)
-    if failure is None:
+    if (failure := world.failure) is None:
         return None
-    serving = world.version(world.state.stable)
-    message = f"{world.version(named)} failed and is not tried again: {failure.message}; {serving} serves"
+    message = f"{_failed(world, failure)}; {world.version(world.state.stable)} serves"
     return Situation(Phase.DEGRADED, "False", failure.reason, message, stalled=True)
+
+
+def _failed(world: World, failure: Failure) -> str:
+    return f"{world.version(failure.revision)} failed and is not tried again: {failure.message}"
 
 
 def _suspended(world: World) -> Situation | None:

@@ -80,16 +80,17 @@ def waiting(name: str, world: World, told: Situation, previous: WaitingStatus | 
 
 def _for_a_person(name: str, world: World, told: Situation) -> WaitingStatus | None:
     """A hold, or a version that failed: what would move is barred, so the planner does not wait for anything."""
-    named = world.facts.named
-    if told.reason == Reason.REGULATORY_HOLD:
+    if world.barred_now is not None:
         if world.state.target is not None and world.waits:
             return None  # a fallback is on its way
         return _waiting(
             world, told.reason, "person", "the hold to be removed, or the alias to name a version that may serve"
         )
-    if named is not None and any(failure.revision == named for failure in world.state.failed):
-        message = f"the alias to leave {world.version(named)}, or a person's retry"
-        return _waiting(world, told.reason, "person", message, command=_retry(name, named))
+    if (failure := world.failure) is not None:
+        message = f"the alias to leave {world.version(failure.revision)}, or a person's retry"
+        return _waiting(world, told.reason, "person", message, command=_retry(name, failure.revision))
+    if world.barred is not None and world.waits:
+        return None  # the planner says why what the alias names has not begun
     if told.stalled:
         return _waiting(world, told.reason, "person", f"somebody to act: {told.message}")
     return None

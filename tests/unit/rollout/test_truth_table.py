@@ -1,11 +1,13 @@
 """Phase and conditions by the truth table of DESIGN §2, a row each."""
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
+from modelsync.api.status import HistoryEntry, ModelDeploymentStatus
 from modelsync.rollout import plan
+from modelsync.rollout.history import lost_to_a_hold
 from modelsync.rollout.model import (
     BLOCKED,
     Failure,
@@ -15,6 +17,7 @@ from modelsync.rollout.model import (
     Problem,
     RegistryOutcome,
     RegistryView,
+    Revision,
     State,
     Target,
     Trouble,
@@ -43,6 +46,8 @@ from unit.rollout.worlds import (
     world,
 )
 
+NOTHING_BEFORE = ModelDeploymentStatus()
+
 
 @dataclass(frozen=True)
 class Row:
@@ -57,10 +62,31 @@ class Row:
     stalled: bool = False
     on_hold: bool = False
     rolled_back: bool = False
+    before: ModelDeploymentStatus = NOTHING_BEFORE
 
 
 FIRST = State(target=Target(V1, MoveReason.FIRST, LONG_AGO))
 BLOCKED_ROUTE = route((BLOCKED, 1))
+
+
+def promoted(revision: Revision, reason: str, until: datetime | None) -> HistoryEntry:
+    """That it was the stable."""
+    version = revision.partition("-")[0]
+    return HistoryEntry(
+        revision=revision,
+        version=version,
+        digest=f"digest-{version}",
+        from_=LONG_AGO,
+        to=until,
+        outcome="Promoted",
+        reason=reason,
+        trigger="Alias",
+    )
+
+
+FELL_BACK = ModelDeploymentStatus(
+    history=(promoted(V1, "First", LONG_AGO), promoted(V2, "Canary", LONG_AGO), promoted(V1, "Fallback", None))
+)
 
 ROWS = {
     "before the first answer": Row(
@@ -228,6 +254,83 @@ ROWS = {
         stalled=True,
         on_hold=True,
     ),
+    "a hold has taken the stable away while the alias names a failed version": Row(
+        world(
+            named=V3,
+            state=State(promoted=(V1,), failed=(Failure(V3, "Crashed", LONG_AGO, "out of memory"),)),
+            views=(up(V1), cold(V2), cold(V3)),
+            holds=reads(V2),
+            route=route((V1, 100)),
+            service=V1,
+        ),
+        "OnHold",
+        "False",
+        "RegulatoryHold",
+        stalled=True,
+        on_hold=True,
+        rolled_back=True,
+        before=FELL_BACK,
+    ),
+    "a hold has taken the stable away while the alias names a version that may not begin": Row(
+        world(
+            named=V3,
+            state=State(promoted=(V1,)),
+            views=(up(V1), cold(V2)),
+            holds=reads(V2),
+            route=route((V1, 100)),
+            service=V1,
+            policy=replace(POLICY, suspend=True),
+        ),
+        "OnHold",
+        "False",
+        "RegulatoryHold",
+        stalled=True,
+        on_hold=True,
+        before=FELL_BACK,
+    ),
+    "a hold has taken the stable away, and the alias went back with it": Row(
+        world(
+            named=V1,
+            state=State(promoted=(V1,)),
+            views=(up(V1), cold(V2)),
+            holds=reads(V2),
+            route=route((V1, 100)),
+            service=V1,
+        ),
+        "Healthy",
+        "True",
+        "Healthy",
+        before=FELL_BACK,
+    ),
+    "a hold has taken the stable away, and what the alias names goes by the steps": Row(
+        in_canary(
+            state=State(promoted=(V1,), canary=CANARY),
+            views=(up(V1), cold(V2), up(V3, 1)),
+            holds=reads(V2),
+            route=route((V1, 95), (V3, 5)),
+            service=V1,
+        ),
+        "Canary",
+        "Unknown",
+        "Paused",
+        reconciling=True,
+        before=FELL_BACK,
+    ),
+    "the hold is lifted that took the stable away, and the alias names a failed version": Row(
+        world(
+            named=V3,
+            state=State(promoted=(V1,), failed=(Failure(V3, "Crashed", LONG_AGO, "out of memory"),)),
+            views=(up(V1), cold(V2), cold(V3)),
+            route=route((V1, 100)),
+            service=V1,
+        ),
+        "Degraded",
+        "False",
+        "Crashed",
+        stalled=True,
+        rolled_back=True,
+        before=FELL_BACK,
+    ),
     "held and blocked": Row(
         world(
             views=(cold(V1), up(V2, 0)),
@@ -322,7 +425,7 @@ ROWS = {
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 def test_the_situation_is_told_as_the_truth_table_says(row: Row) -> None:
-    status = status_of(row.observed)
+    status = status_of(row.observed, row.before)
     told = conditions(status)
     assert (status.phase, told["Ready"].status, told["Ready"].reason) == (row.phase, row.ready, row.reason)
     assert told["Available"].status == row.available
@@ -342,13 +445,13 @@ AT_REST = {name: row for name, row in ROWS.items() if plan(row.observed).state =
 
 @pytest.mark.parametrize("row", AT_REST.values(), ids=AT_REST.keys())
 def test_an_equal_world_gives_an_equal_status_later(row: Row) -> None:
-    first = status_of(row.observed)
+    first = status_of(row.observed, row.before)
     assert status_of(replace(row.observed, now=NOW + timedelta(seconds=1)), first) == first
 
 
 def test_whatever_is_not_as_asked_says_what_it_waits_for() -> None:
     for name, row in ROWS.items():
-        waiting = status_of(row.observed).waiting
+        waiting = status_of(row.observed, row.before).waiting
         if row.ready == "True":
             assert waiting is None, name
         else:
@@ -378,6 +481,33 @@ def test_refused_content_makes_model_verified_false() -> None:
 def test_a_hold_names_the_mark_in_the_message() -> None:
     told = conditions(status_of(ROWS["held and blocked"].observed))
     assert "'regulatory-hold' on acme/r/chat:v2" in told["Ready"].message
+
+
+def test_a_hold_that_has_taken_the_stable_away_is_told_before_the_failure_of_another_version() -> None:
+    row = ROWS["a hold has taken the stable away while the alias names a failed version"]
+    status = status_of(row.observed, row.before)
+    told = conditions(status)["Ready"].message
+    assert told == (
+        f"v2 ({V2}) must not serve: hold 'regulatory-hold' on acme/r/chat:v2; v1 ({V1}) serves; "
+        f"v3 ({V3}) failed and is not tried again: out of memory"
+    )
+    assert status.waiting is not None
+    assert status.waiting.who == "person"
+    assert status.waiting.message == f"the alias to leave v3 ({V3}), or a person's retry"
+    assert status.waiting.command is not None
+    assert status.waiting.command.startswith("kubectl annotate modeldeployment chat modelsync.dev/retry=")
+
+
+def test_a_hold_that_led_over_several_versions_is_told_as_long_as_it_is_on_one_of_them() -> None:
+    first = (promoted(V1, "First", LONG_AGO), promoted(V2, "Canary", LONG_AGO), promoted(V3, "Canary", LONG_AGO))
+    entries = (*first, promoted(V2, "Fallback", LONG_AGO), promoted(V1, "Fallback", None))
+    held = {V2, V3}
+    assert lost_to_a_hold(entries, V1, held.__contains__) == V2
+    held.remove(V2)
+    assert lost_to_a_hold(entries, V1, held.__contains__) == V3
+    held.remove(V3)
+    assert lost_to_a_hold(entries, V1, held.__contains__) is None
+    assert lost_to_a_hold(first, V3, {V2}.__contains__) is None, "what was promoted over it was asked for"
 
 
 def test_a_transition_time_changes_only_with_the_status() -> None:
