@@ -9,16 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from apiserver import ApiServer
-from integration.resources.test_objects import applied
+from integration.resources.test_objects import applied, children
 from modelsync.api import names
 from modelsync.api.routing import Routing
 from modelsync.api.spec import ModelDeploymentSpec
-from modelsync.resources.budget import disruption_budget
 from modelsync.resources.objects import Object, Owner
 from modelsync.resources.record import Record
 from modelsync.resources.route import http_route
-from modelsync.resources.service import blocked_service, plain_service, revision_service
-from modelsync.resources.workload import deployment, fuse_secret
 
 ALLOCATED = "the cluster gives it: no value could be rendered"
 UNCHANGING = "Kubernetes' own default, the same in every version; a field that is left out is compared by nobody"
@@ -69,18 +66,9 @@ def test_the_api_server_adds_nothing_to_a_child_but_what_is_listed(
 ) -> None:
     made = make_record("v9")
     record = Record.parse(applied(api, made))
-    children = [
-        made,
-        deployment(record, 2),
-        revision_service(owner, record.revision),
-        plain_service(owner, record.revision),
-        blocked_service(owner),
-        disruption_budget(owner, record.revision),
-        fuse_secret(owner, record.revision, "a-token"),
-        http_route(owner, spec.traffic, Routing(((record.revision, 95), (names.BLOCKED, 5)))),
-    ]
+    route = http_route(owner, spec.traffic, Routing(((record.revision, 95), (names.BLOCKED, 5))))
     found: dict[str, set[str]] = {kind: set() for kind in ADDED}
-    for child in children:
+    for child in (made, *children(owner, record), route):
         paths = added(child, applied(api, child))
         found[child["kind"]] |= {path for path in paths if not re.match(r"(metadata|status)\b", path)}
     assert found == {kind: set(paths) for kind, paths in ADDED.items()}

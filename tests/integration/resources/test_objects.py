@@ -39,6 +39,18 @@ def applied(api: ApiServer, obj: Object) -> Any:
     return api.apply(path(obj), obj)
 
 
+def children(owner: Owner, record: Record) -> list[Object]:
+    """Every child of a ModelDeployment but the record itself and the route, as it is rendered."""
+    return [
+        deployment(record, 2),
+        revision_service(owner, record.revision),
+        plain_service(owner, record.revision),
+        blocked_service(owner),
+        disruption_budget(owner, record.revision),
+        fuse_secret(owner, record.revision, "a-token"),
+    ]
+
+
 def lost(given: Any, live: Any, at: str = "") -> list[str]:
     """Where `live` does not have what was given."""
     if isinstance(given, dict) and isinstance(live, dict):
@@ -59,14 +71,7 @@ def record(api: ApiServer, make_record: MakeRecord) -> Record:
 
 
 def test_every_object_is_stored_as_it_was_rendered(api: ApiServer, owner: Owner, record: Record) -> None:
-    for obj in (
-        deployment(record, 2),
-        revision_service(owner, record.revision),
-        plain_service(owner, record.revision),
-        blocked_service(owner),
-        disruption_budget(owner, record.revision),
-        fuse_secret(owner, record.revision, "a-token"),
-    ):
+    for obj in children(owner, record):
         assert lost(obj, applied(api, obj)) == []
 
 
