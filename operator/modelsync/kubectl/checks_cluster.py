@@ -1,7 +1,8 @@
 """What `doctor` looks at once for a cluster: the CRDs, the user's rights, the operator and its rights."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from modelsync.api import names
@@ -9,8 +10,9 @@ from modelsync.api.roles import REQUESTS, RESUME, SUSPEND, roles_with
 from modelsync.kubectl import text
 from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotThereError, PluginError
 from modelsync.kubectl.findings import Finding, failed, ok, unknown, warning
+from modelsync.kubectl.objects import Cluster, Object, Path, model_deployments
+from modelsync.kubectl.rights import RELEASE
 from modelsync.kubectl.text import age
-from modelsync.kubectl.transport import Cluster, Object, Path, model_deployments
 
 OPERATOR = "modelsync"
 """The lease by which the operator's processes agree who leads."""
@@ -23,6 +25,7 @@ _LEASE_NAME = re.compile(rf"{OPERATOR}(-[0-9a-f]{{10}})?")
 """With watchNamespaces the name ends in a hash of them."""
 _LEASES = "coordination.k8s.io/v1"
 _AUTHORIZATION = "authorization.k8s.io/v1"
+_AT_A_TIME = 6
 
 _READING = (
     ("get", "see one"),
@@ -70,22 +73,26 @@ def _gateway_api(api: Cluster) -> Finding:
 
 
 def _own_rights(api: Cluster) -> Iterator[Finding]:
-    if missing := [said for verb, said in _READING if not _may_i(api, verb)]:
+    may = _may_i(api, [*(verb for verb, _ in _READING), "patch", *(right.verb for right in _STEERING)])
+    if missing := [said for verb, said in _READING if not may[verb]]:
         yield failed(
             "your rights",
             f"in {api.namespace} you may not {', '.join(missing)}",
-            "an administrator of the namespace gives them: get, list and watch on modeldeployments.modelsync.dev",
+            f"an administrator of the namespace gives them: get, list and watch on {names.CRD_NAME}, "
+            f"or a role of the chart: {RELEASE}-{roles_with('watch')[0]}",
         )
     else:
         yield ok("your rights", f"you may see what runs in {api.namespace}")
-    if not _may_i(api, "patch"):
+    if not may["patch"]:
+        roles = dict.fromkeys(role for right in _STEERING for role in roles_with(right.verb)[:1])
         yield warning(
             "your rights",
             f"in {api.namespace} you may steer nothing",
-            f"an administrator of the namespace gives it: patch on {names.CRD_NAME}",
+            f"an administrator of the namespace gives it: patch on {names.CRD_NAME}, or a role of the chart: "
+            + ", ".join(f"{RELEASE}-{role}" for role in roles),
         )
         return
-    lacking = [right for right in _STEERING if not _may_i(api, right.verb)]
+    lacking = [right for right in _STEERING if not may[right.verb]]
     if not lacking:
         yield ok("your rights", "you may ask for everything")
         return
@@ -96,19 +103,26 @@ def _own_rights(api: Cluster) -> Iterator[Finding]:
         f"where the chart's admission policy is on, you may not in {api.namespace}: "
         + "; ".join(right.does for right in lacking),
         f"an administrator of the namespace gives it: {', '.join(verbs)} on {names.CRD_NAME}, or a role of the chart: "
-        + ", ".join(f"modelsync-{role}" for role in roles),
+        + ", ".join(f"{RELEASE}-{role}" for role in roles),
     )
 
 
-def _may_i(api: Cluster, verb: str) -> bool:
-    attributes = {"verb": verb, "group": names.GROUP, "resource": names.PLURAL, "namespace": api.namespace}
-    body = {
-        "apiVersion": _AUTHORIZATION,
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes},
-    }
-    answer = api.review(Path(_AUTHORIZATION, "selfsubjectaccessreviews"), body)
-    return bool((answer.get("status") or {}).get("allowed"))
+def _may_i(api: Cluster, verbs: Sequence[str]) -> dict[str, bool]:
+    common = {"group": names.GROUP, "resource": names.PLURAL, "namespace": api.namespace}
+    specs = [{"resourceAttributes": {"verb": verb, **common}} for verb in verbs]
+    return dict(zip(verbs, _reviews(api, "SelfSubjectAccessReview", specs), strict=True))
+
+
+def _reviews(api: Cluster, kind: str, specs: Iterable[Mapping[str, object]]) -> list[bool]:
+    """What each says. Several at a time: each is a kubectl, and a way to the API server and back."""
+
+    def allowed(spec: Mapping[str, object]) -> bool:
+        body = {"apiVersion": _AUTHORIZATION, "kind": kind, "spec": spec}
+        answer = api.review(Path(_AUTHORIZATION, f"{kind.lower()}s"), body)
+        return bool((answer.get("status") or {}).get("allowed"))
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return list(pool.map(allowed, specs))
 
 
 def _operator(api: Cluster, given: str | None) -> Iterator[Finding]:
@@ -189,20 +203,16 @@ _NEEDED: tuple[Mapping[str, str], ...] = (
 
 def _operators_rights(api: Cluster, namespace: str, account: str) -> Finding:
     user = f"system:serviceaccount:{namespace}:{account}"
-    missing = []
+    specs = [{"user": user, "resourceAttributes": {**needed, "namespace": api.namespace}} for needed in _NEEDED]
     try:
-        for needed in _NEEDED:
-            body = {
-                "apiVersion": _AUTHORIZATION,
-                "kind": "SubjectAccessReview",
-                "spec": {"user": user, "resourceAttributes": {**needed, "namespace": api.namespace}},
-            }
-            answer = api.review(Path(_AUTHORIZATION, "subjectaccessreviews"), body)
-            if not (answer.get("status") or {}).get("allowed"):
-                resource = "/".join(filter(None, (needed["resource"], needed.get("subresource"))))
-                missing.append(f"{needed['verb']} {resource}")
+        answers = _reviews(api, "SubjectAccessReview", specs)
     except PluginError:
         return unknown("operator's rights", "you may not ask about others' rights", "an administrator may")
+    missing = [
+        f"{needed['verb']} {'/'.join(filter(None, (needed['resource'], needed.get('subresource'))))}"
+        for needed, allowed in zip(_NEEDED, answers, strict=True)
+        if not allowed
+    ]
     if missing:
         return failed(
             "operator's rights",

@@ -10,7 +10,7 @@ from modelsync.api.conditions import ConditionType
 from modelsync.api.reasons import Reason
 from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotThereError, PluginError
 from modelsync.kubectl.findings import Finding, failed, ok, unknown, warning
-from modelsync.kubectl.transport import Cluster, Object, Path
+from modelsync.kubectl.objects import Cluster, Object, Path
 from modelsync.kubectl.view import View
 from modelsync.registry.credential import Credential, InvalidCredentialError
 

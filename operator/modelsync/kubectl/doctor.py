@@ -11,9 +11,10 @@ from modelsync.kubectl.checks_cluster import SYSTEM_NAMESPACE, cluster_checks
 from modelsync.kubectl.checks_deployment import deployment_checks
 from modelsync.kubectl.errors import EXIT_NEEDS_A_PERSON
 from modelsync.kubectl.findings import Finding, Verdict, told, wire
+from modelsync.kubectl.lookup import one
+from modelsync.kubectl.objects import model_deployments
 from modelsync.kubectl.options import NAME, cluster, connection_options
 from modelsync.kubectl.text import document
-from modelsync.kubectl.transport import model_deployments
 from modelsync.kubectl.view import view
 
 _EPILOG = """\b
@@ -43,7 +44,7 @@ def command(names: tuple[str, ...], operator_namespace: str | None, output: str 
     findings: list[Finding] = list(cluster_checks(api, operator_namespace))
     if not any(each.check == "CRD" and each.verdict is Verdict.FAILED for each in findings):
         if names:
-            objects = [api.get(model_deployments(api.namespace, name)) for name in dict.fromkeys(names)]
+            objects = [one(api, name) for name in dict.fromkeys(names)]
         else:
             objects = api.list(model_deployments(api.namespace))["items"]
         for raw in objects:

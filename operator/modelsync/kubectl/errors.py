@@ -40,5 +40,9 @@ class ForbiddenError(PluginError):
     """RBAC or an admission policy says no."""
 
 
+class DeniedError(ForbiddenError):
+    """An admission policy says no, and why."""
+
+
 class UnavailableError(PluginError):
     """The API server gave no usable answer; asking again may help."""

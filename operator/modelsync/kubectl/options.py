@@ -12,7 +12,8 @@ from click.shell_completion import CompletionItem
 
 from modelsync.api import names
 from modelsync.kubectl.errors import PluginError
-from modelsync.kubectl.transport import Cluster, Kubectl, model_deployments
+from modelsync.kubectl.objects import Cluster, model_deployments
+from modelsync.kubectl.transport import Kubectl
 
 _META = "modelsync.connection"
 COMPLETION_SECONDS = 3

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from modelsync.api import duration, names
 from modelsync.api.conditions import ConditionType
-from modelsync.api.reasons import Reason
 from modelsync.api.status import CanaryStatus, ExamStatus, HoldStatus, Phase, PodStatus, StepStatus
 from modelsync.commands import printable
+from modelsync.kubectl.advice import ending_command, next_commands
 from modelsync.kubectl.text import age, columns, facts, left, styled
 from modelsync.kubectl.view import Revision, View
 
@@ -29,11 +29,6 @@ PHASE_STYLES = {
     Phase.STALLED: BAD,
 }
 _TARGETS = {"First": "first", "Rollback": "going back", "Fallback": "fallback", "Recovery": "taking over"}
-_VERBS = {
-    names.PROMOTE_ANNOTATION: "promote",
-    names.RETRY_ANNOTATION: "retry",
-    names.REQUESTED_AT_ANNOTATION: "refresh",
-}
 _POD_STYLES = {"Ready": GOOD, "Failing": BAD, "Terminating": QUIET}
 _PLACES = {"VersionTag": "tag on the version", "CollectionTag": "tag on the collection of", "Alias": "alias of"}
 
@@ -44,7 +39,9 @@ def picture(view: View, now: datetime) -> RenderableType:
 
 
 def phase(view: View) -> Text:
-    """The phase in its colour."""
+    """The phase in its colour; of one that is being deleted what kubectl says of a pod then."""
+    if view.deleted:
+        return styled("Terminating", QUIET)
     said = view.status.phase
     return styled(said or "Pending", PHASE_STYLES.get(said, BUSY) if said else BUSY)
 
@@ -63,18 +60,6 @@ def step_told(step: StepStatus) -> str:
     if step.pause is not None and step.pause.duration:
         return f"pause {step.pause.duration}"
     return "pause until promoted"
-
-
-def next_command(view: View) -> str | None:
-    """What a person can type to end the wait."""
-    waiting = view.status.waiting
-    if waiting is None or waiting.command is None:
-        return None
-    verb = "resume" if waiting.reason == Reason.SUSPENDED else None
-    for annotation, ours in _VERBS.items():
-        if f" {annotation}=" in waiting.command:
-            verb = ours
-    return f"kubectl modelsync {verb} {view.name} -n {view.namespace}" if verb else waiting.command
 
 
 def role(view: View, revision: Revision, now: datetime) -> Text:
@@ -115,7 +100,7 @@ def _facts(view: View, now: datetime) -> list[tuple[str, Text | str]]:
     if (waiting := status.waiting) is not None:
         ends = f", {left(waiting.until, now)}" if waiting.until is not None else ""
         rows.append(("Waiting", f"for {waiting.message} ({waiting.who}, since {age(now - waiting.since)}{ends})"))
-        if (command := next_command(view)) is not None:
+        if (command := ending_command(view)) is not None:
             rows.append(("", styled(command, "bold")))
     if status.canary is not None and status.canary.steps:
         rows.append(("Steps", _steps(status.canary, now)))
@@ -127,6 +112,8 @@ def _facts(view: View, now: datetime) -> list[tuple[str, Text | str]]:
         rows.append(("On a hold", _fallback(view)))
     if status.url:
         rows.append(("URL", status.url))
+    for number, command in enumerate(next_commands(view)):
+        rows.append(("" if number else "Next", styled(command, "bold")))
     return rows
 
 

@@ -4,7 +4,6 @@ Each is an annotation that names the revision and the person (`api.requests`); t
 status. What makes no sense now is refused here with the reason, before anything is written.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,13 +13,16 @@ import click
 from modelsync.api import duration, names
 from modelsync.api.reasons import Reason
 from modelsync.api.requests import MAX_LENGTH, Request
+from modelsync.api.roles import REQUESTS, Right
 from modelsync.api.status import CanaryStatus, HandledStatus
 from modelsync.kubectl import text
+from modelsync.kubectl.changes import changes
 from modelsync.kubectl.errors import EXIT_TIMEOUT, ForbiddenError, NotThereError, PluginError
+from modelsync.kubectl.objects import Cluster, Path
 from modelsync.kubectl.options import DURATION, cluster, connection_options, name_argument
 from modelsync.kubectl.picture import step_told
-from modelsync.kubectl.transport import Cluster, Path
-from modelsync.kubectl.view import Revision, View, read, view
+from modelsync.kubectl.rights import steer
+from modelsync.kubectl.view import Revision, View, read
 
 WAIT = timedelta(seconds=60)
 """The operator answers within a second; what it cannot act on yet is told after this."""
@@ -37,6 +39,16 @@ class _Ask:
     echo: Callable[[HandledStatus], str | None]
     revision: Revision
     told: _Answer
+
+    @property
+    def right(self) -> Right:
+        """What the API server asks for before it lets the request through."""
+        return next(right for right in REQUESTS if right.annotation == self.annotation)
+
+    @property
+    def verb(self) -> str:
+        """For a person: as it is written in the annotation."""
+        return self.annotation.partition("/")[2]
 
 
 def waiting_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -162,25 +174,17 @@ def _ask(api: Cluster, before: View, ask: _Ask, wait: bool, timeout: timedelta) 
             value = Request(ask.revision, value, whoami(api)).render()
         except ValueError:
             raise PluginError(f"your user name is too long for a request of {MAX_LENGTH} characters") from None
-    api.patch(before.namespace, before.name, {"metadata": {"annotations": {ask.annotation: value}}})
-    verb = ask.annotation.partition("/")[2]
+    steer(api, before.namespace, before.name, {"metadata": {"annotations": {ask.annotation: value}}}, ask.right.verb)
     if not wait:
-        text.say(f"{before.resource} annotated: {verb}" + (f" {ask.revision}" if ask.revision else ""))
+        text.say(f"{before.resource} annotated: {ask.verb}" + (f" {ask.revision}" if ask.revision else ""))
         return
-    deadline = time.monotonic() + timeout.total_seconds() if timeout else None
     last = before
-    for found in api.follow(before.namespace, before.name):
-        if found is not None:
-            raw = found.get((before.namespace, before.name))
-            if raw is None:
-                raise NotThereError(f'modeldeployments.modelsync.dev "{before.name}" was deleted')
-            last = view(raw)
-            handled = last.status.handled
-            if handled is not None and ask.echo(handled) == value:
-                text.say(f"{before.resource} {ask.told(before, last)}")
-                return
-        if deadline is not None and time.monotonic() >= deadline:
-            raise PluginError(_unanswered(last, verb, timeout), exit_code=EXIT_TIMEOUT)
+    for last in changes(api, before.namespace, before.name, timeout):
+        handled = last.status.handled
+        if handled is not None and ask.echo(handled) == value:
+            text.say(f"{before.resource} {ask.told(before, last)}")
+            return
+    raise PluginError(_unanswered(last, ask.verb, timeout), exit_code=EXIT_TIMEOUT)
 
 
 def _unanswered(each: View, verb: str, timeout: timedelta) -> str:

@@ -1,6 +1,5 @@
 """`kubectl modelsync status`: wait until what is asked for serves, as `kubectl rollout status` does."""
 
-import time
 from datetime import timedelta
 
 import click
@@ -9,16 +8,18 @@ from modelsync.api import duration
 from modelsync.api.conditions import ConditionType
 from modelsync.api.reasons import Reason
 from modelsync.kubectl import text
+from modelsync.kubectl.advice import ending_command, next_commands
+from modelsync.kubectl.changes import changes
 from modelsync.kubectl.errors import (
     EXIT_NEEDS_A_PERSON,
     EXIT_ON_HOLD,
     EXIT_TIMEOUT,
-    NotThereError,
+    ForbiddenError,
     PluginError,
 )
 from modelsync.kubectl.options import DURATION, cluster, connection_options, name_argument
-from modelsync.kubectl.picture import next_command
-from modelsync.kubectl.view import View, view
+from modelsync.kubectl.rights import asking_for
+from modelsync.kubectl.view import View
 
 _EPILOG = """\b
 Exit codes:
@@ -56,31 +57,29 @@ def command(name: str, watch: bool, timeout: timedelta, revision: str | None) ->
     waited for.
     """
     api = cluster()
-    deadline = time.monotonic() + timeout.total_seconds() if timeout else None
     told = ""
-    for found in api.follow(api.namespace, name):
-        if found is not None:
-            raw = found.get((api.namespace, name))
-            if raw is None:
-                raise NotThereError(
-                    f'modeldeployments.modelsync.dev "{name}" ' + ("was deleted" if told else "not found")
-                )
-            each = view(raw)
+    try:
+        for each in changes(api, api.namespace, name, timeout):
             line, code = outcome(each, revision)
             if code == 0:
                 text.say(line)
                 return
             if code is not None:
-                raise PluginError(line, exit_code=code)
+                raise PluginError("; next: ".join((line, *_next(each))), exit_code=code)
             if line != told:
                 text.say(line)
                 told = line
             if not watch:
                 return
-        if deadline is not None and time.monotonic() >= deadline:
-            raise PluginError(
-                f"not within --timeout={duration.render(timeout)}: {told or name}", exit_code=EXIT_TIMEOUT
-            )
+    except ForbiddenError as error:
+        raise asking_for(error, "get", api.namespace) from None
+    raise PluginError(f"not within --timeout={duration.render(timeout)}: {told or name}", exit_code=EXIT_TIMEOUT)
+
+
+def _next(each: View) -> list[str]:
+    """The first thing to type."""
+    ending = ending_command(each)
+    return [ending] if ending is not None else next_commands(each)[:1]
 
 
 def outcome(each: View, wanted: str | None = None) -> tuple[str, int | None]:
@@ -98,7 +97,7 @@ def outcome(each: View, wanted: str | None = None) -> tuple[str, int | None]:
     waiting = each.status.waiting
     going = f"Waiting for {name}: {ready.message}"
     if waiting is not None and waiting.who == "person":
-        command_ = next_command(each)
+        command_ = ending_command(each)
         going += f"; {waiting.message}" + (f": {command_}" if command_ else "")
     if ready.status != "True":
         return going, None

@@ -2,8 +2,10 @@
 
 import click
 
+from modelsync.api.roles import RESUME, SUSPEND
 from modelsync.kubectl import text
 from modelsync.kubectl.options import cluster, connection_options, name_argument
+from modelsync.kubectl.rights import steer
 from modelsync.kubectl.view import read
 
 
@@ -33,5 +35,6 @@ def _set(name: str, *, suspend: bool) -> None:
     if each.suspended == suspend:
         text.say(f"{each.resource} {'is paused already' if suspend else 'is not paused'}")
         return
-    api.patch(each.namespace, name, {"spec": {"suspend": suspend}})
+    right = SUSPEND if suspend else RESUME
+    steer(api, each.namespace, name, {"spec": {"suspend": suspend}}, right.verb)
     text.say(f"{each.resource} {said}")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -61,14 +62,28 @@ def styled(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style)
 
 
-def columns(headers: Sequence[str], rows: Sequence[Sequence[Text | str]], *, show: bool = True) -> Table:
-    """As kubectl lists: no lines, three spaces between columns, names in capitals."""
+def columns(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[Text | str]],
+    *,
+    show: bool = True,
+    widths: list[int] | None = None,
+) -> Table:
+    """As kubectl lists: no lines, three spaces between columns, names in capitals.
+
+    `widths` are the columns' least widths, if any, and become those that they have here.
+    """
+    cells = [[cell if isinstance(cell, Text) else styled(cell) for cell in row] for row in rows]
+    if widths is not None:
+        needed = [max([cell_len(head), *(line[at].cell_len for line in cells)]) for at, head in enumerate(headers)]
+        widths[:] = [max(pair) for pair in zip(needed, widths or needed, strict=True)]
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_header=show)
     for number, header in enumerate(headers):
         last = number == len(headers) - 1
-        table.add_column(header, no_wrap=not last, overflow="fold")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else styled(cell) for cell in row))
+        least = widths[number] if widths and not last else None
+        table.add_column(header, no_wrap=not last, overflow="fold", min_width=least)
+    for line in cells:
+        table.add_row(*line)
     return table
 
 

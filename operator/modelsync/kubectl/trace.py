@@ -22,9 +22,9 @@ from modelsync.api.references import adapter_name, told
 from modelsync.api.settings import same_server
 from modelsync.kubectl import text
 from modelsync.kubectl.errors import NotThereError, PluginError
+from modelsync.kubectl.objects import Cluster, Object, Path, model_deployments
 from modelsync.kubectl.options import cluster, connection_options
 from modelsync.kubectl.text import document, facts, styled
-from modelsync.kubectl.transport import Cluster, Object, Path, model_deployments
 from modelsync.kubectl.view import View, view
 from modelsync.registry.credential import Credential, InvalidCredentialError
 from modelsync.registry.errors import RegistryError

@@ -11,17 +11,21 @@ import re
 import shutil
 import subprocess
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
-from urllib.parse import quote, urlencode
 
 from modelsync.api import names
-from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotThereError, PluginError, UnavailableError
-
-Object: TypeAlias = dict[str, Any]
+from modelsync.kubectl import following
+from modelsync.kubectl.errors import (
+    DeniedError,
+    ForbiddenError,
+    KindMissingError,
+    NotThereError,
+    PluginError,
+    UnavailableError,
+)
+from modelsync.kubectl.following import follow
+from modelsync.kubectl.objects import Look, Object, Path
 
 FIELD_MANAGER = "kubectl-modelsync"
 """Who is said to own the fields that a command writes."""
@@ -31,64 +35,14 @@ POD_NAMESPACE = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/name
 
 REQUEST_TIMEOUT = "20s"
 """Longest wait for an answer, but of a watch."""
-TICK_SECONDS = 1.0
-"""How often whoever follows an object gets to look at the clock."""
-POLL_SECONDS = 2.0
-"""How often is looked where the user may read and not watch."""
-PATIENCE = 5
-"""How many times in a row a follower may get no answer before it gives up."""
 
 _SERVER_SAID = re.compile(r"Error from server \((\w+)\): (.*)", re.DOTALL)
+_DENIED = re.compile(
+    r"ValidatingAdmissionPolicy '(?P<policy>[^']+)' with binding '[^']+' denied request: (?P<why>.*)", re.DOTALL
+)
 _MESSAGE_ONLY = re.compile(r"(?:Error from server|error): (.*)", re.DOTALL | re.IGNORECASE)
 _NO_CONNECTION = ("Unable to connect to the server", "The connection to the server")
 _UNAVAILABLE = {"ServiceUnavailable", "InternalError", "Timeout", "ServerTimeout", "TooManyRequests"}
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """A collection in the API, or one object of it."""
-
-    api_version: str
-    plural: str
-    namespace: str | None = None
-    name: str | None = None
-
-    def url(self, **query: str) -> str:
-        """As the API server reads it."""
-        root = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
-        parts = [root, *(["namespaces", self.namespace] if self.namespace else []), self.plural]
-        parts += [self.name] if self.name else []
-        path = "/".join([parts[0], *(quote(part, safe="") for part in parts[1:])])
-        return f"{path}?{urlencode(query)}" if query else path
-
-
-def model_deployments(namespace: str | None, name: str | None = None) -> Path:
-    """ModelDeployments of a namespace (None: of all), or one of them."""
-    return Path(names.API_VERSION, names.PLURAL, namespace, name)
-
-
-class Cluster(Protocol):
-    """What the commands need of a cluster."""
-
-    @property
-    def namespace(self) -> str:
-        """The one that is meant where none is said."""
-
-    def get(self, path: Path) -> Object:
-        """One object. Raises PluginErrors."""
-
-    def list(self, path: Path, *, labels: str = "") -> Object:
-        """A list, as the API server has it. Raises PluginErrors."""
-
-    def review(self, path: Path, body: Object) -> Object:
-        """Post a review (who am I, may I), which the API server answers and does not keep. Raises PluginErrors."""
-
-    def patch(self, namespace: str, name: str, patch: Object) -> Object:
-        """Merge into a ModelDeployment; returns it as it is then. Raises PluginErrors."""
-
-    def follow(self, namespace: str | None, name: str | None) -> Iterator[Mapping[tuple[str, str], Object] | None]:
-        """ModelDeployments by namespace and name: all at first, and again after each change; None is a look at the
-        clock. Ends never by itself. Raises PluginErrors."""
 
 
 class Kubectl:
@@ -113,12 +67,13 @@ class Kubectl:
 
     def get(self, path: Path) -> Object:
         """See Cluster."""
-        return _object(self._run("get", f"--raw={path.url()}"))
+        return self._read(path)
 
-    def list(self, path: Path, *, labels: str = "") -> Object:
+    def list(self, path: Path, *, labels: str = "", fields: str = "") -> Object:
         """See Cluster."""
-        query = {"labelSelector": labels} if labels else {}
-        found = _object(self._run("get", f"--raw={path.url(**query)}"))
+        said = {"labelSelector": labels, "fieldSelector": fields}
+        query = {key: value for key, value in said.items() if value}
+        found = self._read(path, **query)
         kind = str(found.get("kind", "")).removesuffix("List")
         # Lists leave out what each item is; whoever holds an object should be able to tell.
         found["items"] = [
@@ -145,61 +100,15 @@ class Kubectl:
             )
         )
 
-    def follow(self, namespace: str | None, name: str | None) -> Iterator[Mapping[tuple[str, str], Object] | None]:
-        """See Cluster. By a watch; where the user may not watch, by looking again and again."""
-        path = model_deployments(namespace)
-        query = {"fieldSelector": f"metadata.name={name}"} if name else {}
-        failures, may_watch = 0, True
-        shown: Mapping[tuple[str, str], Object] | None = None
-        while True:
-            try:
-                if name and not may_watch:
-                    items, version = [self.get(model_deployments(namespace, name))], ""
-                else:
-                    found = _object(self._run("get", f"--raw={path.url(**query)}"))
-                    items = [{"apiVersion": names.API_VERSION, "kind": names.KIND, **each} for each in found["items"]]
-                    version = found["metadata"]["resourceVersion"]
-                failures = 0
-            except ForbiddenError:
-                if not name or not may_watch:
-                    raise
-                may_watch = False  # `get` without `list`
-                continue
-            except UnavailableError:
-                failures += 1
-                if failures >= PATIENCE:
-                    raise
-                yield from _pause(TICK_SECONDS)
-                continue
-            now = {_key(item): item for item in items}
-            if now != shown:
-                yield dict(now)
-                shown = dict(now)
-            if may_watch:
-                try:
-                    for event in self._watch(path.url(**query, watch="true", resourceVersion=version)):
-                        if event is None:
-                            yield None
-                            continue
-                        if event.get("type") not in {"ADDED", "MODIFIED", "DELETED"}:
-                            break  # too old a version: begin again
-                        item = event["object"]
-                        if event["type"] == "DELETED":
-                            now.pop(_key(item), None)
-                        else:
-                            now[_key(item)] = item
-                        yield dict(now)
-                        shown = dict(now)
-                    yield from _pause(TICK_SECONDS)
-                except ForbiddenError:
-                    may_watch = False
-                except UnavailableError:
-                    yield from _pause(TICK_SECONDS)
-            else:
-                yield from _pause(POLL_SECONDS)
+    def follow(self, namespace: str | None, name: str | None) -> Iterator[Look]:
+        """See Cluster."""
+        return follow(self, namespace, name)
 
-    def _watch(self, url: str) -> Iterator[Object | None]:
-        """Each event of a watch; None when there was none for a while. Ends when the API server ends it."""
+    def watch(self, path: Path, *, fields: str, version: str) -> Iterator[Object | None]:
+        """Each event after `version`; None when there was none for a while. Ends when the API server ends it. Raises
+        PluginErrors, also when the connection breaks."""
+        query = {"fieldSelector": fields} if fields else {}
+        url = path.url(**query, watch="true", resourceVersion=version)
         process = subprocess.Popen(  # noqa: S603  the user's kubectl
             [self._program(), *self._flags, "get", f"--raw={url}"],
             stdin=subprocess.DEVNULL,
@@ -220,7 +129,7 @@ class Kubectl:
         try:
             while True:
                 try:
-                    line = lines.get(timeout=TICK_SECONDS)
+                    line = lines.get(timeout=following.TICK_SECONDS)
                 except queue.Empty:
                     yield None
                     continue
@@ -238,6 +147,17 @@ class Kubectl:
             with suppress(OSError):
                 if process.stderr is not None:
                     process.stderr.close()
+
+    def _read(self, path: Path, **query: str) -> Object:
+        try:
+            return _object(self._run("get", f"--raw={path.url(**query)}"))
+        except KindMissingError as error:
+            if path.plural != names.PLURAL:
+                raise
+            raise KindMissingError(
+                f"the cluster knows no {names.CRD_NAME} ({error.message}): modelsync is not installed there, or "
+                "another cluster is meant: see --context"
+            ) from None
 
     def _run(self, *arguments: str, stdin: str | None = None) -> str:
         try:
@@ -262,15 +182,6 @@ class Kubectl:
         return found
 
 
-def _pause(seconds: float) -> Iterator[None]:
-    time.sleep(seconds)
-    yield None
-
-
-def _key(item: Object) -> tuple[str, str]:
-    return item["metadata"]["namespace"], item["metadata"]["name"]
-
-
 def _object(text: str) -> Object:
     try:
         found = json.loads(text)
@@ -293,6 +204,8 @@ def _error(stderr: str) -> PluginError:
             if "could not find the requested resource" in said:
                 return KindMissingError(said)
             return NotThereError(said)
+        if (denied := _DENIED.search(said)) is not None:
+            return DeniedError(f"{denied['why']} (admission policy {denied['policy']})")
         if reason in {"Forbidden", "Unauthorized"}:
             return ForbiddenError(said)
         return UnavailableError(said) if reason in _UNAVAILABLE else PluginError(said)

@@ -5,6 +5,7 @@ Read only. A newer operator may say more than this reads; what it does not know 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ from modelsync.api.problems import explain
 from modelsync.api.references import MODEL, told
 from modelsync.api.status import FailureStatus, HoldStatus, ModelDeploymentStatus, PodStatus
 from modelsync.kubectl.errors import ForbiddenError, PluginError
-from modelsync.kubectl.transport import Cluster, Object, Path, model_deployments
+from modelsync.kubectl.lookup import one
+from modelsync.kubectl.objects import Cluster, Object, Path
+from modelsync.kubectl.rights import asking_for
 
 if TYPE_CHECKING:
     from modelsync.resources.record import Record
@@ -39,6 +42,15 @@ class View:
     @property
     def namespace(self) -> str:
         return str(self.raw["metadata"]["namespace"])
+
+    @property
+    def created(self) -> datetime:
+        return datetime.fromisoformat(str(self.raw["metadata"]["creationTimestamp"]).replace("Z", "+00:00"))
+
+    @property
+    def deleted(self) -> bool:
+        """Somebody has deleted it, and it is on its way out."""
+        return bool(self.raw["metadata"].get("deletionTimestamp"))
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -150,7 +162,10 @@ def view(raw: Object, records: "Mapping[Revision, Record] | None" = None) -> Vie
 
 def read(cluster: Cluster, name: str, *, with_records: bool = False) -> View:
     """One ModelDeployment of the namespace. Raises PluginErrors."""
-    raw = cluster.get(model_deployments(cluster.namespace, name))
+    try:
+        raw = one(cluster, name)
+    except ForbiddenError as error:
+        raise asking_for(error, "get", cluster.namespace) from None
     return view(raw, records(cluster, cluster.namespace, name) if with_records else None)
 
 

@@ -1,5 +1,8 @@
 """Commands against a simulated cluster; golden outputs are rewritten by `pytest tests/unit --update-golden`."""
 
+import json
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,9 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from golden.simulator import POLICY, World
-from modelsync.kubectl import PROGRAM, cli, text
+from modelsync.kubectl import PROGRAM as NAME
+from modelsync.kubectl import cli, following, text
 from modelsync.rollout.model import Pause, SetWeight
 from unit.kubectl.fake import FakeCluster
+from unit.kubectl.scripted import OPEN, PROGRAM, Answer, Script
 
 GOLDEN = Path(__file__).parent / "golden"
 OPEN_PAUSE = replace(POLICY, steps=(SetWeight(10), Pause(), SetWeight(50), Pause()))
@@ -24,7 +29,7 @@ class Shell:
 
     def __call__(self, command: str, *, code: int = 0) -> str:
         """What the command printed, standard error included, when it ends with this exit code."""
-        result = CliRunner().invoke(cli, command.split(), obj=self.cluster, prog_name=PROGRAM)
+        result = CliRunner().invoke(cli, command.split(), obj=self.cluster, prog_name=NAME)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == code, f"exit code {result.exit_code}: {result.output}"
@@ -54,6 +59,23 @@ def in_canary(shell: Shell) -> Shell:
     assert world.status.waiting is not None
     assert world.status.waiting.who == "person"
     return shell
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """A kubectl that gives these answers, each once, to the calls in which their first part occurs."""
+    program = tmp_path / "kubectl"
+    program.write_text(PROGRAM.format(python=sys.executable, folder=str(tmp_path), open=OPEN))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join((str(tmp_path), os.environ["PATH"])))
+    monkeypatch.setattr(following, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(following, "POLL_SECONDS", 0.05)
+
+    def write(*answers: Answer) -> Path:
+        (tmp_path / "answers.json").write_text(json.dumps(answers))
+        return tmp_path
+
+    return write
 
 
 Golden = Callable[[str, str], None]

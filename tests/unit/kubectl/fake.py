@@ -9,8 +9,8 @@ from typing import Any
 
 from golden.simulator import COLLECTION, START, World
 from modelsync.api import names
-from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotThereError
-from modelsync.kubectl.transport import Object, Path
+from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotThereError, UnavailableError
+from modelsync.kubectl.objects import Look, Object, Path
 
 ALICE = "alice@example.com"
 _REQUESTS = {
@@ -40,10 +40,15 @@ class FakeCluster:
         """Plurals that the API server has never heard of."""
         self.denied: set[str] = set()
         """What access reviews say no to: `me patch modeldeployments`."""
+        self.policy: str | None = None
+        """Why a patch is refused."""
         self.operator_runs = True
         self.step = timedelta(seconds=1)
         """How much time passes between two looks of a command that follows."""
         self.looks = 2000
+        self.away: range = range(0)
+        """The looks at which the API server does not answer."""
+        self.deleted_after = self.looks
         self._annotations: dict[str, str] = {}
 
     def model_deployment(self) -> Object:
@@ -98,10 +103,14 @@ class FakeCluster:
             return self.model_deployment()
         return self._other(path)
 
-    def list(self, path: Path, *, labels: str = "") -> Object:
+    def list(self, path: Path, *, labels: str = "", fields: str = "") -> Object:
         if path.plural == names.PLURAL and path.plural not in self.unknown:
+            if path.plural in self.refused:
+                raise ForbiddenError(
+                    f'modeldeployments.modelsync.dev is forbidden: User "{self.user}" cannot list resource'
+                )
             items = [self.model_deployment()] if path.namespace in (None, "prod") else []
-            return {"items": items}
+            return {"items": [item for item in items if fields in ("", f"metadata.name={item['metadata']['name']}")]}
         found = self._other(path)
         key, _, value = labels.partition("=")
         return {"items": [item for item in found["items"] if not key or _matches(item, key, value)]}
@@ -129,6 +138,8 @@ class FakeCluster:
 
     def patch(self, namespace: str, name: str, patch: Object) -> Object:
         assert (namespace, name) == ("prod", "chat")
+        if self.policy is not None:
+            raise ForbiddenError(self.policy)
         self.patches.append(patch)
         annotations: Mapping[str, str] = patch.get("metadata", {}).get("annotations") or {}
         self._annotations |= annotations
@@ -139,13 +150,16 @@ class FakeCluster:
                 self.world.request(**{_REQUESTS[key]: value for key, value in annotations.items()})
         return self.model_deployment()
 
-    def follow(self, namespace: str | None, name: str | None) -> Iterator[Mapping[tuple[str, str], Object] | None]:
+    def follow(self, namespace: str | None, name: str | None) -> Iterator[Look]:
         before: Any = None
-        for _ in range(self.looks):
-            there = name in (None, "chat") and namespace in (None, "prod")
+        for number in range(self.looks):
+            there = name in (None, "chat") and namespace in (None, "prod") and number < self.deleted_after
             now = {("prod", "chat"): self.model_deployment()} if there else {}
-            yield now if now != before else None
-            before = now
+            if number in self.away:
+                yield UnavailableError("unexpected EOF")
+            else:
+                yield now if now != before else None
+                before = now
             self.world.run(seconds=self.step.total_seconds())
         raise AssertionError("the command did not come to an end:\n" + "\n".join(self.world.log[-20:]))
 

@@ -12,7 +12,7 @@ import yaml
 
 from modelsync.kubectl import text
 from modelsync.kubectl.errors import PluginError
-from modelsync.kubectl.get import listed
+from modelsync.kubectl.listing import listed
 from modelsync.kubectl.picture import picture
 from modelsync.kubectl.view import view
 from unit.kubectl.conftest import Golden, Shell
@@ -83,14 +83,53 @@ def test_a_namespace_without_any_says_so_on_standard_error(shell: Shell) -> None
     assert shell("get") == "No ModelDeployments found in other namespace.\n"
 
 
-def test_watching_through_a_pipe_tells_each_change_below_one_header(in_canary: Shell) -> None:
+def test_watching_through_a_pipe_tells_each_change_once_below_one_header(in_canary: Shell) -> None:
     in_canary("promote --full chat")
     said = watched(in_canary, "get -w")
-    assert [line.split()[0] for line in said.splitlines()].count("NAME") == 1
+    lines = said.splitlines()
+    assert [line.split()[0] for line in lines].count("NAME") == 1
     assert "Promoting" in said
-    assert said.splitlines()[-1].split()[1:3] == ["True", "Healthy"]
+    assert lines[-1].split()[1:3] == ["True", "Healthy"]
+    ages = [line.split()[-1] for line in lines]
+    without_age = [line.removesuffix(age).rstrip() for line, age in zip(lines, ages, strict=True)]
+    assert len(set(without_age)) == len(without_age), "a line that differs in nothing but its age tells nothing"
     trees = watched(in_canary, "get chat -w")
     assert trees.startswith("chat  namespace prod")
+
+
+def test_lines_of_a_watch_stand_below_one_another(in_canary: Shell) -> None:
+    in_canary.cluster.step = in_canary.cluster.step * 5
+    in_canary("promote --full chat --wait=false")
+    lines = watched(in_canary, "get -w").splitlines()
+    assert len({line.index(word) for line in lines for word in line.split() if word in ("STABLE", "v1-11111111")}) == 1
+
+
+def test_one_that_is_deleted_while_it_is_watched_is_told(in_canary: Shell) -> None:
+    in_canary.cluster.deleted_after = 2
+    assert watched(in_canary, "get -w").splitlines()[-1] == "modeldeployment.modelsync.dev/chat deleted"
+    said = in_canary("get chat -w", code=1)
+    assert said.splitlines()[-1] == 'error: modeldeployments.modelsync.dev "chat" was deleted'
+    assert 'error: modeldeployments.modelsync.dev "chat" was deleted' in in_canary("status chat", code=1)
+
+
+def test_an_api_server_that_is_away_is_told_once_and_waited_for(in_canary: Shell) -> None:
+    in_canary.cluster.away = range(2, 9)
+    in_canary("promote --full chat --wait=false")
+    told = "no answer of the API server, still asking: unexpected EOF\n"
+    assert in_canary("status chat").count(told) == 1
+    assert watched(in_canary, "get -w").count(told) == 1
+
+
+def test_one_that_is_being_deleted_looks_like_it(in_canary: Shell) -> None:
+    raw = in_canary.cluster.model_deployment()
+    raw["metadata"]["deletionTimestamp"] = "2026-01-01T00:10:00Z"
+    in_canary.cluster.model_deployment = lambda: raw  # type: ignore[method-assign]
+    assert "Terminating" in in_canary("get")
+    assert in_canary("get chat").startswith("chat  namespace prod  Terminating\n")
+
+
+def test_wide_is_a_list_also_of_those_that_are_named(in_canary: Shell) -> None:
+    assert in_canary("get chat -o wide") == in_canary("get -o wide")
 
 
 def watched(shell: Shell, command: str) -> str:
@@ -130,7 +169,10 @@ def test_names_from_a_registry_do_not_steer_the_terminal(in_canary: Shell, capsy
         condition["message"] = evil
     shown = view(raw)
     # Not by way of `click.echo`, which takes out some of it where there is no terminal.
-    outputs = [text.plain(picture(shown, in_canary.world.now)), text.plain(listed([shown], wide=True))]
+    outputs = [
+        text.plain(picture(shown, in_canary.world.now)),
+        text.plain(listed([shown], in_canary.world.now, wide=True)),
+    ]
     PluginError(evil).show()
     outputs.append(capsys.readouterr().err)
     for output in outputs:
@@ -148,3 +190,38 @@ def test_where_letters_are_missing_others_stand_for_them(
     shown = capfdbinary.readouterr().out.decode("ascii")
     assert "> pause until promoted  o setWeight 50" in shown
     assert "`- chat-v2-22222222-3" in shown
+
+
+def test_a_tree_ends_with_what_to_type_next(in_canary: Shell) -> None:
+    failing = in_canary.cluster.model_deployment()
+    for pod in failing["status"]["pods"]:
+        pod["state"] = "Failing"
+    in_canary.cluster.model_deployment = lambda: failing  # type: ignore[method-assign]
+    name = failing["status"]["pods"][0]["name"]
+    assert f"Next       kubectl describe pod {name} -n prod\n" in in_canary("get chat")
+    failing["status"]["pods"][0]["restarts"] = 2
+    assert f"Next       kubectl logs {name} -n prod --previous\n" in in_canary("get chat")
+    for condition in failing["status"]["conditions"]:
+        if condition["type"] == "ModelResolved":
+            condition |= {"status": "Unknown", "reason": "Denied"}
+    assert "\n           kubectl modelsync doctor chat -n prod\n" in in_canary("get chat")
+
+
+def test_a_name_that_is_none_is_answered_with_those_that_there_are(shell: Shell) -> None:
+    said = 'error: modeldeployments.modelsync.dev "chatt" not found in namespace prod'
+    assert shell("get chatt", code=1) == f"{said}; did you mean chat?\n"
+    assert shell("get chatt -w", code=1) == f"{said}; did you mean chat?\n"
+    assert shell("doctor chatt", code=1).endswith("; did you mean chat?\n")
+    assert "not found in namespace prod; there are: chat\n" in shell("get search", code=1)
+    shell.cluster.namespace = "dev"
+    assert "not found in namespace dev; there is one in prod: add -n prod\n" in shell("hold chat", code=1)
+    shell.cluster.refused.add("modeldeployments")
+    assert "`kubectl modelsync get -A` lists those of all namespaces" in shell("hold chat", code=1)
+
+
+def test_who_may_not_see_is_told_what_to_ask_for(shell: Shell) -> None:
+    shell.cluster.refused.add("modeldeployments")
+    said = shell("get", code=1)
+    assert "cannot list resource; an administrator of namespace prod gives the right to list by: " in said
+    assert "--clusterrole=modelsync-viewer --namespace=prod --user=alice@example.com\n" in said
+    assert "kubectl create clusterrolebinding NAME --clusterrole=modelsync-viewer --user=" in shell("get -A", code=1)

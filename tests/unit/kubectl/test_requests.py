@@ -137,5 +137,30 @@ def test_pause_and_resume_set_the_spec_once(in_canary: Shell) -> None:
 
 
 def test_a_name_that_is_none_is_told_as_the_api_server_does(in_canary: Shell) -> None:
-    assert in_canary("abort chatt", code=1) == 'error: modeldeployments.modelsync.dev "chatt" not found\n'
+    said = in_canary("abort chatt", code=1)
+    assert said == 'error: modeldeployments.modelsync.dev "chatt" not found in namespace prod; did you mean chat?\n'
     assert "write its name, as in `chat`" in in_canary("abort deployment/chat", code=2)
+
+
+def test_who_may_not_steer_is_told_which_right_to_ask_for_and_how(in_canary: Shell) -> None:
+    refusal = (
+        f'modeldeployments.modelsync.dev "chat" is forbidden: User "{ALICE}" cannot patch resource '
+        '"modeldeployments" in API group "modelsync.dev" in the namespace "prod"'
+    )
+    in_canary.cluster.policy = refusal
+    given = "an administrator of namespace prod gives the right to {} by: kubectl create rolebinding NAME"
+    for command, verb, role in (
+        ("promote", "promote", "approver"),
+        ("promote --full", "promote-full", "approver"),
+        ("abort", "abort", "responder"),
+        ("refresh", "refresh", "responder"),
+        ("pause", "suspend", "responder"),
+    ):
+        said = in_canary(f"{command} chat", code=1)
+        assert said == (
+            f"error: {refusal}; {given.format(verb)} --clusterrole=modelsync-{role} --namespace=prod --user={ALICE}\n"
+        )
+    in_canary.cluster.policy = refusal.replace(ALICE, "system:serviceaccount:ci:deploy")
+    assert "--serviceaccount=ci:deploy\n" in in_canary("abort chat", code=1)
+    in_canary.cluster.policy = "a webhook does not like it"
+    assert in_canary("abort chat", code=1) == "error: a webhook does not like it\n"

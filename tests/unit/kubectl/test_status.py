@@ -18,13 +18,17 @@ def test_a_pause_that_waits_for_a_person_is_told_with_the_command(in_canary: She
 
 def test_a_version_that_failed_ends_it(in_canary: Shell) -> None:
     in_canary("abort chat")
-    assert "v2 (v2-22222222) failed and is not tried again" in in_canary("status chat", code=3)
+    said = in_canary("status chat", code=3)
+    assert "v2 (v2-22222222) failed and is not tried again" in said
+    assert said.endswith("; next: kubectl modelsync retry chat -n prod\n")
 
 
 def test_a_hold_ends_it(in_canary: Shell) -> None:
     in_canary.world.hold("v2")
     in_canary.world.run(seconds=2)
-    assert "must not serve: hold 'regulatory-hold'" in in_canary("status chat", code=4)
+    said = in_canary("status chat", code=4)
+    assert "must not serve: hold 'regulatory-hold'" in said
+    assert said.endswith("; next: kubectl modelsync hold chat -n prod\n")
 
 
 def test_the_timeout_ends_it_and_says_what_was_waited_for(in_canary: Shell) -> None:
@@ -49,4 +53,5 @@ def test_a_change_that_the_operator_has_not_seen_is_waited_for(in_canary: Shell)
 
 
 def test_one_that_is_not_there_is_told(in_canary: Shell) -> None:
-    assert 'error: modeldeployments.modelsync.dev "nope" not found\n' in in_canary("status nope", code=1)
+    said = in_canary("status nope", code=1)
+    assert said == 'error: modeldeployments.modelsync.dev "nope" not found in namespace prod; there are: chat\n'
