@@ -20,14 +20,14 @@ _ONE = 'namespace="$namespace", name="$name"'
 
 @dataclass(frozen=True)
 class Panel:
-    """`queries` are (PromQL, legend); `width` in Grafana's 24 columns."""
+    """`says` is for who sees it the first time; `queries` are (PromQL, legend); `width` in Grafana's 24 columns."""
 
     title: str
+    says: str
     queries: Sequence[tuple[str, str]]
     unit: str = "short"
     kind: str = "timeseries"
     width: int = 8
-    says: str = ""
     most: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
     bad_above: float | None = None
@@ -41,9 +41,9 @@ class Row:
     panels: Sequence[Panel]
 
 
-def stat(title: str, query: str, *, says: str = "", bad_above: float | None = None, unit: str = "short") -> Panel:
+def stat(title: str, says: str, query: str, *, bad_above: float | None = None) -> Panel:
     """A single number, red above `bad_above`."""
-    return Panel(title, [(query, "")], unit, "stat", 4, says, bad_above=bad_above)
+    return Panel(title, says, [(query, "")], kind="stat", width=4, bad_above=bad_above)
 
 
 def quantiles(metric: str, by: str = "", where: str = "") -> list[tuple[str, str]]:
@@ -64,20 +64,46 @@ FLEET = (
     Row(
         "Now",
         (
-            stat("ModelDeployments", "count(modelsync_info)"),
-            stat("On hold", 'sum(modelsync_condition{condition="OnHold"})', says="A person decided so.", bad_above=0),
-            stat("Blocked", 'count(modelsync_info{phase="Blocked"}) or vector(0)', bad_above=0),
-            stat("Not available", 'count(modelsync_condition{condition="Available"} == 0) or vector(0)', bad_above=0),
-            stat("Needing a person", 'sum(modelsync_condition{condition="Stalled"})', bad_above=0),
+            stat("ModelDeployments", "All that the leader knows.", "count(modelsync_info)"),
             stat(
-                "Held, and still reached",
-                "count(modelsync_held_exposure_seconds > 0) or vector(0)",
-                says="Anything but 0 for more than moments is an incident.",
+                "On hold",
+                "A hold is in force on what serves or is asked for. A person decided so.",
+                'sum(modelsync_condition{condition="OnHold"})',
                 bad_above=0,
             ),
-            Panel("By phase", [("count by (phase) (modelsync_info)", "{{phase}}")], width=12),
+            stat(
+                "Blocked",
+                "On hold, and nothing else may serve: clients get 503.",
+                'count(modelsync_info{phase="Blocked"}) or vector(0)',
+                bad_above=0,
+            ),
+            stat(
+                "Not available",
+                "Nothing serves: a first version starts, nothing is wanted, or pods are lost.",
+                'count(modelsync_condition{condition="Available"} == 0) or vector(0)',
+                bad_above=0,
+            ),
+            stat(
+                "Needing a person",
+                "Stalled: nothing goes on by itself.",
+                'sum(modelsync_condition{condition="Stalled"})',
+                bad_above=0,
+            ),
+            stat(
+                "Held, and still reached",
+                "Anything but 0 for more than moments is an incident.",
+                "count(modelsync_held_exposure_seconds > 0) or vector(0)",
+                bad_above=0,
+            ),
+            Panel(
+                "By phase",
+                "What ModelDeployments are doing.",
+                [("count by (phase) (modelsync_info)", "{{phase}}")],
+                width=12,
+            ),
             Panel(
                 "Longest drift: alias moved, not yet served",
+                "The five that have waited longest for what their alias names.",
                 [("topk(5, modelsync_alias_drift_seconds > 0)", "{{namespace}}/{{name}}")],
                 "s",
                 width=12,
@@ -89,17 +115,19 @@ FLEET = (
         (
             Panel(
                 "Hold seen to out of reach",
+                "From the question whose answer showed the hold, to the acknowledged write of the route.",
                 quantiles("modelsync_hold_reaction_seconds", where='{stage="RouteSafe"}'),
                 "s",
-                says="From the question whose answer showed the hold, to the acknowledged write of the route.",
             ),
             Panel(
                 "Hold seen to last byte",
+                "Until the last byte of the held version had left, as its pods acknowledged.",
                 quantiles("modelsync_hold_reaction_seconds", where='{stage="LastByte"}'),
                 "s",
             ),
             Panel(
                 "Without a warm fallback",
+                "A hold on these would stop their answers until a pod has started.",
                 [("count(modelsync_fallback_ready == 0) or vector(0)", "a hold would stop the answers")],
             ),
         ),
@@ -107,12 +135,39 @@ FLEET = (
     Row(
         "Rollouts",
         (
-            Panel("Ended, by outcome", [increase("modelsync_rollouts_total", "outcome", "trigger")], kind="bars"),
-            Panel("Alias moved to served", quantiles("modelsync_alias_served_seconds", "move"), "s"),
-            Panel("Duration", quantiles("modelsync_rollout_duration_seconds", "outcome"), "s"),
-            Panel("Pulls, by outcome", [increase("modelsync_pulls_total", "outcome")], kind="bars"),
-            Panel("Pulled", [("sum(rate(modelsync_pulled_bytes_total[$__rate_interval]))", "bytes a second")], "Bps"),
-            Panel("Duration of pulls", quantiles("modelsync_pull_duration_seconds"), "s"),
+            Panel(
+                "Ended, by outcome",
+                "Moves to a revision that ended, and what had begun them.",
+                [increase("modelsync_rollouts_total", "outcome", "trigger")],
+                kind="bars",
+            ),
+            Panel(
+                "Alias moved to served",
+                "From when an alias was seen to name new content until that served fully.",
+                quantiles("modelsync_alias_served_seconds", "move"),
+                "s",
+            ),
+            Panel(
+                "Duration",
+                "Of moves that ended, from their begin.",
+                quantiles("modelsync_rollout_duration_seconds", "outcome"),
+                "s",
+            ),
+            Panel(
+                "Pulls, by outcome",
+                "Pulls that ended in a pod.",
+                [increase("modelsync_pulls_total", "outcome")],
+                kind="bars",
+            ),
+            Panel(
+                "Pulled",
+                "What pulls fetched; what they could reuse is not counted.",
+                [("sum(rate(modelsync_pulled_bytes_total[$__rate_interval]))", "bytes a second")],
+                "Bps",
+            ),
+            Panel(
+                "Duration of pulls", "Of pulls that fetched bytes.", quantiles("modelsync_pull_duration_seconds"), "s"
+            ),
         ),
     ),
     Row(
@@ -120,6 +175,7 @@ FLEET = (
         (
             Panel(
                 "Requests",
+                "Questions to W&B servers, by what came of them.",
                 [
                     (
                         "sum by (server, outcome) (rate(modelsync_registry_requests_total[$__rate_interval]))",
@@ -128,9 +184,15 @@ FLEET = (
                 ],
                 "reqps",
             ),
-            Panel("Duration", quantiles("modelsync_registry_request_duration_seconds", "server"), "s"),
+            Panel(
+                "Duration",
+                "Until a W&B server has answered.",
+                quantiles("modelsync_registry_request_duration_seconds", "server"),
+                "s",
+            ),
             Panel(
                 "Since the last answer",
+                "How long a server has given a namespace's credential no positive answer.",
                 [
                     (
                         "time() - min by (server, namespace) (modelsync_registry_last_answer_timestamp_seconds > 0)",
@@ -139,23 +201,39 @@ FLEET = (
                 ],
                 "s",
             ),
-            Panel("Webhooks", [increase("modelsync_webhooks_total", "result")], kind="bars", width=12),
             Panel(
-                "Aliases moved", [("sum(increase(modelsync_alias_moves_total[$__rate_interval]))", "moves")], width=12
+                "Webhooks",
+                "What W&B told: accepted, refused for token or signature, or unserved for want of a leader.",
+                [increase("modelsync_webhooks_total", "result")],
+                kind="bars",
+                width=12,
+            ),
+            Panel(
+                "Aliases moved",
+                "Compare with the webhooks: moves without any were seen by polling alone.",
+                [("sum(increase(modelsync_alias_moves_total[$__rate_interval]))", "moves")],
+                width=12,
             ),
         ),
     ),
     Row(
         "Operator",
         (
-            Panel("Leader", [('leader_election_master_status{name=~"modelsync.*"}', "{{pod}} {{name}}")], most=1),
+            Panel(
+                "Leader",
+                "1 on the replica that leads. Two at once, or none, for more than moments is wrong.",
+                [('leader_election_master_status{name=~"modelsync.*"}', "{{pod}} {{name}}")],
+                most=1,
+            ),
             Panel(
                 "Queue: waiting for a worker",
+                "A hold waits as long, too.",
                 quantiles("workqueue_queue_duration_seconds", where='{name="modeldeployment"}'),
                 "s",
             ),
             Panel(
                 "Queue: depth and work",
+                "Keys are ModelDeployments that are to be looked at.",
                 [
                     ('sum(workqueue_depth{name="modeldeployment"})', "waiting"),
                     ('sum(controller_runtime_active_workers{controller="modeldeployment"})', "worked on"),
@@ -168,6 +246,7 @@ FLEET = (
             ),
             Panel(
                 "Passes, by result",
+                "A pass looks at one ModelDeployment and does what its plan says.",
                 [
                     (
                         "sum by (result) (rate(controller_runtime_reconcile_total"
@@ -179,16 +258,19 @@ FLEET = (
             ),
             Panel(
                 "Duration of passes",
+                "With the writes that they wait for.",
                 quantiles("controller_runtime_reconcile_time_seconds", where='{controller="modeldeployment"}'),
                 "s",
             ),
             Panel(
                 "Longest pass that is under way",
+                "One that grows without end hangs.",
                 [('max(workqueue_longest_running_processor_seconds{name="modeldeployment"})', "longest")],
                 "s",
             ),
             Panel(
                 "Requests to the API server",
+                "429 is its priority and fairness, 403 a right that lacks.",
                 [
                     (
                         "sum by (method, code) (rate(rest_client_requests_total[$__rate_interval])"
@@ -200,11 +282,13 @@ FLEET = (
             ),
             Panel(
                 "What the watches told",
+                "Objects, by kind: what floods the operator shows here.",
                 [("sum by (kind) (rate(modelsync_watch_events_total[$__rate_interval]))", "{{kind}}")],
                 "ops",
             ),
             Panel(
                 "What only a sweep found",
+                "Anything but rare: watches lose what happens.",
                 [
                     increase("modelsync_sweep_found_total", "what"),
                     ("sum(increase(modelsync_watch_restarts_total[$__rate_interval]))", "watches opened anew"),
@@ -213,6 +297,7 @@ FLEET = (
             ),
             Panel(
                 "CPU",
+                "Of one core.",
                 [
                     (
                         "rate(process_cpu_seconds_total[$__rate_interval])"
@@ -224,6 +309,7 @@ FLEET = (
             ),
             Panel(
                 "Memory",
+                "Resident, of each replica.",
                 [
                     (
                         "process_resident_memory_bytes"
@@ -233,7 +319,12 @@ FLEET = (
                 ],
                 "bytes",
             ),
-            Panel("Events", [increase("modelsync_events_total", "result")], kind="bars"),
+            Panel(
+                "Events",
+                "Kubernetes Events, by what became of them.",
+                [increase("modelsync_events_total", "result")],
+                kind="bars",
+            ),
         ),
     ),
 )
@@ -244,13 +335,16 @@ ONE = (
         (
             Panel(
                 "State",
+                "The phase, the reason of the condition Ready, and what the alias names.",
                 [(f"modelsync_info{{{_ONE}}}", "{{phase}}: {{reason}}, {{alias}} names {{version}}")],
                 kind="legend",
                 width=12,
             ),
-            stat("Ready pods", f"modelsync_ready_replicas{{{_ONE}}}"),
-            stat("Holds", f"modelsync_holds{{{_ONE}}}", bad_above=0),
-            stat("Fallback ready", f"modelsync_fallback_ready{{{_ONE}}}", says="0: a hold would stop the answers."),
+            stat(
+                "Ready pods", "Of those that share the load: stable and canary.", f"modelsync_ready_replicas{{{_ONE}}}"
+            ),
+            stat("Holds", "Marks in force on anything that it has.", f"modelsync_holds{{{_ONE}}}", bad_above=0),
+            stat("Fallback ready", "0: a hold would stop the answers.", f"modelsync_fallback_ready{{{_ONE}}}"),
         ),
     ),
     Row(
@@ -258,6 +352,7 @@ ONE = (
         (
             Panel(
                 "Share of each revision",
+                "Weights as read back from the live route; without a gateway, what the plain Service selects.",
                 [(f"modelsync_traffic_weight_ratio{{{_ONE}}}", "{{revision}}")],
                 "percentunit",
                 width=16,
@@ -266,6 +361,7 @@ ONE = (
             ),
             Panel(
                 "Pods",
+                "Of those that share the load, without warm and blocked ones.",
                 [
                     (f"modelsync_replicas{{{_ONE}}}", "wanted"),
                     (f"modelsync_ready_replicas{{{_ONE}}}", "ready"),
@@ -273,6 +369,7 @@ ONE = (
             ),
             Panel(
                 "Conditions",
+                "Blue while a condition is True.",
                 [(f"modelsync_condition{{{_ONE}}}", "{{condition}}")],
                 kind="state-timeline",
                 width=24,
@@ -283,10 +380,14 @@ ONE = (
         "Moves and holds",
         (
             Panel(
-                "Alias drift", [(f"modelsync_alias_drift_seconds{{{_ONE}}}", "not served since the alias moved")], "s"
+                "Alias drift",
+                "How long the alias has named something else than what is promoted.",
+                [(f"modelsync_alias_drift_seconds{{{_ONE}}}", "not served since the alias moved")],
+                "s",
             ),
             Panel(
                 "Waiting",
+                "For what and for whom nothing moves, and how long the move has been under way.",
                 [
                     (f"modelsync_waiting_seconds{{{_ONE}}}", "for {{who}}: {{reason}}"),
                     (f"modelsync_rollout_age_seconds{{{_ONE}}}", "the move has been under way"),
@@ -295,12 +396,14 @@ ONE = (
             ),
             Panel(
                 "Held, and still reached",
+                "How long the route has led to a held version. Anything but moments is an incident.",
                 [(f"modelsync_held_exposure_seconds{{{_ONE}}}", "since the hold was seen")],
                 "s",
                 bad_above=0,
             ),
             Panel(
                 "Warm version before",
+                "Whether it is to be kept, and whether a hold would find it ready.",
                 [
                     (f"modelsync_previous_kept{{{_ONE}}}", "to be kept warm"),
                     (f"modelsync_fallback_ready{{{_ONE}}}", "a fallback is ready"),
@@ -308,7 +411,12 @@ ONE = (
                 most=1,
                 width=12,
             ),
-            Panel("Marks of holds", [(f"modelsync_holds{{{_ONE}}}", "in force")], width=12),
+            Panel(
+                "Marks of holds",
+                "Tags and aliases in the registry that hold something of it.",
+                [(f"modelsync_holds{{{_ONE}}}", "in force")],
+                width=12,
+            ),
         ),
     ),
 )

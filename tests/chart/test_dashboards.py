@@ -1,12 +1,17 @@
 """Dashboards and alerts ask only for what is told; a running operator is asked in tests/integration/controller."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import units
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from chart.conftest import CHART, Render, promtool
 from chart.queries import asked, dashboard_queries, grouped
@@ -97,6 +102,67 @@ def test_every_query_of_a_dashboard_is_promql(tmp_path: Path) -> None:
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(filled)]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": rules}]}))
     assert f"{len(filled)} rules found" in promtool("check", "rules", tmp_path / "rules.yaml")
+
+
+def lost(given: Any, read: Any, path: str = "") -> Iterator[str]:
+    """The paths of what was given and not read, or read as something else; defaults that are added do not count."""
+    if isinstance(given, dict) and isinstance(read, dict):
+        for key, value in given.items():
+            if key in read:
+                yield from lost(value, read[key], f"{path}.{key}")
+            else:
+                yield f"{path}.{key}"
+    elif isinstance(given, list) and isinstance(read, list) and len(given) == len(read):
+        for number, (one, other) in enumerate(zip(given, read, strict=True)):
+            yield from lost(one, other, f"{path}[{number}]")
+    elif given != read:
+        yield f"{path}: {given!r} is read as {read!r}"
+
+
+def read_by_grafana(document: Mapping[str, Any]) -> Any:
+    """The document as Grafana's own types take it, options of panels and queries by their plugins' types included."""
+    register_default_plugins()
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(dict(document))))
+
+
+@each_dashboard
+def test_grafanas_types_know_every_word_of_a_dashboard(path: Path) -> None:
+    document = json.loads(path.read_text())
+    # A field of Grafana's variables (what the editor shows of the query) that its types leave out.
+    known = {f".templating.list[{number}].definition" for number in range(len(document["templating"]["list"]))}
+    assert set(lost(document, read_by_grafana(document))) <= known
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fieldConfig": {"defaults": {"custom": {"drawStile": "bars"}}, "overrides": []}}, "drawStile"),
+        ({"options": {"tooltip": {"mood": "multi"}}}, "mood"),
+        ({"targets": [{"expr": "up", "legendFromat": "{{job}}"}]}, "legendFromat"),
+    ],
+)
+def test_a_word_that_grafana_does_not_know_is_found(change: dict[str, Any], said: str) -> None:
+    panel = {"type": "timeseries", "title": "P", "datasource": {"type": "prometheus", "uid": "x"}, **change}
+    assert said in " ".join(lost({"panels": [panel]}, read_by_grafana({"title": "D", "panels": [panel]})))
+
+
+@each_dashboard
+def test_every_panel_says_what_it_shows_in_which_unit_and_names_its_lines(path: Path) -> None:
+    known = {value for value in vars(units).values() if isinstance(value, str)}
+    for panel in json.loads(path.read_text())["panels"]:
+        if panel["type"] == "row":
+            continue
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"] in known, panel["title"]
+        assert panel["type"] == "stat" or all(t["legendFormat"] not in ("", "__auto") for t in panel["targets"]), panel
+
+
+@each_dashboard
+def test_every_variable_that_is_used_is_there_and_is_asked_for(path: Path) -> None:
+    text = path.read_text()
+    document = json.loads(text)
+    used = set(re.findall(r"\$\{?(\w+)", text)) - {"__rate_interval"}
+    assert used == {variable["name"] for variable in document["templating"]["list"]}
 
 
 @each_dashboard
