@@ -120,20 +120,9 @@ def known_targets(makefile: str) -> set[str]:
 
 
 def commands(page: Page) -> Iterator[Found]:
-    """Commands in code spans and in blocks, without the prompt, continued lines joined; one for each part of a pipe."""
+    """Commands in code spans, one for each part of a pipe. They may leave arguments out: see `typed`."""
     for span in page.spans:
         yield from (Found(part, span.line) for part in _parts(span.text))
-    for block in page.blocks:
-        if block.language not in ("", "console", "sh", "bash"):
-            continue
-        line, start = "", 0
-        for number, text in enumerate(block.text.splitlines(), block.line):
-            start, line = (start, line + text) if line else (number, text.removeprefix("$ "))
-            if line.endswith("\\"):
-                line = line[:-1] + " "
-                continue
-            yield from (Found(part, start) for part in _parts(line))
-            line = ""
 
 
 def unknown_option(command: str, programs: Mapping[str, click.Command]) -> str | None:

@@ -9,6 +9,7 @@ from docs_runner.console import Command, commands
 from docs_runner.pages import Page
 from docs_runner.reader import reader
 from docs_runner.running import Typed, type_all
+from docs_runner.typed import READERS
 from stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -16,7 +17,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = Page(ROOT / "docs" / "quickstart.md")
 INSTALLATION = "install-the-operator"
-HOW_TOS = ("canary", "hold")
 
 
 async def test_what_is_printed_in_the_quickstart_and_the_how_tos_happens(
@@ -29,8 +29,8 @@ async def test_what_is_printed_in_the_quickstart_and_the_how_tos_happens(
 
     installing = commands(QUICKSTART, INSTALLATION)
     installed = await read("installation", installing)
-    pages = {"quickstart": commands(QUICKSTART)[len(installing) :]}
-    pages |= {name: commands(Page(ROOT / "docs" / "how-to" / f"{name}.md")) for name in HOW_TOS}
+    pages = {Path(name).name: commands(Page(ROOT / "docs" / f"{name}.md")) for name in READERS}
+    pages["quickstart"] = pages["quickstart"][len(installing) :]
     ended = await asyncio.gather(*(read(name, todo) for name, todo in pages.items()), return_exceptions=True)
     done = {name: typed for name, typed in zip(pages, ended, strict=True) if isinstance(typed, Typed)}
     with capsys.disabled():

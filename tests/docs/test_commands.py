@@ -1,0 +1,55 @@
+"""Every command of kubectl and Helm in the documentation is one that the real kubectl and Helm take.
+
+Asked for its help, a program reads its whole command line, does nothing, and complains of what it does not know.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from docs_runner import typed
+from docs_runner.pages import pages
+from localcluster.tools import program
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def complaint(words: tuple[str, ...]) -> str | None:
+    """What the program has against the command; None when it takes it."""
+    command = [program(words[0]), *words[1:], "--help"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return answer.stderr.strip().partition("\n")[0] if answer.returncode else None
+
+
+def commands() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Where it stands, and the command; of those that differ in names alone the first."""
+    seen = set()
+    for page in pages(ROOT):
+        for line in typed.lines(page):
+            first, *rest = line.words
+            form = (first, *rest[:1], *sorted(word for word in rest[1:] if word.startswith("-")))
+            if first in ("kubectl", "helm") and rest[:1] != ["modelsync"] and form not in seen:
+                seen.add(form)
+                yield f"{page.path.relative_to(ROOT)}:{line.line}", line.words
+
+
+def test_kubectl_and_helm_know_every_command_and_flag_of_the_pages() -> None:
+    found = [f"{where}: {problem}" for where, words in commands() if (problem := complaint(words))]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("kubectl get pods --forever", "unknown flag: --forever"),
+        ("kubectl fetch pods", 'unknown command "fetch"'),
+        ("kubectl scale mdep chat --replicas=two", 'invalid argument "two"'),
+        ("helm upgrade modelsync helm/modelsync --vals x", "unknown flag: --vals"),
+        ("helm uninstall modelsync -n modelsync-system", None),
+    ],
+)
+def test_a_command_that_kubectl_or_helm_does_not_know_is_found(command: str, said: str | None) -> None:
+    told = complaint(tuple(command.split()))
+    assert told is None if said is None else said in (told or "")
