@@ -48,6 +48,13 @@ def test_every_example_of_a_model_deployment_is_taken(user_pages: list[Page]) ->
     assert not found, "\n".join(found)
 
 
+def test_the_quickstarts_sample_is_what_the_quickstart_applies(all_pages: list[Page]) -> None:
+    """And so the sample is served by a real cluster whenever the quickstart is typed by `make test-docs`."""
+    quickstart = next(page for page in all_pages if page.path.name == "quickstart.md")
+    (applied,) = [spec for block in quickstart.blocks for spec in specs(block)]
+    assert yaml.safe_load((ROOT / "samples" / "quickstart.yaml").read_text())["spec"] == applied
+
+
 def test_a_field_that_is_not_there_is_told() -> None:
     block = Block(("yaml",), "spec:\n  hold: {relase: Approved}\n", 3)
     (spec,) = specs(block)

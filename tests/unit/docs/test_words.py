@@ -18,6 +18,7 @@ OTHERS = {
     "Api",  # wandb.Api
     "Block",  # of a hold, and Kubernetes' volume mode
     "InPlace",  # KAITO's
+    "InferenceService",  # KServe's
     "InvalidSelector",  # of an HPA's condition
     "False",
     "True",
