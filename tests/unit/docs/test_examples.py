@@ -8,7 +8,9 @@ from typing import Any
 import yaml
 
 from docs_runner.pages import Block, Page
+from docs_runner.words import has_field
 from modelsync.api import names
+from modelsync.api.crd import crd
 from modelsync.api.settings import OperatorSettings, SettingsError, parse
 from modelsync.api.validation import SpecError, problems, read_spec
 
@@ -27,6 +29,7 @@ LEFT_OUT = yaml.safe_load((ROOT / "samples" / "minimal.yaml").read_text())["spec
 }
 """What an example that shows only a part is taken to say besides."""
 VALUES = yaml.safe_load((ROOT / "helm" / "modelsync" / "values.yaml").read_text())
+SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 SETTING_NAMES = {field.alias for field in OperatorSettings.model_fields.values()}
 
 
@@ -99,6 +102,47 @@ def wrong(spec: dict[str, Any]) -> list[str]:
         return [str(problem) for problem in problems(read_spec({"spec": spec}), SETTINGS)]
     except SpecError as error:
         return [str(error)]
+
+
+def test_what_other_tools_are_told_of_our_objects_names_them_and_their_fields(user_pages: list[Page]) -> None:
+    """Health checks of Flux, differences that Argo CD is to ignore, targets of autoscalers."""
+    found = [
+        f"{page.path.relative_to(ROOT)}:{block.line}: {problem}"
+        for page in user_pages
+        for block in page.blocks
+        if block.language == "yaml"
+        for document in yaml.safe_load_all(block.text)
+        for problem in misnamed(document)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_a_field_or_a_group_of_ours_that_is_not_there_is_told() -> None:
+    ignored = {"group": "modelsync.dev", "kind": "ModelDeployment", "jsonPointers": ["/spec/replica", "/spec/replicas"]}
+    checked = {"apiVersion": "modelsync.dev/v1", "kind": "ModelDeployment", "name": "chat"}
+    assert list(misnamed({"spec": {"ignoreDifferences": [ignored], "healthChecks": [checked]}})) == [
+        "/spec/replica is no field of a ModelDeployment",
+        "modelsync.dev/v1 is not modelsync.dev/v1alpha1",
+    ]
+
+
+def misnamed(document: Any) -> Iterator[str]:
+    """What is wrong with how a document refers to ModelDeployments, wherever in it."""
+    if isinstance(document, list):
+        for item in document:
+            yield from misnamed(item)
+    elif isinstance(document, dict):
+        if document.get("kind") == names.KIND:
+            version = document.get("apiVersion", names.API_VERSION)
+            if version != names.API_VERSION:
+                yield f"{version} is not {names.API_VERSION}"
+            if document.get("group", names.GROUP) != names.GROUP:
+                yield f"{document['group']} is not {names.GROUP}"
+            for pointer in document.get("jsonPointers", ()):
+                if not has_field(SCHEMA, pointer.strip("/").replace("/", ".")):
+                    yield f"{pointer} is no field of a {names.KIND}"
+        for value in document.values():
+            yield from misnamed(value)
 
 
 def test_every_example_of_values_and_settings_is_taken(user_pages: list[Page]) -> None:
