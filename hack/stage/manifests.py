@@ -68,12 +68,18 @@ def claim(name_space: str, name: str, *, volume_name: str | None = None) -> dict
     }
 
 
+def registry(server: str, poll_interval: str = "2s") -> dict[str, Any]:
+    """The stand-in, with the credential of the ModelDeployment's namespace."""
+    secret = {"name": SECRET, "key": "WANDB_API_KEY"}
+    return {"baseURL": server, "auth": {"secretKeyRef": secret}, "pollInterval": poll_interval}
+
+
 def model_deployment(
     name_space: str,
     name: str,
     model_ref: str,
     *,
-    server: str,
+    server: str | None,
     replicas: int = 2,
     steps: Sequence[Mapping[str, Any]] = QUICK_STEPS,
     hold_action: str = "Fallback",
@@ -83,7 +89,10 @@ def model_deployment(
     gateway: bool = True,
     **spec: Any,
 ) -> dict[str, Any]:
-    """A ModelDeployment whose times fit a test: short pauses, a settle of one second, drains of ten seconds."""
+    """A ModelDeployment whose times fit a test: short pauses, a settle of one second, drains of ten seconds.
+
+    Without a `server` it goes by the administrator's default registry.
+    """
     serving = {
         "servedModelName": "chat",
         "shutdownTimeout": "20s",
@@ -106,11 +115,7 @@ def model_deployment(
         "spec": {
             "modelRef": model_ref,
             "replicas": replicas,
-            "registry": {
-                "baseURL": server,
-                "auth": {"secretKeyRef": {"name": SECRET, "key": "WANDB_API_KEY"}},
-                "pollInterval": poll_interval,
-            },
+            **({"registry": registry(server, poll_interval)} if server is not None else {}),
             "hold": {"action": hold_action},
             "serving": serving | spec.pop("serving", {}),
             "rollout": rollout | spec.pop("rollout", {}),

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from localcluster import Cluster
-from stage.manifests import namespace
+from stage.manifests import namespace, registry
 from stage.release import Release
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -81,6 +81,7 @@ class Servers:
     def settings(self, puller_image: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What the administrator of this cluster says."""
         return {
+            "registry": registry(self.registry_url),
             "allowedRegistries": [self.registry_url],
             "allowedImages": ["docker.io/library/vllm-standin"],
             "servingImage": "docker.io/library/vllm-standin:v0.32.0",

@@ -61,7 +61,7 @@ async def test_a_server_that_the_administrator_does_not_allow_is_never_asked(sce
 
 
 async def test_an_unreachable_server_leaves_what_serves(scene):
-    deployment = await scene.serving()
+    deployment = await scene.serving(server=None)  # by the administrator's default registry
     with scene.stage.registry.fault("reset"):
         await said(deployment, "ModelResolved", scene.stage.servers.registry_url, status=("Unknown",))
         status = await deployment.status()

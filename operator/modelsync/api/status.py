@@ -170,6 +170,9 @@ class HoldStatus(StatusModel):
     via: Annotated[Literal["VersionTag", "CollectionTag", "Alias"], Field(description="What kind of mark forbids it.")]
     name: Annotated[Short, Field(description="The tag or alias.")]
     since: Annotated[datetime, Field(description="When the registry was asked that first showed it.")]
+    server: Annotated[
+        Short | None, Field(description="URL of the W&B server that showed it, and alone can show it gone.")
+    ] = None
 
 
 class SilencedStatus(StatusModel):

@@ -231,7 +231,7 @@ def gather(
             ),
             pinned,
         ),
-        holds=lookup.hold_reads(found.question, answers),
+        holds=lookup.hold_reads(found.question, answers, lookup.server_of(found.registry)),
         revisions=revisions,
         route=_route(found, sightings, now),
         service=_plain_service(family),
@@ -346,8 +346,7 @@ def _in_play(family: Family, state: State) -> set[Revision]:
 
 
 def _refused(found: Read, refusal: str | None, sightings: Sightings, now: datetime) -> lookup.Refusal | None:
-    server = found.registry.base_url if found.registry is not None else ""
-    uid, seen = found.family.uid, ("refused", server)
+    uid, seen = found.family.uid, ("refused", lookup.server_of(found.registry))
     if refusal is None:
         sightings.ended(uid, seen)
         return None

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelsync.api.effective import hold_rules
+from modelsync.api.effective import hold_rules, registry_of
 from modelsync.api.reference import CollectionRef
 from modelsync.api.references import MODEL, field_of
 from modelsync.api.registry import Registry
-from modelsync.api.settings import OperatorSettings
+from modelsync.api.settings import OperatorSettings, same_server
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.cluster import references
 from modelsync.registry import holds
@@ -33,14 +33,21 @@ class Refusal:
 def question(
     spec: ModelDeploymentSpec, settings: OperatorSettings, in_play: Iterable[Record], latched: Iterable[model.Hold]
 ) -> Question:
-    """The alias, each version that is exposed, warm or promoted, and every mark that was seen before."""
-    rules = hold_rules(spec, settings)
+    """The alias, each version that is exposed, warm or promoted, and every mark that was seen before on this server."""
+    rules, server = hold_rules(spec, settings), server_of(registry_of(spec, settings))
     return Question(
         refs=frozenset(references.refs(spec).values()),
         served=frozenset(served(artifact) for record in in_play for artifact in record.parts.values()),
         hold=HoldNames(tags=frozenset(rules.tags), aliases=frozenset(rules.aliases)),
-        latched=frozenset(_latched(hold.mark) for hold in latched),
+        latched=frozenset(
+            _latched(hold.mark) for hold in latched if not hold.server or same_server(hold.server, server)
+        ),
     )
+
+
+def server_of(registry: Registry | None) -> str:
+    """Base URL of who is asked; empty when nobody is."""
+    return registry.base_url.rstrip("/") if registry is not None else ""
 
 
 def served(artifact: Artifact) -> ServedVersion:
@@ -58,14 +65,15 @@ def registry_view(
     asked_at: datetime | None,
 ) -> RegistryView:
     """How the last look at `registry` ended. `candidate` and `asked_at` are those of the last positive answers."""
+    server = server_of(registry)
     if refusal is not None:
         message = refusal.message
         if registry is not None and spec.registry is None:
             message = f"{message} (spec.registry is left out: the administrator's default {registry.base_url} counts)"
-        return RegistryView(RegistryOutcome.REFUSED, candidate, asked_at, message, refusal.since)
+        return RegistryView(RegistryOutcome.REFUSED, candidate, asked_at, message, refusal.since, server=server)
     key, kept = references.worst(spec, answers)
     if kept is None:
-        return RegistryView(RegistryOutcome.PENDING, candidate, asked_at)
+        return RegistryView(RegistryOutcome.PENDING, candidate, asked_at, server=server)
     latest = kept.latest
     outcome, message = references.outcome(latest)
     if message and key != MODEL:
@@ -81,11 +89,12 @@ def registry_view(
         message=message,
         since=kept.since,
         retry_at=latest.until if isinstance(latest, Throttled) else None,
+        server=server,
     )
 
 
-def hold_reads(asked: Question, answers: Answers | None) -> Mapping[str, HoldRead]:
-    """Positive reads of hold marks, by digest; what is missing is unknown."""
+def hold_reads(asked: Question, answers: Answers | None, server: str) -> Mapping[str, HoldRead]:
+    """Positive reads of hold marks on `server`, by digest; what is missing is unknown."""
     if answers is None:
         return {}
     return {
@@ -94,6 +103,7 @@ def hold_reads(asked: Question, answers: Answers | None) -> Mapping[str, HoldRea
             marks=tuple(sorted(map(_mark, read.marks), key=_order)),
             alias_mark_elsewhere=read.alias_mark_elsewhere,
             asked_at=read.asked_at,
+            server=server,
         )
         for digest, read in holds.hold_reads(answers, asked).items()
     }

@@ -57,6 +57,7 @@ def _told(each: View) -> RenderableType:
             ),
             ("Revisions", ", ".join(held) or "none that this user may read the record of"),
         ]
+        rows += [("Set at", hold.server)] if hold.server else []
         rows += [("Silenced", _silenced(each, revision)) for revision in held if _silenced(each, revision)]
         rows.append(("Ends when you", _lift(hold)))
         parts += [Text(), facts(rows)] if parts else [facts(rows)]

@@ -107,7 +107,7 @@ def _views(answers: Answers, question: Question) -> Mapping[str, list[_View]]:
     views: dict[str, list[_View]] = defaultdict(list)
     newest = _newest(answers, question)
     for served in sorted(question.served):
-        views[served.digest].append(_View(served.collection, _asked_at(served, newest)))
+        views[served.digest].append(_View(served.collection, _asked_at(served, answers, newest)))
     for ref in sorted(question.refs):
         kept = answers.refs.get(ref)
         if kept and kept.positive:
@@ -115,14 +115,20 @@ def _views(answers: Answers, question: Question) -> Mapping[str, list[_View]]:
     return views
 
 
-def _asked_at(served: ServedVersion, newest: Mapping[str, tuple[Artifact, Link, datetime]]) -> datetime | None:
+def _asked_at(
+    served: ServedVersion, answers: Answers, newest: Mapping[str, tuple[Artifact, Link, datetime]]
+) -> datetime | None:
     """When the content of `served` was asked for; None when it has not been read.
 
-    Each server counts its ids by itself: after a move to another one the id may be of other content, which says nothing
-    of this one.
+    Each server counts its ids by itself. After a move to another one the id may be of other content, which says nothing
+    of this one; and the same content in the same place is what was meant, whatever its id.
     """
-    seen = newest.get(served.artifact_id)
-    return seen[2] if seen is not None and seen[0].digest == served.digest else None
+    if (seen := newest.get(served.artifact_id)) is not None and seen[0].digest == served.digest:
+        return seen[2]
+    place = answers.refs.get(served.collection.at(served.version))
+    if place is not None and place.positive is not None and place.positive.digest == served.digest:
+        return place.positive.asked_at
+    return None
 
 
 def _marks_found(answers: Answers, question: Question) -> Mapping[str, list[tuple[HoldMark, datetime]]]:

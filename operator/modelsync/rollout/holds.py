@@ -4,6 +4,9 @@ Nothing here may end a hold for silence of the registry, for an alias that moved
 that is older than the one which showed it.
 """
 
+from dataclasses import replace
+
+from modelsync.api.settings import same_server
 from modelsync.rollout.model import Hold, HoldRead, Observed
 
 
@@ -15,20 +18,21 @@ def latched(observed: Observed) -> tuple[Hold, ...]:
         return before
     present, unfinished = _present(observed), _unfinished(observed)
     kept = [
-        hold
+        _seen_again(hold, reads.get(hold.mark.digest))
         for hold in before
         if hold.mark.digest in unfinished
         or (hold.mark.digest in present and not _lifted(hold, reads.get(hold.mark.digest)))
     ]
     known = {hold.mark for hold in kept}
     new = [
-        Hold(mark, reads[digest].asked_at)
+        Hold(mark, reads[digest].asked_at, reads[digest].server)
         for digest in sorted(reads)
         if digest in present
         for mark in reads[digest].marks
         if mark not in known
     ]
-    return tuple(kept + sorted(new, key=lambda hold: hold.since)) if new or len(kept) != len(before) else before
+    found = tuple(kept + sorted(new, key=lambda hold: hold.since))
+    return found if found != before else before
 
 
 def _present(observed: Observed) -> set[str]:
@@ -53,7 +57,17 @@ def _unfinished(observed: Observed) -> set[str]:
     }
 
 
+def _seen_again(hold: Hold, read: HoldRead | None) -> Hold:
+    """As the server that is asked now shows it, if it does: from then on that one can show it gone."""
+    if read is None or hold.mark not in read.marks or not read.server or read.server == hold.server:
+        return hold
+    return replace(hold, server=read.server)
+
+
 def _lifted(hold: Hold, read: HoldRead | None) -> bool:
     if read is None or read.asked_at <= hold.since or hold.mark in read.marks:
+        return False
+    if hold.server and read.server and not same_server(hold.server, read.server):
+        # Another server never had the mark: its silence about it is no answer.
         return False
     return not (hold.mark.via == "Alias" and read.alias_mark_elsewhere)

@@ -143,6 +143,7 @@ class RegistryView:
     message: str = ""
     since: datetime | None = None  # when the outcome became what it is
     retry_at: datetime | None = None  # throttled until
+    server: str = ""  # base URL of who is asked; empty: nobody is
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ class HoldRead:
     marks: tuple[HoldMark, ...]
     alias_mark_elsewhere: bool
     asked_at: datetime
+    server: str = ""  # base URL of who was asked
 
 
 # --- what the cluster holds ----------------------------------------------------------------------------------------
@@ -337,6 +339,7 @@ class Hold:
 
     mark: HoldMark
     since: datetime
+    server: str = ""  # base URL of who showed it last, and alone can show it gone; empty: written before this was told
 
 
 @dataclass(frozen=True, slots=True)

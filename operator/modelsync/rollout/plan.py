@@ -56,13 +56,14 @@ def plan(observed: Observed) -> Plan:
 def _told_of_holds(facts: Facts, state: State, holds: tuple[Hold, ...], notes: Notes) -> State:
     if holds == state.holds:
         return state
+    before, now = {hold.mark for hold in state.holds}, {hold.mark for hold in holds}
     for hold in holds:
-        if hold not in state.holds:
+        if hold.mark not in before:
             mark = hold.mark
             told = f"{mark.collection}:{mark.version} must not serve: {_VIA[mark.via]} {mark.name!r}"
             notes.warn(Reason.REGULATORY_HOLD, "Hold", told)
     for hold in state.holds:
-        if hold not in holds:
+        if hold.mark not in now:
             told = f"the hold on {hold.mark.collection}:{hold.mark.version} is lifted ({hold.mark.name!r} is gone)"
             notes.tell(Reason.HOLD_LIFTED, "Hold", told)
     return replace(state, holds=holds)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from modelsync.api import duration
 from modelsync.api.conditions import Truth
 from modelsync.api.reasons import Reason
+from modelsync.api.settings import same_server
 from modelsync.api.status import HistoryEntry, Phase
 from modelsync.rollout.facts import CRASHES_LOADING, Facts
 from modelsync.rollout.failing import deadline, exam_reason
@@ -18,6 +19,7 @@ from modelsync.rollout.model import (
     BLOCKED,
     Action,
     Failure,
+    Hold,
     MoveReason,
     Pause,
     PointService,
@@ -138,11 +140,19 @@ def _holds_on(world: World, revision: Revision | None) -> str:
         return ""
     digests = world.facts.view(revision).digests
     named = (
-        f"{hold.mark.name!r} on {hold.mark.collection}:{hold.mark.version}"
+        f"{hold.mark.name!r} on {hold.mark.collection}:{hold.mark.version}{_elsewhere(world, hold)}"
         for hold in world.state.holds
         if hold.mark.digest in digests
     )
     return ", ".join(dict.fromkeys(named))
+
+
+def _elsewhere(world: World, hold: Hold) -> str:
+    """Whoever looks for the mark where the registry is now would not find it."""
+    asked = world.facts.observed.registry.server
+    if not hold.server or not asked or same_server(hold.server, asked):
+        return ""
+    return f" (set at {hold.server}, which is not asked any more; set it at {asked} and take it away there)"
 
 
 def _blocked(world: World) -> Situation | None:

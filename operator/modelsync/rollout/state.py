@@ -50,7 +50,9 @@ def load(status: ModelDeploymentStatus) -> State:
         promoted=tuple(status.promoted),
         failed=tuple(Failure(item.revision, item.reason, item.at, item.message) for item in status.failed),
         holds=tuple(
-            Hold(HoldMark(item.digest, item.collection, item.version, item.via, item.name), item.since)
+            Hold(
+                HoldMark(item.digest, item.collection, item.version, item.via, item.name), item.since, item.server or ""
+            )
             for item in status.holds
         ),
         previous=Previous(status.previous.revision, status.previous.until) if status.previous else None,
@@ -76,6 +78,7 @@ def dump(state: State) -> dict[str, Any]:
                 via=hold.mark.via,
                 name=hold.mark.name,
                 since=hold.since,
+                server=hold.server or None,
             )
             for hold in state.holds[:_MAX_HOLDS]
         ),

@@ -4,7 +4,6 @@ import re
 
 from integration.controller.conftest import World, until
 from modelsync.api import names
-from modelsync.api.registry import Registry
 from modelsync.cluster import kinds
 
 LABEL = names.CREDENTIAL_LABEL
@@ -82,29 +81,6 @@ async def test_a_server_that_is_not_allowed_never_sees_the_key(world: World) -> 
         assert (said["status"], said["reason"]) == ("False", "InvalidSpec")
         assert "allowed: https://api.wandb.ai" in said["message"]
         assert not asked(world)
-
-
-async def test_without_a_registry_it_is_told_until_the_administrator_sets_a_default(world: World) -> None:
-    world.point(world.log())
-    await world.give_credential()
-    wanted = world.model_deployment()
-    default = Registry.model_validate(wanted["spec"].pop("registry"))
-    await world.cluster.create(kinds.MODEL_DEPLOYMENT, world.namespace, wanted)
-    async with world.operator():
-        said = await world.until_said("Ready", "spec.registry: is left out")
-        assert (said["status"], said["reason"]) == ("False", "InvalidSpec")
-        assert "setting `registry`" in said["message"]
-        assert not asked(world)
-    async with world.operator(allowed_registries=(), registry=default), world.kubelet():
-        status = await world.until_phase("Healthy")
-    assert status["registry"] == {
-        "baseURL": world.standin.url,
-        "secretName": "wandb",
-        "secretKey": "WANDB_API_KEY",
-    }
-    (record,) = [each for each in (await world.objects()).values() if each["kind"] == "ControllerRevision"]
-    (pull,) = record["data"]["deployment"]["spec"]["template"]["spec"]["initContainers"]
-    assert {each["name"]: each.get("value") for each in pull["env"]}["WANDB_BASE_URL"] == world.standin.url
 
 
 async def test_what_serves_goes_on_when_the_spec_becomes_wrong_and_a_hold_still_acts(world: World) -> None:

@@ -444,6 +444,18 @@ def test_without_any_registry_nothing_is_asked_and_the_field_is_named() -> None:
     assert [problem.reason for problem in found.observed.problems] == ["InvalidSpec"]
 
 
+def test_marks_that_another_server_showed_are_not_looked_for_on_this_one() -> None:
+    def hold(name: str, server: str) -> dict[str, Any]:
+        mark = {"digest": "0123456789abcdef", "collection": str(HOME), "version": "v7", "via": "VersionTag"}
+        return mark | {"name": name, "since": NOW.isoformat(), "server": server}
+
+    status = {"holds": [hold("here", "https://wandb.example.com/"), hold("there", "https://old.example")]}
+    found = gathered(family(a_record(), owner=without_registry(status=status)), settings=by_default())
+    assert {mark.name for mark in found.read.question.latched} == {"here"}
+    assert [(each.mark.name, each.server) for each in found.observed.state.holds][1] == ("there", "https://old.example")
+    assert found.observed.registry.server == "https://wandb.example.com"
+
+
 def test_the_default_does_not_take_the_place_of_a_registry_that_cannot_be_read() -> None:
     owner = model_deployment(spec=spec(registry={"baseURL": "https://wandb.example.com"}))
     found = read(family(owner=owner), by_default())

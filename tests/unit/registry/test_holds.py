@@ -1,6 +1,7 @@
 """Which digests must not serve, and when that is known."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -168,6 +169,17 @@ def test_other_content_under_the_same_id_as_of_another_server_says_nothing_of_wh
     elsewhere = artifact(7, digest="e0")
     assert read(known(resolved(V7, 7, content=elsewhere), collection()), latched=[latched]) is None
     assert read(known(missing(V7), by_id(elsewhere), collection()), latched=[latched]) is None
+
+
+def test_the_same_content_in_the_same_place_is_judged_whatever_its_id() -> None:
+    moved = replace(artifact(7, tags=("regulatory-hold",)), artifact_id="artifact-of-another-server")
+    held = read(known(resolved(V7, 7, content=moved, asked=3), collection(asked=9)))
+    assert held is not None
+    assert (held.marks, held.asked_at) == ({mark(Via.VERSION_TAG, "regulatory-hold")}, at(3))
+
+    lifted = read(known(resolved(V7, 7, content=replace(moved, tags=frozenset())), collection()), latched=held.marks)
+    assert lifted is not None
+    assert lifted.marks == frozenset()
 
 
 def test_a_tag_is_seen_though_the_collection_cannot_be_read_and_then_nothing_latched_ends() -> None:

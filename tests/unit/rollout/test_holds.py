@@ -83,6 +83,31 @@ def test_a_hold_ends_when_a_newer_read_shows_the_tag_gone() -> None:
     assert plan(with_hold_on_previous()).state.holds == ()
 
 
+def test_another_server_that_never_had_the_mark_does_not_end_it() -> None:
+    old, new = "https://old.example", "https://new.example"
+    seen = tuple(replace(hold, server=old) for hold in latched(V1))
+    state = State(promoted=(V1, V2), holds=seen)
+
+    def on(server: str, *held: str) -> State:
+        answers = {key: replace(one, server=server) for key, one in reads(*held).items()}
+        return plan(with_hold_on_previous(state=state, holds=answers)).state
+
+    assert on(new).holds == seen
+    assert on(f"{old}/").holds == (), "the one that showed it says that it is gone"
+
+    state = on(new, V1)
+    assert [(hold.mark, hold.since, hold.server) for hold in state.holds] == [(mark(V1), LONG_AGO, new)]
+    assert on(new).holds == (), "now the new one has had it"
+
+
+def test_a_hold_that_another_server_shows_too_is_no_news() -> None:
+    state = State(promoted=(V1, V2), holds=latched(V1))
+    answers = {key: replace(one, server="https://new.example") for key, one in reads(V1).items()}
+    made = plan(with_hold_on_previous(state=state, holds=answers))
+    assert made.state.holds == tuple(replace(hold, server="https://new.example") for hold in latched(V1))
+    assert [event for event in made.events if event.action == "Hold"] == []
+
+
 def test_an_answer_that_is_older_than_the_hold_does_not_end_it() -> None:
     older = reads() | {digest(V1): read(V1, asked_at=LONG_AGO - timedelta(minutes=1))}
     assert plan(with_hold_on_previous(holds=older)).state.holds == latched(V1)
