@@ -135,7 +135,7 @@ class Applier:
             except ClusterError as error:
                 if not plan.urgent:
                     raise
-                log.error("apply.failed", key=str(gathered.read.family.key), action=repr(action), problem=str(error))
+                log.error("apply.failed", action=repr(action), problem=str(error))
                 first = first or error
         if first is not None:
             raise first
@@ -158,7 +158,7 @@ class Applier:
                 await work.do(action)
                 self._look(family.key)
             except Exception as error:  # a task of its own: nobody else would tell or try again
-                log.error("apply.failed", key=str(family.key), action=repr(action), problem=str(error))
+                log.error("apply.failed", revision=action.revision, action=repr(action), problem=str(error))
                 self._retry(family.key)
             finally:
                 del self._cuts[name]

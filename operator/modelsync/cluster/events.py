@@ -106,7 +106,7 @@ class Recorder:
             "apiVersion": EVENT.api_version,
             "kind": EVENT.kind,
             "metadata": {
-                "name": f"{metadata['name']}.{int(at.timestamp() * 1_000_000):x}",
+                "name": f"{metadata['name']}.{time.time_ns():x}",
                 "namespace": metadata["namespace"],
                 "labels": {names.NAME_LABEL: metadata["name"]},
             },

@@ -124,7 +124,13 @@ class Exams:
                     self.changed(key)
                 if followed.over:
                     if exam is not None:
-                        log.info("exam.over", key=str(key), pod=pod.name, outcome=exam.outcome, message=exam.message)
+                        log.info(
+                            "exam.over",
+                            revision=followed.revision,
+                            pod=pod.name,
+                            outcome=exam.outcome,
+                            message=exam.message,
+                        )
                     return
             await asyncio.sleep(pause.total_seconds())
             pause = min(pause * 2, LONGEST_PAUSE)

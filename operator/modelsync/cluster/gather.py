@@ -310,7 +310,7 @@ def status_of(family: Family) -> ModelDeploymentStatus:
             return ModelDeploymentStatus.model_validate(raw)
         except ValidationError as error:
             parts = {str(item["loc"][0]) for item in error.errors() if item["loc"]} & raw.keys()
-            log.error("status.unreadable", key=str(family.key), parts=sorted(parts), problem=_one_line(error))
+            log.error("status.unreadable", parts=sorted(parts), problem=_one_line(error))
             raw = {name: value for name, value in raw.items() if name not in parts} if parts else {}
 
 
@@ -320,7 +320,7 @@ def _records(family: Family) -> Mapping[Revision, Record]:
         try:
             record = Record.parse(obj)
         except RecordError as error:
-            log.error("record.unreadable", key=str(family.key), problem=str(error))
+            log.error("record.unreadable", problem=str(error))
             continue
         records[record.revision] = record
     return records

@@ -281,6 +281,8 @@ class Reconciler:
                 "reconciled",
                 phase=decision.status.get("phase"),
                 reason=ready.reason if (ready := find(decision.told.conditions, ConditionType.READY)) else None,
+                stable=decision.plan.state.stable,
+                moving=move.revision if (move := decision.plan.state.canary or decision.plan.state.target) else None,
                 generation=decision.gathered.observed.generation,
                 actions=[_told(action) for action in done],
                 kept_up=kept_up,

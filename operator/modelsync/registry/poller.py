@@ -13,6 +13,7 @@ import random
 import ssl
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -248,9 +249,9 @@ class _Pair:
         self._look_sooner = asyncio.Event()
         self._poll_at = 0.0
         self._loop = asyncio.get_running_loop()
+        # Not in the context of whoever asks first: what is logged of a server is about all who ask it.
         self._tasks = [
-            self._loop.create_task(self._forever(self._poll)),
-            self._loop.create_task(self._forever(self._look)),
+            self._loop.create_task(self._forever(step), context=Context()) for step in (self._poll, self._look)
         ]
 
     @property

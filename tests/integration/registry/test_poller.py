@@ -6,10 +6,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from integration.registry.conftest import Project, Requests
 from modelsync.api.reference import CollectionRef, ModelRef
@@ -120,6 +121,21 @@ async def scene(standin: StandIn, admin: Admin, project: Project) -> AsyncIterat
     made = Scene(standin, project)
     async with made.poller:
         yield made
+
+
+async def test_what_is_logged_of_a_server_names_none_of_those_who_ask_it(scene: Scene) -> None:
+    named: list[dict[str, Any]] = []
+
+    def tell(_server: str, _outcome: str, _seconds: float) -> None:
+        named.append(structlog.contextvars.get_contextvars())
+
+    scene.poller = Poller(scene._tell, watch=tell)
+    async with scene.poller:
+        with structlog.contextvars.bound_contextvars(namespace="prod", name="a"):
+            scene.poller.subscribe(A, scene.subscription())
+        await scene.until_told(A)
+    assert named
+    assert all(each == {} for each in named)
 
 
 async def test_a_subscription_is_answered_at_once_and_told(scene: Scene, project: Project) -> None:
