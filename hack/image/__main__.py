@@ -74,7 +74,10 @@ def image_size(tool: str, tag: str) -> int:
 
 
 def start_seconds(tool: str, tag: str) -> float:
-    """Until `modelsync --version` has ended, on a read-only root and without rights, from nothing running."""
+    """Until `modelsync --version` has ended, without rights and from nothing running.
+
+    On a read-only root, which buildah alone cannot give.
+    """
     if tool == "buildah":
         container = output([tool, "from", tag]).strip()
         try:

@@ -1,5 +1,6 @@
 """The operator as its users install it: a release of the chart, by the real Helm, at the restricted level."""
 
+import json
 import os
 import signal
 import subprocess
@@ -75,6 +76,10 @@ class Release:
         holder: str = (lease.get("spec") or {}).get("holderIdentity") or ""
         return holder.rpartition("_")[0]
 
+    def leases(self) -> list[dict[str, Any]]:
+        """The Leases in its namespace."""
+        return self._items("leases")
+
     def kill(self, pod: str) -> None:
         """End the operator in a pod as a crash would: at once, with nothing said."""
         if (process := _process_of(pod)) is not None:
@@ -92,10 +97,10 @@ class Release:
                 raise ClusterError(f"the pods of {self.name} do not end\n{self.explain()}")
             time.sleep(0.2)
 
-    def webhook_url(self) -> str:
-        """Where its receiver is reached from inside the cluster's network."""
+    def webhook_url(self, *, tls: bool = False) -> str:
+        """Where its receiver is reached from inside the cluster's network, by the Service's address."""
         (service,) = self._items("services", f"--field-selector=metadata.name={self.fullname}-webhook")
-        return f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}/webhook"
+        return f"{'https' if tls else 'http'}://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}/webhook"
 
     def explain(self) -> str:
         """What there is of it, for the message of a failed test."""
@@ -109,8 +114,8 @@ class Release:
                 parts.append(self._kubectl(*question))
         return "\n".join(parts)
 
-    def _items(self, kind: str, selector: str) -> list[dict[str, Any]]:
-        found = yaml.safe_load(self._kubectl("get", kind, selector, "-o", "json"))
+    def _items(self, kind: str, *selectors: str) -> list[dict[str, Any]]:
+        found = json.loads(self._kubectl("get", kind, *selectors, "-o", "json"))
         return list(found["items"])
 
     def _kubectl(self, *arguments: str) -> str:

@@ -1,6 +1,9 @@
 """The operator as its users have it: installed by Helm, in pods, with the chart's rights and no others."""
 
 import asyncio
+import shutil
+import ssl
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from itertools import count
@@ -8,38 +11,44 @@ from itertools import count
 import aiohttp
 import pytest
 import pytest_asyncio
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from localcluster.foreign import NAME as EXISTING
 from modelsync.api import names
 from stage.manifests import model_deployment, namespace
 from stage.release import Release
-from stage.servers import WEBHOOK_TOKEN, webhook_secret
+from stage.servers import REPOSITORY, SYSTEM_NAMESPACE, WEBHOOK_TOKEN, webhook_secret
 from stage.stage import ENTITY, REGISTRY, weight_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-STEPS = ({"setWeight": 20}, {"pause": {"duration": "8s"}}, {"setWeight": 50}, {"pause": {"duration": "2s"}})
+# A canary stays at its first step until a person lets it go on: what happens there happens in mid-canary, however long.
+STEPS = ({"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {"duration": "2s"}})
+CERTIFICATE = "webhook-tls"
 
 
 class Installed:
     """A release in the place of the stage's operator, and a ModelDeployment that serves."""
 
-    def __init__(self, stage, release, where):
+    def __init__(self, stage, release, where, certificate):
         self.stage = stage
         self.release = release
         self.collection = where
         self.deployment = None
+        self._trust = ssl.create_default_context(cafile=certificate)
         self._numbers = count()
 
     @property
     def only_there(self):
-        """Values of a release that may see the ModelDeployment's namespace and no other."""
-        return {"watchNamespaces": [self.deployment.namespace], "rbac": {"aggregate": False}}
+        """Values of a release that may see the ModelDeployment's namespace and no other, with one process."""
+        return {"watchNamespaces": [self.deployment.namespace], "rbac": {"aggregate": False}, "replicas": 1}
 
     async def upgrade(self, tag="dev", **values):
         """Install or upgrade, with the operator's image of this tag."""
         image = self.stage.load_puller(tag)
         base = self.stage.servers.chart_values(image, self.stage.servers.settings(image))
+        base["webhook"] |= {"tls": {"secretName": CERTIFICATE}}
         await asyncio.to_thread(self.release.install, base | values)
 
     def move(self):
@@ -48,27 +57,44 @@ class Installed:
         self.stage.registry.set_alias(f"{ENTITY}/{REGISTRY}/{self.collection}:{version}", "production")
         return version
 
-    async def webhook(self, pod):
-        """Post a webhook to one of the pods; returns the status of the answer, or what went wrong."""
-        url = f"http://{pod['status'].get('podIP')}:9443/webhook"
+    async def canary(self):
+        """A canary at its first step, whether it was there before or not; returns the status."""
+        if not (await self.deployment.status()).get("canary"):
+            self.move()
+        return await self.deployment.until(
+            "a canary waits at 20 %",
+            lambda status: (
+                (status.get("waiting") or {}).get("who") == "person"
+                and (status.get("canary") or {}).get("weight") == 20
+                and weight_of(status, status["canary"]["revision"].partition("-")[0]) == 20
+            ),
+        )
+
+    async def webhook(self, url):
+        """Post a webhook, as a client that trusts the certificate; returns the answer's status, or what went wrong."""
         headers = {"Authorization": f"Bearer {WEBHOOK_TOKEN}"}
+        options = {"ssl": self._trust, "server_hostname": server_name(self.release)} if "https:" in url else {}
         try:
-            async with aiohttp.ClientSession() as session, session.post(url, json={}, headers=headers) as answer:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(url, json={}, headers=headers, **options) as answer,
+            ):
                 return answer.status
         except aiohttp.ClientError as error:
             return str(error)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def installed(stage) -> AsyncIterator[Installed]:
+async def installed(stage, tmp_path_factory) -> AsyncIterator[Installed]:
     """Installed once for all tests here; whatever became of it, the stage's own operator works on afterwards."""
     where = f"e2e-chart-{int(time.time()):x}"
     models = f"{where}-models"
     release = Release(stage.cluster, name="charted", namespace=where)
+    chain, secret = certificate(tmp_path_factory.mktemp("certificate"), server_name(release), where)
     stage.servers.end_operator()
-    stage.cluster.apply(namespace(where), webhook_secret(where))
+    stage.cluster.apply(namespace(where), webhook_secret(where), secret)
     await stage.namespace(models)
-    found = Installed(stage, release, where)
+    found = Installed(stage, release, where, chain)
     try:
         await found.upgrade()
         version = found.move()
@@ -78,6 +104,7 @@ async def installed(stage) -> AsyncIterator[Installed]:
             f"{ENTITY}/{REGISTRY}/{where}:production",
             server=stage.servers.registry_url,
             steps=STEPS,
+            replicas=1,
         )
         found.deployment = await stage.deploy(manifest)
         await found.deployment.until_serving(version)
@@ -87,6 +114,37 @@ async def installed(stage) -> AsyncIterator[Installed]:
         stage.cluster.kubectl("delete", "namespace", where, models, "--wait=false")
         stage.define()
         stage.start_operator()
+
+
+def server_name(release):
+    return f"{release.fullname}-webhook.{release.namespace}.svc"
+
+
+def certificate(folder, name, where):
+    """A certificate that signs itself, and the Secret that the chart takes it from."""
+    chain, key = folder / "tls.crt", folder / "tls.key"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    command += ["-subj", "/CN=modelsync", "-addext", f"subjectAltName=DNS:{name}", "-keyout", key, "-out", chain]
+    subprocess.run(command, check=True, capture_output=True)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": CERTIFICATE, "namespace": where},
+        "type": "kubernetes.io/tls",
+        "stringData": {file.name: file.read_text() for file in (chain, key)},
+    }
+    return chain, secret
 
 
 def restarts(pods):
@@ -101,48 +159,69 @@ def uids(pods):
     return {pod["metadata"]["uid"] for pod in pods}
 
 
+async def scraped(pod):
+    """What a pod tells Prometheus where the chart says that it does: name and result or nothing -> value."""
+    (operator,) = pod["spec"]["containers"]
+    (port,) = [each["containerPort"] for each in operator["ports"] if each["name"] == "metrics"]
+    url = f"http://{pod['status']['podIP']}:{port}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        families = text_string_to_metric_families(await answer.text())
+    return {(sample.name, sample.labels.get("result")): sample.value for each in families for sample in each.samples}
+
+
 async def test_an_upgrade_and_the_way_back_in_mid_canary_restart_no_model_and_lose_no_request(installed):
     deployment, release = installed.deployment, installed.release
     installed.stage.load_puller("next")
     first = release.pods()
     async with deployment.traffic() as traffic:
-        version = installed.move()
-        status = await deployment.until_weight(version, 20)
-        revisions = {status["promoted"][-1], status["canary"]["revision"]}
+        canary = await installed.canary()
         before = restarts(await deployment.pods())
         await installed.upgrade("next", log={"level": "debug"})
         second = release.pods()
         assert not uids(first) & uids(second)
         await asyncio.to_thread(release.rollback, 1)
-        assert not uids(second) & uids(release.pods())
-        status = await deployment.until_serving(version, timeout=90)
-    after = restarts(await deployment.pods())
-    assert revisions <= set(status["promoted"]), "no other operator made a revision of its own"
-    assert before.items() >= {uid: after[uid] for uid in before if uid in after}.items()
-    assert before.keys() & after.keys(), "the canary's pods are those that it began with"
+        third = {pod["metadata"]["name"]: pod for pod in release.pods()}
+        assert not uids(second) & uids(third.values())
+        await installed.stage.until("one of them leads", lambda: release.leader() in third)
+        after = await deployment.status()
+    assert restarts(await deployment.pods()) == before
+    assert after["canary"]["revision"] == canary["canary"]["revision"], "no other operator made a revision of its own"
+    assert after["traffic"] == canary["traffic"]
     assert not traffic.lost(), traffic.explain()
 
 
 async def test_a_leader_that_is_killed_in_mid_canary_costs_nothing(installed):
     deployment, release = installed.deployment, installed.release
     async with deployment.traffic() as traffic:
-        version = installed.move()
-        await deployment.until_weight(version, 20)
+        canary = (await installed.canary())["canary"]["revision"]
         leader = release.leader()
         release.kill(leader)
-        await deployment.until_serving(version, timeout=90)
+        await deployment.annotate(names.PROMOTE_ANNOTATION, f"{canary}/1")
+        await deployment.until_serving(canary.partition("-")[0], timeout=90)
         assert release.leader() not in ("", leader)
     assert not traffic.lost(), traffic.explain()
 
 
-async def test_both_processes_take_webhooks(installed):
-    async def answers():
-        return [await installed.webhook(pod) for pod in installed.release.pods()]
+async def test_both_processes_take_webhooks_by_tls_and_answer_prometheus(installed):
+    release = installed.release
+    pods = release.pods()
+
+    async def answers(scheme="https"):
+        return [await installed.webhook(f"{scheme}://{pod['status'].get('podIP')}:9443/webhook") for pod in pods]
 
     deadline = time.monotonic() + 20
     while (found := await answers()) != [202, 202]:  # the one that waits looks at the lease now and then
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.2)
+    assert 202 not in await answers("http"), "nothing is taken in the clear"
+    service = release.webhook_url(tls=True)
+    assert [await installed.webhook(service) for _ in range(6)] == [202] * 6
+    told = {pod["metadata"]["name"]: await scraped(pod) for pod in pods}
+    leads = {name: each["leader_election_master_status", None] for name, each in told.items()}
+    assert leads == {name: float(name == release.leader()) for name in leads}
+    assert sorted(leads.values()) == [0, 1]
+    # Each counts what came to it: the one that waits has passed it on to the one that leads.
+    assert all(each["modelsync_webhooks_total", "Accepted"] > 0 for each in told.values())
 
 
 async def test_models_serve_on_when_the_operator_is_uninstalled_and_one_for_their_namespace_takes_over(installed):
@@ -151,11 +230,12 @@ async def test_models_serve_on_when_the_operator_is_uninstalled_and_one_for_thei
     before = restarts(await deployment.pods(stable))
     async with deployment.traffic() as traffic:
         await asyncio.to_thread(installed.release.uninstall)
+        assert not installed.release.leases(), "whoever comes next need not wait for one that is gone"
         await installed.stage.until("the operator is gone", lambda: not installed.release.pods())
+        version = installed.move()
         asked = len(traffic.answers)
         await traffic.until(lambda t: len(t.answers) >= asked + 40)
         await installed.upgrade(**installed.only_there)
-        version = installed.move()
         status = await deployment.until_weight(version, 20)
     assert not traffic.lost(), traffic.explain()
     assert restarts(await deployment.pods(stable)) == before, "what served before serves beside the canary"
@@ -170,3 +250,42 @@ async def test_an_uninstallation_takes_every_model_along_if_the_values_say_so(in
     await asyncio.to_thread(installed.release.uninstall)
     await deployment.until_gone("")
     assert not installed.stage.cluster.kubectl("get", "crd", names.CRD_NAME, "--ignore-not-found")
+
+
+async def test_the_kustomize_base_runs_with_the_image_of_ones_own(installed, tmp_path):
+    stage = installed.stage
+    if stage.cluster.name == EXISTING or stage.servers.release is not None:
+        pytest.skip(f"{SYSTEM_NAMESPACE} is not ours to delete")
+    shutil.copytree(REPOSITORY / "deploy", tmp_path / "base")
+    image = stage.load_puller("dev")
+    repository, _, tag = image.rpartition(":")
+    settings = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "modelsync-settings", "namespace": SYSTEM_NAMESPACE},
+        "data": {"settings.yaml": yaml.safe_dump(stage.servers.settings(image))},
+    }
+    kustomization = {
+        "resources": ["../base"],
+        "images": [{"name": "modelsync", "newName": repository, "newTag": tag}],
+        "patches": [{"patch": yaml.safe_dump(settings)}],
+        "replicas": [{"name": "modelsync", "count": 1}],
+    }
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    stage.servers.forget_operator()
+    kubectl = stage.cluster.kubectl
+    try:
+        kubectl("apply", "--server-side", "--force-conflicts", "--warnings-as-errors", "-k", tmp_path / "mine")
+        here = f"--namespace={SYSTEM_NAMESPACE}"
+        kubectl("rollout", "status", "deployment/modelsync", here, "--timeout=60s")
+        pods = kubectl("get", "pods", here, "-o", "name")
+        await stage.until(
+            "its pod leads",
+            lambda: (
+                (holder := kubectl("get", "lease", "modelsync", here, "-o", "jsonpath={.spec.holderIdentity}"))
+                and holder.rpartition("_")[0] in pods
+            ),
+        )
+    finally:
+        await asyncio.to_thread(kubectl, "delete", "-k", tmp_path / "mine", "--ignore-not-found")

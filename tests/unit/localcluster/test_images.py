@@ -70,6 +70,11 @@ def test_the_dockerfile_leaves_no_tool_in_the_image_that_installs_or_compiles() 
     assert "-name pip" in text
 
 
+def test_the_build_trusts_the_certificates_of_its_base() -> None:
+    # uv brings its own, and a site whose proxy or mirror has a certificate of its own could build nothing.
+    assert "uv pip install --quiet --no-cache --system-certs" in (repository() / "Dockerfile").read_text()
+
+
 def test_what_the_dockerfile_copies_is_not_ignored() -> None:
     allowed = [line[1:] for line in (repository() / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     text = (repository() / "Dockerfile").read_text()
