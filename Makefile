@@ -159,9 +159,10 @@ bench-gateway: contour cluster-up ## weight written -> first request by it, and 
 	@$(INSIDE) $(PY) tests/bench/gateway.py --json artifacts/bench-gateway.json
 	@$(INSIDE) $(PY) tests/bench/soak.py --short --gateway contour --json artifacts/soak-contour.json
 
+# PICTURES=docs/images: and write the pictures of it for the README.
 .PHONY: demo
 demo: cluster-up ## the main job, told live in the terminal
-	@$(INSIDE) $(PY) -m demo
+	@$(INSIDE) $(PY) -m demo $(if $(PICTURES),--pictures $(PICTURES))
 
 .PHONY: demo-down
 demo-down: cluster-down ## leave nothing running or mounted

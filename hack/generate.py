@@ -32,6 +32,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/modeldeployment.md": generate_reference.model_deployment,
     "docs/reference/modelsync.md": generate_reference.modelsync,
     "docs/images/kubectl-get.svg": generate_pictures.kubectl_get,
+    "docs/images/kubectl-hold.svg": generate_pictures.kubectl_hold,
     "docs/reference/kubectl.md": generate_reference.kubectl,
     "docs/reference/operator-settings.md": generate_reference.operator_settings,
     "docs/reference/permissions.md": generate_permissions.permissions,

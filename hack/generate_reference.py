@@ -102,7 +102,7 @@ def kubectl() -> str:
         "",
         "TAB completes after `kubectl modelsync` where kubectl's own completion is set up (kubectl 1.26 and newer find "
         "`kubectl_complete-modelsync`); after `kubectl-modelsync` by "
-        '`eval "$(_KUBECTL_MODELSYNC_COMPLETE=bash_source kubectl-modelsync)"`.',
+        "`source <(kubectl-modelsync completion bash)`.",
         "",
         *_help(cli, PROGRAM),
     ]

@@ -27,7 +27,8 @@ STEPS = (
 )
 
 
-PICTURE_WIDTH = 100
+ROLLOUT_PICTURE, HOLD_PICTURE = "demo-rollout.svg", "demo-hold.svg"
+PICTURE_WIDTH = 112
 """Characters of a line in a picture."""
 
 
@@ -88,7 +89,7 @@ async def _story(stage: Stage, deployment: Deployment, screen: Screen, first: st
     await deployment.until_weight(second, 50)
     if pictures is not None:
         await screen.watch(answers=60)
-        screen.save(pictures / "demo-rollout.svg", "make demo")
+        screen.save(pictures / ROLLOUT_PICTURE, "make demo")
     await deployment.until_serving(second)
 
     bad = stage.log_version(COLLECTION, "I am broken.", faults={"crash_after_seconds": 1.5}).version
@@ -122,7 +123,7 @@ async def _story(stage: Stage, deployment: Deployment, screen: Screen, first: st
     )
     await screen.watch(answers=80)
     if pictures is not None:
-        screen.save(pictures / "demo-hold.svg", "make demo")
+        screen.save(pictures / HOLD_PICTURE, "make demo")
 
     screen.act("The hold is lifted", f"The tag is taken away: {third} comes back, by the steps.")
     stage.registry.remove_tag(f"{PATH}:{third}", "regulatory-hold")

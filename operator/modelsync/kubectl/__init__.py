@@ -4,6 +4,7 @@ Everything shown is read from the cluster; every request is an annotation or a f
 here decides, nothing needs the operator's rights, and nothing is written but what was asked for.
 """
 
+import difflib
 import os
 import sys
 
@@ -20,6 +21,7 @@ COMPLETE_VARIABLE = "_KUBECTL_MODELSYNC_COMPLETE"
 
 _TABLE = (
     ("abort", "requests:abort", "Take the canary back."),
+    ("completion", "shells:command", "Print what a shell needs to complete `kubectl-modelsync`."),
     ("diff", "diff:command", "Say what a canary, or the next version, changes."),
     ("doctor", "doctor:command", "Find out what keeps modelsync from working, and what to do."),
     ("get", "get:command", "Show ModelDeployments: revisions, pods, weights, what they wait for."),
@@ -34,6 +36,19 @@ _TABLE = (
     ("trace", "trace:command", "Say what an answer of a model was made of."),
 )
 """Name, where it is, and what it does: told from here, so that neither --help nor TAB imports them all."""
+
+ELSEWHERE = {
+    "approve": "promote ends the pause that a canary waits in",
+    "describe": "get NAME shows all that is known of one",
+    "list": "get lists them",
+    "logs": "get NAME names the pods, for kubectl logs",
+    "reconcile": "refresh makes the operator ask the registry now",
+    "rollback": "move the alias back: the version before serves again, without steps",
+    "suspend": "pause stops forward moves",
+    "undo": "move the alias back: the version before serves again, without steps",
+    "watch": "get NAME --watch shows what changes",
+}
+"""What other tools call what is done in another way here."""
 
 COMMANDS = {name: f"modelsync.kubectl.{where}" for name, where, _ in _TABLE}
 SHORT_HELP = {name: does for name, _, does in _TABLE}
@@ -77,7 +92,7 @@ class _Commands(LazyGroup):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the commands that there are where none is meant."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS and not ctx.resilient_parsing:
-            raise click.UsageError(f"no command {args[0]!r}; there are: {', '.join(sorted(COMMANDS))}", ctx)
+            raise click.UsageError(f"no command {args[0]!r}; " + _meant(args[0]), ctx)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -86,6 +101,14 @@ class _Commands(LazyGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
+
+
+def _meant(word: str) -> str:
+    if word in ELSEWHERE:
+        return ELSEWHERE[word]
+    near = difflib.get_close_matches(word, COMMANDS, n=2)
+    there = f"there are: {', '.join(sorted(COMMANDS))}"
+    return f"did you mean {' or '.join(near)}? {there}" if near else there
 
 
 @click.group(cls=_Commands, modules=COMMANDS, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

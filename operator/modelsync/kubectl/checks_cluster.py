@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from modelsync.api import names
@@ -152,25 +153,42 @@ def _operator(api: Cluster, given: str | None) -> Iterator[Finding]:
 
 
 def _lease(api: Cluster, given: str | None) -> Object:
-    """Raises NotThereError, and ForbiddenError when the user may not look."""
-    try:
-        return api.get(Path(_LEASES, "leases", given or SYSTEM_NAMESPACE, OPERATOR))
-    except NotThereError:
-        pass  # an operator of some namespaces only has a lease of its own
+    """The one that was renewed last. Raises NotThereError, and ForbiddenError when the user may not look."""
+    usual: Object | None = None
+    with suppress(NotThereError):  # an operator of some namespaces only has a lease of its own
+        usual = api.get(Path(_LEASES, "leases", given or SYSTEM_NAMESPACE, OPERATOR))
+    if usual is not None and _is_fresh(usual):
+        return usual
+    found = [usual] if usual is not None else []
     for namespace in (given or SYSTEM_NAMESPACE, *([None] if given is None else [])):
-        leases = api.list(Path(_LEASES, "leases", namespace))["items"]
-        ours = [lease for lease in leases if _LEASE_NAME.fullmatch(lease["metadata"]["name"])]
-        if ours:
-            return max(ours, key=lambda lease: str(lease["spec"].get("renewTime") or ""))
-    raise NotThereError(f"no lease {OPERATOR}")
+        try:
+            leases = api.list(Path(_LEASES, "leases", namespace))["items"]
+        except ForbiddenError:
+            if not found:
+                raise
+            break
+        found += [lease for lease in leases if _LEASE_NAME.fullmatch(lease["metadata"]["name"])]
+        if any(map(_is_fresh, found)):
+            break  # what another one has left, elsewhere or by another name, says nothing
+    if not found:
+        raise NotThereError(f"no lease {OPERATOR}")
+    return max(found, key=lambda lease: str(lease["spec"].get("renewTime") or ""))
+
+
+def _is_fresh(lease: Object) -> bool:
+    ago = _unrenewed_for(lease)
+    return bool(lease["spec"].get("holderIdentity")) and ago is not None and ago < LEASE_FRESH
+
+
+def _unrenewed_for(lease: Object) -> timedelta | None:
+    renewed = lease["spec"].get("renewTime")
+    return text.now() - datetime.fromisoformat(str(renewed).replace("Z", "+00:00")) if renewed else None
 
 
 def _leader(lease: Object, namespace: str) -> Finding:
-    spec = lease.get("spec") or {}
-    holder, renewed = spec.get("holderIdentity"), spec.get("renewTime")
-    ago = text.now() - datetime.fromisoformat(str(renewed).replace("Z", "+00:00")) if renewed else None
-    if holder and ago is not None and ago < LEASE_FRESH:
-        return ok("operator", f"{holder} leads, renewed {age(ago)} ago")
+    ago = _unrenewed_for(lease)
+    if ago is not None and _is_fresh(lease):
+        return ok("operator", f"{lease['spec']['holderIdentity']} leads, renewed {age(ago)} ago")
     since = f"; the last one was seen {age(ago)} ago" if ago is not None else ""
     return failed(
         "operator",

@@ -1,5 +1,6 @@
 """`kubectl modelsync hold`: what must not serve, by which mark, where in the registry, and what serves instead."""
 
+from datetime import datetime
 from typing import Any
 
 import click
@@ -35,10 +36,11 @@ def command(name: str, output: str | None) -> None:
     if output:
         document(_document(each), output)
     else:
-        text.show(_told(each))
+        text.show(explained(each, text.now()))
 
 
-def _told(each: View) -> RenderableType:
+def explained(each: View, now: datetime) -> RenderableType:
+    """Each hold, or what one would do."""
     if not each.status.holds:
         fallback = each.status.fallback
         would = fallback.reason if fallback is not None else "nothing serves yet"
@@ -53,7 +55,7 @@ def _told(each: View) -> RenderableType:
             ("Digest", hold.digest),
             (
                 "Since",
-                f"{hold.since.isoformat(timespec='seconds').replace('+00:00', 'Z')} ({age(text.now() - hold.since)})",
+                f"{hold.since.isoformat(timespec='seconds').replace('+00:00', 'Z')} ({age(now - hold.since)})",
             ),
             ("Revisions", ", ".join(held) or "none that this user may read the record of"),
         ]

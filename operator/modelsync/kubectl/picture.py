@@ -176,7 +176,9 @@ def _info(view: View, revision: Revision) -> Text | str:
     said: list[str] = []
     if (version := view.version(revision)) != revision.partition("-")[0]:
         said.append(version)
-    said += [f"hold {hold_told(hold)}" for hold in view.holds(revision)]
+    # Where each is stands above, once.
+    holds = view.holds(revision)
+    said += [f"hold {hold.name!r} on {hold.collection.rpartition('/')[2]}:{hold.version}" for hold in holds]
     if (failure := view.failed(revision)) is not None:
         said.append(f"{failure.reason}: {failure.message}")
     rules = next((each.rules for each in view.status.traffic if each.revision == revision), ())

@@ -1,5 +1,11 @@
 """What TAB offers, in the form that kubectl reads."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from modelsync.kubectl import completion
@@ -32,3 +38,29 @@ def test_the_program_ends_with_the_directive_whatever_happens(
     monkeypatch.setattr(completion, "completions", None)
     completion.main()
     assert capsys.readouterr().out == ":4\n"
+
+
+TYPED = {
+    "bash": (
+        "source <(kubectl-modelsync completion bash) && complete -p kubectl-modelsync >/dev/null && "
+        "COMP_WORDS=(kubectl-modelsync pro) COMP_CWORD=1 && _kubectl_modelsync_completion kubectl-modelsync && "
+        "echo ${COMPREPLY[@]}"
+    ),
+    "zsh": (
+        "autoload -U compinit; compinit -u -D; source <(kubectl-modelsync completion zsh); "
+        '[ -n "$_comps[kubectl-modelsync]" ] && words=(kubectl-modelsync pro) CURRENT=2; '
+        "_describe() { echo ${(P)3}; }; compdef() { :; }; _kubectl_modelsync_completion"
+    ),
+    "fish": "kubectl-modelsync completion fish | source; complete -C 'kubectl-modelsync pro'",
+}
+
+
+@pytest.mark.parametrize("shell", TYPED)
+def test_each_shell_takes_what_it_is_given_and_completes(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not here")
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = os.environ | {"PATH": path, "HOME": str(tmp_path)}
+    flags = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    answer = subprocess.run([shell, *flags, "-c", TYPED[shell]], capture_output=True, text=True, env=environment)
+    assert answer.stdout.startswith("promote"), answer

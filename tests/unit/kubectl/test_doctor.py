@@ -121,7 +121,10 @@ def test_an_operator_in_another_namespace_is_found(healthy: Shell) -> None:
 
 def test_an_operator_of_some_namespaces_is_found_by_its_own_lease(healthy: Shell) -> None:
     lease = healthy.cluster.others.pop(LEASE)
-    stale = {"metadata": {**lease["metadata"], "name": "modelsync-0123456789"}, "spec": {"renewTime": "2020"}}
+    stale = {
+        "metadata": {**lease["metadata"], "name": "modelsync-0123456789"},
+        "spec": {"renewTime": "2020-01-01T00:00:00Z"},
+    }
     other = {"metadata": {**lease["metadata"], "name": "modelsync-webhook"}, "spec": {"renewTime": "9999"}}
     lease["metadata"]["name"] = "modelsync-9b0c12911c"
     healthy.cluster.others[LEASE.rpartition("/")[0]] = {"items": [stale, lease, other]}
@@ -192,3 +195,13 @@ def test_a_spec_that_the_operator_has_not_seen_points_to_the_operator(healthy: S
     healthy.cluster.model_deployment()["metadata"]["generation"] += 1
     said = finding(healthy, "chat: operator")
     assert "watchNamespaces" in said["fix"]
+
+
+def test_a_lease_that_another_operator_has_left_does_not_hide_the_one_that_leads(healthy: Shell) -> None:
+    fresh = healthy.cluster.others[LEASE]
+    spec = {"holderIdentity": "gone", "renewTime": (healthy.world.now - timedelta(minutes=5)).isoformat()}
+    healthy.cluster.others[LEASE] = {"metadata": fresh["metadata"], "spec": spec}
+    moved = {"metadata": {**fresh["metadata"], "namespace": "platform"}, "spec": fresh["spec"]}
+    healthy.cluster.others["/apis/coordination.k8s.io/v1/leases"] = {"items": [moved]}
+    assert finding(healthy, "operator", code=0)["says"].startswith("modelsync-7d4f-x2x9z leads")
+    assert "platform" in finding(healthy, "operator's rights", code=0)["says"]

@@ -149,7 +149,10 @@ def watched(shell: Shell, command: str) -> str:
 def test_what_does_not_go_together_is_refused(shell: Shell) -> None:
     assert "a name is of one namespace" in shell("get chat -A", code=2)
     assert "use `kubectl get -w`" in shell("get -w -o json", code=2)
-    assert "no command 'list'; there are: abort, " in shell("list", code=2)
+    assert "no command 'list'; get lists them" in shell("list", code=2)
+    assert "no command 'undo'; move the alias back" in shell("undo chat", code=2)
+    assert "no command 'promot'; did you mean promote? there are: abort, " in shell("promot chat", code=2)
+    assert "no command 'x'; there are: abort, " in shell("x", code=2)
 
 
 def test_a_status_that_is_too_new_to_read_says_what_to_do(in_canary: Shell) -> None:
