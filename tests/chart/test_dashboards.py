@@ -1,4 +1,4 @@
-"""Dashboards and alerts ask only for what is told; a running operator is asked in tests/integration/controller."""
+"""Dashboards, alerts, pages ask only for what is told; a running operator is asked in tests/integration/controller."""
 
 import json
 import re
@@ -15,6 +15,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from chart.conftest import CHART, Render, promtool
 from chart.queries import asked, dashboard_queries, grouped
+from docs_runner.pages import pages
 from modelsync.api.status import ModelDeploymentStatus, Phase
 from modelsync.telemetry import catalogue
 from modelsync.telemetry.catalogue import Kind
@@ -42,6 +43,10 @@ def queries() -> Iterator[tuple[str, str]]:
     for path in DASHBOARDS:
         for title, query in dashboard_queries(path.read_text()):
             yield f"{path.name}: {title}", query
+    for page in pages(CHART.parents[1]):
+        for span in page.spans:
+            if re.search(r"\w\[\d+[smhd]\]", span.text):
+                yield f"{page.path.name}:{span.line}", span.text
 
 
 def wrong(where: str, query: str, there: Mapping[str, frozenset[str]]) -> Iterator[str]:
@@ -59,7 +64,7 @@ def wrong(where: str, query: str, there: Mapping[str, frozenset[str]]) -> Iterat
         yield f"{where}: nothing in it has a label {', '.join(sorted(missing))}"
 
 
-def test_every_metric_and_label_of_an_alert_or_a_dashboard_is_told() -> None:
+def test_every_metric_and_label_of_an_alert_a_dashboard_or_a_page_is_told() -> None:
     assert not [problem for where, query in queries() for problem in wrong(where, query, told())]
 
 
@@ -92,12 +97,12 @@ def test_promtool_finds_nothing_wrong_with_names_units_and_help_of_metrics() -> 
     assert promtool("check", "metrics", given=metrics.render().decode()) == ""
 
 
-def test_every_query_of_a_dashboard_is_promql(tmp_path: Path) -> None:
+def test_every_query_of_a_dashboard_or_a_page_is_promql(tmp_path: Path) -> None:
     """Recording rules of them are: promtool has no other way to judge a query that it is not to run."""
     filled = [
         query.replace("$__rate_interval", "5m").replace("$namespace", "prod").replace("$name", "chat")
         for where, query in queries()
-        if ".json" in where
+        if ".json" in where or ".md" in where
     ]
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(filled)]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": rules}]}))

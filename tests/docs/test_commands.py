@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from docs_runner import typed
-from docs_runner.pages import pages
+from docs_runner.pages import Page, pages
 from localcluster.tools import program
+from modelsync.api.settings import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +40,26 @@ def commands() -> Iterator[tuple[str, tuple[str, ...]]]:
 def test_kubectl_and_helm_know_every_command_and_flag_of_the_pages() -> None:
     found = [f"{where}: {problem}" for where, words in commands() if (problem := complaint(words))]
     assert not found, "\n".join(found)
+
+
+def test_the_kustomization_of_the_page_puts_the_image_and_the_settings_in_their_places(tmp_path: Path) -> None:
+    page = Page(ROOT / "docs" / "how-to" / "install.md")
+    (shown,) = [block.text for block in page.blocks if "kustomize.config.k8s.io" in block.text]
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "kustomization.yaml").write_text(shown)
+    built = subprocess.run(
+        [program("kubectl"), "kustomize", site],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(built.stdout)}
+    (container,) = objects["Deployment", "modelsync"]["spec"]["template"]["spec"]["containers"]
+    settings = yaml.safe_load(objects["ConfigMap", "modelsync-settings"]["data"]["settings.yaml"])
+    assert container["image"] == settings["pullerImage"] == "registry.example.com/modelsync:0.1.0"
+    assert parse(settings).allowed_registries == ("https://wandb.example.com",)
 
 
 @pytest.mark.parametrize(
