@@ -65,7 +65,12 @@ def reader(stage: Stage, name: str, folder: Path) -> Mapping[str, str]:
     for number, text in enumerate(("I am the first version", "I am the second version", "I am the third"), 1):
         # Slow enough that a request may be under way when something happens to its version.
         make_model(folder / f"model-{number}", name, text, {"ttft_seconds": 0.05, "token_seconds": 0.02, "tokens": 20})
-    programs = [Path(sys.executable).parent, program("helm").parent, *map(Path, os.environ["PATH"].split(os.pathsep))]
+    programs = [
+        _vllm(folder),
+        Path(sys.executable).parent,
+        program("helm").parent,
+        *map(Path, os.environ["PATH"].split(os.pathsep)),
+    ]
     return {
         "PATH": os.pathsep.join(map(str, programs)),
         "HOME": str(home),
@@ -79,6 +84,15 @@ def reader(stage: Stage, name: str, folder: Path) -> Mapping[str, str]:
         "HOST": f"{name}.example.com",
         "GATEWAY_URL": stage.cluster.gateway_url,
     }
+
+
+def _vllm(folder: Path) -> Path:
+    """A folder with a `vllm` to type: the stand-in."""
+    script = folder / "bin" / "vllm"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT / "hack"} exec {sys.executable} -m vllm_standin "$@"\n')
+    script.chmod(0o755)
+    return script.parent
 
 
 def _values(stage: Stage) -> Mapping[str, object]:

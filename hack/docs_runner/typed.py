@@ -17,7 +17,7 @@ import click
 from docs_runner.console import PROMPT, read
 from docs_runner.pages import Block, Page
 
-READERS = ("quickstart", "how-to/roll-back", "how-to/hold")
+READERS = ("quickstart", "how-to/roll-back", "how-to/hold", "reference/exam")
 """The pages that somebody reads and types from the beginning to the end, with what they go on from."""
 _SHELL_WORDS = frozenset({"if", "then", "else", "elif", "while", "do", "!", "time", "sudo", "exec"})
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
