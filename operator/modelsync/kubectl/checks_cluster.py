@@ -27,6 +27,8 @@ _LEASE_NAME = re.compile(rf"{OPERATOR}(-[0-9a-f]{{10}})?")
 _LEASES = "coordination.k8s.io/v1"
 _AUTHORIZATION = "authorization.k8s.io/v1"
 _AT_A_TIME = 6
+_PART_OF, _COMPONENT = "app.kubernetes.io/part-of", "app.kubernetes.io/component"
+"""The chart labels what is its own with the one, and the operator's pods alone with the other, too."""
 
 _READING = (
     ("get", "see one"),
@@ -143,10 +145,8 @@ def _operator(api: Cluster, given: str | None) -> Iterator[Finding]:
     else:
         yield _leader(lease, namespace)
     try:
-        deployments = api.list(
-            Path("apps/v1", "deployments", namespace), labels="app.kubernetes.io/component=operator"
-        )["items"]
-        account = next((_account(each) for each in deployments if _is_ours(each)), OPERATOR)
+        deployments = api.list(Path("apps/v1", "deployments", namespace), labels=f"{_PART_OF}={OPERATOR}")["items"]
+        account = next((_account(each) for each in deployments if _runs_the_operator(each)), OPERATOR)
     except ForbiddenError:
         pass  # the account's usual name is as good a guess as any
     yield _operators_rights(api, namespace, account)
@@ -193,13 +193,13 @@ def _leader(lease: Object, namespace: str) -> Finding:
     return failed(
         "operator",
         f"no operator leads{since}: nothing is rolled out and no hold is seen",
-        f"look at its pods: kubectl get pods -n {namespace} -l app.kubernetes.io/part-of=modelsync",
+        f"look at its pods: kubectl get pods -n {namespace} -l {_COMPONENT}=operator",
     )
 
 
-def _is_ours(deployment: Object) -> bool:
-    labels = deployment["metadata"].get("labels") or {}
-    return bool(labels.get("app.kubernetes.io/part-of") == "modelsync")
+def _runs_the_operator(deployment: Object) -> bool:
+    labels = deployment["spec"]["template"]["metadata"].get("labels") or {}
+    return bool(labels.get(_COMPONENT) == "operator")
 
 
 def _account(deployment: Object) -> str:

@@ -3,14 +3,17 @@
 import base64
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from modelsync.api import names
 from modelsync.api.conditions import Condition, ConditionType
 from unit.kubectl.conftest import Golden, Shell
 
+ROOT = Path(__file__).resolve().parents[3]
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/modelsync-system/leases/modelsync"
 SECRET = "/api/v1/namespaces/prod/secrets/wandb"
 GATEWAY = "/apis/gateway.networking.k8s.io/v1/namespaces/gateways/gateways/models"
@@ -205,3 +208,13 @@ def test_a_lease_that_another_operator_has_left_does_not_hide_the_one_that_leads
     healthy.cluster.others["/apis/coordination.k8s.io/v1/leases"] = {"items": [moved]}
     assert finding(healthy, "operator", code=0)["says"].startswith("modelsync-7d4f-x2x9z leads")
     assert "platform" in finding(healthy, "operator's rights", code=0)["says"]
+
+
+def test_the_operators_account_is_the_one_that_the_charts_deployment_names(healthy: Shell) -> None:
+    documents = yaml.safe_load_all((ROOT / "deploy" / "install.yaml").read_text(encoding="utf-8"))
+    (deployment,) = (each for each in documents if each["kind"] == "Deployment")
+    deployment["spec"]["template"]["spec"]["serviceAccountName"] = "sync-modelsync"
+    path = "/apis/apps/v1/namespaces/modelsync-system/deployments"
+    healthy.cluster.others[path] = {"items": [deployment]}
+    said = finding(healthy, "operator's rights", code=0)["says"]
+    assert said.startswith("system:serviceaccount:modelsync-system:sync-modelsync may ")
