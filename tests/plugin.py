@@ -2,7 +2,11 @@
 
 import asyncio
 import os
+import signal
 import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +22,34 @@ class Said:
     err: str
 
 
-async def kubectl(*arguments: str, code: int | None = 0) -> Said:
+class Watching:
+    """What a command prints that goes on."""
+
+    def __init__(self, process: Process) -> None:
+        self.lines: list[str] = []
+        self._process = process
+
+    async def until(self, *words: str) -> str:
+        """The next line that has all of these."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(SECONDS):
+            async for line in self._process.stdout:
+                self.lines.append(line.decode().rstrip("\n"))
+                if all(word in self.lines[-1] for word in words):
+                    return self.lines[-1]
+        raise AssertionError(f"it has ended without {words}: {self.lines}")
+
+    async def cut(self) -> None:
+        """Break its connection: the kubectl that watches for it is killed."""
+        async with asyncio.timeout(SECONDS):
+            while not (children := _children(self._process.pid)):  # noqa: ASYNC110  nobody tells
+                await asyncio.sleep(0.05)
+        os.kill(children[0], signal.SIGKILL)
+
+
+async def kubectl(*arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Said:
     """Run kubectl; its exit code must be `code`, None for any."""
-    scripts = str(Path(sys.executable).parent)
-    process = await asyncio.create_subprocess_exec(
-        "kubectl",
-        *arguments,
-        env=os.environ | {"PATH": os.pathsep.join((scripts, os.environ["PATH"]))},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await _start(*arguments, env=env)
     try:
         out, err = await asyncio.wait_for(process.communicate(), SECONDS)
     except TimeoutError:
@@ -39,6 +60,35 @@ async def kubectl(*arguments: str, code: int | None = 0) -> Said:
     return said
 
 
-async def plugin(*arguments: str, code: int | None = 0) -> Said:
+async def plugin(*arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Said:
     """Run `kubectl modelsync`."""
-    return await kubectl("modelsync", *arguments, code=code)
+    return await kubectl("modelsync", *arguments, code=code, env=env)
+
+
+@asynccontextmanager
+async def watching(*arguments: str) -> AsyncIterator[Watching]:
+    """Run `kubectl modelsync` until the end of the block, and interrupt it then as ^C does."""
+    process = await _start("modelsync", *arguments)
+    try:
+        yield Watching(process)
+        process.send_signal(signal.SIGINT)
+        _, err = await asyncio.wait_for(process.communicate(), SECONDS)
+        assert process.returncode == 130
+        assert b"Traceback" not in err
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _start(*arguments: str, env: Mapping[str, str] | None = None) -> Process:
+    scripts = str(Path(sys.executable).parent)
+    path = os.pathsep.join((scripts, os.environ["PATH"]))
+    environment = {**os.environ, **(env or {}), "PATH": path}
+    return await asyncio.create_subprocess_exec(
+        "kubectl", *arguments, env=environment, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
+    )
+
+
+def _children(process: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]

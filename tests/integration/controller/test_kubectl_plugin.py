@@ -1,10 +1,15 @@
 """`kubectl modelsync` by a real kubectl against a real apiserver, answered by the running operator."""
 
+import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
+import policy
+from apiserver import ApiServer
 from integration.controller.conftest import World
 from modelsync.api import names
-from plugin import kubectl, plugin
+from plugin import kubectl, plugin, watching
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 USER = "alice@example.com"
@@ -39,11 +44,16 @@ def grant(world: World, rules: list[dict[str, object]]) -> None:
     world.api.call("POST", f"{RBAC}/namespaces/{world.namespace}/rolebindings", binding)
 
 
-async def test_a_rollout_is_seen_and_steered_from_the_command_line(world: World) -> None:
+@contextmanager
+def charted(api: ApiServer, namespace: str) -> Iterator[str]:
+    """The chart's policy in force, and people with its roles; the release's name."""
+    with policy.installed(api) as release, policy.in_force(api, release, namespace):
+        yield release
+
+
+async def test_a_rollout_is_seen_and_steered_by_people_with_the_charts_roles(world: World) -> None:
     here = ("-n", world.namespace)
-    ours = [{"apiGroups": [names.GROUP], "resources": [names.PLURAL], "verbs": ["get", "list", "watch", "patch"]}]
-    grant(world, ours)
-    alice = (*here, "--as", USER)
+    approver, responder, viewer = ((*here, "--as", role) for role in ("approver", "responder", "viewer"))
     async with world.operator(), world.kubelet():
         await in_canary(world)
         canary = (await world.status())["canary"]["revision"]
@@ -53,30 +63,64 @@ async def test_a_rollout_is_seen_and_steered_from_the_command_line(world: World)
         assert f"kubectl modelsync promote chat -n {world.namespace}\n" in tree
         changes = json.loads((await plugin("diff", "chat", *here, "-o", "json")).out)
         assert [change["what"] for change in changes["changes"]] == ["model"]
-        traced = json.loads((await plugin("trace", f"chat@{canary}", *here, "-o", "json")).out)
+        own = {"WANDB_BASE_URL": world.standin.url, "WANDB_API_KEY": world.standin.api_key}
+        traced = json.loads((await plugin("trace", f"chat@{canary}", *here, "-o", "json", env=own)).out)
         assert traced["parts"]["model"]["ref"] == f"{world.path}:v1"
         assert traced["weight"] == 20
+        entity, project, run = traced["loggedBy"]["run"].split("/")
+        assert (entity, project) == ("acme", world.namespace)
+        assert traced["loggedBy"]["url"] == f"{world.standin.url}/{entity}/{project}/runs/{run}"
 
-        late = await plugin("status", "chat", *alice, "--timeout=1s", code=5)
-        assert "a person's promote: kubectl modelsync promote chat" in late.out
-        assert canary in (await plugin("promote", "chat", *alice)).out
-        assert "v1" in (await plugin("status", "chat", *alice, "--timeout=40s")).out.splitlines()[-1]
-        assert (await world.status())["handled"]["promote"].endswith(f"/{USER}")
-        assert "nothing to promote: " in (await plugin("promote", "chat", *alice, code=1)).err
+        with ExitStack() as stack:
+            release = await asyncio.to_thread(stack.enter_context, charted(world.api, world.namespace))
+            await refused_without_the_right(world, viewer, responder, release)
+            async with watching("get", "-w", *viewer) as watched:
+                await watched.until("chat", f"{canary} 20 %")
+                late = await plugin("status", "chat", *viewer, "--timeout=1s", code=5)
+                assert "a person's promote: kubectl modelsync promote chat" in late.out
+                assert canary in (await plugin("promote", "chat", *approver)).out
+                assert "v1" in (await plugin("status", "chat", *viewer, "--timeout=40s")).out.splitlines()[-1]
+                assert (await world.status())["handled"]["promote"].endswith("/approver")
+                await watched.until("Healthy", canary)
+                assert "nothing to promote: " in (await plugin("promote", "chat", *approver, code=1)).err
 
-        world.point(world.log("third"))
-        await world.until_status("it waits for a person", waits_for_a_person)
-        assert "aborted: v2-" in (await plugin("abort", "chat", *alice)).out
-        assert f"{USER} said abort" in (await plugin("status", "chat", *alice, "--watch=false", code=3)).err
+                await watched.cut()
+                world.point(world.log("third"))
+                await world.until_status("it waits for a person", waits_for_a_person)
+                await watched.until("v2-", "20 %")
+            assert "aborted: v2-" in (await plugin("abort", "chat", *responder)).out
+            assert "responder said abort" in (await plugin("status", "chat", *viewer, "--watch=false", code=3)).err
+            refused = (await plugin("retry", "chat", *responder, code=1)).err
+            assert f"--clusterrole={release}-approver" in refused
+            assert "retried: v2-" in (await plugin("retry", "chat", *approver)).out
 
-        assert "paused" in (await plugin("pause", "chat", *alice)).out
-        assert (await world.read())["spec"]["suspend"] is True
-        world.admin.add_tag(f"{world.path}:v1", "regulatory-hold")
-        await plugin("refresh", "chat", *alice)
-        await world.until_status("the hold is seen", lambda status: status.get("holds"))
-        told = (await plugin("hold", "chat", *alice)).out
-        assert f"'regulatory-hold', tag on the version {world.path}:v1" in told
-        assert f"Revisions      {canary}\n" in told
+            assert "paused" in (await plugin("pause", "chat", *responder)).out
+            assert (await world.read())["spec"]["suspend"] is True
+            assert "the right to resume " in (await plugin("resume", "chat", *responder, code=1)).err
+            world.admin.add_tag(f"{world.path}:v1", "regulatory-hold")
+            await plugin("refresh", "chat", *responder)
+            await world.until_status("the hold is seen", lambda status: status.get("holds"))
+            told = (await plugin("hold", "chat", *viewer)).out
+            assert f"'regulatory-hold', tag on the version {world.path}:v1" in told
+            assert f"Revisions      {canary}\n" in told
+            assert "resumed" in (await plugin("resume", "chat", *approver)).out
+
+
+async def refused_without_the_right(
+    world: World, viewer: tuple[str, ...], responder: tuple[str, ...], release: str
+) -> None:
+    """Nobody steers without the right to, and each is told on one line whom to ask for what."""
+    before = await world.read()
+    asked = [(verb, viewer) for verb in ("promote", "abort", "pause", "refresh")] + [("promote", responder)]
+    said = [(await plugin(verb, "chat", *who, code=1)).err for verb, who in asked]
+    *rbac, by_policy = said
+    for line in rbac:
+        assert line.startswith('error: modeldeployments.modelsync.dev "chat" is forbidden: User "viewer" cannot patch')
+        assert "kubectl create rolebinding NAME --clusterrole=modelsync-" in line
+    assert by_policy.startswith("error: responder may not end the pause of a canary: the right to promote ")
+    assert f"--clusterrole={release}-approver --namespace={world.namespace} --user=responder" in by_policy
+    assert all(len(line.splitlines()) == 1 for line in said)
+    assert (await world.read())["metadata"].get("annotations") == before["metadata"].get("annotations")
 
 
 async def test_whoever_may_not_is_told_what_the_api_server_says(world: World) -> None:
@@ -90,6 +134,12 @@ async def test_whoever_may_not_is_told_what_the_api_server_says(world: World) ->
     assert "not within --timeout=1s: Waiting for chat: the operator has not said anything of it yet" in late.err
     assert "cannot patch" in (await plugin("pause", "chat", *here, code=1)).err
     assert 'modeldeployments.modelsync.dev "nope" not found' in (await plugin("get", "nope", *here, code=1)).err
+    meant = (await plugin("get", "chatt", "-n", world.namespace, code=1)).err
+    assert meant == (
+        f'error: modeldeployments.modelsync.dev "chatt" not found in namespace {world.namespace}; did you mean chat?\n'
+    )
+    elsewhere = (await plugin("hold", "chat", "-n", "default", code=1)).err
+    assert 'modeldeployments.modelsync.dev "chat" not found in namespace default; there is one in ' in elsewhere
 
 
 async def test_kubectl_completes_commands_and_names(world: World) -> None:

@@ -5,17 +5,15 @@ Everything is asked as a dry run, by a person who has one role and nothing else,
 
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-import generate_policy
+import policy
 from apiserver import ApiServer, RefusedError, collection, wait_for
 from modelsync.api import names
 from modelsync.api.roles import RELEASE, REQUESTS, RESUME, ROLES, SUSPEND, UPDATE
+from policy import ADMISSION, RBAC, RENAMED, operator_of, refusal, role_binding
 
-ADMISSION = "/apis/admissionregistration.k8s.io/v1"
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 REVISION = "v7-3fa9c1d2"
 SPEC: dict[str, Any] = {
     "modelRef": "acme/models/chat:production",
@@ -25,7 +23,6 @@ SPEC: dict[str, Any] = {
     },
     "hold": {"tags": ["regulatory-hold", "legal-hold"], "aliases": ["held-*"], "action": "Block"},
 }
-RENAMED = {"metadata": {"labels": {"team": "search"}}}
 
 
 def request(annotation: str, value: str | None) -> dict[str, Any]:
@@ -79,60 +76,22 @@ def people() -> dict[str, ApiServer]:
 def release(api: ApiServer) -> Iterator[str]:
     """The name under which policy and roles are installed, as the chart does."""
     api.install_definition()
-    name = f"policy-{uuid4().hex[:6]}"
-    try:
-        for role in ROLES:
-            cluster_role(api, f"{name}-{role.name}", generate_policy.role_rules(role))
-        stamps = [{"apiGroups": [names.GROUP], "resources": [names.PLURAL], "verbs": ["get", "patch"]}]
-        cluster_role(api, f"{name}-operator", stamps)
-        install(api, "ValidatingAdmissionPolicy", name, generate_policy.policy_spec(name, operator(name)))
+    with policy.installed(api) as name:
         yield name
-    finally:
-        api.call("DELETE", f"{ADMISSION}/validatingadmissionpolicies/{name}")
-        for suffix in (*(role.name for role in ROLES), "operator"):
-            api.call("DELETE", f"{RBAC}/clusterroles/{name}-{suffix}")
 
 
 @pytest.fixture(scope="module")
-def namespace(api: ApiServer, release: str, people: dict[str, ApiServer]) -> Iterator[str]:
+def namespace(api: ApiServer, release: str) -> Iterator[str]:
     """A namespace in which the policy is in force and everybody has their role."""
     name = api.make_namespace()
-    for role in ROLES:
-        bind(api, name, f"{release}-{role.name}", role.name)
-    bind(api, name, f"{release}-operator", operator(release))
     create(api, name, "chat", SPEC)
     create(api, name, "suspended", SPEC | {"suspend": True})
     create(api, name, "asked", SPEC, {right.annotation: f"{REVISION}/0" for right in REQUESTS})
-    only_here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
-    binding = generate_policy.binding_spec(release) | {"matchResources": only_here}
-    install(api, "ValidatingAdmissionPolicyBinding", release, binding)
     try:
-        wait_for("the policy to be in force", lambda: refusal(people["responder"], name, "chat", RENAMED))
-        yield name
+        with policy.in_force(api, release, name):
+            yield name
     finally:
-        api.call("DELETE", f"{ADMISSION}/validatingadmissionpolicybindings/{release}")
         api.delete_namespace(name)
-
-
-def operator(release: str) -> str:
-    return f"system:serviceaccount:{release}:operator"
-
-
-def install(api: ApiServer, kind: str, name: str, spec: dict[str, Any]) -> None:
-    body = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-    path = {"ValidatingAdmissionPolicy": "policies", "ValidatingAdmissionPolicyBinding": "policybindings"}[kind]
-    api.call("POST", f"{ADMISSION}/validatingadmission{path}", body)
-
-
-def cluster_role(api: ApiServer, name: str, rules: list[dict[str, Any]]) -> None:
-    body = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}}
-    api.call("POST", f"{RBAC}/clusterroles", body | {"rules": rules})
-
-
-def bind(api: ApiServer, namespace: str, role: str, user: str) -> None:
-    held = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}
-    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
-    api.call("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", role_binding(role, held, [subject]))
 
 
 def create(
@@ -147,18 +106,6 @@ def create(
     metadata = {"name": name, "annotations": annotations or {}}
     body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata, "spec": spec}
     who.create(namespace, body, dry_run=dry_run)
-
-
-def refusal(who: ApiServer, namespace: str, name: str, patch: dict[str, Any]) -> str | None:
-    """Patch as a dry run; what the apiserver says if that is forbidden."""
-    path, merge = f"{collection(namespace)}/{name}", "application/merge-patch+json"
-    try:
-        who.call("PATCH", path, patch, query={"dryRun": "All", "fieldValidation": "Strict"}, content_type=merge)
-    except RefusedError as error:
-        if error.status != 403:
-            raise
-        return error.message
-    return None
 
 
 def test_the_apiserver_has_nothing_to_warn_of_in_the_expressions(api: ApiServer, release: str) -> None:
@@ -231,7 +178,7 @@ def test_an_editor_creates_without_a_request_and_not_with_one(people: dict[str, 
 
 def test_the_operator_stamps_what_it_takes_over(release: str, namespace: str) -> None:
     stamp = request(names.LEADER_EPOCH_ANNOTATION, "3")
-    assert refusal(ApiServer(operator(release)), namespace, "chat", stamp) is None
+    assert refusal(ApiServer(operator_of(release)), namespace, "chat", stamp) is None
     assert refusal(ApiServer("responder"), namespace, "chat", stamp) is not None
 
 
@@ -255,11 +202,6 @@ def test_who_holds_all_rights_may_give_them_and_an_editor_may_not(api: ApiServer
     )
     with pytest.raises(RefusedError, match="attempting to grant RBAC permissions not currently held"):
         ApiServer("editor").call("POST", path, role_binding("given", given, subjects), query={"dryRun": "All"})
-
-
-def role_binding(name: str, role: dict[str, str], subjects: list[dict[str, str]]) -> dict[str, Any]:
-    body = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name}}
-    return body | {"roleRef": role, "subjects": subjects}
 
 
 def gives(who: ApiServer, path: str, body: dict[str, Any]) -> bool:
