@@ -54,8 +54,10 @@ async def _blow(
             if answer.ok:
                 return _read(await answer.content.read(MAX_ANSWER_BYTES), now())
             problem = f"HTTP {answer.status}"
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        problem = type(error).__name__
+    except TimeoutError:
+        problem = f"no answer within {TIMEOUT.total_seconds():g} s"
+    except (aiohttp.ClientError, OSError) as error:
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
     log.info("fuse.not_acknowledged", pod=name, problem=problem)
     return None
 

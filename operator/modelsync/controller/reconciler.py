@@ -31,6 +31,7 @@ from modelsync.cluster.kinds import MODEL_DEPLOYMENT, Key, Object
 from modelsync.cluster.silences import Silences
 from modelsync.controller.adapter_reader import AdapterReader
 from modelsync.controller.measures import Measures
+from modelsync.controller.words import action_told, event_told
 from modelsync.controller.workqueue import ShutDownError, WorkQueue
 from modelsync.registry.poller import Poller, Subscription
 from modelsync.rollout import silenced, telling
@@ -232,7 +233,8 @@ class Reconciler:
         self._measures.looked(family.key, gathered.observed, decided, status, alias=alias, pods=pods)
         before = gathered.read.status
         told = (*decided.events, *silenced.events(before.silenced, status.silenced))
-        told = (*told, *telling.transitions(before, status, told))
+        # What happened outside comes before what is done about it.
+        told = (*telling.transitions(before, status, told), *told)
         return Decision(gathered, replace(decided, events=told), status, status.wire())
 
     def _status(self, gathered: Gathered, decided: Plan) -> ModelDeploymentStatus:
@@ -284,7 +286,8 @@ class Reconciler:
                 stable=decision.plan.state.stable,
                 moving=move.revision if (move := decision.plan.state.canary or decision.plan.state.target) else None,
                 generation=decision.gathered.observed.generation,
-                actions=[_told(action) for action in done],
+                actions=[action_told(action) for action in done],
+                events=[event_told(event) for event in decision.plan.events],
                 kept_up=kept_up,
                 status=wrote_status,
                 milliseconds=round((time.monotonic() - started) * 1000),
@@ -373,8 +376,3 @@ class Reconciler:
             self._sightings.forget(uid)
             self._silences.forget(uid)
             self._stamped.discard(uid)
-
-
-def _told(action: Any) -> str:
-    parts = [str(getattr(action, field)) for field in action.__dataclass_fields__ if field != "reason"]
-    return f"{type(action).__name__}({', '.join(parts)})"

@@ -119,6 +119,8 @@ async def test_pods_that_do_not_answer_their_fuse_are_waited_for_and_not_asked_f
         passes = [line for line in told if line["event"] == "reconciled"]
         assert any("CutOff" in action for line in passes for action in line["actions"])
         assert {line["stable"].partition("-")[0] for line in passes} == {"v0"}
+        (held,) = [said for line in passes for said in line["events"] if said.startswith("RegulatoryHold: ")]
+        assert "its tag 'regulatory-hold'" in held
         # Every pass has done something, and each kind of action is begun once, or once more for what it has changed.
         assert all(line["actions"] or line["kept_up"] or line["status"] for line in passes)
         assert sum("CutOff" in action for line in passes for action in line["actions"]) <= 2

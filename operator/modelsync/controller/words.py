@@ -1,0 +1,23 @@
+"""What a pass did, in the few words that a line of the log has room for. Nothing is decided here."""
+
+from typing import Any
+
+from modelsync.rollout.model import Action, Event, SetRoute
+
+
+def action_told(action: Action) -> str:
+    """`EnsureRevision(v1-94ad0a89, replicas=1)`, `SetRoute(v0-f719cdec 80 %, v1-94ad0a89 20 %)`."""
+    if isinstance(action, SetRoute):
+        parts = [f"{revision} {weight} %" for revision, weight in action.weights]
+        parts += [f"{rule.kind.value} to {rule.revision}" for rule in action.rules]
+    else:
+        fields: list[tuple[str, Any]] = [
+            (name, getattr(action, name)) for name in action.__dataclass_fields__ if name != "reason"
+        ]
+        parts = [str(value) if number == 0 else f"{name}={value}" for number, (name, value) in enumerate(fields)]
+    return f"{type(action).__name__}({', '.join(parts)})"
+
+
+def event_told(event: Event) -> str:
+    """`Promoted: v1-94ad0a89 is the stable`; the API server keeps Events for an hour only."""
+    return f"{event.reason}: {event.note}"
