@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from typing import TYPE_CHECKING, Final
@@ -53,7 +52,7 @@ class Endpoints:
         slow = self._server.faults.hit("slow", operation=operation, user=user, file=file)
         if slow is not None:
             entry.faults.append(slow.id)
-            await asyncio.sleep(slow.delay)
+            await slow.delayed()
         fault = self._server.faults.hit("reset", "status", "html", operation=operation, user=user, file=file)
         if fault is None:
             return None

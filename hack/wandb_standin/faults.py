@@ -5,7 +5,9 @@ A fault never changes what the store holds; when it is lifted, the server is as 
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -16,7 +18,7 @@ Kind: TypeAlias = Literal[
     "status",  # answer with `status` and nothing else done; 429 and 503 carry `retry_after` and `reset` if given
     "html",  # a proxy's login page with HTTP 200
     "reset",  # the connection is reset without an answer
-    "slow",  # the answer comes `delay` seconds late
+    "slow",  # the answer comes `delay` seconds late, or when the fault is lifted
     "error",  # a GraphQL error for `ref`, whose field is null; what else was asked for in the request is answered
     "refuse-batch",  # HTTP 400 for a GraphQL request that looks up more than `limit` references
     "corrupt",  # a download has one wrong byte, at `offset`
@@ -69,6 +71,7 @@ class Fault:
     id: str = ""
     hits: int = 0
     _until: float | None = field(default=None, repr=False)
+    _lifted: asyncio.Event = field(default_factory=asyncio.Event, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Fault:
@@ -96,6 +99,16 @@ class Fault:
         """The clock begins to run."""
         self.id = fault_id
         self._until = None if self.seconds is None else time.monotonic() + self.seconds
+
+    async def delayed(self) -> None:
+        """Wait for `delay`, or until somebody lifts the fault."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.delay):
+                await self._lifted.wait()
+
+    def lift(self) -> None:
+        """Whoever waits because of it goes on."""
+        self._lifted.set()
 
     @property
     def over(self) -> bool:
@@ -125,10 +138,10 @@ class Faults:
         Raises:
             RefusedError: there is no such fault (a fault that is over stays known until it is lifted).
         """
-        if fault_id is None:
-            self._faults.clear()
-        elif self._faults.pop(fault_id, None) is None:
+        if fault_id is not None and fault_id not in self._faults:
             raise RefusedError(f"no fault {fault_id!r}; there are {', '.join(self._faults) or 'none'}", "NOT_FOUND")
+        for each in list(self._faults) if fault_id is None else [fault_id]:
+            self._faults.pop(each).lift()
 
     def list(self) -> list[Fault]:
         """Those that still hit."""

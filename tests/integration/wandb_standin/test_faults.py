@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.client import IncompleteRead, RemoteDisconnected
 from urllib.parse import urlsplit
 
@@ -58,6 +59,16 @@ def test_an_answer_can_be_slow(standin: StandIn, admin: Admin) -> None:
 
     assert graphql(standin.url, VIEWER).status == 200
     assert time.monotonic() - began >= 0.3
+
+
+def test_a_slow_answer_comes_when_the_fault_is_lifted(standin: StandIn, admin: Admin) -> None:
+    fault = admin.add_fault("slow", operation="Who", delay=3600, times=1)
+    with ThreadPoolExecutor(1) as asking:
+        answer = asking.submit(graphql, standin.url, VIEWER)
+        while admin.faults():
+            assert not answer.done(), answer.result()
+        admin.lift_fault(fault)
+        assert answer.result(timeout=60).status == 200
 
 
 def test_a_graphql_error_can_come_with_200(standin: StandIn, admin: Admin, urls: object, collection: str) -> None:
