@@ -102,12 +102,13 @@ def _of_plan(name: str, world: World) -> WaitingStatus | None:
     wait = world.waits[0]
     words = _WORDS[wait.reason]
     revision = wait.revision or ""
+    throttled_until = world.facts.observed.registry.retry_at if wait.reason is Reason.THROTTLED else None
     return _waiting(
         world,
         wait.reason,
         words.who,
         words.message.format(revision=revision),
-        until=wait.until,
+        until=wait.until or throttled_until,
         command=words.command(name, revision) if words.command is not None else None,
     )
 

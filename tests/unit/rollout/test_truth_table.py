@@ -458,6 +458,14 @@ def test_whatever_is_not_as_asked_says_what_it_waits_for() -> None:
             assert waiting is not None or plan(row.observed).actions, name
 
 
+def test_a_registry_that_asks_for_patience_is_waited_for_until_the_time_that_it_names() -> None:
+    later = NOW + timedelta(minutes=5)
+    throttled = RegistryView(RegistryOutcome.THROTTLED, candidate(V3), LONG_AGO, retry_at=later)
+    waiting = status_of(world(named=V3, registry=throttled)).waiting
+    assert waiting is not None
+    assert (waiting.reason, waiting.who, waiting.until) == ("Throttled", "registry", later)
+
+
 def test_registry_unreachable_makes_model_resolved_unknown() -> None:
     told = conditions(status_of(ROWS["registry unreachable, serving as asked"].observed))
     assert (told["ModelResolved"].status, told["ModelResolved"].reason) == ("Unknown", "Unreachable")
