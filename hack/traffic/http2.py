@@ -90,8 +90,7 @@ class Http2:
     async def _connection(self) -> "_Connection":
         self._connections = [connection for connection in self._connections if not connection.over]
         async with self._opening:
-            usable = [connection for connection in self._connections if connection.usable]
-            if len(usable) < CONNECTIONS:
+            if len(usable := self._usable) < CONNECTIONS:
                 loop = asyncio.get_running_loop()
                 async with asyncio.timeout(CONNECT_SECONDS):
                     _, opened = await loop.create_connection(
@@ -100,9 +99,13 @@ class Http2:
                         self._url.port or (443 if self._url.scheme == "https" else 80),
                     )
                 self._connections.append(opened)
-                usable.append(opened)
+                usable = self._usable or [opened]  # those from before may have ended meanwhile
         self._turn += 1
         return usable[self._turn % len(usable)]
+
+    @property
+    def _usable(self) -> list["_Connection"]:
+        return [connection for connection in self._connections if connection.usable]
 
 
 class _Graceful(H2Connection):
@@ -158,6 +161,8 @@ class _Connection(asyncio.Protocol):
 
     async def ask(self, head: list[tuple[str, str]], body: bytes, reading: Reading) -> bool:
         """Send a request and wait for its end; False when the server did not begin to process it."""
+        if self.over:
+            return False  # nobody would ever tell what becomes of it
         try:
             number = self._h2.get_next_available_stream_id()
             self._h2.send_headers(number, head)

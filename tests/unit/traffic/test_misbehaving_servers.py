@@ -10,6 +10,8 @@ from h2.errors import ErrorCodes
 from traffic import Outcome, Traffic, Way
 from traffic import http1 as over_http1
 from traffic import http2 as over_http2
+from traffic.answer import Answer
+from traffic.reading import Reading
 from unit.traffic.servers import (
     DONE,
     GOOD_STREAM,
@@ -221,6 +223,32 @@ async def test_what_a_goaway_covers_and_the_server_then_drops_is_lost():
     async with http2(promise_and_close) as url:
         traffic = await answers(url, Way.HTTP2, 6)
     assert len(traffic.lost()) == len(traffic.answers)
+
+
+async def test_a_connection_that_ends_while_another_is_opened_gets_no_request(monkeypatch):
+    peers = []
+
+    async def good(peer):
+        peers.append(peer)
+        await peer.answer(peer.requests[-1])
+
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def while_the_first_ends(*arguments, **options):
+        if peers:
+            await peers[0].goaway(peers[0].requests[-1])
+            while not peers[0].reader.at_eof():  # noqa: ASYNC110  the client closes it; nothing else shows that
+                await asyncio.sleep(0)
+        return await connect(*arguments, **options)
+
+    monkeypatch.setattr(loop, "create_connection", while_the_first_ends)
+    read = [Answer(stream=True, sent=0.0, way=Way.HTTP2, late=0.0) for _ in range(2)]
+    async with http2(good) as url, over_http2.Http2(f"{url}/chat/completions") as asker, asyncio.timeout(60):
+        for answer in read:
+            assert await asker.ask(b"{}", {"host": "chat"}, Reading(answer)) == 0
+    assert [answer.outcome for answer in read] == [Outcome.OK, Outcome.OK]
+    assert [peer.number for peer in peers] == [1, 2]
 
 
 async def test_a_stream_that_is_reset_is_lost_alone():
