@@ -18,7 +18,8 @@ from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.api.validation import read_spec
 from modelsync.cli.run import command
 from modelsync.cluster import rights
-from modelsync.controller.run import Options, lease_name
+from modelsync.controller.options import Options
+from modelsync.controller.run import lease_name
 
 ROOT = CHART.parents[1]
 DIGEST = "sha256:" + "0123456789abcdef" * 4

@@ -11,7 +11,8 @@ import structlog
 from modelsync.api import settings as operator_settings
 from modelsync.api.settings import OperatorSettings, SettingsError
 from modelsync.controller import logs
-from modelsync.controller.run import Options, StartError, Webhook, run
+from modelsync.controller.options import Options, StartError, Webhook
+from modelsync.controller.run import run
 from modelsync.registry.certificate import Certificate, CertificateError
 from modelsync.registry.webhook import MIN_TOKEN_LENGTH
 

@@ -22,7 +22,8 @@ from modelsync.api.settings import OperatorSettings
 from modelsync.cluster import kinds
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.connection import connect
-from modelsync.controller.run import Options, run_until
+from modelsync.controller.options import Options
+from modelsync.controller.run import run_until
 from wandb_standin import Admin, StandIn
 
 SECONDS = 40

@@ -12,7 +12,8 @@ from modelsync.api import names
 from modelsync.cluster import kinds
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import ClusterError, ConflictError, InvalidError
-from modelsync.controller.run import Options, run_until
+from modelsync.controller.options import Options
+from modelsync.controller.run import run_until
 
 
 async def serving(world: World, version: str | None = None) -> dict[str, Any]:
