@@ -28,7 +28,7 @@ from modelsync.cluster.errors import (
     NotFoundError,
     UnavailableError,
 )
-from modelsync.cluster.gather import Gathered, holds_told
+from modelsync.cluster.gather import Gathered
 from modelsync.cluster.kinds import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
@@ -49,6 +49,7 @@ from modelsync.cluster.kinds import (
 )
 from modelsync.cluster.pods import CUT_GRACE
 from modelsync.cluster.silences import Acknowledgement, Silences
+from modelsync.cluster.views import holds_told
 from modelsync.resources.budget import disruption_budget
 from modelsync.resources.objects import Owner
 from modelsync.resources.record import Record, RecordError, record

@@ -26,9 +26,11 @@ from modelsync.cluster.errors import ClusterError, ConflictError, NotFoundError,
 from modelsync.cluster.events import Recorder
 from modelsync.cluster.exams import Exams
 from modelsync.cluster.family import CachedFamilies, Family, LiveFamilies
-from modelsync.cluster.gather import Gathered, Sightings, UnreadableError, gather, read, status_of
+from modelsync.cluster.gather import Gathered, gather
 from modelsync.cluster.kinds import MODEL_DEPLOYMENT, Key, Object
+from modelsync.cluster.reading import UnreadableError, read, status_of
 from modelsync.cluster.silences import Silences
+from modelsync.cluster.views import Sightings
 from modelsync.controller.adapter_reader import AdapterReader
 from modelsync.controller.measures import Measures
 from modelsync.controller.words import action_told, event_told

@@ -9,7 +9,9 @@ from modelsync.api.reference import CollectionRef, ModelRef
 from modelsync.api.registry import HoldAction, Registry
 from modelsync.api.settings import HoldSettings, OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
-from modelsync.cluster.gather import Gathered, Sightings, UnreadableError, gather, policy, read
+from modelsync.cluster.gather import Gathered, gather, policy
+from modelsync.cluster.reading import UnreadableError, read
+from modelsync.cluster.views import Sightings
 from modelsync.registry.model import (
     Answers,
     Artifact,

@@ -9,7 +9,8 @@ from modelsync.api.reference import ModelRef
 from modelsync.api.references import MODEL, side_artifact
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.api.status import ModelDeploymentStatus
-from modelsync.cluster.gather import Gathered, read
+from modelsync.cluster.gather import Gathered
+from modelsync.cluster.reading import read
 from modelsync.registry.model import Answers, Artifact, Kept, Link, Missing, Resolved
 from modelsync.resources.record import Record, record
 from modelsync.rollout.model import Part, RegistryOutcome

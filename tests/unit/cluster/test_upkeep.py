@@ -8,7 +8,9 @@ import pytest
 
 from modelsync.cluster.apply import covers, upkeep
 from modelsync.cluster.family import Family
-from modelsync.cluster.gather import Sightings, gather, read
+from modelsync.cluster.gather import gather
+from modelsync.cluster.reading import read
+from modelsync.cluster.views import Sightings
 from modelsync.resources.budget import disruption_budget
 from modelsync.rollout.model import State
 from unit.cluster.builders import OWNER, SETTINGS, a_record, family, live
