@@ -20,7 +20,7 @@ from modelsync.api.settings import OperatorSettings
 from modelsync.api.status import ModelDeploymentStatus, Phase
 from modelsync.cluster.access import Access, RefusedError
 from modelsync.cluster.adapters import Known
-from modelsync.cluster.apply import Applier, upkeep
+from modelsync.cluster.apply import Applier
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.errors import ClusterError, ConflictError, NotFoundError, NotLeadingError, UnavailableError
 from modelsync.cluster.events import Recorder
@@ -30,6 +30,7 @@ from modelsync.cluster.gather import Gathered, gather
 from modelsync.cluster.kinds import MODEL_DEPLOYMENT, Key, Object
 from modelsync.cluster.reading import UnreadableError, read, status_of
 from modelsync.cluster.silences import Silences
+from modelsync.cluster.upkeep import upkeep
 from modelsync.cluster.views import Sightings
 from modelsync.controller.adapter_reader import AdapterReader
 from modelsync.controller.measures import Measures

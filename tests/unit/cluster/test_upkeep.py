@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from modelsync.cluster.apply import covers, upkeep
 from modelsync.cluster.family import Family
 from modelsync.cluster.gather import gather
 from modelsync.cluster.reading import read
+from modelsync.cluster.upkeep import covers, upkeep
 from modelsync.cluster.views import Sightings
 from modelsync.resources.budget import disruption_budget
 from modelsync.rollout.model import State
