@@ -89,7 +89,7 @@ shell: cluster-up ## a shell inside the cluster's network, with kubectl
 	@$(LOCAL) exec --name $(CLUSTER) -- env PATH="$(CURDIR)/.venv/bin:$$PATH" $${SHELL:-bash} || true
 
 .PHONY: test-integration
-test-integration: cluster-up ## against a real apiserver, the stand-ins, and the real wandb SDK
+test-integration: cluster-up helm ## against a real apiserver, the stand-ins, and the real wandb SDK
 	@$(LOCAL) exec --name $(CLUSTER) -- .venv/bin/pytest -q tests/integration
 
 # MODELSYNC_E2E_OPERATOR=chart: with the operator in pods, installed by Helm, in every test.

@@ -115,8 +115,14 @@ def test_everything_that_a_site_adds_reaches_the_pods(render: Render) -> None:
     pod, operator = template["spec"], container(objects)
     assert template["metadata"]["labels"].items() >= {"team": "platform", "injected": "no"}.items()
     assert template["metadata"]["annotations"].items() >= {"owner": "platform", "note": "pod"}.items()
-    for name in ("imagePullSecrets", "priorityClassName", "nodeSelector", "tolerations", "topologySpreadConstraints"):
+    for name in ("imagePullSecrets", "priorityClassName", "nodeSelector", "tolerations"):
         assert pod[name] == EVERYTHING[name]
+    # Without a labelSelector a constraint is about no pod at all.
+    own = {"labelSelector": {"matchLabels": one(objects, "Deployment")["spec"]["selector"]["matchLabels"]}}
+    assert pod["topologySpreadConstraints"] == [each | own for each in EVERYTHING["topologySpreadConstraints"]]
+    other = EVERYTHING["topologySpreadConstraints"][0] | {"labelSelector": {"matchLabels": {"team": "platform"}}}
+    spread = one(render(topologySpreadConstraints=[other]), "Deployment")["spec"]["template"]["spec"]
+    assert spread["topologySpreadConstraints"] == [other]
     assert EVERYTHING["extraEnv"][0] in operator["env"]
     assert operator["envFrom"] == EVERYTHING["extraEnvFrom"]
     assert EVERYTHING["extraVolumes"][0] in pod["volumes"]
