@@ -55,6 +55,7 @@ from modelsync.rollout.state import load
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 COLLECTION = "acme/wandb-registry-model/chat"
+SERVER = "https://wandb.example.com"
 
 POLICY = Policy(
     replicas=2,
@@ -305,7 +306,9 @@ class World:
                 versions = {revision.version for revision in self.revisions.values()} | {self.alias}
                 for digest in sorted({part.digest for version in versions for part in _parts(version)}):
                     marks = tuple(mark for mark in self.marks.values() if mark.digest == digest)
-                    self.reads[digest] = HoldRead(digest, marks, alias_mark_elsewhere=False, asked_at=asked)
+                    self.reads[digest] = HoldRead(
+                        digest, marks, alias_mark_elsewhere=False, asked_at=asked, server=SERVER
+                    )
             self.reconcile()
 
         self._later(0.2, answer)
