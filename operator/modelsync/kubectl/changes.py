@@ -14,20 +14,21 @@ from modelsync.kubectl.view import View, view
 
 
 def changes(api: Cluster, namespace: str, name: str, timeout: timedelta) -> Iterator[View]:
-    """A view now and after each change; ends when `timeout` is over (zero: never).
+    """A view now, after each change, and about every second in between; ends when `timeout` is over (zero: never).
 
     Raises NotThereError when it is not there, or not any longer, and other PluginErrors. That the API server is away is
     told on standard error, and waited for.
     """
     deadline = time.monotonic() + timeout.total_seconds() if timeout else None
-    outage, seen = Outage(), False
+    outage, last = Outage(), None
     for look in api.follow(namespace, name):
         if not outage.tell(look) and not isinstance(look, UnavailableError | None):
             raw = look.get((namespace, name))
             if raw is None:
-                raise gone(name) if seen else not_there(api, namespace, name)
-            seen = True
-            yield view(raw)
+                raise gone(name) if last is not None else not_there(api, namespace, name)
+            last = view(raw)
+        if last is not None:
+            yield last
         if deadline is not None and time.monotonic() >= deadline:
             return
 

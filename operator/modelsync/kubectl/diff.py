@@ -48,7 +48,7 @@ def command(name: str, revisions: tuple[str, ...], output: str | None) -> None:
     if not each.records:
         raise PluginError(
             f"no record of a revision of {name} can be read; you need `list` on controllerrevisions.apps in "
-            f"{each.namespace}, and the operator must have made one"
+            f"{each.namespace}, which Kubernetes' role `view` has, and the operator must have made one"
         )
     before, after = _which(each, revisions)
     one, other = _record(each, before), _record(each, after)

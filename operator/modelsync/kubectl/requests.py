@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import click
 
 from modelsync.api import duration, names
+from modelsync.api.conditions import ConditionType
 from modelsync.api.reasons import Reason
 from modelsync.api.requests import MAX_LENGTH, Request
 from modelsync.api.roles import REQUESTS, Right
@@ -200,6 +201,9 @@ def _unanswered(each: View, verb: str, timeout: timedelta) -> str:
 def _standing(each: View) -> str:
     """How it stands, for a refusal."""
     status = each.status
+    ready = each.condition(ConditionType.READY)
+    if ready is not None and ready.reason == Reason.REGULATORY_HOLD:
+        return ready.message
     if status.target is not None:
         return f"{status.target.revision} is on its way without steps ({status.target.reason})"
     if each.failure is not None:

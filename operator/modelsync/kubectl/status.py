@@ -32,6 +32,11 @@ Exit codes:
 """
 
 
+_OUTSIDE = {"person", "registry", "gateway"}
+_SOON = timedelta(seconds=10)
+"""Registry and gateway answer within a second or two; only what takes longer is worth a line."""
+
+
 @click.command("status", epilog=_EPILOG)
 @name_argument
 @click.option(
@@ -94,13 +99,21 @@ def outcome(each: View, wanted: str | None = None) -> tuple[str, int | None]:
         return f"{name}: {ready.message}", EXIT_ON_HOLD
     if each.says(ConditionType.STALLED) == "True":
         return f"{name}: {ready.message}", EXIT_NEEDS_A_PERSON
-    waiting = each.status.waiting
-    going = f"Waiting for {name}: {ready.message}"
-    if waiting is not None and waiting.who == "person":
-        command_ = ending_command(each)
-        going += f"; {waiting.message}" + (f": {command_}" if command_ else "")
+    going = f"Waiting for {name}: {ready.message}{_outside(each)}"
     if ready.status != "True":
         return going, None
     if wanted is not None and each.stable is not None and wanted not in (each.stable, each.stable.partition("-")[0]):
         return f"Waiting for {name}: {each.stable} serves, {wanted} does not yet", None
     return f"{name}: {ready.message}", 0
+
+
+def _outside(each: View) -> str:
+    """What has to come from without, and how; what modelsync and Kubernetes are at is told by the condition."""
+    waiting = each.status.waiting
+    if waiting is None or waiting.who not in _OUTSIDE:
+        return ""
+    if waiting.who != "person" and text.now() - waiting.since < _SOON:
+        return ""
+    told = "" if waiting.reason == Reason.SUSPENDED else f"; waits for {waiting.message}"
+    command_ = ending_command(each)
+    return f"{told}: {command_}" if command_ else told

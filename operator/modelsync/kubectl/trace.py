@@ -21,7 +21,7 @@ from modelsync.api import names
 from modelsync.api.references import adapter_name, told
 from modelsync.api.settings import same_server
 from modelsync.kubectl import text
-from modelsync.kubectl.errors import NotThereError, PluginError
+from modelsync.kubectl.errors import ForbiddenError, NotThereError, PluginError
 from modelsync.kubectl.objects import Cluster, Object, Path, model_deployments
 from modelsync.kubectl.options import cluster, connection_options
 from modelsync.kubectl.text import document, facts, styled
@@ -96,7 +96,10 @@ def _matching(api: Cluster, namespace: str | None, what: str) -> Sequence[Record
         labels = f"{names.REVISION_LABEL}={revision}"
     elif at:
         raise PluginError(f"{what!r} names no revision after the @; copy `model` from the answer, as chat@v7-3fa9c1d2")
-    items = api.list(Path("apps/v1", "controllerrevisions", namespace), labels=labels)["items"]
+    try:
+        items = api.list(Path("apps/v1", "controllerrevisions", namespace), labels=labels)["items"]
+    except ForbiddenError as error:
+        raise ForbiddenError(f"{error.message}; Kubernetes' role `view` has the right to") from None
     records = [record for item in items if (record := _record(item)) is not None]
     if at:
         return [record for record in records if served in served_names(record)]

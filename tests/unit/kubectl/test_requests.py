@@ -164,3 +164,13 @@ def test_who_may_not_steer_is_told_which_right_to_ask_for_and_how(in_canary: She
     assert "--serviceaccount=ci:deploy\n" in in_canary("abort chat", code=1)
     in_canary.cluster.policy = "a webhook does not like it"
     assert in_canary("abort chat", code=1) == "error: a webhook does not like it\n"
+
+
+def test_of_what_a_hold_blocks_it_is_not_said_that_it_serves(shell: Shell) -> None:
+    shell.world.move_alias("v1")
+    shell.world.run(minutes=5)
+    shell.world.hold("v1")
+    shell.world.run(minutes=1)
+    assert "nothing to promote: nothing serves, clients get 503: hold 'regulatory-hold' on" in shell(
+        "promote chat", code=1
+    )

@@ -105,6 +105,7 @@ def test_what_cannot_be_compared_is_told_with_what_can(two: Shell) -> None:
     assert f"nothing to compare: {old} is the stable" in two("diff chat", code=1)
     two.cluster.refused.add("controllerrevisions")
     assert "you need `list` on controllerrevisions.apps in prod" in two("diff chat", code=1)
+    assert "; Kubernetes' role `view` has the right to" in two(f"trace {new}", code=1)
 
 
 @pytest.mark.parametrize("how", ["chat@{}", "{}", "legal@{}"])
