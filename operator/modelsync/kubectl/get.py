@@ -1,11 +1,12 @@
 """`kubectl modelsync get`: a list of ModelDeployments, or the tree of some of them, once or live."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
 
+from modelsync.commands import printable
 from modelsync.kubectl import text
-from modelsync.kubectl.errors import ForbiddenError
+from modelsync.kubectl.errors import ForbiddenError, PluginError
 from modelsync.kubectl.listing import listed, trees
 from modelsync.kubectl.live import watch as watch_
 from modelsync.kubectl.lookup import one
@@ -13,7 +14,7 @@ from modelsync.kubectl.objects import Cluster, Object, model_deployments
 from modelsync.kubectl.options import NAME, cluster, connection_options
 from modelsync.kubectl.rights import asking_for
 from modelsync.kubectl.text import document
-from modelsync.kubectl.view import records, view
+from modelsync.kubectl.view import View, records, view
 
 
 @click.command("get")
@@ -56,7 +57,7 @@ def command(names: tuple[str, ...], all_namespaces: bool, watch: bool, output: s
     elif names and not wide:
         text.show(trees([view(each, records(api, api.namespace, _name(each))) for each in objects], text.now()))
     elif objects:
-        text.show(listed([view(each) for each in objects], text.now(), everywhere=all_namespaces, wide=wide))
+        text.show(listed(list(_readable(objects)), text.now(), everywhere=all_namespaces, wide=wide))
     else:
         where = f"{namespace} namespace" if namespace else "the cluster"
         click.echo(f"No ModelDeployments found in {where}.", err=True)
@@ -67,6 +68,15 @@ def _objects(api: Cluster, namespace: str | None, names: Iterable[str]) -> list[
         return [one(api, name) for name in dict.fromkeys(names)]
     items: list[Object] = api.list(model_deployments(namespace))["items"]
     return items
+
+
+def _readable(objects: Iterable[Object]) -> Iterator[View]:
+    """One whose status is too new to be read must not hide the others."""
+    for raw in objects:
+        try:
+            yield view(raw)
+        except PluginError as error:
+            click.echo(f"warning: {printable(error.message)}", err=True)
 
 
 def _name(raw: Object) -> str:

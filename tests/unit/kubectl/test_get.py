@@ -164,6 +164,15 @@ def test_a_status_that_is_too_new_to_read_says_what_to_do(in_canary: Shell) -> N
     assert "a newer modelsync wrote it: upgrade this plugin" in said
 
 
+def test_one_that_is_too_new_to_read_does_not_hide_the_others(in_canary: Shell) -> None:
+    sound, raw = in_canary.cluster.model_deployment(), in_canary.cluster.model_deployment()
+    raw["status"]["phase"] = "Levitating"
+    in_canary.cluster.list = lambda path, **_: {"items": [raw, sound]}  # type: ignore[method-assign]
+    warning, header, line = in_canary("get").splitlines()
+    assert warning.startswith("warning: prod/chat: its status cannot be read (status.phase: 'Levitating'")
+    assert (header.split()[0], line.split()[:3]) == ("NAME", ["chat", "Unknown", "Paused"])
+
+
 def test_names_from_a_registry_do_not_steer_the_terminal(in_canary: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b[2Jchat\rx"
     raw = in_canary.cluster.model_deployment()
