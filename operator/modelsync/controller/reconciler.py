@@ -265,7 +265,7 @@ class Reconciler:
             if again is None:
                 return decision
             decision = await self._decide(again)
-        refused: ClusterError | None = None
+        failed: Exception | None = None
         wrote_status = False
         try:
             if decision.new_status:
@@ -275,12 +275,18 @@ class Reconciler:
         except ClusterError as error:
             if not decision.plan.urgent or isinstance(error, NotLeadingError):
                 raise
-            refused = error  # a refused status must not stop a hold
-        done, kept_up = await self._apply(decision)
-        owner = decision.gathered.read.family.owner
-        await asyncio.gather(*(self._recorder.record(owner, event) for event in decision.plan.events))
-        if refused is not None:
-            raise refused
+            failed = error  # a refused status must not stop a hold
+        done: tuple[Action, ...] = ()
+        kept_up, applied = 0, False
+        try:
+            done, kept_up = await self._apply(decision)
+            applied = True
+        except Exception as error:
+            failed = error
+        if wrote_status or applied:
+            # No later pass sees what has changed with this status: it is told now, whatever became of the actions.
+            owner = decision.gathered.read.family.owner
+            await asyncio.gather(*(self._recorder.record(owner, event) for event in decision.plan.events))
         if wrote_status or done or kept_up:
             log.info(
                 "reconciled",
@@ -295,6 +301,9 @@ class Reconciler:
                 status=wrote_status,
                 milliseconds=round((time.monotonic() - started) * 1000),
             )
+        if failed is not None:
+            raise failed
+        if wrote_status or done or kept_up:
             # What was written is in the cache already; the next move need not wait for the watch.
             self._queue.add(family.key)
         return decision

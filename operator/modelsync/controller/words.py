@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from modelsync.rollout.model import Action, Event, SetRoute
+from modelsync.rollout.model import BLOCKED, Action, Event, SetRoute
 
 
 def action_told(action: Action) -> str:
     """`EnsureRevision(v1-94ad0a89, replicas=1)`, `SetRoute(v0-f719cdec 80 %, v1-94ad0a89 20 %)`."""
     if isinstance(action, SetRoute):
-        parts = [f"{revision} {weight} %" for revision, weight in action.weights]
+        parts = [revision if revision == BLOCKED else f"{revision} {weight} %" for revision, weight in action.weights]
         parts += [f"{rule.kind.value} to {rule.revision}" for rule in action.rules]
     else:
         fields: list[tuple[str, Any]] = [

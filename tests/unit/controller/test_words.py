@@ -4,7 +4,7 @@ import pytest
 
 from modelsync.api.routing import Rule, RuleKind
 from modelsync.controller.words import action_told, event_told
-from modelsync.rollout.model import Action, CutOff, EnsureRevision, Event, PointService, Remove, SetRoute
+from modelsync.rollout.model import BLOCKED, Action, CutOff, EnsureRevision, Event, PointService, Remove, SetRoute
 
 V1, V2 = "v1-11111111", "v2-22222222"
 
@@ -14,6 +14,7 @@ V1, V2 = "v1-11111111", "v2-22222222"
     [
         (SetRoute(((V1, 80), (V2, 20)), "why"), f"SetRoute({V1} 80 %, {V2} 20 %)"),
         (SetRoute(((V1, 100),), "why", (Rule(V2, RuleKind.TEST),)), f"SetRoute({V1} 100 %, Test to {V2})"),
+        (SetRoute(((BLOCKED, 1),), "why"), "SetRoute(blocked)"),
         (EnsureRevision(V2, 3), f"EnsureRevision({V2}, replicas=3)"),
         (PointService(V1), f"PointService({V1})"),
         (Remove(V1, forget=False), f"Remove({V1}, forget=False)"),

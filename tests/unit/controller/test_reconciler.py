@@ -1,0 +1,95 @@
+"""What a pass tells when not all that it wanted to write was written."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import structlog
+
+from modelsync.cluster.errors import ClusterError, ConflictError
+from modelsync.cluster.family import Family
+from modelsync.cluster.kinds import Key
+from modelsync.controller.measures import Measures
+from modelsync.controller.reconciler import Reconciler
+from modelsync.rollout.model import Event
+from modelsync.telemetry.metrics import Metrics
+from unit.cluster.builders import KEY, SETTINGS, family
+from unit.cluster.test_gather import NOW, answers, resolved
+
+
+@dataclass
+class Api:
+    """The API server, as far as a pass writes there: the status is taken, the actions end with `refusal`."""
+
+    refusal: ClusterError | None = None
+    statuses: list[dict[str, Any]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    again: list[Key] = field(default_factory=list)
+
+    async def write_status(self, _owner: dict[str, Any], status: dict[str, Any]) -> None:
+        self.statuses.append(status)
+
+    async def stamp(self, _gathered: Any, _epoch: int) -> bool:
+        return False
+
+    async def apply(self, _gathered: Any, plan: Any) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
+        return plan.actions
+
+    async def record(self, _owner: dict[str, Any], event: Event) -> None:
+        self.events.append(event)
+
+    def add(self, key: Key) -> None:
+        self.again.append(key)
+
+
+def reconciler(api: Api, found: Family) -> Reconciler:
+    """One whose registry says that the alias names v7."""
+
+    async def live(_known: Family) -> Family:
+        return found
+
+    async def subscription(*_: Any) -> Any:
+        return SimpleNamespace()
+
+    def nothing(*_: Any) -> None:
+        return None
+
+    poller = SimpleNamespace(subscribe=nothing, look=nothing, snapshot=lambda _key: answers(resolved()))
+    parts: dict[str, Any] = {
+        "cache": SimpleNamespace(),
+        "cached": SimpleNamespace(family=lambda _key: found),
+        "live": SimpleNamespace(family=live),
+        "applier": api,
+        "silences": SimpleNamespace(keep=nothing, of=lambda _uid: ()),
+        "recorder": api,
+        "access": SimpleNamespace(subscription=subscription, refusal=nothing),
+        "poller": poller,
+        "adapters": SimpleNamespace(),
+        "queue": api,
+        "exams": SimpleNamespace(of=lambda _key, _pods: {}),
+    }
+    return Reconciler(**cast(Any, parts), settings=SETTINGS, epoch=1, measures=Measures(Metrics()), now=lambda: NOW)
+
+
+async def test_a_transition_that_the_status_tells_is_told_though_its_actions_are_refused() -> None:
+    api = Api(refusal=ConflictError("written by another"))
+    with structlog.testing.capture_logs() as lines, pytest.raises(ConflictError):
+        await reconciler(api, family()).reconcile(KEY)
+    assert [status["target"]["reason"] for status in api.statuses] == ["First"]
+    assert [event.reason for event in api.events] == ["First"], "the next pass finds the status as it should be"
+    (line,) = lines
+    assert (line["event"], line["actions"], line["status"]) == ("reconciled", [], True)
+    assert line["events"][0].startswith("First: v7-")
+    assert api.again == [], "whoever calls decides when to try again"
+
+
+async def test_a_pass_that_did_all_it_wanted_tells_it_and_looks_again() -> None:
+    api = Api()
+    with structlog.testing.capture_logs() as lines:
+        await reconciler(api, family()).reconcile(KEY)
+    assert [event.reason for event in api.events] == ["First"]
+    assert [line["actions"] for line in lines] == [["SetRoute(blocked)"]]
+    assert api.again == [KEY]
