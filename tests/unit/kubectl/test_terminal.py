@@ -20,12 +20,14 @@ following.TICK_SECONDS = 0.1
 main()
 """
 IN_FRONT = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 os.setsid()
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
-"""Makes the terminal the process's own, so that ^C reaches it and all that it has started."""
+"""Makes the terminal the process's own, so that ^C reaches it and all that it has started: also where the tests run in
+the background, and were told to ignore it."""
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 INTERRUPT = b"\x03"
 
