@@ -92,10 +92,11 @@ shell: cluster-up ## a shell inside the cluster's network, with kubectl
 test-integration: cluster-up helm ## against a real apiserver, the stand-ins, and the real wandb SDK
 	@$(LOCAL) exec --name $(CLUSTER) -- .venv/bin/pytest -q tests/integration
 
-# MODELSYNC_E2E_OPERATOR=chart: with the operator in pods, installed by Helm, in every test.
+# By default in pods, installed by Helm, as users have it. OPERATOR=process: a process of this machine with the same rights.
+OPERATOR ?= chart
 .PHONY: e2e
 e2e: cluster-up helm ## whole rollouts on the real node, with traffic all the time
-	@$(INSIDE) .venv/bin/pytest -q tests/e2e
+	@$(INSIDE) env MODELSYNC_E2E_OPERATOR=$(OPERATOR) .venv/bin/pytest -q tests/e2e
 
 .PHONY: test-docs
 test-docs: cluster-up helm ## what the documentation says is typed, typed on a clean cluster; prints the newcomer's time

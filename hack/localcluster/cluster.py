@@ -83,6 +83,11 @@ class Cluster:
         return self._layout.logs
 
     @property
+    def audit_log(self) -> Path:
+        """Which requests the accounts of pods have sent; the cluster of somebody else has none here."""
+        return self._layout.audit_log
+
+    @property
     def state(self) -> Path:
         """The cluster's folder; what is put into it goes with the cluster."""
         return self._layout.state
@@ -253,6 +258,7 @@ class Cluster:
             folder.mkdir(parents=True, exist_ok=True)
         _write(layout.state / "boot", boot_id())
         _write(layout.config / "tokens.csv", settings.tokens(self._secrets()))
+        _write(layout.config / "audit-policy.json", settings.audit_policy())
         _write(layout.config / "containerd.toml", settings.containerd_config(layout))
         _write(layout.config / "cni" / "10-pods.conflist", settings.pod_network(layout))
         _write(layout.config / "kubelet.json", settings.kubelet_config(layout))

@@ -84,6 +84,11 @@ class Layout:
         return self.state / "logs"
 
     @property
+    def audit_log(self) -> Path:
+        """The requests of the accounts of pods, a JSON object a line."""
+        return self.logs / "audit.log"
+
+    @property
     def config(self) -> Path:
         return self.state / "config"
 

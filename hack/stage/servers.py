@@ -115,7 +115,10 @@ class Servers:
         self._processes.end("modelsync")
 
     def forget_operator(self) -> None:
-        """End the operator, and forget its account, which somebody is about to delete."""
+        """End the operator, and forget its account, which somebody is about to delete; of pods, the whole release."""
+        if self.release is not None:
+            self.release.uninstall()
+            return
         self.end_operator()
         (self.folder / "operator.kubeconfig").unlink(missing_ok=True)
 

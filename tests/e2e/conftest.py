@@ -1,8 +1,9 @@
 """One stage for all e2e tests: the local cluster that the tests run in, the W&B stand-in, the operator."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest_asyncio
 
 from localcluster import current_cluster
 from stage import Deployment, Stage, model_deployment
+from stage.rights import uses
 from stage.stage import ENTITY, REGISTRY
 
 _numbers = count(1)
@@ -18,12 +20,24 @@ _RUN = f"{int(time.time()):x}"
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def stage() -> AsyncIterator[Stage]:
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     """The servers run on after the tests only as long as the cluster does."""
     opened = await Stage.open(current_cluster())
     yield opened
     opened.servers.end()
     await opened.close()
+    _hold_against_rights(opened, request.session.items)
+
+
+def _hold_against_rights(opened: Stage, items: Iterable[pytest.Item]) -> None:
+    """Fail when the operator asked for more than it is granted, or, after all tests, was granted what it never used."""
+    if not opened.cluster.audit_log.exists():  # somebody else's cluster
+        return
+    found = uses(opened.cluster.audit_log)
+    assert not found.missing, f"not in cluster/rights.py: {', '.join(sorted(map(str, found.missing)))}"
+    whole = {path.name for path in Path(__file__).parent.glob("test_*.py")} == {item.path.name for item in items}
+    unused = ", ".join(sorted(map(str, found.unused)))
+    assert not (whole and unused), f"in cluster/rights.py, and no test made the operator use it: {unused}"
 
 
 class Scene:

@@ -35,7 +35,7 @@
 # Their states; pods of a held revision are deleted with a short grace.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, delete]
+  verbs: [list, watch, delete]
 # Whether a Service has endpoints before it gets weight.
 - apiGroups: ["discovery.k8s.io"]
   resources: [endpointslices]

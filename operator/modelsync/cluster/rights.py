@@ -67,7 +67,7 @@ WORK: tuple[Right, ...] = (
     ),
     Right(POD_DISRUPTION_BUDGET, (*_WATCHED, "create", "patch"), "the guard of the stable revision"),
     Right(HTTP_ROUTE, (*_WATCHED, "create", "patch", "delete"), "the weights; others' routes may claim the same hosts"),
-    Right(POD, (*_WATCHED, "delete"), "their states; pods of a held revision are deleted with a short grace"),
+    Right(POD, ("list", "watch", "delete"), "their states; pods of a held revision are deleted with a short grace"),
     Right(ENDPOINT_SLICE, _WATCHED, "whether a Service has endpoints before it gets weight"),
     Right(SECRET, ("get", "create", "delete"), "W&B's key by name, if its owner labelled it; each revision's fuse"),
     Right(CONFIG_MAP, ("get",), "a registry's CA bundle by name"),

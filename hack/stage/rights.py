@@ -1,0 +1,96 @@
+"""What the operator asked of the API server, as the server wrote it down, held against the table of its rights."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from modelsync.cluster.rights import LEADING, WORK
+
+
+class Use(NamedTuple):
+    """One verb on one resource, as RBAC spells them."""
+
+    group: str
+    resource: str
+    verb: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}{'.' if self.group else ''}{self.group}"
+
+
+GRANTED = frozenset(Use(right.kind.group, right.resource, verb) for right in WORK + LEADING for verb in right.verbs)
+NEVER_ASKED = frozenset({Use("modelsync.dev", "modeldeployments/finalizers", "update")})
+"""Granted, and looked up by an admission plugin instead of being asked."""
+SELDOM = frozenset(
+    {
+        Use("", "configmaps", "get"),  # a registry with a private authority: tests/integration/controller
+        Use("", "secrets", "delete"),  # with the record of a forgotten revision
+        Use("apps", "controllerrevisions", "delete"),  # beyond spec.revisionHistoryLimit
+        Use("apps", "controllerrevisions", "get"),  # a record that a killed leader has made and nobody has seen
+        Use("events.k8s.io", "events", "patch"),  # the same event again within minutes
+        Use("gateway.networking.k8s.io", "httproutes", "delete"),  # spec.traffic.gateway taken out
+    }
+)
+"""Asked in cases that take long to come about with real pods; the integration tests and the unit tests have them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What the operator's accounts asked, and what of it RBAC refused."""
+
+    asked: frozenset[Use]
+    refused: frozenset[Use]
+
+    @property
+    def unused(self) -> frozenset[Use]:
+        """What was granted and not asked in a whole run of the end-to-end tests."""
+        return GRANTED - self.asked - NEVER_ASKED - SELDOM
+
+    @property
+    def missing(self) -> frozenset[Use]:
+        """What was asked without being granted, or not on that object, whether or not anybody noticed."""
+        return (self.asked - GRANTED) | self.refused
+
+
+def uses(audit_log: Path) -> Uses:
+    """Read an apiserver's audit log."""
+    asked: set[Use] = set()
+    allowed: set[tuple[str | None, ...]] = set()
+    refused: set[Use] = set()
+    for event in _events(audit_log.read_text(errors="replace").splitlines()):
+        use = _use(event["objectRef"], event["verb"])
+        asked.add(use)
+        place = (event["user"]["username"], *use, *map(event["objectRef"].get, ("namespace", "name")))
+        # Not by 403, which is also said of a namespace that is going away.
+        if (event.get("annotations") or {}).get("authorization.k8s.io/decision") != "forbid":
+            allowed.add(place)
+        elif place not in allowed:  # else an uninstallation took its rights while it was still there
+            refused.add(use)
+        if use.verb == "patch" and (event.get("responseStatus") or {}).get("code") == 201:
+            asked.add(use._replace(verb="create"))  # server-side apply of what was not there needs both
+    return Uses(frozenset(asked), frozenset(refused))
+
+
+def _events(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:  # the last one, half written
+            continue
+        # Without an object: discovery, the version; anybody may ask.
+        if event.get("objectRef") and _is_the_operators(event["user"]["username"]):
+            yield event
+
+
+def _is_the_operators(user: str) -> bool:
+    """Whether it is the account of a release of the chart, in whatever namespace."""
+    kind, _, name = user.rpartition(":")
+    return kind.startswith("system:serviceaccount:") and (name == "modelsync" or name.endswith("-modelsync"))
+
+
+def _use(reference: Mapping[str, str], verb: str) -> Use:
+    subresource = reference.get("subresource")
+    resource = reference["resource"] + (f"/{subresource}" if subresource else "")
+    return Use(reference.get("apiGroup", ""), resource, verb)

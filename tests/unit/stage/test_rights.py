@@ -1,0 +1,83 @@
+"""What the API server wrote down of the operator's requests is held against the table of its rights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stage.rights import GRANTED, NEVER_ASKED, SELDOM, Use, uses
+
+ACCOUNT = "system:serviceaccount:modelsync-system:modelsync"
+
+
+def event(use: Use, *, code: int = 200, user: str = ACCOUNT, decision: str = "allow") -> str:
+    resource, _, subresource = use.resource.partition("/")
+    body: dict[str, Any] = {
+        "verb": use.verb,
+        "user": {"username": user},
+        "responseStatus": {"code": code},
+        "annotations": {"authorization.k8s.io/decision": decision},
+        "objectRef": {"resource": resource, "apiGroup": use.group, "subresource": subresource},
+    }
+    return json.dumps(body)
+
+
+def log(folder: Path, *lines: str) -> Path:
+    path = folder / "audit.log"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_request_outside_of_the_table_is_found_whether_or_not_it_was_refused(tmp_path: Path) -> None:
+    listing, nodes = Use("", "secrets", "list"), Use("", "nodes", "get")
+    found = uses(log(tmp_path, event(listing, code=403, decision="forbid"), event(nodes)))
+    assert found.missing == {listing, nodes}
+
+
+def test_a_right_on_one_object_is_missing_where_another_was_asked_for(tmp_path: Path) -> None:
+    lease = Use("coordination.k8s.io", "leases", "get")
+    assert lease in GRANTED
+    assert uses(log(tmp_path, event(lease, code=403, decision="forbid"))).missing == {lease}
+
+
+def test_rights_that_an_uninstallation_has_taken_away_are_not_missing(tmp_path: Path) -> None:
+    lease = Use("coordination.k8s.io", "leases", "update")
+    assert not uses(log(tmp_path, event(lease), event(lease, code=403, decision="forbid"))).missing
+
+
+def test_a_namespace_that_is_going_away_is_no_missing_right(tmp_path: Path) -> None:
+    assert not uses(log(tmp_path, event(Use("", "services", "create"), code=403))).missing
+
+
+def test_a_right_that_nobody_used_is_found(tmp_path: Path) -> None:
+    first, *others = sorted(GRANTED - NEVER_ASKED - SELDOM)
+    assert uses(log(tmp_path, *map(event, others))).unused == {first}
+
+
+def test_an_apply_that_makes_its_object_uses_the_right_to_create(tmp_path: Path) -> None:
+    made, changed = Use("", "services", "patch"), Use("gateway.networking.k8s.io", "httproutes", "patch")
+    found = uses(log(tmp_path, event(made, code=201), event(changed)))
+    assert made._replace(verb="create") in found.asked
+    assert changed._replace(verb="create") not in found.asked
+
+
+@pytest.mark.parametrize(
+    ("user", "counts"),
+    [
+        (ACCOUNT, True),
+        ("system:serviceaccount:elsewhere:charted-modelsync", True),
+        ("system:serviceaccount:kube-system:daemon-set-controller", False),
+        ("modelsync", False),
+    ],
+)
+def test_only_what_the_account_of_a_release_asks_counts(tmp_path: Path, user: str, counts: bool) -> None:
+    assert bool(uses(log(tmp_path, event(Use("", "nodes", "list"), user=user))).missing) is counts
+
+
+def test_what_is_nobodys_object_and_a_line_that_is_cut_off_are_passed_over(tmp_path: Path) -> None:
+    assert not uses(log(tmp_path, json.dumps({"verb": "get"}), event(Use("", "pods", "get"))[:-5])).asked
+
+
+def test_what_is_excepted_is_granted() -> None:
+    assert NEVER_ASKED | SELDOM <= GRANTED
