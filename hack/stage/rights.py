@@ -62,11 +62,12 @@ def uses(audit_log: Path) -> Uses:
     for event in _events(audit_log.read_text(errors="replace").splitlines()):
         use = _use(event["objectRef"], event["verb"])
         asked.add(use)
-        place = (event["user"]["username"], *use, *map(event["objectRef"].get, ("namespace", "name")))
+        target = event["objectRef"]
+        about = (event["user"]["username"], use.group, use.resource, target.get("namespace"), target.get("name"))
         # Not by 403, which is also said of a namespace that is going away.
         if (event.get("annotations") or {}).get("authorization.k8s.io/decision") != "forbid":
-            allowed.add(place)
-        elif place not in allowed:  # else an uninstallation took its rights while it was still there
+            allowed.add(about)
+        elif about not in allowed:  # else an uninstallation has taken its rights while it was still there
             refused.add(use)
         if use.verb == "patch" and (event.get("responseStatus") or {}).get("code") == 201:
             asked.add(use._replace(verb="create"))  # server-side apply of what was not there needs both

@@ -42,8 +42,8 @@ def test_a_right_on_one_object_is_missing_where_another_was_asked_for(tmp_path: 
 
 
 def test_rights_that_an_uninstallation_has_taken_away_are_not_missing(tmp_path: Path) -> None:
-    lease = Use("coordination.k8s.io", "leases", "update")
-    assert not uses(log(tmp_path, event(lease), event(lease, code=403, decision="forbid"))).missing
+    looked, renewed = (Use("coordination.k8s.io", "leases", verb) for verb in ("get", "update"))
+    assert not uses(log(tmp_path, event(looked), event(renewed, code=403, decision="forbid"))).missing
 
 
 def test_a_namespace_that_is_going_away_is_no_missing_right(tmp_path: Path) -> None:
