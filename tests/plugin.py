@@ -86,7 +86,14 @@ async def _start(*arguments: str, env: Mapping[str, str] | None = None) -> Proce
     path = os.pathsep.join((scripts, os.environ["PATH"]))
     environment = {**os.environ, **(env or {}), "PATH": path}
     return await asyncio.create_subprocess_exec(
-        "kubectl", *arguments, env=environment, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
+        "kubectl",
+        *arguments,
+        env=environment,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        # Who runs the tests in the background has told them to ignore it, and a command would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
