@@ -132,7 +132,6 @@ _IDLED_SERVICE = Setting(totals=(0, 1), gateway=False)
 _PERSON = Setting(open_pause=True)
 _DRAINS = Setting(drains=True)
 _PARTS = Setting(parts=SHARED)
-_KILLED = Setting(failover=False)
 
 RUNS = (
     Run("steps: moves, holds, pods", Setting(), Budget(moves=1, holds=1, flaps=1)),
@@ -144,7 +143,7 @@ RUNS = (
     Run("steps: a move, a hold, the operator killed or succeeded", Setting(), Budget(moves=1, holds=1, crashes=1)),
     Run("steps: a move, pods, the operator killed or succeeded", Setting(), Budget(moves=1, flaps=1, crashes=1)),
     Run("steps: a hold, pods, the operator killed or succeeded twice", Setting(), Budget(holds=1, flaps=1, crashes=2)),
-    Run("steps: a move, a hold and its end, the operator killed", _KILLED, Budget(moves=1, holds=2, crashes=1)),
+    Run("steps: a move, two holds, the operator killed or succeeded", Setting(), Budget(moves=1, holds=2, crashes=1)),
     Run("Block: a move, a hold, pods", _BLOCK, Budget(moves=1, holds=1, flaps=1)),
     Run("Block: a move, two holds", _BLOCK, Budget(moves=1, holds=2)),
     Run("Block: a hold, the operator killed or succeeded", _BLOCK, Budget(holds=1, crashes=1)),

@@ -566,14 +566,15 @@ class Engine:
 
     def _operator(self, world: World) -> Iterator[Step]:
         if world.zombie is not None:
-            done = self._write(world._replace(zombie=None), world.zombie.writes[0], world.zombie)
+            late = world.zombie.writes[0]
+            done = self._write(world._replace(zombie=None), late, world.zombie)
             if done is not None:
-                yield f"the old leader writes {_told(world.zombie.writes[0])}", done, False
+                yield f"the old leader writes {_told(late)}", done, False
             yield "the old leader gives up", world._replace(zombie=None), False
         if world.pend is not None:
             write, rest = world.pend.writes[0], world.pend.writes[1:]
             left = world._replace(pend=self._pend(rest, world.pend.urgent, world.pend.read))
-            done = self._write(left, write, world.pend)
+            done = self._write(_overtaking(left, write), write, world.pend)
             if done is not None and not self.setting.live_reads:
                 done = done._replace(behind=(world.intent, world.revs, world.route, world.service))
             yield _told(write), done if done is not None else world._replace(pend=None), False
@@ -581,13 +582,11 @@ class Engine:
         pend, _ = self.plan(world)
         if pend is None and self.setting.live_reads:
             return
-        if not world.stamped and self.setting.stamp:
-            # The stamp changes every child, so that a write which was decided before it meets a conflict. The status
-            # is not a child: there a late write of intent may still land.
-            zombie = world.zombie
-            if zombie is not None and not isinstance(zombie.writes[0], Intent):
-                zombie = None
-            yield "the new leader stamps the children", world._replace(stamped=True, zombie=zombie), False
+        acts = pend is not None and any(not isinstance(write, Intent) for write in pend.writes)
+        if acts and not world.stamped and self.setting.stamp:
+            # The stamp changes the ModelDeployment and every child, so that what was decided before meets a conflict.
+            # What is not there cannot be stamped; a write that makes it ends with its timeout, before another may lead.
+            yield "the new leader stamps", world._replace(stamped=True, zombie=None), False
             return
         if pend is not None:
             yield "plan", world._replace(pend=pend), False
@@ -599,7 +598,8 @@ class Engine:
                 yield "plan on what the cache has", world._replace(pend=pend), False
 
     def _write(self, world: World, write: Write, pend: Pend) -> World | None:
-        """The world after the write; None: somebody else changed the object since it was read."""
+        """The world after the write; None: the object is not as it was read. Who wrote it in between is refused though
+        it has the same value again: see `_overtaking`."""
         state, said, service, revs = pend.read
         if isinstance(write, Intent):
             return world._replace(intent=write) if _same(state, world.intent) else None
@@ -699,6 +699,30 @@ def _asked_again(state: State) -> State:
     if canary is state.canary and target is state.target and holds is state.holds:
         return state
     return replace(state, canary=canary, target=target, holds=holds)
+
+
+def _overtaking(world: World, write: Write) -> World:
+    """A write gives its object another resourceVersion: the old leader's, decided on the one before, is refused.
+
+    A counter in each object would make every history a state of its own. All that is ever compared is whether the
+    object was written between the read and the write, and of the old leader one write is under way: one that cannot
+    land any more is dropped.
+    """
+    if world.zombie is not None and _object(world.zombie.writes[0]) == _object(write):
+        return world._replace(zombie=None)
+    return world
+
+
+def _object(write: Write) -> str:
+    """What is written: the status, the route, the plain Service, or the Deployment of a revision."""
+    match write:
+        case SetRoute() | RemoveRoute():
+            return "route"
+        case PointService():
+            return "service"
+        case EnsureRevision(revision) | Scale(revision) | CutOff(revision) | Remove(revision):
+            return revision
+    return "status"
 
 
 def _same(read: Intent, now: Intent) -> bool:
