@@ -1,6 +1,7 @@
 """The operator as its users have it: installed by Helm, in pods, with the chart's rights and no others."""
 
 import asyncio
+import json
 import shutil
 import ssl
 import subprocess
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from localcluster.foreign import NAME as EXISTING
 from modelsync.api import names
+from plugin import plugin
 from stage.manifests import model_deployment, namespace
 from stage.release import Release
 from stage.servers import REPOSITORY, SYSTEM_NAMESPACE, WEBHOOK_TOKEN, webhook_secret
@@ -222,6 +224,27 @@ async def test_both_processes_take_webhooks_by_tls_and_answer_prometheus(install
     assert sorted(leads.values()) == [0, 1]
     # Each counts what came to it: the one that waits has passed it on to the one that leads.
     assert all(each["modelsync_webhooks_total", "Accepted"] > 0 for each in told.values())
+
+
+async def test_the_plugin_finds_all_well_and_the_charts_role_lets_a_person_do_so_much(installed):
+    release, here = installed.release, ("-n", installed.deployment.namespace)
+    responder = f"--clusterrole={release.fullname}-responder"
+    installed.stage.cluster.kubectl("create", "rolebinding", "on-call", *here, responder, "--user=carol")
+    found = json.loads((await plugin("doctor", "chat", *here, "-o", "json")).out)
+    assert {each["verdict"] for each in found} == {"ok"}, found
+    said = " ".join(each["says"] for each in found)
+    assert f"{release.leader()}_" in said
+    assert f"system:serviceaccount:{release.namespace}:{release.fullname} may do its work in {here[1]}" in said
+
+    carol = (*here, "--as=carol")
+    few = json.loads((await plugin("doctor", "chat", *carol, "-o", "json")).out)
+    assert {each["verdict"] for each in few if each["check"] == "your rights"} == {"ok", "warning"}
+    assert "refreshed" in (await plugin("refresh", "chat", *carol)).out
+    assert "paused" in (await plugin("pause", "chat", *carol)).out
+    refused = (await plugin("resume", "chat", *carol, code=1)).err
+    assert refused.startswith("error: carol may not let forward moves go on")
+    assert "modelsync-approver --namespace=" in refused
+    assert "resumed" in (await plugin("resume", "chat", *here)).out
 
 
 async def test_models_serve_on_when_the_operator_is_uninstalled_and_one_for_their_namespace_takes_over(installed):
