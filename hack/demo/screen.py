@@ -156,16 +156,11 @@ class Screen:
         waiting = status.get("waiting") or {}
         ready = condition(status, "Ready")
         counts = {outcome: sum(a.outcome is outcome for a in self.traffic.answers) for outcome in Outcome}
-        lost = counts[Outcome.LOST]
+        lost, refused = counts[Outcome.LOST], counts[Outcome.BLOCKED] + counts[Outcome.REFUSED]
         foot = Text.assemble(
             (f"{len(self.traffic.answers)} requests  ", ""),
             (f"{lost} lost", "bold red" if lost else "bold green"),
-            (
-                f"  {counts[Outcome.BLOCKED] + counts[Outcome.REFUSED]} refused"
-                if counts[Outcome.BLOCKED] + counts[Outcome.REFUSED]
-                else "",
-                "yellow",
-            ),
+            (f"  {refused} refused, by the hold" if refused else "", "yellow"),
             (f"\nwaiting: {waiting.get('message')}" if waiting else "", "dim"),
         )
         title = f"chat  {status.get('phase', '')}  Ready={ready.get('status', '')} ({ready.get('reason', '')})"
