@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from modelsync.api import names
 from modelsync.cluster.errors import ClusterError
 from stage import Deployment
 from stage.stage import condition
@@ -106,7 +107,7 @@ class Screen:
     def _tell(self) -> None:
         """A line for each thing that became another: the weights, the phase, what is waited for, a condition."""
         status = self._status
-        weights = ", ".join(f"{part['revision']} {part['weight']} %" for part in status.get("traffic") or ())
+        weights = ", ".join(map(_weight, status.get("traffic") or ()))
         self._changed("weights", weights, f"[bold]weights:[/] {weights}")
         ready = condition(status, "Ready")
         self._changed("phase", status.get("phase", ""), f"{status.get('phase')}: {ready.get('message', '')}")
@@ -192,3 +193,10 @@ class Screen:
     def _pods(self, revision: str) -> str:
         theirs = [pod for pod in self._status.get("pods") or () if pod["revision"] == revision]
         return f"{sum(pod['state'] == 'Ready' for pod in theirs)}/{len(theirs)}" if theirs else ""
+
+
+def _weight(part: dict[str, Any]) -> str:
+    """A share of the route, as a person reads it."""
+    if part["revision"] == names.BLOCKED:
+        return "nothing serves, clients get 503"
+    return f"{part['revision']} {part['weight']} %"
