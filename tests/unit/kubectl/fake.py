@@ -49,9 +49,15 @@ class FakeCluster:
         self.away: range = range(0)
         """The looks at which the API server does not answer."""
         self.deleted_after = self.looks
+        self.instead: Object | None = None
+        """What is there in the place of the ModelDeployment that the world has."""
+        self.beside: list[Object] = []
+        """ModelDeployments that are listed after it."""
         self._annotations: dict[str, str] = {}
 
     def model_deployment(self) -> Object:
+        if self.instead is not None:
+            return self.instead
         world = self.world
         status = world.status.wire()
         if world.answered is not None:
@@ -109,7 +115,7 @@ class FakeCluster:
                 raise ForbiddenError(
                     f'modeldeployments.modelsync.dev is forbidden: User "{self.user}" cannot list resource'
                 )
-            items = [self.model_deployment()] if path.namespace in (None, "prod") else []
+            items = [self.model_deployment(), *self.beside] if path.namespace in (None, "prod") else []
             return {"items": [item for item in items if fields in ("", f"metadata.name={item['metadata']['name']}")]}
         found = self._other(path)
         key, _, value = labels.partition("=")

@@ -123,7 +123,7 @@ def test_an_api_server_that_is_away_is_told_once_and_waited_for(in_canary: Shell
 def test_one_that_is_being_deleted_looks_like_it(in_canary: Shell) -> None:
     raw = in_canary.cluster.model_deployment()
     raw["metadata"]["deletionTimestamp"] = "2026-01-01T00:10:00Z"
-    in_canary.cluster.model_deployment = lambda: raw  # type: ignore[method-assign]
+    in_canary.cluster.instead = raw
     assert "Terminating" in in_canary("get")
     assert in_canary("get chat").startswith("chat  namespace prod  Terminating\n")
 
@@ -140,10 +140,9 @@ def watched(shell: Shell, command: str) -> str:
         yield from itertools.islice(follow(namespace, name), 60)
         raise KeyboardInterrupt
 
-    shell.cluster.follow = interrupted  # type: ignore[method-assign]
-    said = shell(command, code=130)
-    shell.cluster.follow = follow  # type: ignore[method-assign]
-    return said
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shell.cluster, "follow", interrupted)
+        return shell(command, code=130)
 
 
 def test_what_does_not_go_together_is_refused(shell: Shell) -> None:
@@ -158,7 +157,7 @@ def test_what_does_not_go_together_is_refused(shell: Shell) -> None:
 def test_a_status_that_is_too_new_to_read_says_what_to_do(in_canary: Shell) -> None:
     raw = in_canary.cluster.model_deployment()
     raw["status"]["phase"] = "Levitating"
-    in_canary.cluster.model_deployment = lambda: raw  # type: ignore[method-assign]
+    in_canary.cluster.instead = raw
     said = in_canary("get chat", code=1)
     assert "prod/chat: its status cannot be read (status.phase: 'Levitating' is refused" in said
     assert "a newer modelsync wrote it: upgrade this plugin" in said
@@ -167,7 +166,7 @@ def test_a_status_that_is_too_new_to_read_says_what_to_do(in_canary: Shell) -> N
 def test_one_that_is_too_new_to_read_does_not_hide_the_others(in_canary: Shell) -> None:
     sound, raw = in_canary.cluster.model_deployment(), in_canary.cluster.model_deployment()
     raw["status"]["phase"] = "Levitating"
-    in_canary.cluster.list = lambda path, **_: {"items": [raw, sound]}  # type: ignore[method-assign]
+    in_canary.cluster.instead, in_canary.cluster.beside = raw, [sound]
     warning, header, line = in_canary("get").splitlines()
     assert warning.startswith("warning: prod/chat: its status cannot be read (status.phase: 'Levitating'")
     assert (header.split()[0], line.split()[:3]) == ("NAME", ["chat", "Unknown", "Paused"])
@@ -208,7 +207,7 @@ def test_a_tree_ends_with_what_to_type_next(in_canary: Shell) -> None:
     failing = in_canary.cluster.model_deployment()
     for pod in failing["status"]["pods"]:
         pod["state"] = "Failing"
-    in_canary.cluster.model_deployment = lambda: failing  # type: ignore[method-assign]
+    in_canary.cluster.instead = failing
     name = failing["status"]["pods"][0]["name"]
     assert f"Next       kubectl describe pod {name} -n prod\n" in in_canary("get chat")
     failing["status"]["pods"][0]["restarts"] = 2

@@ -66,7 +66,7 @@ def two(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
             }
         ],
     }
-    shell.cluster.model_deployment = lambda: base  # type: ignore[method-assign]
+    shell.cluster.instead = base
     shell.world.now += timedelta(minutes=3)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("WANDB_BASE_URL", raising=False)
