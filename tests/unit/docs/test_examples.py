@@ -34,10 +34,7 @@ SETTING_NAMES = {field.alias for field in OperatorSettings.model_fields.values()
 
 
 def test_every_yaml_block_can_be_read(all_pages: list[Page]) -> None:
-    for page in all_pages:
-        for block in page.blocks:
-            if block.language == "yaml":
-                list(yaml.safe_load_all(block.text))
+    list(documents(all_pages))
 
 
 def test_every_example_of_a_model_deployment_is_taken(user_pages: list[Page]) -> None:
@@ -68,6 +65,15 @@ def test_an_example_within_a_command_is_read_too() -> None:
     text = "$ kubectl apply -f - <<EOF\nkind: ModelDeployment\nspec:\n  replicas: -1\nEOF\nmodeldeployment created\n"
     (spec,) = specs(Block(("console",), text, 3))
     assert "spec.replicas" in "".join(wrong(spec))
+
+
+def documents(pages: list[Page]) -> Iterator[tuple[str, Any]]:
+    """Page and line of each YAML block, with each document in it."""
+    for page in pages:
+        for block in page.blocks:
+            if block.language == "yaml":
+                for document in yaml.safe_load_all(block.text):
+                    yield f"{page.path.relative_to(ROOT)}:{block.line}", document
 
 
 def specs(block: Block) -> Iterator[dict[str, Any]]:
@@ -106,14 +112,7 @@ def wrong(spec: dict[str, Any]) -> list[str]:
 
 def test_what_other_tools_are_told_of_our_objects_names_them_and_their_fields(user_pages: list[Page]) -> None:
     """Health checks of Flux, differences that Argo CD is to ignore, targets of autoscalers."""
-    found = [
-        f"{page.path.relative_to(ROOT)}:{block.line}: {problem}"
-        for page in user_pages
-        for block in page.blocks
-        if block.language == "yaml"
-        for document in yaml.safe_load_all(block.text)
-        for problem in misnamed(document)
-    ]
+    found = [f"{where}: {problem}" for where, document in documents(user_pages) for problem in misnamed(document)]
     assert not found, "\n".join(found)
 
 
@@ -147,11 +146,8 @@ def misnamed(document: Any) -> Iterator[str]:
 
 def test_every_example_of_values_and_settings_is_taken(user_pages: list[Page]) -> None:
     found = [
-        f"{page.path.relative_to(ROOT)}:{block.line}: {problem}"
-        for page in user_pages
-        for block in page.blocks
-        if block.language == "yaml"
-        for document in yaml.safe_load_all(block.text)
+        f"{where}: {problem}"
+        for where, document in documents(user_pages)
         if isinstance(document, dict)
         for problem in wrong_values(document)
     ]
