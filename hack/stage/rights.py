@@ -60,9 +60,9 @@ def uses(audit_log: Path) -> Uses:
     allowed: set[tuple[str | None, ...]] = set()
     refused: set[Use] = set()
     for event in _events(audit_log.read_text(errors="replace").splitlines()):
-        use = _use(event["objectRef"], event["verb"])
-        asked.add(use)
         target = event["objectRef"]
+        use = _use(target, event["verb"])
+        asked.add(use)
         about = (event["user"]["username"], use.group, use.resource, target.get("namespace"), target.get("name"))
         # Not by 403, which is also said of a namespace that is going away.
         if (event.get("annotations") or {}).get("authorization.k8s.io/decision") != "forbid":

@@ -57,7 +57,7 @@ TYPED = {
 
 @pytest.mark.parametrize("shell", TYPED)
 def test_each_shell_takes_what_it_is_given_and_completes(shell: str, tmp_path: Path) -> None:
-    if shutil.which(shell) is None:
+    if shutil.which(shell) is None:  # bash is wherever `make` runs; nobody has to install the others
         pytest.skip(f"{shell} is not here")
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     environment = os.environ | {"PATH": path, "HOME": str(tmp_path)}
