@@ -36,7 +36,7 @@ setup: .venv/.synced ## Python environment from uv.lock
 
 .PHONY: generate
 generate: helm ## rewrite what is generated: CRD, reference pages, parts of the chart, deploy/
-	@$(PY) hack/generate.py
+	@$(PY) -m generate
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import contracts
@@ -47,7 +47,7 @@ lint: setup ## ruff, mypy --strict, import contracts
 
 .PHONY: verify
 verify: lint ## lint, and fail when `make generate` would change a file
-	@$(PY) hack/generate.py --check
+	@$(PY) -m generate --check
 
 .PHONY: test-unit
 test-unit: setup ## unit tests and golden logs

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-import generate_policy
 from apiserver import ApiServer, RefusedError, collection, wait_for
+from generate import policy
 from modelsync.api import names
 from modelsync.api.roles import ROLES
 
@@ -29,10 +29,10 @@ def installed(api: ApiServer) -> Iterator[str]:
     name = f"policy-{uuid4().hex[:6]}"
     try:
         for role in ROLES:
-            _cluster_role(api, f"{name}-{role.name}", generate_policy.role_rules(role))
+            _cluster_role(api, f"{name}-{role.name}", policy.role_rules(role))
         stamps = [{"apiGroups": [names.GROUP], "resources": [names.PLURAL], "verbs": ["get", "patch"]}]
         _cluster_role(api, f"{name}-operator", stamps)
-        _install(api, "ValidatingAdmissionPolicy", name, generate_policy.policy_spec(name, operator_of(name)))
+        _install(api, "ValidatingAdmissionPolicy", name, policy.policy_spec(name, operator_of(name)))
         yield name
     finally:
         api.call("DELETE", f"{ADMISSION}/validatingadmissionpolicies/{name}")
@@ -47,7 +47,7 @@ def in_force(api: ApiServer, release: str, namespace: str) -> Iterator[None]:
         _bind(api, namespace, f"{release}-{role.name}", role.name)
     _bind(api, namespace, f"{release}-operator", operator_of(release))
     only_here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
-    binding = generate_policy.binding_spec(release) | {"matchResources": only_here}
+    binding = policy.binding_spec(release) | {"matchResources": only_here}
     _install(api, "ValidatingAdmissionPolicyBinding", release, binding)
     try:
         responder = ApiServer("responder")

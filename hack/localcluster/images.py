@@ -83,7 +83,7 @@ def vllm_standin_image(*, progress: Progress | None = None) -> Image:
     """
     progress = progress or Progress(quiet=True)
     base = base_system(progress)
-    flags = repository() / "operator" / "modelsync" / "api" / "vllm_flags.json"
+    flags = repository() / "operator" / "modelsync" / "policy" / "vllm_flags.json"
     with progress.step(f"image vllm-standin:{VLLM_VERSION}"):
         return Image(
             f"{VLLM_STANDIN_IMAGE}:{VLLM_VERSION}",
@@ -96,7 +96,7 @@ def vllm_standin_image(*, progress: Progress | None = None) -> Image:
                     [
                         Entry("usr/local/bin/vllm", _VLLM_SCRIPT.encode(), mode=0o755),
                         # The table is all that the stand-in takes of modelsync, so that it is no model of ourselves.
-                        Entry(f"{base.packages}/modelsync/api/vllm_flags.json", flags.read_bytes()),
+                        Entry(f"{base.packages}/modelsync/policy/vllm_flags.json", flags.read_bytes()),
                     ],
                 ),
                 user_layer(base, "vllm", 2000),

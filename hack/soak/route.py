@@ -11,8 +11,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from modelsync.api import names
-from modelsync.cluster import kinds
+from modelsync.api import kinds, names
 from modelsync.cluster.connection import Credentials, connect
 
 

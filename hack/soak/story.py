@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from localcluster.contour import OtherGateway
-from modelsync.api import names
-from modelsync.cluster import kinds
+from modelsync.api import kinds
+from modelsync.api.requests import ABORT
 from soak.route import RouteWatch
 from stage import Deployment, Stage, model_deployment
 from stage.stage import ENTITY, REGISTRY, condition, stable_version, weight_of
@@ -176,7 +176,7 @@ class _Story:
         if by_alias:
             await self._point(before)
         else:
-            await self._deployment.annotate(names.ABORT_ANNOTATION, canary)
+            await self._deployment.annotate(ABORT.annotation, canary)
         await self._deployment.until(
             f"{version} is taken back",
             lambda status: weight_of(status, version) == 0 and not status.get("canary"),

@@ -19,8 +19,7 @@ import aiohttp
 from aiohttp import web
 
 from localcluster import Cluster, debian
-from modelsync.api import names
-from modelsync.cluster import kinds
+from modelsync.api import kinds, names
 from modelsync.cluster.client import Cluster as Kube
 
 GROUP = "custom.metrics.k8s.io"

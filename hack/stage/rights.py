@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelsync.cluster.rights import LEADING, WORK
+from modelsync.cluster.permissions import LEADING, WORK
 
 
 class Use(NamedTuple):

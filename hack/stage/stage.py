@@ -16,9 +16,8 @@ from localcluster.definitions import wait_established
 from localcluster.foreign import NAME as EXISTING
 from localcluster.images import modelsync_image, vllm_standin_image
 from localcluster.progress import Progress
-from modelsync.api import names
+from modelsync.api import kinds, names
 from modelsync.api.crd import crd
-from modelsync.cluster import kinds
 from modelsync.cluster.client import Cluster as Kube
 from modelsync.cluster.connection import connect
 from modelsync.cluster.errors import ClusterError

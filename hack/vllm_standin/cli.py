@@ -125,14 +125,14 @@ def share_metrics() -> None:
 
 
 def read_table() -> Mapping[str, Mapping[str, Any]]:
-    """The flags of the imitated vLLM: flag → what it takes, as `hack/generate_vllm_flags.py` describes.
+    """The flags of the imitated vLLM: flag → what it takes, as `hack/generate/vllm_flags.py` describes.
 
     modelsync is found but not imported: this process must start quickly and needs nothing else of it.
     """
     spec = importlib.util.find_spec("modelsync")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("vllm_standin needs modelsync beside it for the table of flags; add operator/ to PYTHONPATH")
-    path = Path(spec.submodule_search_locations[0]) / "api" / "vllm_flags.json"
+    path = Path(spec.submodule_search_locations[0]) / "policy" / "vllm_flags.json"
     table: Mapping[str, Mapping[str, Any]] = json.loads(path.read_bytes())[VLLM_VERSION]
     return table
 

@@ -31,7 +31,7 @@ from rich.table import Table  # noqa: E402
 
 from localcluster import Cluster, ClusterError, Progress  # noqa: E402
 from localcluster.contour import OtherGateway, end_contour, start_contour  # noqa: E402
-from modelsync.cluster import kinds  # noqa: E402
+from modelsync.api import kinds  # noqa: E402
 from modelsync.cluster.client import Cluster as Kube  # noqa: E402
 from modelsync.cluster.connection import connect  # noqa: E402
 

@@ -236,7 +236,7 @@ def curl(url: str, reference: str, target: Path) -> Ran:
     """Fetch the same files with curl, 16 at once, without any check: the most that the wire and the disk give."""
     import asyncio
 
-    from modelsync.api.reference import ModelRef
+    from modelsync.api.model_ref import ModelRef
     from modelsync.puller.catalog import Catalog, FileURLs
     from modelsync.registry.credential import Credential
     from modelsync.registry.graphql import GraphQL

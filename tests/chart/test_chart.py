@@ -7,19 +7,20 @@ from typing import Any
 import pytest
 import yaml
 
-import generate_chart
 from chart.conftest import CHART, RefusedError, Render, container, helm, kinds, one
+from generate import chart
 from modelsync.api import crd, settings
-from modelsync.api.effective import hold_rules, registry_of
-from modelsync.api.registry import HoldAction, Registry
+from modelsync.api.hold import HoldAction
+from modelsync.api.registry import Registry
 from modelsync.api.roles import ROLES
 from modelsync.api.settings import HoldSettings, OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
-from modelsync.api.validation import read_spec
 from modelsync.cli.run import command
-from modelsync.cluster import rights
+from modelsync.cluster import permissions
 from modelsync.controller.options import Options
 from modelsync.controller.run import lease_name
+from modelsync.policy.effective import hold_rules, registry_of
+from modelsync.policy.validation import read_spec
 
 ROOT = CHART.parents[1]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -68,7 +69,7 @@ def test_its_version_is_that_of_the_code() -> None:
 
 
 def test_the_plain_manifests_are_what_it_gives_with_its_defaults() -> None:
-    assert (ROOT / "deploy" / "install.yaml").read_text() == generate_chart.manifests(), "run `make generate`"
+    assert (ROOT / "deploy" / "install.yaml").read_text() == chart.manifests(), "run `make generate`"
 
 
 # -- the operator's pods
@@ -165,7 +166,7 @@ def rules(role: dict[str, Any]) -> set[tuple[str, str, str, tuple[str, ...]]]:
     }
 
 
-def wanted(table: tuple[rights.Right, ...], lease: str = "") -> set[tuple[str, str, str, tuple[str, ...]]]:
+def wanted(table: tuple[permissions.Right, ...], lease: str = "") -> set[tuple[str, str, str, tuple[str, ...]]]:
     return {
         (right.kind.group, right.resource, verb, (lease,) if right.only_this_lease else ())
         for right in table
@@ -175,8 +176,8 @@ def wanted(table: tuple[rights.Right, ...], lease: str = "") -> set[tuple[str, s
 
 def test_for_the_whole_cluster_its_role_is_the_table_of_rights(render: Render) -> None:
     objects = render()
-    assert rules(one(objects, "ClusterRole")) == wanted(rights.WORK)
-    assert rules(one(objects, "Role", "modelsync-lease")) == wanted(rights.LEADING, "modelsync")
+    assert rules(one(objects, "ClusterRole")) == wanted(permissions.WORK)
+    assert rules(one(objects, "Role", "modelsync-lease")) == wanted(permissions.LEADING, "modelsync")
     assert [each["metadata"]["name"] for each in objects if each["kind"] == "Role"] == ["modelsync-lease"]
 
 
@@ -186,7 +187,7 @@ def test_for_some_namespaces_it_has_a_role_in_each_and_none_in_the_cluster(rende
     )
     roles = [each for each in objects if each["kind"] == "Role" and each["metadata"]["name"] == "modelsync"]
     assert [each["metadata"]["namespace"] for each in roles] == ["team-a", "team-b"]
-    assert all(rules(each) == wanted(rights.WORK) for each in roles)
+    assert all(rules(each) == wanted(permissions.WORK) for each in roles)
     assert not kinds(objects) & {"ClusterRole", "ClusterRoleBinding"}
     bindings = [each for each in objects if each["kind"] == "RoleBinding"]
     assert {each["subjects"][0]["namespace"] for each in bindings} == {"modelsync-system"}
@@ -200,7 +201,7 @@ def test_the_role_names_the_lease_as_the_code_does(render: Render) -> None:
     namespaces = ["team-b", "team-a", "team-b"]
     options = Options(settings=OperatorSettings(), lease_namespace="modelsync-system", namespaces=namespaces)
     role = one(render(watchNamespaces=namespaces, rbac={"aggregate": False}), "Role", "modelsync-lease")
-    assert rules(role) == wanted(rights.LEADING, lease_name(options))
+    assert rules(role) == wanted(permissions.LEADING, lease_name(options))
 
 
 def test_the_lease_goes_with_the_release_whose_end_takes_the_right_to_give_it_back(render: Render) -> None:

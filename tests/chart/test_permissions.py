@@ -2,11 +2,11 @@
 
 import re
 
-import generate_policy
 from chart.conftest import Objects, Render, kinds, one
+from generate import policy
+from modelsync.api.requests import Requests
 from modelsync.api.roles import REQUESTS, ROLES
 from modelsync.api.spec import ModelDeploymentSpec
-from modelsync.rollout.model import Requests
 
 POLICY, BINDING = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
 
@@ -24,8 +24,8 @@ def roles(objects: Objects) -> dict[str, list[str]]:
 def test_the_policy_is_the_one_that_was_tested(render: Render) -> None:
     objects = render()
     operator = "system:serviceaccount:modelsync-system:modelsync"
-    assert one(objects, POLICY)["spec"] == generate_policy.policy_spec("modelsync", operator)
-    assert one(objects, BINDING)["spec"] == generate_policy.binding_spec("modelsync")
+    assert one(objects, POLICY)["spec"] == policy.policy_spec("modelsync", operator)
+    assert one(objects, BINDING)["spec"] == policy.binding_spec("modelsync")
 
 
 def test_the_roles_hold_what_the_table_says(render: Render) -> None:

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from localcluster.foreign import NAME as EXISTING
 from modelsync.api import names
+from modelsync.api.requests import PROMOTE
 from plugin import plugin
 from stage.manifests import model_deployment, namespace
 from stage.release import Release
@@ -198,7 +199,7 @@ async def test_a_leader_that_is_killed_in_mid_canary_costs_nothing(installed):
         canary = (await installed.canary())["canary"]["revision"]
         leader = release.leader()
         release.kill(leader)
-        await deployment.annotate(names.PROMOTE_ANNOTATION, f"{canary}/1")
+        await deployment.annotate(PROMOTE.annotation, f"{canary}/1")
         await deployment.until_serving(canary.partition("-")[0], timeout=90)
         assert release.leader() not in ("", leader)
     assert not traffic.lost(), traffic.explain()

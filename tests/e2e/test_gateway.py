@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from modelsync.api import names
-from modelsync.cluster import kinds
+from modelsync.api import kinds
+from modelsync.api.requests import PROMOTE
 from stage.stage import Deployment, StageError, condition, stable_version, weight_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -79,7 +79,7 @@ async def test_a_segment_comes_before_a_share_and_clients_stay_with_what_answere
         assert await answers(deployment, {"x-user-group": "others"}) == {"v0"}
         assert {revision.partition("-")[0] for revision in traffic.by_revision()} == {"v0"}
 
-        await deployment.annotate(names.PROMOTE_ANNOTATION, canary)
+        await deployment.annotate(PROMOTE.annotation, canary)
         await waits_for_a_person(deployment, "v1", 50)
         jars = [aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) for _ in range(8)]
         try:
@@ -88,7 +88,7 @@ async def test_a_segment_comes_before_a_share_and_clients_stay_with_what_answere
             assert set.union(*seen) == {"v0", "v1"}, "both get new clients"
             assert all([await ask(jar, deployment, INTERNAL) == "v1" for jar in jars]), "the segment comes first"
 
-            await deployment.annotate(names.PROMOTE_ANNOTATION, f"{canary}/2")
+            await deployment.annotate(PROMOTE.annotation, f"{canary}/2")
             await deployment.until_serving("v1")
             assert {await ask(jar, deployment) for jar in jars} == {"v1"}, "nobody stays with what serves no more"
         finally:

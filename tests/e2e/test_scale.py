@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from localcluster import ClusterError
-from modelsync.api import names
-from modelsync.cluster import kinds
+from modelsync.api import kinds, names
+from modelsync.api.requests import PROMOTE
 from stage import Deployment
 from stage.custom_metrics import CustomMetrics
 from stage.stage import condition, weight_of
@@ -66,7 +66,7 @@ async def test_an_autoscaler_on_vllms_metrics_scales_up_and_down_in_mid_canary_t
             "both shrink", lambda status: (ready(status, "v0"), ready(status, "v1")) == (1, 1)
         )
         assert weight_of(status, "v1") == 50
-        await deployment.annotate(names.PROMOTE_ANNOTATION, status["canary"]["revision"])
+        await deployment.annotate(PROMOTE.annotation, status["canary"]["revision"])
         await deployment.until_serving("v1")
         assert metrics.answered
         cluster.kubectl("delete", "hpa", "chat", "--namespace", scene.namespace)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from modelsync.puller.result import ALREADY_PUBLISHED, PULLED
+from modelsync.api.pod_contract import ALREADY_PUBLISHED, PULLED
 from modelsync.resources.pod import VLLM_USER
 from stage.stage import condition, stable_version, weight_of
 

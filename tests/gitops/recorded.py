@@ -10,9 +10,9 @@ import yaml
 
 from modelsync.api import names
 from modelsync.api.status import ModelDeploymentStatus, ResolvedStatus
+from modelsync.report.report import report
 from modelsync.rollout import plan
-from modelsync.rollout.report import report
-from unit.rollout.test_truth_table import ROWS, Row
+from unit.report.test_truth_table import ROWS, Row
 from unit.rollout.worlds import LONG_AGO
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def _status(row: Row) -> ModelDeploymentStatus:
         revision=candidate.revision,
         content=candidate.content,
     )
-    return report(observed, plan(observed), row.before, name="chat", resolved=resolved)
+    return report(observed, plan(observed), row.before, name="chat", resolved=resolved).status
 
 
 def kept() -> dict[Path, str]:

@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-import generate_gitops
+from generate import gitops
 from gitops.judge import SCRIPTS, JudgeError, Object, Question, answers, enabled, health, patch
 from gitops.recorded import kept, recorded
-from modelsync.api import names
-from modelsync.api.requests import Request
+from modelsync.api.requests import ABORT, REFRESH, Request, Requests
 from modelsync.api.roles import STEERING
 from modelsync.rollout import plan
-from modelsync.rollout.model import Requests
-from unit.rollout.test_truth_table import ROWS
+from unit.report.test_truth_table import ROWS
 from unit.rollout.worlds import in_canary
 
 SUSPENDED = {"a canary waits for a person", "suspended on its target", "suspended in mid-canary"}
@@ -106,7 +104,7 @@ def test_a_click_is_a_request_that_the_operator_acts_on(action: str, row: str) -
 
 def test_a_look_at_the_registry_is_asked_for_by_a_new_token() -> None:
     sent = patch("refresh", recorded("what the alias names serves fully"))
-    value = sent["metadata"]["annotations"].pop(names.REQUESTED_AT_ANNOTATION)
+    value = sent["metadata"]["annotations"].pop(REFRESH.annotation)
     assert sent == {"metadata": {"annotations": {}}}
     assert value.isdigit()
     assert plan(in_canary(requests=Requests(requested_at=value))).look
@@ -120,7 +118,7 @@ def test_forward_moves_are_stopped_and_let_go_on_by_the_spec() -> None:
 def test_an_object_without_annotations_can_be_asked_too() -> None:
     obj = recorded("a canary waits for a person")
     del obj["metadata"]["annotations"]
-    assert list(patch("abort", obj)["metadata"]["annotations"]) == [names.ABORT_ANNOTATION]
+    assert list(patch("abort", obj)["metadata"]["annotations"]) == [ABORT.annotation]
 
 
 @pytest.mark.parametrize("action", ["promote", "promote-full", "abort", "retry"])
@@ -131,7 +129,7 @@ def test_an_action_that_fits_nothing_says_so(action: str) -> None:
 
 def test_there_is_an_action_for_each_request_and_none_more() -> None:
     steering = {right.verb for right in STEERING} - {"suspend", "release"} | {"pause"}
-    assert set(generate_gitops.ACTIONS) == steering
+    assert set(gitops.ACTIONS) == steering
     assert {path.parent.name for path in SCRIPTS.glob("actions/*/action.lua")} == steering
     discovered = answers([Question("discovery", recorded("going back"), read("actions/discovery.lua"))])
     assert set(discovered[0]) == steering
@@ -159,7 +157,7 @@ def test_argo_cds_own_table_of_actions_holds(case: dict[str, Any]) -> None:
     (said,) = answers(
         [Question("discovery", load(SCRIPTS / "actions" / case["inputPath"]), read("actions/discovery.lua"))]
     )
-    assert [{"name": name} | said[name] for name in generate_gitops.ACTIONS] == case["result"]
+    assert [{"name": name} | said[name] for name in gitops.ACTIONS] == case["result"]
 
 
 def load(path: Path) -> Object:
@@ -167,12 +165,12 @@ def load(path: Path) -> Object:
 
 
 def test_the_addition_to_argocd_cm_holds_the_same_scripts() -> None:
-    data = yaml.safe_load((generate_gitops.ARGO_CD / "argocd-cm.yaml").read_text())["data"]
+    data = yaml.safe_load((gitops.ARGO_CD / "argocd-cm.yaml").read_text())["data"]
     assert data["resource.customizations.health.modelsync.dev_ModelDeployment"] == read("health.lua")
     actions = yaml.safe_load(data["resource.customizations.actions.modelsync.dev_ModelDeployment"])
     assert actions["discovery.lua"] == read("actions/discovery.lua")
     assert {action["name"]: action["action.lua"] for action in actions["definitions"]} == {
-        name: read(f"actions/{name}/action.lua") for name in generate_gitops.ACTIONS
+        name: read(f"actions/{name}/action.lua") for name in gitops.ACTIONS
     }
 
 

@@ -2,7 +2,7 @@
 
 from gitops.judge import Object, Question, answers
 from gitops.recorded import recorded
-from unit.rollout.test_truth_table import ROWS
+from unit.report.test_truth_table import ROWS
 
 
 def judged(objects: list[Object]) -> list[str]:

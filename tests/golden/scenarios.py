@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from golden.simulator import POLICY, Behaviour, World
+from modelsync.api.hold import HoldAction
 from modelsync.api.routing import HeaderMatch
-from modelsync.rollout.model import ExamOutcome, HoldAction, Pause, Policy, SetMatch, SetWeight
+from modelsync.rollout.model import ExamOutcome, Pause, Policy, SetMatch, SetWeight
 
 OPEN_PAUSE = replace(POLICY, steps=(SetWeight(10), Pause(), SetWeight(50), Pause()))
 BLOCK = replace(POLICY, hold_action=HoldAction.BLOCK)

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from model.invariants import check_actions, check_world
-from modelsync.api.references import MODEL
-from modelsync.api.references import adapter as adapter_key
+from modelsync.api.hold import HoldAction, HoldMark
+from modelsync.api.parts import MODEL
+from modelsync.api.parts import adapter as adapter_key
+from modelsync.api.requests import Requests
 from modelsync.api.routing import Routing, RuleKind
 from modelsync.api.status import ModelDeploymentStatus
+from modelsync.report.report import report
 from modelsync.rollout import plan
 from modelsync.rollout.model import (
     BLOCKED,
@@ -25,8 +28,6 @@ from modelsync.rollout.model import (
     EnsureRevision,
     Exam,
     ExamOutcome,
-    HoldAction,
-    HoldMark,
     HoldRead,
     Observed,
     Part,
@@ -39,7 +40,6 @@ from modelsync.rollout.model import (
     RegistryView,
     Remove,
     RemoveRoute,
-    Requests,
     RevisionView,
     RouteView,
     Scale,
@@ -50,7 +50,6 @@ from modelsync.rollout.model import (
     TroubleKind,
     Verified,
 )
-from modelsync.rollout.report import report
 from modelsync.rollout.state import load
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -377,7 +376,7 @@ class World:
             observed = self.observe()
             made = plan(observed)
             check_actions(observed, made)
-            status = report(observed, made, self.status, name="chat")
+            status = report(observed, made, self.status, name="chat").status
             if made.state != observed.state or status != self.status:
                 if self.random is not None and self.random.random() < 0.1 and not made.urgent:
                     self._wake = self.now + timedelta(seconds=1)  # refused: the pass ends

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from golden.simulator import POLICY, Behaviour, World
-from modelsync.rollout.model import BLOCKED, HoldAction
+from modelsync.api.hold import HoldAction
+from modelsync.rollout.model import BLOCKED
 from modelsync.rollout.state import load
 
 VERSIONS = ("v1", "v2", "v3", "v4", "v5")

@@ -1,8 +1,9 @@
 """Where a quiet world has to end, said without the planner: what the alias names serves, or what may serve instead."""
 
 from model.world import NAMES, SETTLED, Route, Setting, World
+from modelsync.api.hold import HoldAction
 from modelsync.api.routing import RuleKind
-from modelsync.rollout.model import BLOCKED, HoldAction
+from modelsync.rollout.model import BLOCKED
 
 
 def lacks(setting: Setting, world: World) -> str | None:

@@ -14,7 +14,7 @@ from modelsync.api.routing import Routing, Rule, RuleKind, Weights
 from modelsync.rollout import capacity, failing, goal, holds, requests, steps, traffic
 from modelsync.rollout.facts import _OUTCOMES, Facts
 from modelsync.rollout.model import BLOCKED, CutOff, Revision, State
-from modelsync.rollout.notes import Notes
+from modelsync.rollout.plan_builder import Notes
 
 Patch = Callable[[Any], None]
 """Breaks something, through pytest's monkeypatch."""

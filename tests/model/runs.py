@@ -18,8 +18,9 @@ from model.world import (
     Setting,
     World,
 )
+from modelsync.api.hold import HoldAction
 from modelsync.rollout import plan
-from modelsync.rollout.model import BLOCKED, HoldAction, Observed, Plan, Previous, RegistryOutcome, State
+from modelsync.rollout.model import BLOCKED, Observed, Plan, Previous, RegistryOutcome, State
 
 V1, V2, V3 = NAMES
 

@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple, TypeAlias, TypeVar
 
+from modelsync.api.hold import HoldAction, HoldMark
+from modelsync.api.requests import Requests
 from modelsync.api.routing import HeaderMatch, Rule
 from modelsync.rollout.model import (
     BLOCKED,
@@ -25,8 +27,6 @@ from modelsync.rollout.model import (
     EnsureRevision,
     Exam,
     ExamOutcome,
-    HoldAction,
-    HoldMark,
     HoldRead,
     Observed,
     Pause,
@@ -37,7 +37,6 @@ from modelsync.rollout.model import (
     RegistryView,
     Remove,
     RemoveRoute,
-    Requests,
     RevisionView,
     RouteView,
     Scale,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelsync.api.serving import Serving
-from modelsync.api.vllm_flags import table_for
+from modelsync.policy.vllm_flags import table_for
 from modelsync.resources.adapter_config import AdapterRefusedError, read_adapter
 from modelsync.resources.lora import arguments, lora
 from realvllm import VERSION, model, packages

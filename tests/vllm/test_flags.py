@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelsync.api.vllm_flags import Flag, table_for
+from modelsync.policy.vllm_flags import Flag, table_for
 from realvllm import VERSION, packages
 from realvllm.pods import pods_arguments, revision_record
 

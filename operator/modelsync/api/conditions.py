@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from modelsync.api.model import ApiModel
+from modelsync.api.base import ApiModel
 
 
 class ConditionType(StrEnum):

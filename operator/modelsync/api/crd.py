@@ -9,11 +9,11 @@ import yaml
 
 from modelsync.api import names
 from modelsync.api.names import MAX_NAME_LENGTH
+from modelsync.api.rollout import STEPS_MESSAGE
 from modelsync.api.schema import structural
 from modelsync.api.serving import BASE_SUFFIX, SERVED_TWICE_MESSAGE
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.api.status import ModelDeploymentStatus
-from modelsync.api.steps import STEPS_MESSAGE
 
 _NAME_RULES = (
     {

@@ -47,16 +47,6 @@ APP_PART_OF_LABEL = "app.kubernetes.io/part-of"
 APP_MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 
 # --- annotations ---------------------------------------------------------------------------------------------------
-# A person's requests, on the ModelDeployment. Each but the last names a revision, so that an old one cannot act on a
-# new rollout; what was done with them is echoed in status.handled.
-
-PROMOTE_ANNOTATION = f"{GROUP}/promote"
-PROMOTE_FULL_ANNOTATION = f"{GROUP}/promote-full"
-ABORT_ANNOTATION = f"{GROUP}/abort"
-RETRY_ANNOTATION = f"{GROUP}/retry"
-REQUESTED_AT_ANNOTATION = f"{GROUP}/requested-at"
-"""Any token: asks for a look at the registry now."""
-
 HOLD_ANNOTATION = f"{GROUP}/hold"
 """On the HTTPRoute while a hold shapes it: which hold, for whoever looks at the route before the status."""
 

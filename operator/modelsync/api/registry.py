@@ -1,13 +1,12 @@
-"""Where versions come from and what forbids them: `spec.registry` and `spec.hold`."""
+"""Where versions come from: `spec.registry`."""
 
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
+from modelsync.api.base import ApiModel, Matches, Name, written_as
 from modelsync.api.duration import Between
-from modelsync.api.model import ApiModel, Matches, Name, Unique, written_as
 
 _BASE_URL = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$"
 
@@ -15,16 +14,6 @@ Key = Annotated[
     str,
     Field(min_length=1, max_length=253),
     written_as(r"^[-._a-zA-Z0-9]+$", "is no key of a Secret or ConfigMap; use letters, digits, -, _ and ."),
-]
-Tag = Annotated[
-    str,
-    Field(min_length=1, max_length=128),
-    Matches("^[-A-Za-z0-9_]+( +[-A-Za-z0-9_]+)*$", "is no W&B tag; tags hold letters, digits, -, _ and single spaces"),
-]
-AliasPattern = Annotated[
-    str,
-    Field(min_length=1, max_length=128),
-    Matches(r"^[^/:\[\]]+$", "is no W&B alias; leave out / and :, and of patterns use * and ? only"),
 ]
 
 
@@ -76,31 +65,4 @@ class Registry(ApiModel):
     )
     poll_interval: Annotated[timedelta, Between("1s", "1h")] = Field(
         timedelta(seconds=30), description="How often the registry is asked when no webhook has told of a change."
-    )
-
-
-class HoldAction(StrEnum):
-    """What a hold on the version that serves does."""
-
-    FALLBACK = "Fallback"
-    BLOCK = "Block"
-
-
-class Hold(ApiModel):
-    """Marks in the registry that forbid a version to serve. They add to the administrator's and never weaken them."""
-
-    tags: Annotated[list[Tag], Field(max_length=16), Unique()] = Field(
-        default_factory=list,
-        description="Tags that hold: on a version; on a collection, all of it; on a collection as `<tag> v7`, that "
-        "version.",
-    )
-    aliases: Annotated[list[AliasPattern], Field(max_length=16), Unique()] = Field(
-        default_factory=list,
-        description="Aliases that hold the version they are on. `*` and `?` stand for any characters, since an alias "
-        "can be on one version of a collection only.",
-    )
-    action: HoldAction = Field(
-        HoldAction.FALLBACK,
-        description="When the version that serves is held: Fallback serves the newest promoted version that is not "
-        "held, and nothing if there is none; Block serves nothing. The administrator may demand Block.",
     )

@@ -7,7 +7,7 @@ right is here only if there is something that it allows.
 
 from dataclasses import dataclass
 
-from modelsync.api import names
+from modelsync.api.requests import VERBS
 
 UPDATE = "update"
 """Kubernetes' own verb: every change that no right of the table speaks of."""
@@ -23,13 +23,7 @@ class Right:
     names_a_revision: bool = True
 
 
-REQUESTS = (
-    Right("promote", "end the pause of a canary", names.PROMOTE_ANNOTATION),
-    Right("promote-full", "skip the steps that are left of a canary", names.PROMOTE_FULL_ANNOTATION),
-    Right("abort", "take a canary back", names.ABORT_ANNOTATION),
-    Right("retry", "let a failed version be tried again", names.RETRY_ANNOTATION),
-    Right("refresh", "ask for a look at the registry", names.REQUESTED_AT_ANNOTATION, names_a_revision=False),
-)
+REQUESTS = tuple(Right(verb.name, verb.does, verb.annotation, verb.names_a_revision) for verb in VERBS)
 """A right for each request that the planner answers."""
 
 SUSPEND = Right("suspend", "stop forward moves (spec.suspend: true)")
@@ -56,24 +50,29 @@ class Role:
 
 _READ = ("get", "list", "watch")
 
+
+def _requests_of(role: str) -> tuple[str, ...]:
+    return tuple(verb.name for verb in VERBS if role in verb.roles)
+
+
 ROLES = (
     Role("viewer", "sees everything, changes nothing", _READ, within=("view", "edit", "admin")),
     Role(
         "editor",
         "writes ModelDeployments; steers no rollout",
-        (*_READ, "create", UPDATE, "patch", "delete", "deletecollection", "refresh"),
+        (*_READ, "create", UPDATE, "patch", "delete", "deletecollection", *_requests_of("editor")),
         scales=True,
         within=("edit", "admin"),
     ),
     Role(
         "responder",
         "on call: takes versions back and stops rollouts; brings nothing forward",
-        (*_READ, "patch", "refresh", "abort", "suspend"),
+        (*_READ, "patch", *_requests_of("responder"), "suspend"),
     ),
     Role(
         "approver",
         "brings versions forward and takes them back; writes no spec",
-        (*_READ, "patch", "refresh", "promote", "promote-full", "abort", "retry", "suspend", "resume"),
+        (*_READ, "patch", *_requests_of("approver"), "suspend", "resume"),
     ),
     Role("releaser", "weakens what spec.hold forbids; does nothing else", (*_READ, "patch", "release")),
 )

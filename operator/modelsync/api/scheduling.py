@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from modelsync.api.model import ApiModel, LabelKey, LabelValue, Name, ordered
+from modelsync.api.base import ApiModel, LabelKey, LabelValue, Name, ordered
 
 Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
 Values = Annotated[list[LabelValue], Field(max_length=64), ordered()]

@@ -5,10 +5,28 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from modelsync.api.base import (
+    ApiModel,
+    LabelKey,
+    LabelValue,
+    Matches,
+    Name,
+    Unique,
+    cel,
+    ordered,
+    written_as,
+)
 from modelsync.api.duration import Between
-from modelsync.api.model import ApiModel, LabelKey, LabelValue, Matches, Name, Unique, cel, ordered, written_as
+from modelsync.api.parts import (
+    BASE,
+    Adapter,
+    ReferenceText,
+    ServedName,
+    SideArtifact,
+    adapter,
+    side_artifact,
+)
 from modelsync.api.quantity import Quantity
-from modelsync.api.references import BASE, Adapter, ModelRef, ServedName, SideArtifact, adapter, side_artifact
 from modelsync.api.scheduling import Scheduling
 
 Image = Annotated[
@@ -123,7 +141,7 @@ class Serving(ApiModel):
         "out as a new version of the model is. The model itself is then the base, and clients cannot ask for it unless "
         "exposeBase is true. Flags of vLLM for LoRA are set from the adapters.",
     )
-    base_model_ref: ModelRef | None = Field(
+    base_model_ref: ReferenceText | None = Field(
         None,
         description="The W&B artifact of the model that modelRef, a LoRA adapter then, was trained on: vLLM loads it, "
         "and servedModelName names the adapter.",

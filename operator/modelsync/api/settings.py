@@ -14,9 +14,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from modelsync.api.model import Matches
+from modelsync.api.base import Matches
+from modelsync.api.hold import AliasPattern, HoldAction, Tag
 from modelsync.api.problems import explain
-from modelsync.api.registry import AliasPattern, HoldAction, Registry, Tag
+from modelsync.api.registry import Registry
 from modelsync.api.serving import Image
 
 ServerURL = Annotated[

@@ -10,18 +10,19 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from modelsync.api.model import ApiModel, cel
-from modelsync.api.references import MODEL, ModelRef
-from modelsync.api.registry import Hold, Registry
+from modelsync.api.base import ApiModel, cel
+from modelsync.api.hold import Hold
+from modelsync.api.parts import MODEL, ReferenceText
+from modelsync.api.registry import Registry
+from modelsync.api.rollout import DEFAULT_STEPS, STEPS_MESSAGE, Rollout, Step
 from modelsync.api.serving import SERVING_RULES, Serving
-from modelsync.api.steps import DEFAULT_STEPS, STEPS_MESSAGE, Rollout, Step
 from modelsync.api.traffic import SESSIONS_MESSAGE, TEST_HEADER_MESSAGE, Traffic
 
 
 class ModelDeploymentSpec(ApiModel):
     """What is to be served, and how a new version takes over."""
 
-    model_ref: ModelRef = Field(
+    model_ref: ReferenceText = Field(
         description="The W&B artifact to serve, entity/project/collection:alias. Names may hold spaces. The alias is "
         "what deploys: moving it in the registry rolls out the version it moves to. `:v12` pins a version."
     )

@@ -9,12 +9,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from modelsync.api.base import Short, StatusModel, Unique, ordered
 from modelsync.api.conditions import Condition
-from modelsync.api.model import ApiModel, Unique, ordered
+from modelsync.api.hold import HoldSource
+from modelsync.api.requests import HandledStatus
 
-Short = Annotated[str, Field(max_length=512)]
 Message = Annotated[str, Field(max_length=1024)]
 RevisionName = Annotated[str, Field(max_length=64)]
 Share = Annotated[int, Field(ge=0, le=100)]
@@ -38,12 +39,6 @@ class Phase(StrEnum):
     DEGRADED = "Degraded"
     SUSPENDED = "Suspended"
     STALLED = "Stalled"
-
-
-class StatusModel(ApiModel):
-    """A part of the status: reads what a newer operator wrote by leaving out what it does not know."""
-
-    model_config = ConfigDict(extra="ignore")
 
 
 class RegistryStatus(StatusModel):
@@ -167,7 +162,7 @@ class HoldStatus(StatusModel):
     digest: Annotated[Short, Field(description="The content that must not serve, whatever revision holds it.")]
     collection: Annotated[Short, Field(description="entity/project/collection that carries the mark.")]
     version: Annotated[Short, Field(description="The version that is marked.")]
-    via: Annotated[Literal["VersionTag", "CollectionTag", "Alias"], Field(description="What kind of mark forbids it.")]
+    via: Annotated[HoldSource, Field(description="What kind of mark forbids it.")]
     name: Annotated[Short, Field(description="The tag or alias.")]
     since: Annotated[datetime, Field(description="When the registry was asked that first showed it.")]
     server: Annotated[
@@ -197,16 +192,6 @@ class PreviousStatus(StatusModel):
 
     revision: Annotated[RevisionName, Field(description="The revision that is kept warm.")]
     until: Annotated[datetime, Field(description="When its pods go.")]
-
-
-class HandledStatus(StatusModel):
-    """The requests (annotations) that have been acted on or refused, as they were written."""
-
-    promote: Annotated[Short | None, Field(description="Value of modelsync.dev/promote.")] = None
-    promote_full: Annotated[Short | None, Field(description="Value of modelsync.dev/promote-full.")] = None
-    abort: Annotated[Short | None, Field(description="Value of modelsync.dev/abort.")] = None
-    retry: Annotated[Short | None, Field(description="Value of modelsync.dev/retry.")] = None
-    requested_at: Annotated[Short | None, Field(description="Value of modelsync.dev/requested-at.")] = None
 
 
 class ExamStatus(StatusModel):

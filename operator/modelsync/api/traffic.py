@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from modelsync.api.base import ApiModel, Matches, Name, Unique, ordered, written_as
 from modelsync.api.duration import Between
-from modelsync.api.model import ApiModel, Matches, Name, Unique, ordered, written_as
-from modelsync.api.steps import HeaderName
+from modelsync.api.rollout import HeaderName
 
 _HOSTNAME = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 

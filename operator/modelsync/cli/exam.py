@@ -12,7 +12,7 @@ import click
 from modelsync.cli.exam_recording import RecordingError, encode, record
 from modelsync.cli.exam_server import Server, ServerError
 from modelsync.commands import defect, printable
-from modelsync.middleware.modelsync_middleware.golden import (
+from modelsync.middleware.modelsync_middleware.exam_format import (
     DEFAULT_TOKENS,
     DEFAULT_TOLERANCE,
     GOLDEN_FILE,
@@ -24,7 +24,7 @@ from modelsync.middleware.modelsync_middleware.golden import (
     Question,
     parse_exam,
 )
-from modelsync.middleware.modelsync_middleware.taking import Verdict, take
+from modelsync.middleware.modelsync_middleware.exam_runner import Verdict, take
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 4

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelsync.middleware.modelsync_middleware.golden import (
+from modelsync.middleware.modelsync_middleware.exam_format import (
     DEFAULT_COSINE,
     FORMAT,
     MAX_LINES,
@@ -14,14 +14,14 @@ from modelsync.middleware.modelsync_middleware.golden import (
     parse_exam,
     parse_prompt,
 )
-from modelsync.middleware.modelsync_middleware.judging import (
+from modelsync.middleware.modelsync_middleware.exam_grading import (
     AnswerError,
     Position,
     embedding_of,
     positions_of,
     quoted,
 )
-from modelsync.middleware.modelsync_middleware.taking import AT_ONCE, Ask
+from modelsync.middleware.modelsync_middleware.exam_runner import AT_ONCE, Ask
 
 UNLIKELY = -4.0
 """Tokens below this log-probability (2 %) are not recorded: theirs differ from machine to machine."""

@@ -10,14 +10,16 @@ from typing import Any
 
 import click
 
-from modelsync.api.reference import InvalidReferenceError, ModelRef
+from modelsync.api.model_ref import InvalidReferenceError, ModelRef
+from modelsync.api.pod_contract import ALREADY_PUBLISHED, EXIT_USAGE, POD_UID_VARIABLE, TerminationMessage
 from modelsync.commands import defect
 from modelsync.puller.display import duration, shown_on, size
-from modelsync.puller.errors import EXIT_USAGE, OUTCOMES, InterruptedPullError, InvalidInputError, PullError
+from modelsync.puller.errors import OUTCOMES, InterruptedPullError, InvalidInputError, PullError
 from modelsync.puller.middleware_folder import place_middleware
 from modelsync.puller.progress import Progress
-from modelsync.puller.pull import Effort, PullRequest, Registry, pull
-from modelsync.puller.result import ALREADY_PUBLISHED, PullResult, encode, failure_document, write_result
+from modelsync.puller.pull import pull
+from modelsync.puller.request import Effort, PullRequest, Registry
+from modelsync.puller.result import PullResult, encode, failure_document, write_result
 from modelsync.puller.staging import storage_errors
 from modelsync.registry.credential import Credential, InvalidCredentialError
 
@@ -77,7 +79,7 @@ Outcomes in the result (success: Pulled, AlreadyPublished) with their exit codes
 @click.option("--repair", is_flag=True, help="If DIR was published and changed since, put the right bytes there again.")
 @click.option(
     "--pod-uid",
-    envvar="MODELSYNC_POD_UID",
+    envvar=POD_UID_VARIABLE,
     default="",
     metavar="UID",
     help="The pod that this runs in: what a pull before it in that pod left is used at once. [MODELSYNC_POD_UID]",
@@ -243,7 +245,5 @@ def _exit_on_signal(signum: int, frame: object) -> None:
 
 def _defect(error: Exception) -> dict[str, Any]:
     """Say where a defect is, on one line: what a termination message may hold and a person can pass on."""
-    return {
-        "outcome": "Defect",
-        "message": f"{defect(error)}: {json.dumps(str(error))[:500]}; please report it; nothing was published",
-    }
+    message = f"{defect(error)}: {json.dumps(str(error))[:500]}; please report it; nothing was published"
+    return TerminationMessage(outcome="Defect", message=message).document()

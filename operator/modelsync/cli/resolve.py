@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from modelsync.api.reference import InvalidReferenceError, ModelRef
+from modelsync.api.hold import WORDING, HoldMark
+from modelsync.api.model_ref import InvalidReferenceError, ModelRef
 from modelsync.api.settings import HoldSettings
 from modelsync.commands import defect, printable
 from modelsync.puller.display import size
@@ -23,14 +24,12 @@ from modelsync.registry.holds import HoldRead, hold_reads
 from modelsync.registry.model import (
     Denied,
     Failure,
-    HoldMark,
     HoldNames,
     Missing,
     Question,
     Resolved,
     Throttled,
     Unreachable,
-    Via,
 )
 from modelsync.registry.resolver import Resolver
 from modelsync.registry.store import answers_of
@@ -38,11 +37,6 @@ from modelsync.registry.store import answers_of
 EXIT_CODES: dict[type[Failure], int] = {Missing: 1, Denied: 3, Throttled: 4, Unreachable: 4}
 EXIT_DEFECT = 70
 
-_PLACES = {
-    Via.VERSION_TAG: "a tag on the version",
-    Via.COLLECTION_TAG: "a tag on the collection of",
-    Via.ALIAS: "an alias of",
-}
 _EPILOG = """\b
 Environment:
   WANDB_API_KEY    the key; it is never taken from the command line
@@ -221,7 +215,7 @@ def _rows(answer: Resolved, holds: HoldRead | None) -> list[tuple[str, str, str]
     elif not holds.marks:
         rows.append(("held", "no", "green"))
     for mark in sorted(holds.marks) if holds else ():
-        told = f"{mark.name!r}, {_PLACES[mark.via]} {mark.collection}:{mark.version}"
+        told = f"{mark.name!r}, {WORDING[mark.via].place} {mark.collection}:{mark.version}"
         rows.append(("held", told, "bold red"))
     return rows
 

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from modelsync.api import names
-from modelsync.api.traffic import DEFAULT_PATHS
-from modelsync.cluster.kinds import (
+from modelsync.api.kinds import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
     ENDPOINT_SLICE,
@@ -30,6 +29,7 @@ from modelsync.cluster.kinds import (
     resource_version_of,
     uid_of,
 )
+from modelsync.observe.claims import hosts_of_owner, hosts_of_route, paths_of_owner, paths_of_route
 
 CHILD_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, SERVICE, POD, ENDPOINT_SLICE, POD_DISRUPTION_BUDGET)
 """Kinds of the children that are watched by the name label. HTTPRoutes are watched whoever wrote them."""
@@ -242,33 +242,3 @@ def owner_key(obj: Object) -> Key | None:
     """The ModelDeployment whose name label `obj` carries. Whether it is really its child, its owner's uid says."""
     name = labels_of(obj).get(names.NAME_LABEL)
     return Key(str(obj["metadata"].get("namespace", "")), name) if name else None
-
-
-def hosts_of_owner(obj: Object) -> tuple[str, ...]:
-    """The host names that a ModelDeployment claims; `*` when it names a gateway and no host."""
-    gateway = ((obj.get("spec") or {}).get("traffic") or {}).get("gateway")
-    if not isinstance(gateway, dict):
-        return ()
-    return tuple(str(host) for host in gateway.get("hostnames") or ("*",))
-
-
-def hosts_of_route(obj: Object) -> tuple[str, ...]:
-    """The host names that an HTTPRoute is for; `*` when it names none."""
-    return tuple(str(host) for host in (obj.get("spec") or {}).get("hostnames") or ("*",))
-
-
-def paths_of_owner(obj: Object) -> tuple[str, ...]:
-    """The paths that a ModelDeployment publishes."""
-    gateway = ((obj.get("spec") or {}).get("traffic") or {}).get("gateway")
-    return tuple(map(str, (gateway.get("paths") if isinstance(gateway, dict) else None) or DEFAULT_PATHS))
-
-
-def paths_of_route(obj: Object) -> tuple[str, ...]:
-    """The paths that an HTTPRoute is for, without a slash at the end. Longer and shorter ones do not take ours."""
-    found: dict[str, None] = {}
-    for rule in (obj.get("spec") or {}).get("rules") or ():
-        for match in rule.get("matches") or ():
-            path = match.get("path") or {}
-            if path.get("type", "PathPrefix") in ("PathPrefix", "Exact"):
-                found[str(path.get("value", "/")).rstrip("/")] = None
-    return tuple(found)

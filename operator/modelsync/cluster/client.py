@@ -15,6 +15,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient
 
 from modelsync.api import names
+from modelsync.api.kinds import Kind, Object, resource_version_of, uid_of
 from modelsync.cluster.errors import (
     AlreadyExistsError,
     ClusterError,
@@ -25,7 +26,6 @@ from modelsync.cluster.errors import (
     NotFoundError,
     UnavailableError,
 )
-from modelsync.cluster.kinds import Kind, Object, resource_version_of, uid_of
 
 READ_TIMEOUT = timedelta(seconds=15)
 WRITE_TIMEOUT = timedelta(seconds=5)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from modelsync.api import names
+from modelsync.api.kinds import LEASE, Object, annotations_of
 from modelsync.cluster.client import WRITE_TIMEOUT, Cluster
 from modelsync.cluster.errors import (
     ClusterError,
@@ -23,7 +24,6 @@ from modelsync.cluster.errors import (
     NotFoundError,
     NotLeadingError,
 )
-from modelsync.cluster.kinds import LEASE, Object, annotations_of
 
 DURATION = timedelta(seconds=15)
 RENEW_DEADLINE = timedelta(seconds=10)

@@ -17,9 +17,9 @@ from typing import Any
 import kopf
 
 from modelsync.api import names
+from modelsync.api.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Kind, Object
 from modelsync.cluster.cache import CHILD_KINDS
 from modelsync.cluster.connection import Connection
-from modelsync.cluster.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Kind, Object
 
 Sink = Callable[[Kind, Object, bool], None]
 """Takes an object and whether it was deleted; called in the loop that started the shell."""

@@ -7,34 +7,33 @@ here.
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import structlog
 
 from modelsync import __version__
-from modelsync.cluster.access import Access
-from modelsync.cluster.apply import Applier
+from modelsync.api.kinds import HTTP_ROUTE, Key, Kind, Object
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.connection import Connection
+from modelsync.cluster.credentials import Access
 from modelsync.cluster.errors import ClusterError
-from modelsync.cluster.events import Recorder
-from modelsync.cluster.exams import Exams
-from modelsync.cluster.family import CachedFamilies, LiveFamilies
-from modelsync.cluster.kinds import HTTP_ROUTE, Key, Kind, Object
+from modelsync.cluster.event_recorder import Recorder
+from modelsync.cluster.families import CachedFamilies, LiveFamilies
 from modelsync.cluster.lease import Elector
-from modelsync.cluster.silences import Silences
 from modelsync.controller import health
-from modelsync.controller.adapter_reader import AdapterReader
-from modelsync.controller.first import first
+from modelsync.controller.instrumentation import Measures
 from modelsync.controller.kopf_shell import Shell
-from modelsync.controller.measures import Measures
 from modelsync.controller.options import Options, identity
 from modelsync.controller.reconciler import Reconciler
 from modelsync.controller.sweeper import Sweep, Sweeper
 from modelsync.controller.workqueue import Priority, WorkQueue
+from modelsync.effects.adapter_reader import AdapterReader
+from modelsync.effects.apply import Applier
+from modelsync.effects.exams import Exams
+from modelsync.effects.silences import Silences
 from modelsync.registry.poller import Poller
 from modelsync.registry.relay import Relay
 from modelsync.registry.store import Key as PollerKey
@@ -238,3 +237,13 @@ class Operator:
     def _sweep_late(self) -> str | None:
         late = time.monotonic() - self._swept_at
         return f"the last sweep was {late:.0f} s ago" if late > 3 * SWEEP_INTERVAL.total_seconds() else None
+
+
+async def first(*awaitables: Awaitable[object]) -> None:
+    """Wait for the first of them; those that are no tasks yet are cancelled."""
+    tasks = [each if isinstance(each, asyncio.Task) else asyncio.ensure_future(each) for each in awaitables]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    made = [task for task in tasks if task not in awaitables]
+    for task in made:
+        task.cancel()
+    await asyncio.gather(*made, return_exceptions=True)

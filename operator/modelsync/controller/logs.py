@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import structlog
 
-from modelsync.controller.log_guards import Quieter, without_secrets
+from modelsync.controller.log_filters import Quieter, without_secrets
 
 Format = Literal["console", "json"]
 

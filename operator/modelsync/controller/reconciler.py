@@ -14,34 +14,33 @@ from typing import Any
 
 import structlog
 
-from modelsync.api.conditions import Condition, ConditionType, find, merged
+from modelsync.api.conditions import ConditionType, find
+from modelsync.api.kinds import MODEL_DEPLOYMENT, Key, Object
 from modelsync.api.reasons import Reason
 from modelsync.api.settings import OperatorSettings
-from modelsync.api.status import ModelDeploymentStatus, Phase
-from modelsync.cluster.access import Access, RefusedError
-from modelsync.cluster.adapters import Known
-from modelsync.cluster.apply import Applier
 from modelsync.cluster.cache import Cache
+from modelsync.cluster.credentials import Access, RefusedError
 from modelsync.cluster.errors import ClusterError, ConflictError, NotFoundError, NotLeadingError, UnavailableError
-from modelsync.cluster.events import Recorder
-from modelsync.cluster.exams import Exams
-from modelsync.cluster.family import CachedFamilies, Family, LiveFamilies
-from modelsync.cluster.gather import Gathered, gather
-from modelsync.cluster.kinds import MODEL_DEPLOYMENT, Key, Object
-from modelsync.cluster.reading import UnreadableError, read, status_of
-from modelsync.cluster.silences import Silences
-from modelsync.cluster.upkeep import upkeep
-from modelsync.cluster.views import Sightings
-from modelsync.controller.adapter_reader import AdapterReader
-from modelsync.controller.measures import Measures
-from modelsync.controller.words import action_told, event_told
+from modelsync.cluster.event_recorder import Recorder
+from modelsync.cluster.families import CachedFamilies, LiveFamilies
+from modelsync.controller.instrumentation import Measures
+from modelsync.controller.log_fields import action_told, event_told
 from modelsync.controller.workqueue import ShutDownError, WorkQueue
+from modelsync.effects.adapter_reader import AdapterReader
+from modelsync.effects.apply import Applier
+from modelsync.effects.exams import Exams
+from modelsync.effects.silences import Silences
+from modelsync.observe.adapters import Known
+from modelsync.observe.family import Family
+from modelsync.observe.gather import Gathered, gather
+from modelsync.observe.sightings import Sightings
+from modelsync.observe.spec_status import UnreadableError, read, status_of
+from modelsync.observe.upkeep import upkeep
 from modelsync.registry.poller import Poller, Subscription
-from modelsync.rollout import silenced, telling
+from modelsync.report.report import Report, report, unreadable_spec
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Action, Plan, Problem, RegistryOutcome
 from modelsync.rollout.plan import plan
-from modelsync.rollout.report import report
 
 log = structlog.get_logger(__name__)
 
@@ -52,9 +51,9 @@ class Decision:
 
     gathered: Gathered
     plan: Plan
-    told: ModelDeploymentStatus
+    report: Report
     status: Mapping[str, Any]
-    """`told` on the wire."""
+    """The report's, on the wire."""
 
     @property
     def writes(self) -> bool:
@@ -174,7 +173,7 @@ class Reconciler:
             except UnreadableError as error:
                 log.warning("reconcile.unreadable", problem=str(error))
                 try:
-                    await self._tell_unreadable(key, str(error))
+                    await self._report_unreadable(key, str(error))
                 except ClusterError as told:
                     wait = self._queue.retry(key)
                     log.warning("reconcile.refused", problem=str(told), retry_seconds=round(wait.total_seconds(), 1))
@@ -231,18 +230,15 @@ class Reconciler:
         decided = plan(gathered.observed)
         facts = Facts(gathered.observed, decided.state.holds)
         self._silences.keep(family.uid, frozenset(filter(facts.held, gathered.observed.revisions)))
-        status = self._status(gathered, decided)
+        found_report = self._report(gathered, decided)
+        status = found_report.status
         alias, pods = str(found.spec.model_ref), family.pods
         self._measures.looked(family.key, gathered.observed, decided, status, alias=alias, pods=pods)
-        before = gathered.read.status
-        told = (*decided.events, *silenced.events(before.silenced, status.silenced))
-        # What happened outside comes before what is done about it.
-        told = (*telling.transitions(before, status, told), *told)
-        return Decision(gathered, replace(decided, events=told), status, status.wire())
+        return Decision(gathered, decided, found_report, status.wire())
 
-    def _status(self, gathered: Gathered, decided: Plan) -> ModelDeploymentStatus:
+    def _report(self, gathered: Gathered, decided: Plan) -> Report:
         observed = gathered.observed
-        # What the API server refused is told, but the planner must go on: only trying again shows that it is over.
+        # What the API server refused is reported, but the planner must go on: only trying again shows that it is over.
         if (refused := self._refused_writes.get(gathered.read.family.key)) is not None:
             observed = replace(observed, problems=(*observed.problems, refused))
         return report(
@@ -271,7 +267,7 @@ class Reconciler:
             if decision.new_status:
                 await self._applier.write_status(decision.gathered.read.family.owner, decision.status)
                 wrote_status = True
-                self._measures.wrote(decision.gathered.read.status, decision.plan, decision.told)
+                self._measures.wrote(decision.gathered.read.status, decision.plan, decision.report.status)
         except ClusterError as error:
             if not decision.plan.urgent or isinstance(error, NotLeadingError):
                 raise
@@ -286,17 +282,19 @@ class Reconciler:
         if wrote_status or applied:
             # No later pass sees what has changed with this status: it is told now, whatever became of the actions.
             owner = decision.gathered.read.family.owner
-            await asyncio.gather(*(self._recorder.record(owner, event) for event in decision.plan.events))
+            await asyncio.gather(*(self._recorder.record(owner, event) for event in decision.report.events))
         if wrote_status or done or kept_up:
             log.info(
                 "reconciled",
                 phase=decision.status.get("phase"),
-                reason=ready.reason if (ready := find(decision.told.conditions, ConditionType.READY)) else None,
+                reason=ready.reason
+                if (ready := find(decision.report.status.conditions, ConditionType.READY))
+                else None,
                 stable=decision.plan.state.stable,
                 moving=move.revision if (move := decision.plan.state.canary or decision.plan.state.target) else None,
                 generation=decision.gathered.observed.generation,
                 actions=[action_told(action) for action in done],
-                events=[event_told(event) for event in decision.plan.events],
+                events=[event_told(event) for event in decision.report.events],
                 kept_up=kept_up,
                 status=wrote_status,
                 milliseconds=round((time.monotonic() - started) * 1000),
@@ -340,38 +338,18 @@ class Reconciler:
             self._queue.add(key)
         return done, kept_up
 
-    async def _tell_unreadable(self, key: Key, message: str) -> None:
-        """Say what is wrong with a spec of which nothing can be made; all else in the status stays."""
+    async def _report_unreadable(self, key: Key, message: str) -> None:
+        """Write what is wrong with a spec that cannot be read at all."""
         known = self._cached.family(key)
         family = await self._live.family(known) if known is not None else None
         if family is None:
             return
-        before = status_of(family)
         generation = int(family.owner["metadata"].get("generation") or 0)
-        told = {ConditionType.READY: "False", ConditionType.STALLED: "True"}
-        others = [condition for condition in before.conditions if condition.type not in (*told, "Reconciling")]
-        new = [
-            Condition(
-                type=kind,
-                status=truth,
-                reason=Reason.INVALID_SPEC,
-                message=message[:1024],
-                last_transition_time=self._now(),
-                observed_generation=generation,
-            )
-            for kind, truth in told.items()
-        ]
-        status = before.model_copy(
-            update={
-                "observed_generation": generation,
-                "phase": Phase.STALLED,
-                "conditions": list(merged(before.conditions, [*others, *new])),
-            }
-        )
-        self._measures.unreadable(key, status)
-        if status.wire() != (family.owner.get("status") or {}):
-            await self._applier.write_status(family.owner, status.wire())
-            for event in telling.transitions(before, status):
+        found = unreadable_spec(status_of(family), generation=generation, message=message, now=self._now())
+        self._measures.unreadable(key, found.status)
+        if found.status.wire() != (family.owner.get("status") or {}):
+            await self._applier.write_status(family.owner, found.status.wire())
+            for event in found.events:
                 await self._recorder.record(family.owner, event)
 
     def _is_wanted(self, owner: Object) -> bool:

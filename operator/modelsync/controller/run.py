@@ -13,15 +13,14 @@ from urllib.parse import urlsplit
 import structlog
 
 from modelsync.api import names
+from modelsync.api.kinds import MODEL_DEPLOYMENT
 from modelsync.cluster.client import Cluster, Count
 from modelsync.cluster.connection import Connection, connect
 from modelsync.cluster.errors import ClusterError, ForbiddenError, KindMissingError, NotFoundError, UnavailableError
-from modelsync.cluster.kinds import MODEL_DEPLOYMENT
 from modelsync.cluster.lease import Elector
 from modelsync.controller import health
-from modelsync.controller.first import first
 from modelsync.controller.kopf_shell import quiet_kopf
-from modelsync.controller.leading import Operator
+from modelsync.controller.leading import Operator, first
 from modelsync.controller.listen import listen
 from modelsync.controller.options import Options, StartError, address, identity
 from modelsync.registry import webhook

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from modelsync.api import names
+from modelsync.api.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Key, Kind, name_of, uid_of
 from modelsync.cluster.cache import CHILD_KINDS, Cache
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import KindMissingError
-from modelsync.cluster.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Key, Kind, name_of, uid_of
 from modelsync.controller.workqueue import Priority
 
 

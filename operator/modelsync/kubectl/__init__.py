@@ -20,20 +20,20 @@ COMPLETE_VARIABLE = "_KUBECTL_MODELSYNC_COMPLETE"
 """For the completion of `kubectl-modelsync` itself, as click has it: bash_source, zsh_source or fish_source."""
 
 _TABLE = (
-    ("abort", "requests:abort", "Take the canary back."),
-    ("completion", "shells:command", "Print what a shell needs to complete `kubectl-modelsync`."),
-    ("diff", "diff:command", "Say what a canary, or the next version, changes."),
-    ("doctor", "doctor:command", "Find out what keeps modelsync from working, and what to do."),
-    ("get", "get:command", "Show ModelDeployments: revisions, pods, weights, what they wait for."),
-    ("history", "history:command", "List what served and what was tried."),
-    ("hold", "hold:command", "Say which holds are in force, why, and what they do."),
-    ("pause", "suspend:pause", "Stop forward moves: spec.suspend."),
-    ("promote", "requests:promote", "End the pause of a canary, or skip the steps that are left."),
-    ("refresh", "requests:refresh", "Let the operator ask the registry now."),
-    ("resume", "suspend:resume", "Let forward moves go on."),
-    ("retry", "requests:retry", "Try a version again that has failed."),
-    ("status", "status:command", "Wait until what is asked for serves."),
-    ("trace", "trace:command", "Say what an answer of a model was made of."),
+    ("abort", "commands.requests:abort", "Take the canary back."),
+    ("completion", "completion_scripts:command", "Print what a shell needs to complete `kubectl-modelsync`."),
+    ("diff", "commands.diff:command", "Say what a canary, or the next version, changes."),
+    ("doctor", "doctor.command:command", "Find out what keeps modelsync from working, and what to do."),
+    ("get", "commands.get:command", "Show ModelDeployments: revisions, pods, weights, what they wait for."),
+    ("history", "commands.history:command", "List what served and what was tried."),
+    ("hold", "commands.hold:command", "Say which holds are in force, why, and what they do."),
+    ("pause", "commands.suspend:pause", "Stop forward moves: spec.suspend."),
+    ("promote", "commands.requests:promote", "End the pause of a canary, or skip the steps that are left."),
+    ("refresh", "commands.requests:refresh", "Let the operator ask the registry now."),
+    ("resume", "commands.suspend:resume", "Let forward moves go on."),
+    ("retry", "commands.requests:retry", "Try a version again that has failed."),
+    ("status", "commands.status:command", "Wait until what is asked for serves."),
+    ("trace", "commands.trace:command", "Say what an answer of a model was made of."),
 )
 """Name, where it is, and what it does: told from here, so that neither --help nor TAB imports them all."""
 

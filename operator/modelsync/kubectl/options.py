@@ -11,9 +11,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from modelsync.api import names
+from modelsync.kubectl.cluster.objects import Cluster, model_deployments
+from modelsync.kubectl.cluster.transport import Kubectl
 from modelsync.kubectl.errors import PluginError
-from modelsync.kubectl.objects import Cluster, model_deployments
-from modelsync.kubectl.transport import Kubectl
 
 _META = "modelsync.connection"
 COMPLETION_SECONDS = 3

@@ -10,21 +10,6 @@ from pathlib import Path
 PACKAGE = "modelsync_middleware"
 """The name that the copy must keep, in a folder that is in the pod's PYTHONPATH."""
 
-IMPORT_PATH = f"{PACKAGE}.VersionHeader"
-"""What vLLM's `--middleware` takes."""
-
-READY_PATH = "/modelsync/ready"
-"""What the readiness probe asks: 200 once the model has really answered."""
-
-FUSE_PATH = "/modelsync/fuse"
-"""Where a POST with the revision's token silences the model for good."""
-
-DRAIN_PATH = "/modelsync/drain"
-"""What preStop asks: answered when the pod has no request under way any more."""
-
-EXAM_PATH = "/modelsync/exam"
-"""Where a GET says how the version's own exam stands."""
-
 
 def files() -> Mapping[str, bytes]:
     """The package's modules, name → content, for the puller to write beside the model."""

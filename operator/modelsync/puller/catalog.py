@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from modelsync.api.reference import ModelRef
+from modelsync.api.model_ref import ModelRef
 from modelsync.puller.digests import Algorithm, is_artifact_digest
 from modelsync.puller.errors import BadManifestError, DeniedError, NotFoundError, UnreachableError
-from modelsync.puller.names import shown
-from modelsync.puller.patience import Patience
+from modelsync.puller.file_names import shown
+from modelsync.puller.retry import Patience
 from modelsync.registry import errors as registry
 from modelsync.registry.graphql import GraphQL, Response
 

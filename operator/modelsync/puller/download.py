@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from modelsync.puller.digests import READ_BYTES, hasher
 from modelsync.puller.manifest import Entry
-from modelsync.puller.work import Partial
+from modelsync.puller.work_folder import Partial
 
 PART_BYTES = 32 * 2**20
 """Large against a request's latency, small against what a kill may cost."""

@@ -9,9 +9,7 @@ The exit codes are an interface: the operator tells bad content (never tried aga
 
 from typing import ClassVar
 
-EXIT_USAGE = 2
-EXIT_INFRASTRUCTURE = 3
-EXIT_CONTENT = 4
+from modelsync.api.pod_contract import EXIT_CONTENT, EXIT_INFRASTRUCTURE, EXIT_USAGE
 
 
 class PullError(Exception):

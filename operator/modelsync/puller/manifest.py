@@ -11,7 +11,7 @@ from typing import Any
 
 from modelsync.puller.digests import Algorithm, hasher, hex_of
 from modelsync.puller.errors import BadManifestError, ManifestMismatchError, UnsafeNameError, UnsupportedReferenceError
-from modelsync.puller.names import check_names, shown
+from modelsync.puller.file_names import check_names, shown
 
 MAX_MANIFEST_BYTES = 10 * 2**20
 """About 75,000 files. A model has dozens; the puller's memory is bounded."""

@@ -6,14 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelsync.api.pod_contract import MAX_TERMINATION_BYTES, TerminationMessage
 from modelsync.puller.errors import PullError, StorageFailedError
-from modelsync.puller.names import shown
-
-MAX_BYTES = 4096
-"""What Kubernetes keeps of a termination message."""
-
-PULLED = "Pulled"
-ALREADY_PUBLISHED = "AlreadyPublished"
+from modelsync.puller.file_names import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,32 +30,28 @@ class PullResult:
 
     def document(self) -> dict[str, Any]:
         """Return the JSON object."""
-        return {
-            "outcome": self.outcome,
-            "digest": self.digest,
-            "files": self.files,
-            "bytes": self.bytes,
-            "seconds": round(self.seconds, 3),
-            "reused_bytes": self.reused_bytes,
-            **({"ref": self.ref} if self.ref else {}),
-        }
+        return TerminationMessage(
+            outcome=self.outcome,
+            digest=self.digest,
+            files=self.files,
+            bytes=self.bytes,
+            seconds=self.seconds,
+            reused_bytes=self.reused_bytes,
+            ref=self.ref,
+        ).document()
 
 
 def failure_document(error: PullError, *, digest: str = "") -> dict[str, Any]:
     """Return the JSON object of a pull that published nothing."""
-    return {
-        "outcome": error.outcome,
-        **({"digest": digest} if digest else {}),
-        "message": str(error),
-        **({"file": shown(error.file)} if error.file else {}),
-    }
+    file = shown(error.file) if error.file else ""
+    return TerminationMessage(outcome=error.outcome, digest=digest, message=str(error), file=file).document()
 
 
 def encode(document: dict[str, Any]) -> str:
-    """Write one line of JSON of at most MAX_BYTES; a message that does not fit is cut, and says so."""
+    """Write one line of JSON of at most MAX_TERMINATION_BYTES; a message that does not fit is cut, and says so."""
     line = json.dumps(document, ensure_ascii=False)
     message = str(document.get("message", "")).encode()
-    while (excess := len(line.encode()) - MAX_BYTES) > 0 and message:
+    while (excess := len(line.encode()) - MAX_TERMINATION_BYTES) > 0 and message:
         message = message[: -excess - len("…".encode())]
         line = json.dumps({**document, "message": f"{message.decode(errors='ignore')}…"}, ensure_ascii=False)
     return line

@@ -18,7 +18,7 @@ from modelsync.puller.errors import NoSpaceError, PullError, StorageFailedError
 from modelsync.puller.lease import Lease, Owner
 from modelsync.puller.manifest import Entry, Manifest
 from modelsync.puller.target import Published, publish, read_marker, write_marker
-from modelsync.puller.work import PREFIX, Partial, Work
+from modelsync.puller.work_folder import PREFIX, Partial, Work
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

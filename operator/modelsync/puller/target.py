@@ -14,8 +14,8 @@ from pathlib import Path
 
 from modelsync.puller.digests import Algorithm, hash_file, hex_of
 from modelsync.puller.errors import PublishedChangedError, StorageFailedError, TargetUnusableError, UnsafeNameError
+from modelsync.puller.file_names import MARKER, check_names, shown
 from modelsync.puller.manifest import MAX_MANIFEST_BYTES, Entry, Manifest, digest_of
-from modelsync.puller.names import MARKER, check_names, shown
 
 _FORMAT = 1
 _MAX_MARKER_BYTES = 2 * MAX_MANIFEST_BYTES

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelsync.puller import pace
+from modelsync.puller import connection_scaling
 from modelsync.puller.digests import hash_file
 from modelsync.puller.download import Download, Part
 from modelsync.puller.errors import (
@@ -27,9 +27,9 @@ from modelsync.puller.errors import (
     PullError,
     UnreachableError,
 )
+from modelsync.puller.file_names import shown
 from modelsync.puller.manifest import Entry
-from modelsync.puller.names import shown
-from modelsync.puller.objects import (
+from modelsync.puller.object_store import (
     CHUNK_BYTES,
     AttemptError,
     Body,
@@ -40,8 +40,8 @@ from modelsync.puller.objects import (
     URLRefusedError,
     WrongLengthError,
 )
-from modelsync.puller.patience import Patience
 from modelsync.puller.progress import Progress
+from modelsync.puller.retry import Patience
 from modelsync.puller.staging import Staging, link_or_copy, storage_errors
 
 URL_TRIES = 3
@@ -110,7 +110,7 @@ class Transfer:
         self._active: list[Download] = []
         self._opening = 0
         self._bodies: set[Body] = set()
-        self._pace = pace.Pace()
+        self._pace = connection_scaling.Pace()
         self._more_to_come = True
         self._stopping = threading.Event()
         self.error: BaseException | None = None
@@ -201,7 +201,7 @@ class Transfer:
                 elif not self._more_to_come and not self._active and not self._opening:
                     return None
                 else:
-                    self._changed.wait(pace.EVERY_SECONDS if self._active else None)
+                    self._changed.wait(connection_scaling.EVERY_SECONDS if self._active else None)
                     continue
             try:
                 lease = self._open(entry, url)

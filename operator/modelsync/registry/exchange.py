@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from modelsync.api.reference import ModelRef
+from modelsync.api.model_ref import ModelRef
 from modelsync.registry.errors import (
     DeniedError,
     GraphQLError,

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 
-from modelsync.api.reference import CollectionRef
+from modelsync.api.hold import HoldMark, HoldSource
+from modelsync.api.model_ref import CollectionRef
 from modelsync.registry.model import (
     Answers,
     Artifact,
     CollectionRead,
-    HoldMark,
     HoldNames,
     Link,
     Question,
     ServedVersion,
-    Via,
 )
 
 
@@ -73,16 +72,16 @@ def marks_on(artifact: Artifact, home: Link, names: HoldNames) -> frozenset[Hold
     marks all of the collection (`regulatory-hold`) or one version of it (`regulatory-hold v7`).
     """
     digest, place = artifact.digest, str(home.collection)
-    marks = {HoldMark(digest, place, home.version, Via.VERSION_TAG, tag) for tag in artifact.tags & names.tags}
+    marks = {HoldMark(digest, place, home.version, HoldSource.VERSION_TAG, tag) for tag in artifact.tags & names.tags}
     for link in {home, *artifact.links}:
         place = str(link.collection)
         marks |= {
-            HoldMark(digest, place, link.version, Via.COLLECTION_TAG, tag)
+            HoldMark(digest, place, link.version, HoldSource.COLLECTION_TAG, tag)
             for tag in link.collection_tags
             if _marks_version(tag, link.version, names)
         }
         marks |= {
-            HoldMark(digest, place, link.version, Via.ALIAS, alias)
+            HoldMark(digest, place, link.version, HoldSource.ALIAS, alias)
             for alias in link.aliases
             if is_hold_alias(alias, names.aliases)
         }
@@ -142,7 +141,7 @@ def _marks_found(answers: Answers, question: Question) -> Mapping[str, list[tupl
             continue
         for carrier in read.hold_aliases:
             if is_hold_alias(carrier.alias, question.hold.aliases):
-                mark = HoldMark(carrier.digest, str(read.collection), carrier.version, Via.ALIAS, carrier.alias)
+                mark = HoldMark(carrier.digest, str(read.collection), carrier.version, HoldSource.ALIAS, carrier.alias)
                 found[carrier.digest].append((mark, read.asked_at))
     return found
 
@@ -173,12 +172,12 @@ def _still_stands(mark: HoldMark, collections: Mapping[CollectionRef, Collection
     The artifact shows only the places that the credential may see, and no place that it was unlinked from. A mark in a
     place that cannot be asked about stands until its digest is served nowhere, or a person takes it out of the status.
     """
-    if mark.via is Via.VERSION_TAG:
+    if mark.via is HoldSource.VERSION_TAG:
         return False
     read = collections.get(mark.home) if mark.home is not None else None
     if read is None:
         return True
-    if mark.via is Via.COLLECTION_TAG:
+    if mark.via is HoldSource.COLLECTION_TAG:
         return mark.name in read.tags and _marks_version(mark.name, mark.version, names)
     return any(carrier.alias == mark.name and carrier.digest == mark.digest for carrier in read.hold_aliases)
 

@@ -8,10 +8,10 @@ may move anything.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from modelsync.api.reference import CollectionRef, InvalidReferenceError, ModelRef
+from modelsync.api.hold import HoldMark
+from modelsync.api.model_ref import CollectionRef, ModelRef
 
 # --- questions ------------------------------------------------------------------------------------------------------
 
@@ -33,36 +33,6 @@ class ServedVersion:
     """Its name in that collection, `v7`."""
     artifact_id: str
     digest: str
-
-
-class Via(StrEnum):
-    """Where a hold mark stands."""
-
-    VERSION_TAG = "VersionTag"
-    COLLECTION_TAG = "CollectionTag"
-    ALIAS = "Alias"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class HoldMark:
-    """One reason in the registry why a digest must not serve."""
-
-    digest: str
-    collection: str
-    """`entity/project/collection`."""
-    version: str
-    """`v7`, as that collection counts."""
-    via: Via
-    name: str
-    """The tag or alias, as it stands there: `regulatory-hold`, `regulatory-hold v7`."""
-
-    @property
-    def home(self) -> CollectionRef | None:
-        """The collection, to be asked about; None when its name is no reference, so that nothing can be."""
-        try:
-            return CollectionRef.parse(self.collection)
-        except InvalidReferenceError:
-            return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from modelsync.api.reference import REGISTRY_PREFIX, CollectionRef
+from modelsync.api.model_ref import REGISTRY_PREFIX, CollectionRef
 from modelsync.registry.errors import RegistryError
 from modelsync.registry.graphql import GraphQL
 

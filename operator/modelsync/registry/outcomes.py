@@ -8,7 +8,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Literal
 
-from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry import wire
 from modelsync.registry.errors import DeniedError, GraphQLError, NotFoundError, ThrottledError
 from modelsync.registry.exchange import NoReply, Reply

@@ -22,7 +22,7 @@ from typing import Self, TypeAlias
 import aiohttp
 import structlog
 
-from modelsync.api.reference import CollectionRef
+from modelsync.api.model_ref import CollectionRef
 from modelsync.registry.credential import Credential, InvalidCredentialError
 from modelsync.registry.errors import DeniedError, RegistryError, UnreachableError
 from modelsync.registry.graphql import (

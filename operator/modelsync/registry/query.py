@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.model_ref import CollectionRef, ModelRef
 
 ALIASES_PAGE = 1000
 """Aliases a request, as wandb's client asks for. W&B's own `v0`, `v1`, … count too."""

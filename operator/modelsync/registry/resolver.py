@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry import outcomes
 from modelsync.registry.errors import NotGraphQLError, RegistryError, UnreachableError
 from modelsync.registry.exchange import NoReply, Reply, ServerTraits, ask

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from modelsync.api.reference import CollectionRef, InvalidReferenceError, ModelRef
+from modelsync.api.model_ref import CollectionRef, InvalidReferenceError, ModelRef
 from modelsync.registry.relay import RELAYED_HEADER, Look, Relay
 
 MAX_BODY_BYTES = 64 * 2**10

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
-from modelsync.api.reference import CollectionRef, ModelRef, is_version
+from modelsync.api.model_ref import CollectionRef, ModelRef, is_version
 from modelsync.registry.model import Artifact, ArtifactRead, Link, Resolved
 
 

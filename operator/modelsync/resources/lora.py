@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from modelsync.api import images
-from modelsync.api.references import BASE, MODEL, adapter_name
+from modelsync.api.parts import BASE, MODEL, adapter_name
 from modelsync.api.serving import BASE_SUFFIX, Serving
-from modelsync.api.vllm_flags import table_for
+from modelsync.policy import images
+from modelsync.policy.vllm_flags import table_for
 from modelsync.resources.adapter_config import AdapterRefusedError
 
 _RANK_FLAG = "--max-lora-rank"

@@ -10,39 +10,21 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from modelsync.api import images, names
-from modelsync.api.references import ARTIFACTS_DIR, MODEL, side_artifact_name
+from modelsync.api import names
+from modelsync.api import pod_contract as contract
+from modelsync.api.parts import MODEL, side_artifact_name
 from modelsync.api.registry import Registry
-from modelsync.api.vllm_flags import table_for
+from modelsync.policy import images
+from modelsync.policy.vllm_flags import table_for
 from modelsync.resources import storage
 from modelsync.resources.lora import Lora, arguments, lora
 from modelsync.resources.objects import Object
 from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs
-from modelsync.resources.storage import MODELS_DIR
-
-PULL_CONTAINER = "pull"
-"""Of the model; the others' are `pull-1`, `pull-2`, …"""
-
-SERVE_CONTAINER = "vllm"
-
-MIDDLEWARE = "modelsync_middleware.VersionHeader"
-"""What `--middleware` loads; the puller lays its module into `MIDDLEWARE_DIR`."""
-
-READY_PATH = "/modelsync/ready"
-"""Answered by the middleware: 200 once the model has really answered."""
-
-DRAIN_PATH = "/modelsync/drain"
-"""Answered by the middleware when the pod has settled and has no request under way, or after shutdownTimeout."""
 
 HEALTH_PATH = "/health"
-MIDDLEWARE_DIR = "/modelsync"
-STATE_DIR = "/modelsync-state"
-"""What the server processes tell each other, and that the pod was silenced: it outlives containers."""
-
 SCRATCH_DIR = "/scratch"
 CA_DIR = "/etc/modelsync/ca"
 CA_FILE = "ca.crt"
-RESULT_FILE = "/dev/termination-log"
 
 VLLM_USER = 2000
 """The user `vllm` of vLLM's own images (vllm-project/vllm#40275); any other fails in torch for want of a name."""
@@ -115,7 +97,7 @@ class Pod:
 
     def folder(self, artifact: Artifact) -> str:
         """Where the verified files of one artifact lie, named by what they are."""
-        return f"{MODELS_DIR}/{artifact.digest}"
+        return f"{contract.MODELS_DIR}/{artifact.digest}"
 
     @property
     def pulls(self) -> list[Artifact]:
@@ -160,11 +142,14 @@ def _pull(pod: Pod, number: int) -> Object:
         {"name": "WANDB_BASE_URL", "value": _literal(pod.registry.base_url.rstrip("/"))},
         {"name": "WANDB_API_KEY", "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}},
         {"name": "HOME", "value": "/tmp"},  # noqa: S108  an emptyDir of the pod's own
-        {"name": "MODELSYNC_POD_UID", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}},
+        {
+            "name": contract.POD_UID_VARIABLE,
+            "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}},
+        },
     ]
     mounts: list[Object] = [
-        {"name": "model", "mountPath": MODELS_DIR},
-        *([{"name": "middleware", "mountPath": MIDDLEWARE_DIR}] if number == 0 else []),
+        {"name": "model", "mountPath": contract.MODELS_DIR},
+        *([{"name": "middleware", "mountPath": contract.MIDDLEWARE_DIR}] if number == 0 else []),
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
     ]
     authorities = []
@@ -172,7 +157,7 @@ def _pull(pod: Pod, number: int) -> Object:
         authorities = [f"--ca-file={CA_DIR}/{CA_FILE}"]
         mounts.append({"name": "ca", "mountPath": CA_DIR, "readOnly": True})
     return {
-        "name": f"{PULL_CONTAINER}-{number}" if number else PULL_CONTAINER,
+        "name": f"{contract.PULL_CONTAINER}-{number}" if number else contract.PULL_CONTAINER,
         "image": pod.puller_image,
         "imagePullPolicy": "IfNotPresent",
         "args": [
@@ -180,8 +165,8 @@ def _pull(pod: Pod, number: int) -> Object:
             f"--artifact-id={_literal(artifact.artifact_id)}",
             f"--digest={artifact.digest}",
             f"--ref={_literal(artifact.ref)}",
-            *([f"--middleware-dir={MIDDLEWARE_DIR}"] if number == 0 else []),
-            f"--result={RESULT_FILE}",
+            *([f"--middleware-dir={contract.MIDDLEWARE_DIR}"] if number == 0 else []),
+            f"--result={contract.RESULT_FILE}",
             "--repair",
             *(storage.pull_arguments(pod.inputs) if number == 0 else []),
             *authorities,
@@ -193,7 +178,7 @@ def _pull(pod: Pod, number: int) -> Object:
             # The puller stays under 200 MiB; pages of files being written count too, and are given back.
             "limits": {"memory": "512Mi"},
         },
-        "terminationMessagePath": RESULT_FILE,
+        "terminationMessagePath": contract.RESULT_FILE,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": _container_security(),
         "volumeMounts": mounts,
@@ -203,7 +188,7 @@ def _pull(pod: Pod, number: int) -> Object:
 def _serve(pod: Pod) -> Object:
     serving, how = pod.inputs.serving, pod.lora
     container: Object = {
-        "name": SERVE_CONTAINER,
+        "name": contract.SERVE_CONTAINER,
         "image": pod.inputs.image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["vllm", "serve", pod.folders[how.base if how else MODEL]],
@@ -213,7 +198,7 @@ def _serve(pod: Pod) -> Object:
             "--served-model-name",
             *(how.base_names if how else pod.served_names),
             *map(_literal, arguments(how, pod.folders, pod.lora_rank or 1) if how else ()),
-            f"--middleware={MIDDLEWARE}",
+            f"--middleware={contract.MIDDLEWARE}",
             f"--shutdown-timeout={_seconds(serving.shutdown_timeout)}",
             *_fingerprint(pod),
             *map(_literal, serving.args),
@@ -231,7 +216,7 @@ def _serve(pod: Pod) -> Object:
             "failureThreshold": _seconds(LONGEST_LOAD),
         },
         "readinessProbe": {
-            **_probe(READY_PATH),
+            **_probe(contract.READY_PATH),
             "periodSeconds": 1,
             # A long prompt can keep vLLM's event loop for seconds; taking the pod out would overload the others.
             "timeoutSeconds": 5,
@@ -240,14 +225,14 @@ def _serve(pod: Pod) -> Object:
         # Begins after the startup probe has succeeded, so that it cannot kill a slow load.
         "livenessProbe": {**_probe(HEALTH_PATH), "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
         # It settles and drains; vLLM's own drain loses what runs where it has several server processes.
-        "lifecycle": {"preStop": _probe(DRAIN_PATH)},
+        "lifecycle": {"preStop": _probe(contract.DRAIN_PATH)},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": _container_security(writable_root=_uses_nvidia(pod)),
         "volumeMounts": [
             *storage.serve_mounts(pod.inputs),
             *_side_artifacts(pod),
-            {"name": "middleware", "mountPath": MIDDLEWARE_DIR, "readOnly": True},
-            {"name": "state", "mountPath": STATE_DIR},
+            {"name": "middleware", "mountPath": contract.MIDDLEWARE_DIR, "readOnly": True},
+            {"name": "state", "mountPath": contract.STATE_DIR},
             {"name": "scratch", "mountPath": SCRATCH_DIR},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
@@ -267,10 +252,10 @@ def _fingerprint(pod: Pod) -> list[str]:
 
 
 def _side_artifacts(pod: Pod) -> list[Object]:
-    """Each under its own name, so that args need not know a digest. Not below MODELS_DIR: that is mounted read-only,
-    and nothing could be mounted in it."""
+    """Each under its own name, so that args need not know a digest. Not below MODELS_DIR, where nothing can be mounted:
+    it is read-only."""
     return [
-        {"name": "model", "mountPath": f"{ARTIFACTS_DIR}/{name}", "subPath": artifact.digest, "readOnly": True}
+        {"name": "model", "mountPath": f"{contract.ARTIFACTS_DIR}/{name}", "subPath": artifact.digest, "readOnly": True}
         for key, artifact in pod.others.items()
         if (name := side_artifact_name(key)) is not None
     ]
@@ -281,11 +266,11 @@ def _lora_environment(pod: Pod) -> dict[str, str]:
     if (how := pod.lora) is None:
         return {}
     return {
-        "MODELSYNC_ADAPTER_NAMES": ",".join(how.adapters),
-        "MODELSYNC_BASE_NAMES": ",".join(how.base_names),
-        "MODELSYNC_EXPOSE_BASE": "true" if pod.inputs.serving.expose_base else "false",
+        contract.ADAPTER_NAMES_VARIABLE: ",".join(how.adapters),
+        contract.BASE_NAMES_VARIABLE: ",".join(how.base_names),
+        contract.EXPOSE_BASE_VARIABLE: "true" if pod.inputs.serving.expose_base else "false",
         # What a request without a model gets: what the deployment is for, where that is one adapter.
-        **({"MODELSYNC_DEFAULT_NAME": pod.served_names[0]} if pod.served_names[0] in how.adapters else {}),
+        **({contract.DEFAULT_NAME_VARIABLE: pod.served_names[0]} if pod.served_names[0] in how.adapters else {}),
     }
 
 
@@ -296,16 +281,16 @@ def _environment(pod: Pod) -> dict[str, str]:
     compiled = storage.cache_dir(pod.inputs, cache)
     return {
         **_lora_environment(pod),
-        "MODELSYNC_REVISION": pod.revision,
-        "MODELSYNC_VERSION": f"{pod.artifact.collection}:{pod.artifact.version}",
-        "MODELSYNC_DIGEST": pod.artifact.digest,
-        "MODELSYNC_SERVED_NAMES": ",".join(pod.served_names),
-        "MODELSYNC_MODEL_DIR": pod.model_dir,
-        "MODELSYNC_FUSE_SHA256": pod.fuse_sha256,
-        "MODELSYNC_STATE_DIR": STATE_DIR,
-        "MODELSYNC_SETTLE_SECONDS": str(_seconds(pod.pre_stop)),
-        "MODELSYNC_DRAIN_SECONDS": str(_seconds(serving.shutdown_timeout)),
-        "PYTHONPATH": MIDDLEWARE_DIR,
+        contract.REVISION_VARIABLE: pod.revision,
+        contract.VERSION_VARIABLE: f"{pod.artifact.collection}:{pod.artifact.version}",
+        contract.DIGEST_VARIABLE: pod.artifact.digest,
+        contract.SERVED_NAMES_VARIABLE: ",".join(pod.served_names),
+        contract.MODEL_DIR_VARIABLE: pod.model_dir,
+        contract.FUSE_HASH_VARIABLE: pod.fuse_sha256,
+        contract.STATE_DIR_VARIABLE: contract.STATE_DIR,
+        contract.SETTLE_VARIABLE: str(_seconds(pod.pre_stop)),
+        contract.DRAIN_VARIABLE: str(_seconds(serving.shutdown_timeout)),
+        "PYTHONPATH": contract.MIDDLEWARE_DIR,
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(_seconds(KEEP_ALIVE)),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",

@@ -12,11 +12,11 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from modelsync.api import duration, names
-from modelsync.api.effective import registry_of
+from modelsync.api.parts import MODEL
 from modelsync.api.problems import explain
-from modelsync.api.references import MODEL
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.policy.effective import registry_of
 from modelsync.resources.objects import Object, Owner, metadata
 from modelsync.resources.pod import LONGEST_LOAD, Pod, pod_template
 from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs, revision_name

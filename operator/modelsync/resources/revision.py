@@ -17,9 +17,9 @@ from typing import Annotated, Any, Protocol, Self
 from pydantic import Field, model_validator
 
 from modelsync.api import quantity
-from modelsync.api.model import ApiModel
+from modelsync.api.base import ApiModel
 from modelsync.api.names import MAX_VERSION_DIGITS
-from modelsync.api.references import MODEL, told
+from modelsync.api.parts import MODEL, told
 from modelsync.api.serving import Serving
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec

@@ -7,11 +7,11 @@ share what is the same. vLLM may write to its compile cache there, if it is to b
 import hashlib
 import json
 
+from modelsync.api.pod_contract import MODELS_DIR
 from modelsync.api.serving import Serving
 from modelsync.resources.objects import Object
 from modelsync.resources.revision import RevisionInputs
 
-MODELS_DIR = "/models"
 COMPILE_CACHE_DIR = "/compile-cache"
 _COMPILE_CACHES = ".modelsync-compile-cache"
 _VOLUME = "model"

@@ -11,7 +11,7 @@ from modelsync.api import duration
 from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Exam, ExamOutcome, Failure, MoveReason, Revision, State, TroubleKind
-from modelsync.rollout.notes import Notes
+from modelsync.rollout.plan_builder import Notes
 from modelsync.rollout.steps import sized_for
 
 _MESSAGE = 512

@@ -7,9 +7,10 @@ before: the answer follows from the stack, the registry, the holds and what is r
 from dataclasses import dataclass
 from enum import StrEnum
 
+from modelsync.api.hold import HoldAction
 from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import Facts
-from modelsync.rollout.model import HoldAction, MoveReason, Revision, State
+from modelsync.rollout.model import MoveReason, Revision, State
 
 
 class Way(StrEnum):

@@ -6,6 +6,7 @@ that is older than the one which showed it.
 
 from dataclasses import replace
 
+from modelsync.api.hold import HoldSource
 from modelsync.api.settings import same_server
 from modelsync.rollout.model import Hold, HoldRead, Observed
 
@@ -70,4 +71,4 @@ def _lifted(hold: Hold, read: HoldRead | None) -> bool:
     if hold.server and read.server and not same_server(hold.server, read.server):
         # Another server never had the mark: its silence about it is no answer.
         return False
-    return not (hold.mark.via == "Alias" and read.alias_mark_elsewhere)
+    return not (hold.mark.via is HoldSource.ALIAS and read.alias_mark_elsewhere)

@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
+from modelsync.api.hold import HoldAction, HoldMark
 from modelsync.api.reasons import Reason
+from modelsync.api.requests import Requests
 from modelsync.api.routing import HeaderMatch, Routing, Rule, Weights
 
 Revision: TypeAlias = str
@@ -51,13 +53,6 @@ class SetMatch:
 Step: TypeAlias = SetWeight | Pause | SetMatch
 
 
-class HoldAction(StrEnum):
-    """What a hold on the stable does. `Block` is the stronger: an administrator's minimum is the maximum of both."""
-
-    FALLBACK = "Fallback"
-    BLOCK = "Block"
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What of `spec` the planner goes by. `steps` is today's; a running canary keeps the snapshot it began with."""
@@ -75,19 +70,6 @@ class Policy:
     history_limit: int
     test_header: bool = False  # a header may name the revision
     sessions: bool = False  # during a canary clients stay with the revision that answered them
-
-
-@dataclass(frozen=True, slots=True)
-class Requests:
-    """A person's annotations, as they stand now. Each names a revision, so that an old one cannot act on a new one; a
-    token after a slash (`v7-3fa9c1d2/2`) makes it another request, for the second promote of one rollout.
-    `requested_at` is any token, and asks for a look at the registry. Done ones are echoed in `State.handled`."""
-
-    promote: str | None = None
-    promote_full: str | None = None
-    abort: str | None = None
-    retry: str | None = None
-    requested_at: str | None = None
 
 
 # --- what the registry said --------------------------------------------------------------------------------------
@@ -144,17 +126,6 @@ class RegistryView:
     since: datetime | None = None  # when the outcome became what it is
     retry_at: datetime | None = None  # throttled until
     server: str = ""  # base URL of who is asked; empty: nobody is
-
-
-@dataclass(frozen=True, slots=True)
-class HoldMark:
-    """One reason in the registry why a digest must not serve."""
-
-    digest: str
-    collection: str  # entity/project/collection
-    version: str  # v7
-    via: Literal["VersionTag", "CollectionTag", "Alias"]
-    name: str  # the tag or alias, e.g. regulatory-hold
 
 
 @dataclass(frozen=True, slots=True)

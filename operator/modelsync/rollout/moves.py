@@ -10,8 +10,8 @@ from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.goal import Goal, Way
 from modelsync.rollout.model import MoveReason, Outcome, Revision, State, Target
-from modelsync.rollout.notes import Notes
-from modelsync.rollout.parts import difference, versions
+from modelsync.rollout.part_names import difference, versions
+from modelsync.rollout.plan_builder import Notes
 from modelsync.rollout.promotion import promote
 from modelsync.rollout.steps import advance, new_canary
 

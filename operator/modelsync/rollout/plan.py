@@ -9,6 +9,7 @@ two writes the next pass comes to the same actions.
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from modelsync.api.hold import WORDING
 from modelsync.api.reasons import Reason
 from modelsync.api.routing import Routing
 from modelsync.rollout import capacity, failing, moves, promotion, requests, steps, traffic
@@ -16,7 +17,7 @@ from modelsync.rollout.facts import FLAP_GRACE, Facts
 from modelsync.rollout.goal import goal
 from modelsync.rollout.holds import latched
 from modelsync.rollout.model import Action, Hold, Observed, Plan, PointService, RemoveRoute, SetRoute, State
-from modelsync.rollout.notes import Notes
+from modelsync.rollout.plan_builder import Notes
 
 POD_CHECK = timedelta(seconds=1)
 """How soon to look again at pods that a hold ends, should their last event get lost."""
@@ -60,16 +61,13 @@ def _told_of_holds(facts: Facts, state: State, holds: tuple[Hold, ...], notes: N
     for hold in holds:
         if hold.mark not in before:
             mark = hold.mark
-            told = f"{mark.collection}:{mark.version} must not serve: {_VIA[mark.via]} {mark.name!r}"
+            told = f"{mark.collection}:{mark.version} must not serve: {WORDING[mark.via].owner} {mark.name!r}"
             notes.warn(Reason.REGULATORY_HOLD, "Hold", told)
     for hold in state.holds:
         if hold.mark not in now:
             told = f"the hold on {hold.mark.collection}:{hold.mark.version} is lifted ({hold.mark.name!r} is gone)"
             notes.tell(Reason.HOLD_LIFTED, "Hold", told)
     return replace(state, holds=holds)
-
-
-_VIA = {"VersionTag": "its tag", "CollectionTag": "the collection's tag", "Alias": "its alias"}
 
 
 def _actions(facts: Facts, state: State, notes: Notes) -> tuple[tuple[Action, ...], bool]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Outcome, Previous, Revision, State
-from modelsync.rollout.notes import Notes
+from modelsync.rollout.plan_builder import Notes
 
 
 def promote(facts: Facts, state: State, revision: Revision, started_at: datetime, reason: str, notes: Notes) -> State:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from modelsync.api.reasons import Reason
-from modelsync.api.requests import MAX_LENGTH, Request
+from modelsync.api.requests import MAX_LENGTH, Request, Requests
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.failing import failed
-from modelsync.rollout.model import Failure, MoveReason, Pause, Requests, Revision, State
-from modelsync.rollout.notes import Notes
+from modelsync.rollout.model import Failure, MoveReason, Pause, Revision, State
+from modelsync.rollout.plan_builder import Notes
 
 _Handler = Callable[[Facts, State, Request, Notes], State | None]
 

@@ -4,14 +4,16 @@
 operator wrote is read as far as it can be understood: what is missing means what it meant before it existed.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from modelsync.api import duration
+from modelsync.api.hold import HoldMark
+from modelsync.api.requests import HandledStatus, Requests
 from modelsync.api.routing import HeaderMatch
 from modelsync.api.status import (
     CanaryStatus,
     FailureStatus,
-    HandledStatus,
     HeaderMatchStatus,
     HoldStatus,
     ModelDeploymentStatus,
@@ -24,11 +26,9 @@ from modelsync.rollout.model import (
     Canary,
     Failure,
     Hold,
-    HoldMark,
     MoveReason,
     Pause,
     Previous,
-    Requests,
     SetMatch,
     SetWeight,
     State,
@@ -164,10 +164,4 @@ def _dump_match(match: tuple[HeaderMatch, ...]) -> tuple[HeaderMatchStatus, ...]
 def _dump_handled(handled: Requests) -> HandledStatus | None:
     if handled == Requests():
         return None
-    return HandledStatus(
-        promote=handled.promote,
-        promote_full=handled.promote_full,
-        abort=handled.abort,
-        retry=handled.retry,
-        requested_at=handled.requested_at,
-    )
+    return HandledStatus(**asdict(handled))

@@ -11,7 +11,7 @@ from modelsync.api.reasons import Reason
 from modelsync.api.routing import HeaderMatch
 from modelsync.rollout.facts import READY_AGAIN, Facts
 from modelsync.rollout.model import Canary, Pause, Revision, SetMatch, SetWeight, State, Weight
-from modelsync.rollout.notes import Notes
+from modelsync.rollout.plan_builder import Notes
 from modelsync.rollout.promotion import promote
 
 

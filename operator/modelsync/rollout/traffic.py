@@ -12,7 +12,7 @@ from modelsync.api.reasons import Reason
 from modelsync.api.routing import Routing, Rule, RuleKind, Weights
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import BLOCKED, MoveReason, Revision, State, Target, Weight
-from modelsync.rollout.notes import Notes
+from modelsync.rollout.plan_builder import Notes
 from modelsync.rollout.steps import segment
 
 BLOCKED_ROUTE = Routing(((BLOCKED, 1),))

@@ -14,7 +14,7 @@ import yaml
 
 from chart.conftest import CHART, LOADER, helm
 from chart.test_chart import EVERYTHING
-from generate_chart import NAMESPACE
+from generate.chart import NAMESPACE
 from localcluster import Cluster, current_cluster
 from localcluster.definitions import wait_established
 from localcluster.errors import ClusterError

@@ -17,9 +17,8 @@ import pytest
 import pytest_asyncio
 
 from apiserver import ApiServer, RefusedError
-from modelsync.api import names
+from modelsync.api import kinds, names
 from modelsync.api.settings import OperatorSettings
-from modelsync.cluster import kinds
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.connection import connect
 from modelsync.controller.options import Options

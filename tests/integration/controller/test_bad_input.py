@@ -3,8 +3,7 @@
 import re
 
 from integration.controller.conftest import World, until
-from modelsync.api import names
-from modelsync.cluster import kinds
+from modelsync.api import kinds, names
 
 LABEL = names.CREDENTIAL_LABEL
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from integration.controller.conftest import World
-from modelsync.cluster import kinds
+from modelsync.api import kinds
+from modelsync.api.kinds import Kind
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.connection import connect
 from modelsync.cluster.errors import (
@@ -21,7 +22,6 @@ from modelsync.cluster.errors import (
     NotLeadingError,
     UnavailableError,
 )
-from modelsync.cluster.kinds import Kind
 
 
 def service(namespace: str, port: int = 80, **metadata: Any) -> dict[str, Any]:

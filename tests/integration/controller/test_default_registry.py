@@ -3,8 +3,8 @@
 from typing import Any
 
 from integration.controller.conftest import World
+from modelsync.api import kinds
 from modelsync.api.registry import Registry
-from modelsync.cluster import kinds
 from wandb_standin import StandIn
 
 

@@ -101,7 +101,7 @@ async def test_a_rollout_is_seen_and_steered_by_people_with_the_charts_roles(wor
             await plugin("refresh", "chat", *responder)
             await world.until_status("the hold is seen", lambda status: status.get("holds"))
             told = (await plugin("hold", "chat", *viewer)).out
-            assert f"'regulatory-hold', tag on the version {world.path}:v1" in told
+            assert f"'regulatory-hold', a tag on the version {world.path}:v1" in told
             assert f"Revisions      {canary}\n" in told
             assert "resumed" in (await plugin("resume", "chat", *approver)).out
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelsync.cluster import kinds
+from modelsync.api import kinds
 from modelsync.cluster.client import WRITE_TIMEOUT, Cluster
 from modelsync.cluster.errors import ConflictError, NotFoundError, NotLeadingError, UnavailableError
 from modelsync.cluster.lease import Elector

@@ -10,10 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chart.queries import asked, dashboard_queries
 from integration.controller.conftest import World, until
-from modelsync.api import names
-from modelsync.cluster import kinds
+from modelsync.api import kinds, names
 from modelsync.cluster.client import Cluster
-from modelsync.cluster.events import Recorder
+from modelsync.cluster.event_recorder import Recorder
 from modelsync.rollout.model import Event
 from modelsync.telemetry import catalogue
 from modelsync.telemetry.catalogue import Kind

@@ -8,8 +8,7 @@ import pytest
 import structlog
 
 from integration.controller.conftest import World, until
-from modelsync.api import names
-from modelsync.cluster import kinds
+from modelsync.api import kinds, names
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import ClusterError, ConflictError, InvalidError
 from modelsync.controller.options import Options

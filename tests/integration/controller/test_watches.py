@@ -6,11 +6,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from integration.controller.conftest import World, until
-from modelsync.api import names
-from modelsync.cluster import kinds
+from modelsync.api import kinds, names
+from modelsync.api.kinds import Key, Kind
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.connection import connect
-from modelsync.cluster.kinds import Key, Kind
 from modelsync.controller.kopf_shell import Shell
 from modelsync.controller.sweeper import Sweeper
 from modelsync.controller.workqueue import Priority

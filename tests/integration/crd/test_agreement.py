@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from apiserver import ApiServer, RefusedError
 from modelsync.api import names
 from modelsync.api.problems import SpecError
-from modelsync.api.validation import read_spec
+from modelsync.policy.validation import read_spec
 
 TEXT = st.text(alphabet="aZ9-_./:@ *ä\n$[", max_size=8)
 DURATIONS = st.one_of(

@@ -12,7 +12,7 @@ from apiserver import ApiServer, RefusedError
 from modelsync.api import names
 from modelsync.api.problems import SpecError
 from modelsync.api.settings import OperatorSettings, load
-from modelsync.api.validation import problems, read_spec
+from modelsync.policy.validation import problems, read_spec
 
 HERE = Path(__file__).resolve().parent
 SAMPLES = HERE.parents[2] / "samples"

@@ -11,6 +11,7 @@ import pytest
 import policy
 from apiserver import ApiServer, RefusedError, collection, wait_for
 from modelsync.api import names
+from modelsync.api.requests import PROMOTE, REFRESH
 from modelsync.api.roles import RELEASE, REQUESTS, RESUME, ROLES, SUSPEND, UPDATE
 from policy import ADMISSION, RBAC, RENAMED, operator_of, refusal, role_binding
 
@@ -148,7 +149,7 @@ def test_the_administrator_may_do_everything(api: ApiServer, namespace: str) -> 
 
 def test_a_request_may_name_only_the_person_who_makes_it(people: dict[str, ApiServer], namespace: str) -> None:
     def said(value: str) -> str | None:
-        return refusal(people["approver"], namespace, "chat", request(names.PROMOTE_ANNOTATION, value))
+        return refusal(people["approver"], namespace, "chat", request(PROMOTE.annotation, value))
 
     assert [said(f"{REVISION}/1/approver"), said(f"{REVISION}/1"), said(f"{REVISION}/1/")] == [None] * 3
     for name in ("alice", "approver/", "approver/alice", "system:admin"):
@@ -162,7 +163,7 @@ def test_a_request_that_was_there_before_is_nobodys_concern(people: dict[str, Ap
 
 
 def test_a_request_that_is_too_long_to_be_echoed_is_refused(people: dict[str, ApiServer], namespace: str) -> None:
-    long = request(names.REQUESTED_AT_ANNOTATION, "x" * 257)
+    long = request(REFRESH.annotation, "x" * 257)
     with pytest.raises(RefusedError, match="at most 256 characters") as refused:
         people["approver"].call(
             "PATCH", f"{collection(namespace)}/chat", long, content_type="application/merge-patch+json"
@@ -173,7 +174,7 @@ def test_a_request_that_is_too_long_to_be_echoed_is_refused(people: dict[str, Ap
 def test_an_editor_creates_without_a_request_and_not_with_one(people: dict[str, ApiServer], namespace: str) -> None:
     create(people["editor"], namespace, "new", SPEC | {"suspend": True}, dry_run=True)
     with pytest.raises(RefusedError, match=r"the right to promote .* is missing"):
-        create(people["editor"], namespace, "new", SPEC, {names.PROMOTE_ANNOTATION: REVISION}, dry_run=True)
+        create(people["editor"], namespace, "new", SPEC, {PROMOTE.annotation: REVISION}, dry_run=True)
 
 
 def test_the_operator_stamps_what_it_takes_over(release: str, namespace: str) -> None:

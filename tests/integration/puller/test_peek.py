@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from modelsync.api.reference import ModelRef
+from modelsync.api.model_ref import ModelRef
 from modelsync.puller.errors import CorruptFileError, ManifestMismatchError, PullError
-from modelsync.puller.peek import MAX_FILE_BYTES, Peek, peek
+from modelsync.puller.inspect_artifact import MAX_FILE_BYTES, Peek, peek
 from modelsync.registry.credential import Credential
 from modelsync.registry.graphql import GraphQL
 from wandb_standin import Admin, StandIn

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry.credential import Credential
 from wandb_standin import Admin, StandIn
 from wandb_standin.admin import LoggedRequest, Version

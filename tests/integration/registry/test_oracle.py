@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from integration.registry.conftest import Project
-from modelsync.api.reference import ModelRef
+from modelsync.api.model_ref import ModelRef
 from modelsync.registry.credential import Credential
 from modelsync.registry.graphql import GraphQL
 from modelsync.registry.model import Missing, Outcome, Question, Resolved

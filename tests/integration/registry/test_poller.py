@@ -12,7 +12,7 @@ import pytest_asyncio
 import structlog
 
 from integration.registry.conftest import Project, Requests
-from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.controller.listen import listen
 from modelsync.registry.credential import Credential, InvalidCredentialError
 from modelsync.registry.holds import hold_reads

@@ -8,7 +8,8 @@ import pytest_asyncio
 from aiohttp import web
 
 from integration.registry.conftest import ENTITY, Project, Requests
-from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.hold import HoldSource
+from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry.credential import Credential
 from modelsync.registry.exchange import BATCH
 from modelsync.registry.graphql import GraphQL
@@ -24,7 +25,6 @@ from modelsync.registry.model import (
     ServedVersion,
     Throttled,
     Unreachable,
-    Via,
 )
 from modelsync.registry.resolver import Resolver
 from modelsync.registry.store import answers_of
@@ -280,7 +280,7 @@ async def test_a_hold_on_what_serves_is_seen_after_its_alias_has_moved_on(
     reading = await read(standin, project.ref("production"), served=[served])
     question = Question(refs=frozenset({project.ref("production")}), served=frozenset({served}), hold=HOLD)
     reads = hold_reads(answers_of(reading), question)
-    assert [mark.via for mark in reads[old.digest].marks] == [Via.VERSION_TAG]
+    assert [mark.via for mark in reads[old.digest].marks] == [HoldSource.VERSION_TAG]
     assert reads[new.digest].marks == frozenset()
 
 
@@ -300,7 +300,7 @@ async def test_a_served_version_that_is_gone_from_its_collection_is_still_read(
     reading = await read(standin, home.at("production"), served=[served])
     question = Question(refs=frozenset({home.at("production")}), served=frozenset({served}), hold=HOLD)
     marks = hold_reads(answers_of(reading), question)[source.digest].marks
-    assert [(mark.via, mark.name) for mark in marks] == [(Via.VERSION_TAG, "regulatory-hold")]
+    assert [(mark.via, mark.name) for mark in marks] == [(HoldSource.VERSION_TAG, "regulatory-hold")]
     outcome = reading.refs[home.at(linked.version)]
     assert isinstance(outcome, Resolved if keep_membership else Missing)
     if isinstance(outcome, Resolved):
@@ -328,4 +328,4 @@ async def test_a_hold_in_another_collection_that_links_the_same_version_counts(
     reading = await read(standin, project.ref("production"))
     question = Question(refs=frozenset({project.ref("production")}), hold=HOLD)
     [mark] = hold_reads(answers_of(reading), question)[source.digest].marks
-    assert (mark.via, mark.collection, mark.version) == (Via.COLLECTION_TAG, f"{registry}/chat", linked.version)
+    assert (mark.via, mark.collection, mark.version) == (HoldSource.COLLECTION_TAG, f"{registry}/chat", linked.version)

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from click.testing import CliRunner
 
@@ -56,16 +55,9 @@ def test_the_columns_are_those_of_the_design() -> None:
     assert wide == ["Digest", "Replicas", "Fallback", "Hold", "Status"]
 
 
-@pytest.fixture
-def copy_of_the_tree(tmp_path: Path) -> Path:
-    (tmp_path / "hack").mkdir()
-    (tmp_path / "hack" / "generate.py").write_bytes((ROOT / "hack" / "generate.py").read_bytes())
-    return tmp_path
-
-
-def generate(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def generate(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, tree / "hack" / "generate.py", *arguments],
+        [sys.executable, "-m", "generate", "--root", root, *arguments],
         env={"PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'hack'}"},
         capture_output=True,
         text=True,
@@ -73,15 +65,15 @@ def generate(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_check_fails_with_the_command_that_puts_it_right(copy_of_the_tree: Path) -> None:
-    found = generate(copy_of_the_tree, "--check")
+def test_check_fails_with_the_command_that_puts_it_right(tmp_path: Path) -> None:
+    found = generate(tmp_path, "--check")
     assert found.returncode == 1
     assert "crds/modelsync.dev_modeldeployments.yaml" in found.stderr
     assert "run `make generate` and commit what it changes" in found.stderr
-    assert not (copy_of_the_tree / "crds").exists()
+    assert not (tmp_path / "crds").exists()
 
 
-def test_check_is_content_after_generating(copy_of_the_tree: Path) -> None:
-    assert generate(copy_of_the_tree).returncode == 0
-    found = generate(copy_of_the_tree, "--check")
+def test_check_is_content_after_generating(tmp_path: Path) -> None:
+    assert generate(tmp_path).returncode == 0
+    found = generate(tmp_path, "--check")
     assert (found.returncode, found.stderr) == (0, "")

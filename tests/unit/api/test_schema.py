@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
+from modelsync.api.base import ApiModel, Unique, cel
 from modelsync.api.crd import crd
 from modelsync.api.duration import Between
-from modelsync.api.model import ApiModel, Unique, cel
 from modelsync.api.schema import NotStructuralError, structural
 
 FORBIDDEN = {

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from modelsync.api.hold import HoldAction
 from modelsync.api.problems import SpecError
-from modelsync.api.registry import HoldAction
+from modelsync.api.rollout import DEFAULT_STEPS
 from modelsync.api.spec import ModelDeploymentSpec
-from modelsync.api.steps import DEFAULT_STEPS
-from modelsync.api.validation import read_spec
+from modelsync.policy.validation import read_spec
 
 GATEWAY = {"gateway": {"parentRefs": [{"name": "models"}]}}
 SEGMENT = [{"headerName": "x-user-group", "headerValue": {"exact": "internal"}}]

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from modelsync.api.kinds import DEPLOYMENT, HTTP_ROUTE, MODEL_DEPLOYMENT, Key
 from modelsync.cluster.cache import Cache
-from modelsync.cluster.kinds import DEPLOYMENT, HTTP_ROUTE, MODEL_DEPLOYMENT, Key
-from unit.cluster.builders import live, model_deployment, spec
+from unit.observe.builders import live, model_deployment, spec
 
 CHAT = Key("prod", "chat")
 

@@ -7,15 +7,15 @@ from typing import Any, cast
 import pytest
 import structlog
 
+from modelsync.api.kinds import Key
 from modelsync.cluster.errors import ClusterError, ConflictError
-from modelsync.cluster.family import Family
-from modelsync.cluster.kinds import Key
-from modelsync.controller.measures import Measures
+from modelsync.controller.instrumentation import Measures
 from modelsync.controller.reconciler import Reconciler
+from modelsync.observe.family import Family
 from modelsync.rollout.model import Event
 from modelsync.telemetry.metrics import Metrics
-from unit.cluster.builders import KEY, SETTINGS, family
-from unit.cluster.test_gather import NOW, answers, resolved
+from unit.observe.builders import KEY, SETTINGS, family
+from unit.observe.test_gather import NOW, answers, resolved
 
 
 @dataclass

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from demo.__main__ import HOLD_PICTURE, ROLLOUT_PICTURE
-from generate import GENERATED
+from generate.__main__ import GENERATED
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGES = ROOT / "docs" / "images"

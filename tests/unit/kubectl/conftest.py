@@ -12,7 +12,9 @@ from click.testing import CliRunner
 
 from golden.simulator import POLICY, World
 from modelsync.kubectl import PROGRAM as NAME
-from modelsync.kubectl import cli, following, text
+from modelsync.kubectl import cli
+from modelsync.kubectl.cluster import watching
+from modelsync.kubectl.view import text
 from modelsync.rollout.model import Pause, SetWeight
 from unit.kubectl.fake import FakeCluster
 from unit.kubectl.scripted import OPEN, PROGRAM, Answer, Script
@@ -68,8 +70,8 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
     program.write_text(PROGRAM.format(python=sys.executable, folder=str(tmp_path), open=OPEN))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join((str(tmp_path), os.environ["PATH"])))
-    monkeypatch.setattr(following, "TICK_SECONDS", 0.05)
-    monkeypatch.setattr(following, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(watching, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(watching, "POLL_SECONDS", 0.05)
 
     def write(*answers: Answer) -> Path:
         (tmp_path / "answers.json").write_text(json.dumps(answers))

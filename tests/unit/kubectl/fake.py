@@ -9,17 +9,12 @@ from typing import Any
 
 from golden.simulator import COLLECTION, START, World
 from modelsync.api import names
+from modelsync.api.requests import VERBS
+from modelsync.kubectl.cluster.objects import Look, Object, Path
 from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotThereError, UnavailableError
-from modelsync.kubectl.objects import Look, Object, Path
 
 ALICE = "alice@example.com"
-_REQUESTS = {
-    names.PROMOTE_ANNOTATION: "promote",
-    names.PROMOTE_FULL_ANNOTATION: "promote_full",
-    names.ABORT_ANNOTATION: "abort",
-    names.RETRY_ANNOTATION: "retry",
-    names.REQUESTED_AT_ANNOTATION: "requested_at",
-}
+_REQUESTS = {verb.annotation: verb.field for verb in VERBS}
 _STATES = {"ready": "Ready", "ending": "Terminating", "crashed": "Failing", "pulling": "Pulling", "waiting": "Pending"}
 
 

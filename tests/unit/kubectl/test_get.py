@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from modelsync.kubectl import text
 from modelsync.kubectl.errors import PluginError
-from modelsync.kubectl.listing import listed
-from modelsync.kubectl.picture import picture
-from modelsync.kubectl.view import view
+from modelsync.kubectl.view import text
+from modelsync.kubectl.view.deployment import view
+from modelsync.kubectl.view.listing import listed
+from modelsync.kubectl.view.tree import picture
 from unit.kubectl.conftest import Golden, Shell
 
 

@@ -1,6 +1,6 @@
 """Requests name revision and person, are answered by the operator, and are refused where they make no sense."""
 
-from modelsync.api import names
+from modelsync.api.requests import ABORT, PROMOTE
 from modelsync.rollout.model import SetWeight
 from unit.kubectl.conftest import Shell
 from unit.kubectl.fake import ALICE
@@ -15,7 +15,7 @@ def test_promote_ends_the_pause_and_tells_which_step_is_next(in_canary: Shell) -
     assert in_canary("promote chat") == (
         "modeldeployment.modelsync.dev/chat went on: v2-22222222 is at step 3 of 4, setWeight 50\n"
     )
-    revision, _, by = asked(in_canary, names.PROMOTE_ANNOTATION).split("/")
+    revision, _, by = asked(in_canary, PROMOTE.annotation).split("/")
     assert (revision, by) == ("v2-22222222", ALICE)
 
 
@@ -119,7 +119,7 @@ def test_a_request_that_comes_too_late_is_told_as_ignored(in_canary: Shell) -> N
 def test_a_user_whose_name_cannot_be_asked_for_is_not_named(in_canary: Shell) -> None:
     in_canary.cluster.refused.add("selfsubjectreviews")
     in_canary("abort chat")
-    assert asked(in_canary, names.ABORT_ANNOTATION).count("/") == 1
+    assert asked(in_canary, ABORT.annotation).count("/") == 1
 
 
 def test_a_user_name_that_does_not_fit_is_refused(in_canary: Shell) -> None:

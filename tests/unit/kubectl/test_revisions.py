@@ -10,8 +10,8 @@ from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.registry.origin import Origin
 from modelsync.resources.record import record
 from modelsync.resources.revision import Artifact, inputs_of
-from unit.cluster.builders import OWNER, SETTINGS, artifact, live, spec
 from unit.kubectl.conftest import Golden, Shell
+from unit.observe.builders import OWNER, SETTINGS, artifact, live, spec
 
 RECORDS = "/apis/apps/v1/namespaces/prod/controllerrevisions"
 
@@ -141,7 +141,7 @@ def test_the_key_is_sent_only_to_the_server_that_it_is_for(two: Shell, monkeypat
         asked.append((api.base_url, artifact_id))
         return Origin(run="acme/train/abc", title="sunny-1", url="https://wandb.example.com/acme/train/runs/abc")
 
-    monkeypatch.setattr("modelsync.kubectl.trace.origin", origin)
+    monkeypatch.setattr("modelsync.kubectl.commands.trace.origin", origin)
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     said = two(f"trace {names_of(two)[0]}")
     assert "not asked: WANDB_API_KEY is for https://api.wandb.ai; set WANDB_BASE_URL=https://wandb.example.com" in said

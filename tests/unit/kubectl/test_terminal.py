@@ -15,8 +15,9 @@ from unit.kubectl.scripted import OPEN, Script, chat, event, listed
 
 SECONDS = 30
 PLUGIN = """
-from modelsync.kubectl import following, main
-following.TICK_SECONDS = 0.1
+from modelsync.kubectl import main
+from modelsync.kubectl.cluster import watching
+watching.TICK_SECONDS = 0.1
 main()
 """
 IN_FRONT = """

@@ -5,6 +5,8 @@ from pathlib import Path as FilePath
 import pytest
 
 from modelsync.kubectl import run
+from modelsync.kubectl.cluster.objects import Path, model_deployments
+from modelsync.kubectl.cluster.transport import Kubectl
 from modelsync.kubectl.errors import (
     DeniedError,
     ForbiddenError,
@@ -13,8 +15,6 @@ from modelsync.kubectl.errors import (
     PluginError,
     UnavailableError,
 )
-from modelsync.kubectl.objects import Path, model_deployments
-from modelsync.kubectl.transport import Kubectl
 from unit.kubectl.scripted import Script, calls
 
 

@@ -18,7 +18,7 @@ Message = MutableMapping[str, Any]
 
 ANOTHER = """
 import sys
-from modelsync.middleware.modelsync_middleware.shared import Shared
+from modelsync.middleware.modelsync_middleware.shared_state import Shared
 shared = Shared(sys.argv[1])
 print("joined", flush=True)
 for line in sys.stdin:

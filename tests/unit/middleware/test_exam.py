@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from modelsync.middleware.modelsync_middleware.exam import Exam
-from modelsync.middleware.modelsync_middleware.shared import Shared
+from modelsync.middleware.modelsync_middleware.shared_state import Shared
 
 SUM = {"prompt": "2+2=", "expect": {"contains": "4"}}
 CAPITAL = {"prompt": "The capital of France is", "name": "capital", "expect": {"contains": "Paris"}}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelsync.middleware.modelsync_middleware import VersionHeader, fuse
-from modelsync.middleware.modelsync_middleware.shared import Shared
+from modelsync.middleware.modelsync_middleware.shared_state import Shared
 from unit.middleware.asgi import App, Message, Receive, Recorder, Send, http, receive, websocket
 
 DENIAL = "websocket.http.response"

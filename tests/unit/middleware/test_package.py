@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from modelsync import middleware
+from modelsync.api.pod_contract import MIDDLEWARE
 
 
 @pytest.mark.parametrize("name", middleware.files())
@@ -25,7 +26,7 @@ def test_each_module_is_python_3_9_and_imports_only_the_standard_library_and_its
 
 
 def test_the_import_path_names_the_class_in_the_package() -> None:
-    module, _, name = middleware.IMPORT_PATH.rpartition(".")
+    module, _, name = MIDDLEWARE.rpartition(".")
 
     assert module == middleware.PACKAGE
     assert hasattr(importlib.import_module(f"modelsync.middleware.{module}"), name)

@@ -11,7 +11,7 @@ import pytest
 
 from modelsync.middleware.modelsync_middleware import VersionHeader, readiness
 from modelsync.middleware.modelsync_middleware.readiness import READY_PATH, Readiness
-from modelsync.middleware.modelsync_middleware.shared import Shared
+from modelsync.middleware.modelsync_middleware.shared_state import Shared
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

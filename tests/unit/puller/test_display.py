@@ -3,9 +3,10 @@ import threading
 
 import pytest
 
+from modelsync.api.pod_contract import MAX_TERMINATION_BYTES
 from modelsync.puller.display import duration, line, shown_on, size
 from modelsync.puller.progress import Snapshot
-from modelsync.puller.result import MAX_BYTES, encode
+from modelsync.puller.result import encode
 
 
 def test_a_line_says_files_bytes_rate_and_what_is_left() -> None:
@@ -53,6 +54,6 @@ def test_a_storm_of_notes_is_counted_instead_of_printed() -> None:
 
 def test_a_termination_message_is_cut_to_what_kubernetes_keeps() -> None:
     text = encode({"outcome": "CorruptFile", "message": "ä" * 10_000, "file": "w.bin"})
-    assert len(text.encode()) <= MAX_BYTES
+    assert len(text.encode()) <= MAX_TERMINATION_BYTES
     assert text.endswith('…", "file": "w.bin"}')
-    assert len(text.encode()) > MAX_BYTES - 100
+    assert len(text.encode()) > MAX_TERMINATION_BYTES - 100

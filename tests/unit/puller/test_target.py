@@ -6,12 +6,12 @@ import pytest
 
 from modelsync.puller.digests import Algorithm
 from modelsync.puller.errors import NoSpaceError, PublishedChangedError, TargetUnusableError
+from modelsync.puller.file_names import MARKER
 from modelsync.puller.lease import Lease
 from modelsync.puller.manifest import Manifest, digest_of
-from modelsync.puller.names import MARKER
 from modelsync.puller.staging import Staging, link_or_copy, storage_error
 from modelsync.puller.target import find_published, read_marker, usable_target
-from modelsync.puller.work import Partial
+from modelsync.puller.work_folder import Partial
 from unit.puller.filestore import entry_of
 
 FILES = {"config.json": b"{}", "weights/part.bin": b"x" * 1000, "weights/same.bin": b"x" * 1000, "empty": b""}

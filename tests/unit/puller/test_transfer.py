@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modelsync.puller import download, pace, patience, transfer
+from modelsync.puller import connection_scaling, download, retry, transfer
 from modelsync.puller.errors import (
     CorruptFileError,
     DeniedError,
@@ -16,7 +16,7 @@ from modelsync.puller.errors import (
     UnreachableError,
 )
 from modelsync.puller.manifest import Entry
-from modelsync.puller.objects import ObjectStore
+from modelsync.puller.object_store import ObjectStore
 from modelsync.puller.progress import Progress
 from modelsync.puller.staging import Staging
 from modelsync.puller.transfer import Transfer
@@ -27,10 +27,10 @@ PART = 10_000
 
 @pytest.fixture(autouse=True)
 def small_and_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "STARVED", 0.0)
-    monkeypatch.setattr(pace, "EVERY_SECONDS", 0.001)
-    monkeypatch.setattr(patience, "FIRST_SECONDS", 0.01)
-    monkeypatch.setattr(patience, "CAP_SECONDS", 0.05)
+    monkeypatch.setattr(connection_scaling, "STARVED", 0.0)
+    monkeypatch.setattr(connection_scaling, "EVERY_SECONDS", 0.001)
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "CAP_SECONDS", 0.05)
     monkeypatch.setattr(download, "PART_BYTES", PART)
     monkeypatch.setattr(download, "READ_BYTES", 700)
     monkeypatch.setattr(transfer, "CHUNK_BYTES", 900)
@@ -121,7 +121,7 @@ def test_one_large_file_is_fetched_in_parts(store: FileStore, tmp_path: Path) ->
 def test_where_each_connection_is_slow_several_are_used_for_one_file(
     store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "STARVED", 2.0)
+    monkeypatch.setattr(connection_scaling, "STARVED", 2.0)
     store.content = {"large": content_of(20 * PART)}
     store.seconds_each_kilobyte = 0.01
     Run(store, tmp_path).fetch(dict(store.content))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry.model import (
     AliasedVersion,
     Answers,

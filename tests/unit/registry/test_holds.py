@@ -5,16 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from modelsync.api.hold import HoldMark, HoldSource
 from modelsync.registry.holds import HoldRead, hold_reads
-from modelsync.registry.model import (
-    AliasedVersion,
-    Answers,
-    HoldMark,
-    HoldNames,
-    Question,
-    ServedVersion,
-    Via,
-)
+from modelsync.registry.model import AliasedVersion, Answers, HoldNames, Question, ServedVersion
 from unit.registry.facts import (
     CHAT,
     SOURCE,
@@ -46,7 +39,7 @@ def read(answers: Answers, digest: str = "d7", *, latched: Iterable[HoldMark] = 
     return hold_reads(answers, asked(latched)).get(digest)
 
 
-def mark(via: Via, name: str, *, digest: str = "d7", place: str = PLACE, version: str = "v7") -> HoldMark:
+def mark(via: HoldSource, name: str, *, digest: str = "d7", place: str = PLACE, version: str = "v7") -> HoldMark:
     return HoldMark(digest, place, version, via, name)
 
 
@@ -55,22 +48,33 @@ def mark(via: Via, name: str, *, digest: str = "d7", place: str = PLACE, version
     [
         pytest.param((), (), (), set(), id="nothing"),
         pytest.param(("approved",), ("gold",), ("production",), set(), id="other names"),
-        pytest.param(("regulatory-hold",), (), (), {(Via.VERSION_TAG, "regulatory-hold")}, id="tag on the version"),
-        pytest.param((), ("regulatory-hold",), (), {(Via.COLLECTION_TAG, "regulatory-hold")}, id="on all of it"),
-        pytest.param((), ("regulatory-hold v7",), (), {(Via.COLLECTION_TAG, "regulatory-hold v7")}, id="on v7 of it"),
-        pytest.param((), ("regulatory-hold  v7",), (), {(Via.COLLECTION_TAG, "regulatory-hold  v7")}, id="two spaces"),
+        pytest.param(
+            ("regulatory-hold",), (), (), {(HoldSource.VERSION_TAG, "regulatory-hold")}, id="tag on the version"
+        ),
+        pytest.param((), ("regulatory-hold",), (), {(HoldSource.COLLECTION_TAG, "regulatory-hold")}, id="on all of it"),
+        pytest.param(
+            (), ("regulatory-hold v7",), (), {(HoldSource.COLLECTION_TAG, "regulatory-hold v7")}, id="on v7 of it"
+        ),
+        pytest.param(
+            (), ("regulatory-hold  v7",), (), {(HoldSource.COLLECTION_TAG, "regulatory-hold  v7")}, id="two spaces"
+        ),
         pytest.param((), ("regulatory-hold v6",), (), set(), id="on another version of it"),
         pytest.param((), ("regulatory-hold v77",), (), set(), id="on a version with a like name"),
         pytest.param((), ("regulatory-hold is due",), (), set(), id="a tag that only begins so"),
-        pytest.param((), (), ("regulatory-hold",), {(Via.ALIAS, "regulatory-hold")}, id="by alias"),
-        pytest.param((), (), ("regulatory-hold-eu",), {(Via.ALIAS, "regulatory-hold-eu")}, id="by an alias pattern"),
-        pytest.param((), (), ("stop-42", "stop-4"), {(Via.ALIAS, "stop-42")}, id="by a pattern of ?"),
+        pytest.param((), (), ("regulatory-hold",), {(HoldSource.ALIAS, "regulatory-hold")}, id="by alias"),
+        pytest.param(
+            (), (), ("regulatory-hold-eu",), {(HoldSource.ALIAS, "regulatory-hold-eu")}, id="by an alias pattern"
+        ),
+        pytest.param((), (), ("stop-42", "stop-4"), {(HoldSource.ALIAS, "stop-42")}, id="by a pattern of ?"),
         pytest.param((), (), ("Regulatory-hold",), set(), id="case counts"),
         pytest.param(("regulatory-hold-eu",), (), (), set(), id="patterns are for aliases only"),
     ],
 )
 def test_a_mark_holds_by_where_it_stands_and_how_it_is_called(
-    tags: tuple[str, ...], collection_tags: tuple[str, ...], aliases: tuple[str, ...], expected: set[tuple[Via, str]]
+    tags: tuple[str, ...],
+    collection_tags: tuple[str, ...],
+    aliases: tuple[str, ...],
+    expected: set[tuple[HoldSource, str]],
 ) -> None:
     answers = known(
         resolved(V7, 7, aliases=aliases, collection_tags=collection_tags, content=artifact(7, tags=tags)),
@@ -91,8 +95,8 @@ def test_a_mark_where_the_artifact_was_linked_too_holds_it_here() -> None:
     found = read(answers)
     assert found is not None
     assert found.marks == {
-        mark(Via.ALIAS, "regulatory-hold", place="acme/llms/chat", version="v21"),
-        mark(Via.COLLECTION_TAG, "regulatory-hold v2", place="acme/wandb-registry-eu/chat", version="v2"),
+        mark(HoldSource.ALIAS, "regulatory-hold", place="acme/llms/chat", version="v21"),
+        mark(HoldSource.COLLECTION_TAG, "regulatory-hold v2", place="acme/wandb-registry-eu/chat", version="v2"),
     }
 
 
@@ -104,7 +108,7 @@ def test_a_mark_on_another_artifact_with_the_same_bytes_holds_too() -> None:
     )
     found = read(answers)
     assert found is not None
-    assert found.marks == {mark(Via.VERSION_TAG, "regulatory-hold", version="v8")}
+    assert found.marks == {mark(HoldSource.VERSION_TAG, "regulatory-hold", version="v8")}
 
 
 def test_what_serves_is_judged_after_its_alias_has_moved_on() -> None:
@@ -112,7 +116,7 @@ def test_what_serves_is_judged_after_its_alias_has_moved_on() -> None:
         resolved(PRODUCTION, 8), resolved(V7, 7, content=artifact(7, tags=("regulatory-hold",))), collection()
     )
     reads = hold_reads(answers, asked())
-    assert reads["d7"].marks == {mark(Via.VERSION_TAG, "regulatory-hold")}
+    assert reads["d7"].marks == {mark(HoldSource.VERSION_TAG, "regulatory-hold")}
     assert reads["d8"].marks == frozenset()
 
 
@@ -140,7 +144,7 @@ def test_silence_leaves_the_last_read_as_old_as_it_is() -> None:
     found = read(answers)
     assert found is not None
     assert found.asked_at == at(1)
-    assert found.marks == {mark(Via.VERSION_TAG, "regulatory-hold")}
+    assert found.marks == {mark(HoldSource.VERSION_TAG, "regulatory-hold")}
 
 
 def test_a_newer_read_of_the_same_artifact_counts_and_not_an_older_one_through_another_alias() -> None:
@@ -160,12 +164,12 @@ def test_a_version_that_its_collection_no_longer_shows_is_judged_by_its_id() -> 
     )
     found = read(answers)
     assert found is not None
-    assert found.marks == {mark(Via.VERSION_TAG, "regulatory-hold")}
+    assert found.marks == {mark(HoldSource.VERSION_TAG, "regulatory-hold")}
     assert found.asked_at == at(9)
 
 
 def test_other_content_under_the_same_id_as_of_another_server_says_nothing_of_what_serves() -> None:
-    latched = mark(Via.VERSION_TAG, "regulatory-hold")
+    latched = mark(HoldSource.VERSION_TAG, "regulatory-hold")
     elsewhere = artifact(7, digest="e0")
     assert read(known(resolved(V7, 7, content=elsewhere), collection()), latched=[latched]) is None
     assert read(known(missing(V7), by_id(elsewhere), collection()), latched=[latched]) is None
@@ -175,7 +179,7 @@ def test_the_same_content_in_the_same_place_is_judged_whatever_its_id() -> None:
     moved = replace(artifact(7, tags=("regulatory-hold",)), artifact_id="artifact-of-another-server")
     held = read(known(resolved(V7, 7, content=moved, asked=3), collection(asked=9)))
     assert held is not None
-    assert (held.marks, held.asked_at) == ({mark(Via.VERSION_TAG, "regulatory-hold")}, at(3))
+    assert (held.marks, held.asked_at) == ({mark(HoldSource.VERSION_TAG, "regulatory-hold")}, at(3))
 
     lifted = read(known(resolved(V7, 7, content=replace(moved, tags=frozenset())), collection()), latched=held.marks)
     assert lifted is not None
@@ -183,15 +187,15 @@ def test_the_same_content_in_the_same_place_is_judged_whatever_its_id() -> None:
 
 
 def test_a_tag_is_seen_though_the_collection_cannot_be_read_and_then_nothing_latched_ends() -> None:
-    latched = mark(Via.ALIAS, "regulatory-hold")
+    latched = mark(HoldSource.ALIAS, "regulatory-hold")
     answers = known(by_id(artifact(7, tags=("regulatory-hold",)), asked=9), missing(V7), missing(CHAT))
     found = read(answers, latched=[latched])
     assert found is not None
-    assert found.marks == {mark(Via.VERSION_TAG, "regulatory-hold"), latched}
+    assert found.marks == {mark(HoldSource.VERSION_TAG, "regulatory-hold"), latched}
 
 
-@pytest.mark.parametrize("via", [Via.COLLECTION_TAG, Via.ALIAS])
-def test_a_mark_in_a_place_that_nobody_can_be_asked_about_stands(via: Via) -> None:
+@pytest.mark.parametrize("via", [HoldSource.COLLECTION_TAG, HoldSource.ALIAS])
+def test_a_mark_in_a_place_that_nobody_can_be_asked_about_stands(via: HoldSource) -> None:
     latched = mark(via, "regulatory-hold", place="no reference: at all")
     assert asked([latched]).collections == {CHAT}
     found = read(known(resolved(V7, 7), collection()), latched=[latched])
@@ -202,7 +206,7 @@ def test_a_mark_in_a_place_that_nobody_can_be_asked_about_stands(via: Via) -> No
 def test_an_alias_that_moved_to_another_version_is_told_as_standing_elsewhere() -> None:
     moved = AliasedVersion("regulatory-hold", "v8", "artifact-8", "d8")
     answers = known(resolved(V7, 7), collection(aliases=("regulatory-hold", "production"), carriers=(moved,)))
-    found = read(answers, latched=[mark(Via.ALIAS, "regulatory-hold")])
+    found = read(answers, latched=[mark(HoldSource.ALIAS, "regulatory-hold")])
     assert found is not None
     assert found.marks == frozenset()
     assert found.alias_mark_elsewhere
@@ -210,7 +214,7 @@ def test_an_alias_that_moved_to_another_version_is_told_as_standing_elsewhere() 
 
 def test_an_alias_that_is_gone_from_the_collection_stands_nowhere() -> None:
     found = read(
-        known(resolved(V7, 7), collection(aliases=("production",))), latched=[mark(Via.ALIAS, "regulatory-hold")]
+        known(resolved(V7, 7), collection(aliases=("production",))), latched=[mark(HoldSource.ALIAS, "regulatory-hold")]
     )
     assert found is not None
     assert found.marks == frozenset()
@@ -230,7 +234,7 @@ def test_an_alias_on_this_digest_alone_is_not_elsewhere() -> None:
     )
     found = read(answers)
     assert found is not None
-    assert found.marks == {mark(Via.ALIAS, "regulatory-hold")}
+    assert found.marks == {mark(HoldSource.ALIAS, "regulatory-hold")}
     assert not found.alias_mark_elsewhere
 
 
@@ -249,7 +253,7 @@ ELSEWHERE = SOURCE.parse("acme/wandb-registry-eu/chat")
 def test_a_latched_mark_in_a_collection_that_the_artifact_no_longer_shows_ends_by_a_read_of_it_only(
     there: object, stands: bool
 ) -> None:
-    latched = mark(Via.COLLECTION_TAG, "regulatory-hold v2", place=str(ELSEWHERE), version="v2")
+    latched = mark(HoldSource.COLLECTION_TAG, "regulatory-hold v2", place=str(ELSEWHERE), version="v2")
     found = read(known(resolved(V7, 7), collection(), there), latched=[latched])  # type: ignore[arg-type]
     assert found is not None
     assert found.marks == ({latched} if stands else frozenset())

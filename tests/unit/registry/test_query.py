@@ -6,7 +6,7 @@ from importlib import resources
 import pytest
 from graphql import GraphQLSchema, build_schema, parse, validate
 
-from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry.exchange import BATCH, ServerTraits, batches
 from modelsync.registry.query import DIGEST_ALGORITHM, ArtifactById, CollectionPage, Unit, document
 

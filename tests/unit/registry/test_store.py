@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry.model import (
     AliasedVersion,
     ArtifactRead,

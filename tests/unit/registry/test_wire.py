@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modelsync.api.reference import CollectionRef, ModelRef
+from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry import wire
 
 REF = ModelRef("acme", "wandb-registry-model", "chat llm", "production")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from modelsync.api.reference import ModelRef
-from modelsync.api.references import MODEL
+from modelsync.api.model_ref import ModelRef
+from modelsync.api.parts import MODEL
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.resources.objects import Object, Owner

@@ -1,6 +1,7 @@
 """The pod that a spec makes: what it pulls, what it runs, and what nobody can make it do."""
 
 import json
+import re
 from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
@@ -8,10 +9,10 @@ from typing import Any
 import pytest
 
 from modelsync import middleware
-from modelsync.api import env_policy
+from modelsync.api import pod_contract as contract
 from modelsync.api.settings import OperatorSettings
-from modelsync.api.vllm_flags import OWNED
-from modelsync.resources import pod
+from modelsync.policy import environment
+from modelsync.policy.vllm_flags import OWNED
 from modelsync.resources.adapter_config import AdapterRefusedError
 from modelsync.resources.lora import max_rank
 from modelsync.resources.objects import Object
@@ -31,7 +32,7 @@ def container(template: Object, name: str) -> Object:
     return found
 
 
-def environment(found: Object) -> dict[str, Any]:
+def variables(found: Object) -> dict[str, Any]:
     return {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in found["env"]}
 
 
@@ -48,7 +49,7 @@ def test_the_init_container_pulls_exactly_this_version_and_proves_its_digest(mak
         "--repair",
         "/models/d41d8cd98f00b204e9800998ecf8427e",
     ]
-    assert environment(pull) == {
+    assert variables(pull) == {
         "WANDB_BASE_URL": "https://wandb.example.com",
         "WANDB_API_KEY": {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}},
         "HOME": "/tmp",  # noqa: S108
@@ -109,7 +110,7 @@ def test_the_tenants_arguments_come_last_and_its_name_is_used(make_record: Make)
 
 def test_each_answer_can_name_its_version(make_record: Make) -> None:
     record = Record.parse(make_record())
-    told = environment(container(record.template["spec"]["template"], "vllm"))
+    told = variables(container(record.template["spec"]["template"], "vllm"))
     assert told["MODELSYNC_REVISION"] == record.revision
     assert told["MODELSYNC_VERSION"] == "chat llm:v7"
     assert told["MODELSYNC_DIGEST"] == "d41d8cd98f00b204e9800998ecf8427e"
@@ -120,7 +121,7 @@ def test_each_answer_can_name_its_version(make_record: Make) -> None:
 
 def test_vllm_gets_no_credential_no_token_and_no_network_use_of_its_own(make_pod: Make) -> None:
     template = make_pod()
-    told = environment(container(template, "vllm"))
+    told = variables(container(template, "vllm"))
     assert not any("WANDB" in name for name in told)
     assert all(isinstance(value, str) for value in told.values())
     assert template["spec"]["automountServiceAccountToken"] is False
@@ -130,9 +131,9 @@ def test_vllm_gets_no_credential_no_token_and_no_network_use_of_its_own(make_pod
 
 
 def test_what_is_set_for_vllm_is_what_a_tenant_may_not_set(make_pod: Make) -> None:
-    told = environment(container(make_pod(), "vllm"))
-    assert {name for name in told if not name.startswith("MODELSYNC_")} == env_policy.OPERATOR_SETS
-    assert [name for name in told if env_policy.refusal(name, ["*"]) is None] == []
+    told = variables(container(make_pod(), "vllm"))
+    assert {name for name in told if not name.startswith("MODELSYNC_")} == environment.OPERATOR_SETS
+    assert [name for name in told if environment.refusal(name, ["*"]) is None] == []
 
 
 def test_what_is_given_as_an_argument_is_what_a_tenant_may_not_give(make_pod: Make) -> None:
@@ -142,8 +143,15 @@ def test_what_is_given_as_an_argument_is_what_a_tenant_may_not_give(make_pod: Ma
 
 
 def test_the_names_shared_with_the_middleware_agree() -> None:
-    assert (pod.MIDDLEWARE, pod.READY_PATH) == (middleware.IMPORT_PATH, middleware.READY_PATH)
-    assert pod.DRAIN_PATH == middleware.DRAIN_PATH
+    """It runs alone and has a copy of its part of the contract."""
+    source = b"\n".join(middleware.files().values()).decode()
+    package, _, application = contract.MIDDLEWARE.partition(".")
+    assert package == middleware.PACKAGE
+    assert f"class {application}:" in source
+    for path in ("READY", "DRAIN", "FUSE", "EXAM", "METRICS"):
+        assert f'{path}_PATH = "{getattr(contract, f"{path}_PATH")}"' in source
+    variables = {value for name, value in vars(contract).items() if name.endswith("_VARIABLE")}
+    assert set(re.findall(r"MODELSYNC_[A-Z0-9_]+", source)) == variables - {contract.POD_UID_VARIABLE}
 
 
 def test_nothing_of_a_tenants_is_expanded_by_kubernetes(make_pod: Make) -> None:
@@ -153,7 +161,7 @@ def test_nothing_of_a_tenants_is_expanded_by_kubernetes(make_pod: Make) -> None:
     }
     serve = container(make_pod(serving=given), "vllm")
     assert serve["args"][-1] == "--chat-template-content-format=$$(MODELSYNC_DIGEST)"
-    assert environment(serve)["TZ"] == "$$(HOME) $$$$ 5$$"
+    assert variables(serve)["TZ"] == "$$(HOME) $$$$ 5$$"
 
 
 def test_the_model_is_writable_for_the_puller_and_read_only_for_vllm(make_pod: Make) -> None:
@@ -169,14 +177,14 @@ def test_the_model_is_writable_for_the_puller_and_read_only_for_vllm(make_pod: M
 def test_what_the_middleware_keeps_outlives_containers_and_goes_with_the_pod(make_pod: Make) -> None:
     template = make_pod()
     serve = container(template, "vllm")
-    assert {"name": "state", "mountPath": environment(serve)["MODELSYNC_STATE_DIR"]} in serve["volumeMounts"]
+    assert {"name": "state", "mountPath": variables(serve)["MODELSYNC_STATE_DIR"]} in serve["volumeMounts"]
     assert {"name": "state", "emptyDir": {"sizeLimit": "16Mi"}} in template["spec"]["volumes"]
 
 
 def test_every_cache_and_home_lies_where_vllm_can_write(make_pod: Make) -> None:
     serve = container(make_pod(), "vllm")
     writable = tuple(mount["mountPath"] for mount in serve["volumeMounts"] if not mount.get("readOnly"))
-    told = environment(serve)
+    told = variables(serve)
     for name in (
         "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT",
         "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR",
@@ -250,7 +258,7 @@ def test_what_vllm_compiles_is_kept_on_a_claim_where_that_is_asked_for(make_pod:
     (cache,) = [each for each in container(template, "vllm")["volumeMounts"] if each["mountPath"] == "/compile-cache"]
     assert not cache.get("readOnly")
     assert f"--make-dir=/models/{cache['subPath']}" in container(template, "pull")["args"]
-    told = environment(container(template, "vllm"))
+    told = variables(container(template, "vllm"))
     caches = [told[name] for name in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")]
     assert caches == ["/compile-cache/vllm", "/compile-cache/torchinductor", "/compile-cache/triton"]
     assert (told["HOME"], told["XDG_CACHE_HOME"]) == ("/scratch", "/scratch/.cache")
@@ -296,10 +304,10 @@ def test_a_pod_outlives_the_gateways_knowledge_of_it_and_then_drains(
 ) -> None:
     template = make_pod(traffic={"settle": settle}, serving={"shutdownTimeout": shutdown})
     serve = container(template, "vllm")
-    assert serve["lifecycle"]["preStop"]["httpGet"]["path"] == middleware.DRAIN_PATH
-    assert environment(serve)["MODELSYNC_SETTLE_SECONDS"] == str(pre_stop)
+    assert serve["lifecycle"]["preStop"]["httpGet"]["path"] == contract.DRAIN_PATH
+    assert variables(serve)["MODELSYNC_SETTLE_SECONDS"] == str(pre_stop)
     drain = int(next(arg for arg in serve["args"] if "--shutdown-timeout" in arg).partition("=")[2])
-    assert environment(serve)["MODELSYNC_DRAIN_SECONDS"] == str(drain)
+    assert variables(serve)["MODELSYNC_DRAIN_SECONDS"] == str(drain)
     assert template["spec"]["terminationGracePeriodSeconds"] > pre_stop + drain
 
 
@@ -409,7 +417,7 @@ def test_an_adapter_is_loaded_from_its_own_verified_folder_under_a_name_with_the
     assert modules(server["args"]) == [
         {"name": f"legal@{record.revision}", "path": f"/models/{digest}", "base_model_name": f"chat@{record.revision}"}
     ]
-    said = environment(server)
+    said = variables(server)
     assert said["MODELSYNC_ADAPTER_NAMES"] == f"legal@{record.revision}"
     assert said["MODELSYNC_BASE_NAMES"] == said["MODELSYNC_SERVED_NAMES"] == f"chat@{record.revision},chat"
     assert said["MODELSYNC_EXPOSE_BASE"] == "false"
@@ -427,7 +435,7 @@ def test_with_a_base_the_model_itself_is_an_adapter_and_the_base_has_a_name_of_i
         f"legal@{record.revision}",
     ]
     assert modules(server["args"])[0]["path"] == "/models/d41d8cd98f00b204e9800998ecf8427e"
-    said = environment(server)
+    said = variables(server)
     assert said["MODELSYNC_DEFAULT_NAME"] == f"chat@{record.revision}"
     assert said["MODELSYNC_EXPOSE_BASE"] == "true"
 
@@ -435,7 +443,7 @@ def test_with_a_base_the_model_itself_is_an_adapter_and_the_base_has_a_name_of_i
 def test_without_adapters_nothing_is_said_of_lora(make_pod: Make) -> None:
     server = container(make_pod(), "vllm")
     assert not [arg for arg in server["args"] if "lora" in arg]
-    assert not {name for name in environment(server) if name.startswith(("MODELSYNC_ADAPTER", "MODELSYNC_BASE"))}
+    assert not {name for name in variables(server) if name.startswith(("MODELSYNC_ADAPTER", "MODELSYNC_BASE"))}
 
 
 @pytest.mark.parametrize(("ranks", "wanted"), [([1], 1), ([7], 8), ([16, 24], 32), ([512], 512)])

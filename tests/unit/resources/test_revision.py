@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from modelsync.api.references import MODEL
+from modelsync.api.parts import MODEL
 from modelsync.api.serving import Serving
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec

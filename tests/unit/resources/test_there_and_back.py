@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject, SearchStrategy
 
 from modelsync.api.crd import crd
+from modelsync.api.parts import MODEL
 from modelsync.api.problems import SpecError
-from modelsync.api.references import MODEL
 from modelsync.api.routing import Routing
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
-from modelsync.api.validation import problems, read_spec
+from modelsync.policy.validation import problems, read_spec
 from modelsync.resources.objects import Object, Owner
 from modelsync.resources.record import Record, record
 from modelsync.resources.revision import Artifact, inputs_of, revision_name

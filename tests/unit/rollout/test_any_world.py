@@ -16,15 +16,17 @@ from model.invariants import (
     unknown_holds_stop_growth,
     weights_add_up_or_the_route_is_blocked,
 )
+from modelsync.api.hold import HoldAction
+from modelsync.api.requests import Requests
 from modelsync.api.routing import HeaderMatch, Rule, RuleKind
 from modelsync.api.status import ModelDeploymentStatus
+from modelsync.report.report import report
 from modelsync.rollout import plan
 from modelsync.rollout.model import (
     BLOCKED,
     Canary,
     Failure,
     Hold,
-    HoldAction,
     MoveReason,
     Observed,
     Pause,
@@ -32,7 +34,6 @@ from modelsync.rollout.model import (
     Problem,
     RegistryOutcome,
     RegistryView,
-    Requests,
     RouteView,
     SetMatch,
     SetWeight,
@@ -41,7 +42,6 @@ from modelsync.rollout.model import (
     Trouble,
     TroubleKind,
 )
-from modelsync.rollout.report import report
 from unit.rollout.worlds import NOW, POLICY, V1, V2, V3, V4, candidate, digest, mark, read, up
 
 MATCHES = ((), (HeaderMatch("x-user-group", "internal"),), (HeaderMatch("x-early", "^y.*$", regex=True),))
@@ -159,7 +159,7 @@ def worlds(draw: st.DrawFn) -> Observed:
 @given(worlds())
 def test_there_is_always_a_plan_and_a_status(observed: Observed) -> None:
     made = plan(observed)
-    status = report(observed, made, ModelDeploymentStatus(), name="chat")
+    status = report(observed, made, ModelDeploymentStatus(), name="chat").status
     assert ModelDeploymentStatus.model_validate(status.wire()) == status
     assert made.requeue_after is None or made.requeue_after > timedelta()
 

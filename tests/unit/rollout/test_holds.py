@@ -3,13 +3,13 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from modelsync.api.hold import HoldAction
 from modelsync.rollout import plan
 from modelsync.rollout.model import (
     BLOCKED,
     CutOff,
     EnsureRevision,
     Hold,
-    HoldAction,
     MoveReason,
     Observed,
     PointService,

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from modelsync.api.requests import Requests
 from modelsync.rollout import plan
-from modelsync.rollout.model import Failure, MoveReason, Requests, State, Target
+from modelsync.rollout.model import Failure, MoveReason, State, Target
 from unit.rollout.worlds import CANARY, LONG_AGO, POLICY, V1, V2, V3, down, in_canary, route, up, world
 
 OPEN = replace(CANARY, step=3, weight=5)

@@ -6,16 +6,16 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelsync.api.hold import HoldMark
+from modelsync.api.requests import Requests
 from modelsync.api.status import ModelDeploymentStatus
 from modelsync.rollout.model import (
     Canary,
     Failure,
     Hold,
-    HoldMark,
     MoveReason,
     Pause,
     Previous,
-    Requests,
     SetWeight,
     State,
     Target,

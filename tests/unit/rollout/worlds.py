@@ -4,20 +4,20 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from modelsync.api.conditions import Condition
+from modelsync.api.hold import HoldAction, HoldMark, HoldSource
+from modelsync.api.requests import Requests
 from modelsync.api.status import ModelDeploymentStatus
+from modelsync.report.report import report
 from modelsync.rollout import plan
 from modelsync.rollout.model import (
     Canary,
     Candidate,
-    HoldAction,
-    HoldMark,
     HoldRead,
     Observed,
     Pause,
     Policy,
     RegistryOutcome,
     RegistryView,
-    Requests,
     Revision,
     RevisionView,
     RouteView,
@@ -26,7 +26,6 @@ from modelsync.rollout.model import (
     Trouble,
     TroubleKind,
 )
-from modelsync.rollout.report import report
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
@@ -95,7 +94,7 @@ def crash(count: int = 1, kind: TroubleKind = TroubleKind.CRASHED) -> Trouble:
 
 
 def mark(revision: Revision, via: str = "VersionTag") -> HoldMark:
-    return HoldMark(digest(revision), "acme/r/chat", revision.partition("-")[0], via, "regulatory-hold")  # type: ignore[arg-type]
+    return HoldMark(digest(revision), "acme/r/chat", revision.partition("-")[0], HoldSource(via), "regulatory-hold")
 
 
 def read(revision: Revision, *marks: HoldMark, asked_at: datetime = JUST_NOW, elsewhere: bool = False) -> HoldRead:
@@ -146,7 +145,7 @@ def in_canary(canary: Canary = CANARY, view: RevisionView | None = None, **chang
 
 def status_of(observed: Observed, previous: ModelDeploymentStatus | None = None) -> ModelDeploymentStatus:
     """What is reported of one pass over `observed`."""
-    return report(observed, plan(observed), previous or ModelDeploymentStatus(), name="chat")
+    return report(observed, plan(observed), previous or ModelDeploymentStatus(), name="chat").status
 
 
 def conditions(status: ModelDeploymentStatus) -> dict[str, Condition]:

@@ -14,14 +14,14 @@ import os
 from urllib.parse import quote
 
 from .adapters import with_adapter_names
+from .affinity_cookie import Session
 from .asgi import App, Handler, Header, Message, Receive, Scope, Send, send_json
 from .drain import DRAIN_PATH, Drain
 from .exam import EXAM_PATH, Exam
 from .fuse import FUSE_PATH, HELD_MESSAGE, LOOK_SECONDS, Fuse
 from .outcomes import METRICS_PATH, Outcomes
 from .readiness import READY_PATH, Readiness
-from .session import Session
-from .shared import Shared
+from .shared_state import Shared
 from .shutdown import Shutdown
 
 __all__ = ["VersionHeader"]

@@ -11,7 +11,7 @@ import os
 import time
 
 from .asgi import Receive, Scope, Send, send_json
-from .shared import Shared
+from .shared_state import Shared
 
 DRAIN_PATH = "/modelsync/drain"
 LOOK_SECONDS = 0.1

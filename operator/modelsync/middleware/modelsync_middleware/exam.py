@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from .asgi import Ask, Receive, Scope, Send, send_json
-from .golden import GOLDEN_FILE, MAX_BYTES, ExamError, Question, parse_exam
-from .shared import Shared
-from .taking import Verdict, invalid, take
+from .exam_format import GOLDEN_FILE, MAX_BYTES, ExamError, Question, parse_exam
+from .exam_runner import Verdict, invalid, take
+from .shared_state import Shared
 
 EXAM_PATH = "/modelsync/exam"
 ANSWER_SECONDS = 120.0  # for one answer: a question may meet a shape that vLLM has not compiled yet

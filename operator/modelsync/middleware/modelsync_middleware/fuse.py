@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from .asgi import App, Message, Receive, Scope, Send, send_json
-from .shared import Shared
+from .shared_state import Shared
 
 FUSE_PATH = "/modelsync/fuse"
 LOOK_SECONDS = 0.025  # after so long a process knows that another one's fuse was blown

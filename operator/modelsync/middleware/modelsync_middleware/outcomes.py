@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .asgi import App, Message, Receive, Scope, Send
-from .shared import Shared
+from .shared_state import Shared
 
 METRICS_PATH = "/modelsync/metrics"
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"

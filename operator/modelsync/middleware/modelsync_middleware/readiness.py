@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Optional
 
 from .asgi import App, Ask, Receive, Scope, Send, asking, send_json
-from .shared import Shared
+from .shared_state import Shared
 
 READY_PATH = "/modelsync/ready"
 ANSWER_SECONDS = 120.0  # for the first answer: vLLM may still compile and capture graphs

@@ -1,0 +1,1 @@
+"""Writes every file that is generated from the code: `python -m generate`."""

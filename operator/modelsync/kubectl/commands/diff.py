@@ -1,0 +1,168 @@
+"""`kubectl modelsync diff`: what a new revision changes against another: versions, and everything of the spec in it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from modelsync.api.parts import told
+from modelsync.commands import printable
+from modelsync.kubectl.errors import PluginError
+from modelsync.kubectl.options import cluster, connection_options, name_argument
+from modelsync.kubectl.view import text
+from modelsync.kubectl.view.deployment import Revision, View, read
+from modelsync.kubectl.view.text import columns, document, styled
+from modelsync.resources.record import Record
+from modelsync.resources.revision import Artifact
+
+_PARTS = ("adapters", "artifacts", "baseModelRef")
+"""Fields of the spec that name what is resolved: their versions are told instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that differs; None where it is not there."""
+
+    what: str
+    before: str | None
+    after: str | None
+
+
+@click.command("diff")
+@name_argument
+@click.argument("revisions", metavar="[FROM [TO]]", nargs=-1)
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For a program.")
+@connection_options
+def command(name: str, revisions: tuple[str, ...], output: str | None) -> None:
+    """Say what the revision that is being rolled out, or that the alias names, changes against the stable.
+
+    Told are the versions of the model, of adapters and side artifacts, and what of the spec is in a revision. FROM and
+    TO, revisions or versions such as v7, compare others.
+    """
+    if len(revisions) > 2:
+        raise click.UsageError("two revisions can be compared; leave out the others")
+    each = read(cluster(), name, with_records=True)
+    if not each.records:
+        raise PluginError(
+            f"no record of a revision of {name} can be read; you need `list` on controllerrevisions.apps in "
+            f"{each.namespace}, which Kubernetes' role `view` has, and the operator must have made one"
+        )
+    before, after = _which(each, revisions)
+    one, other = _record(each, before), _record(each, after)
+    changes = list(changed(one, other))
+    if output:
+        document(
+            {
+                "from": before,
+                "to": after,
+                "changes": [{"what": c.what, "before": c.before, "after": c.after} for c in changes],
+            },
+            output,
+        )
+    else:
+        text.show(_told(each, before, after, changes))
+
+
+def changed(before: Record, after: Record) -> Iterator[Change]:
+    """Everything that differs, parts first."""
+    one, other = before.parts, after.parts
+    for key in dict.fromkeys((*one, *other)):
+        old, new = one.get(key), other.get(key)
+        if old is None or new is None or old.digest != new.digest:
+            yield Change(told(key), _artifact(old), _artifact(new))
+    was, is_ = _flat(before), _flat(after)
+    for path in dict.fromkeys((*was, *is_)):
+        if was.get(path) != is_.get(path):
+            yield Change(f"spec.serving.{path}", was.get(path), is_.get(path))
+    if before.pre_stop != after.pre_stop:
+        yield Change("preStop of the pods", f"{before.pre_stop.seconds}s", f"{after.pre_stop.seconds}s")
+
+
+def _which(each: View, given: tuple[str, ...]) -> tuple[Revision, Revision]:
+    names = [_named(each, text_) for text_ in given]
+    if len(names) == 2:
+        return names[0], names[1]
+    if each.stable is None:
+        raise PluginError(f"nothing to compare with: no revision of {each.name} has been promoted yet")
+    before = names[0] if names else each.stable
+    after = each.moving or each.named
+    if after is None or after == before:
+        after = each.stable
+    if after == before:
+        raise PluginError(
+            f"nothing to compare: {before} is the stable, and nothing else is rolled out or named by the alias; "
+            f"name two of {', '.join(sorted(each.records))}"
+        )
+    return before, after
+
+
+def _named(each: View, given: str) -> Revision:
+    """A revision by its name, or by its version where only one has it."""
+    if given in each.records:
+        return given
+    found = sorted(revision for revision in each.records if revision.partition("-")[0] == given)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise PluginError(f"{given} has several revisions: {', '.join(found)}; name one of them")
+    raise PluginError(f"{given} is no revision of {each.name}; there are: {', '.join(sorted(each.records))}")
+
+
+def _record(each: View, revision: Revision) -> Record:
+    if revision not in each.records:
+        raise PluginError(f"{revision} has no record yet; the operator makes one when its rollout begins")
+    return each.records[revision]
+
+
+def _artifact(artifact: Artifact | None) -> str | None:
+    return f"{artifact.ref} (digest {artifact.digest[:12]})" if artifact is not None else None
+
+
+def _flat(record: Record) -> dict[str, str]:
+    """Each field of the revision's `spec.serving` by its path; flags and named items by their names."""
+    serving = {key: value for key, value in record.inputs.serving.wire().items() if key not in _PARTS}
+    return dict(_fields(serving, ""))
+
+
+def _fields(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _fields(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            if isinstance(item, Mapping) and "name" in item:
+                rest = {key: each for key, each in item.items() if key != "name"}
+                yield from _fields(rest.get("value", rest) if len(rest) == 1 else rest, f"{path}[{item['name']}]")
+            elif isinstance(item, str) and item.startswith("--"):
+                flag, equals, given = item.partition("=")
+                yield f"{path}[{flag}]", given if equals else "given"
+            else:
+                yield from _fields(item, f"{path}[{number}]")
+    else:
+        yield path, str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _told(each: View, before: Revision, after: Revision, changes: list[Change]) -> RenderableType:
+    title = Text.assemble(
+        (printable(each.name), "bold"), f"  {before}{_role(each, before)} → {after}{_role(each, after)}"
+    )
+    if not changes:
+        return Group(title, Text("they serve the same, the same way"))
+    rows: list[list[Text | str]] = [
+        [change.what, _cell(change.before, "red"), _cell(change.after, "green")] for change in changes
+    ]
+    return Group(title, Text(), columns(("WHAT", "BEFORE", "AFTER"), rows))
+
+
+def _role(each: View, revision: Revision) -> str:
+    if revision == each.stable:
+        return " (stable)"
+    canary = each.status.canary
+    return " (canary)" if canary is not None and canary.revision == revision else ""
+
+
+def _cell(value: str | None, style: str) -> Text:
+    return styled(value if value is not None else "–", style if value is not None else "dim")

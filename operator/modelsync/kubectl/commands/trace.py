@@ -1,0 +1,241 @@
+"""`kubectl modelsync trace`: from an answer of the model back to everything that made it.
+
+An answer names its revision in `model`, in `system_fingerprint` and in headers; the revision's record has the rest. Who
+logged the artifact is asked of W&B with the user's own key, and only of the server that the user named for it.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+from urllib.parse import unquote
+
+import click
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from modelsync.api import names
+from modelsync.api.parts import adapter_name, told
+from modelsync.api.settings import same_server
+from modelsync.kubectl.cluster.objects import Cluster, Object, Path, model_deployments
+from modelsync.kubectl.errors import ForbiddenError, NotThereError, PluginError
+from modelsync.kubectl.options import cluster, connection_options
+from modelsync.kubectl.view import text
+from modelsync.kubectl.view.deployment import View, view
+from modelsync.kubectl.view.text import document, facts, styled
+from modelsync.registry.credential import Credential, InvalidCredentialError
+from modelsync.registry.errors import RegistryError
+from modelsync.registry.graphql import GraphQL, InvalidBaseURLError, InvalidCABundleError, tls
+from modelsync.registry.origin import Origin, origin
+from modelsync.resources.record import Record, RecordError
+from modelsync.resources.revision import Artifact
+
+WANDB_CLOUD = "https://api.wandb.ai"
+
+_REVISION = re.compile(names.REVISION_PATTERN)
+_DIGEST = re.compile(r"[0-9a-f]{8,128}")
+_VERSION = re.compile(r"(?P<collection>.+):(?P<version>v[0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A revision that the answer may have come from; `view` is None when its ModelDeployment cannot be read."""
+
+    record: Record
+    view: View | None
+    origin: Origin | None
+    """Who logged the model."""
+    unknown: str
+    """Why that is not known; empty if it is."""
+
+
+@click.command("trace")
+@click.argument("what", metavar="FINGERPRINT|MODEL-NAME")
+@click.option("-A", "--all-namespaces", is_flag=True, help="Look in all namespaces.")
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For a program.")
+@connection_options
+def command(what: str, all_namespaces: bool, output: str | None) -> None:
+    """Say what an answer was made of: version, digest, adapters and side artifacts, image, arguments, and the W&B run.
+
+    \b
+    FINGERPRINT|MODEL-NAME is what the answer says:
+      model                 chat@v7-3fa9c1d2, legal@v7-3fa9c1d2
+      system_fingerprint    v7-3fa9c1d2, as X-Model-Revision
+      X-Model-Version       chat llm:v7
+      X-Model-Digest        the digest of the model's manifest
+
+    The run is asked of W&B with WANDB_API_KEY, if the model comes from the server of WANDB_BASE_URL (default:
+    https://api.wandb.ai).
+    """
+    api = cluster()
+    namespace = None if all_namespaces else api.namespace
+    matching = _matching(api, namespace, what.strip())
+    if not matching:
+        where = f"in namespace {namespace}; --all-namespaces looks in all" if namespace else "in any namespace"
+        raise NotThereError(
+            f"no revision answers as {what!r} {where}; spec.revisionHistoryLimit says how many are kept"
+        )
+    found = [Found(record, _owner(api, record), *_origin(record)) for record in matching]
+    if output:
+        documents = [_document(each) for each in found]
+        document(documents[0] if len(documents) == 1 else documents, output)
+        return
+    parts: list[RenderableType] = []
+    for each in found:
+        parts += [Text(), facts(_facts(each))] if parts else [facts(_facts(each))]
+    text.show(Group(*parts))
+
+
+def _matching(api: Cluster, namespace: str | None, what: str) -> Sequence[Record]:
+    served, at, revision = what.rpartition("@")
+    labels = names.NAME_LABEL
+    if _REVISION.fullmatch(revision):
+        labels = f"{names.REVISION_LABEL}={revision}"
+    elif at:
+        raise PluginError(f"{what!r} names no revision after the @; copy `model` from the answer, as chat@v7-3fa9c1d2")
+    try:
+        items = api.list(Path("apps/v1", "controllerrevisions", namespace), labels=labels)["items"]
+    except ForbiddenError as error:
+        raise ForbiddenError(f"{error.message}; Kubernetes' role `view` has the right to") from None
+    records = [record for item in items if (record := _record(item)) is not None]
+    if at:
+        return [record for record in records if served in served_names(record)]
+    if labels != names.NAME_LABEL:
+        return records
+    version = _VERSION.fullmatch(unquote(what))
+    if version is not None:
+        collection = version["collection"].rpartition("/")[2]
+        return [r for r in records if (r.artifact.collection, r.version) == (collection, version["version"])]
+    if _DIGEST.fullmatch(what):
+        return [record for record in records if record.artifact.digest == what]
+    raise PluginError(
+        f"{what!r} is no fingerprint and no name that an answer has; write it as v7-3fa9c1d2, chat@v7-3fa9c1d2, "
+        "'chat llm:v7', or the digest"
+    )
+
+
+def served_names(record: Record) -> set[str]:
+    """The names that clients may have asked for."""
+    served = record.inputs.serving.served_model_name or record.owner.name
+    adapters = {name for key in record.others if (name := adapter_name(key)) is not None}
+    return {served, f"{served}-base", *adapters}
+
+
+def _record(item: Object) -> Record | None:
+    try:
+        return Record.parse(item)
+    except RecordError:
+        return None  # not a record of ours, or one that is too new
+
+
+def _owner(api: Cluster, record: Record) -> View | None:
+    try:
+        return view(api.get(model_deployments(record.owner.namespace, record.owner.name)))
+    except PluginError:
+        return None  # gone, or not the user's to read: the record says enough
+
+
+def registry_of(record: Record) -> str:
+    """The W&B server that its pods pull from."""
+    containers = record.template["spec"]["template"]["spec"]["initContainers"]
+    env = {each["name"]: each.get("value") for each in containers[0].get("env") or ()}
+    return str(env.get("WANDB_BASE_URL") or "")
+
+
+def _origin(record: Record) -> tuple[Origin | None, str]:
+    key = os.environ.get("WANDB_API_KEY")
+    server, own = registry_of(record), os.environ.get("WANDB_BASE_URL") or WANDB_CLOUD
+    if not key:
+        return None, "not asked: set WANDB_API_KEY"
+    if not same_server(server, own):
+        # Whoever writes a ModelDeployment names its server: a key must not go there because of that.
+        return None, f"not asked: WANDB_API_KEY is for {own}; set WANDB_BASE_URL={server}"
+
+    async def ask() -> Origin | None:
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE")
+        context = tls(ca_file=FilePath(bundle), source="REQUESTS_CA_BUNDLE") if bundle else None
+        async with GraphQL(server, Credential(key, source="WANDB_API_KEY"), ssl_context=context) as api:
+            return await origin(api, record.artifact.artifact_id)
+
+    try:
+        found = asyncio.run(ask())
+    except (RegistryError, InvalidCredentialError, InvalidBaseURLError, InvalidCABundleError) as error:
+        return None, f"not known: {error}"
+    return found, "" if found is not None else "the registry does not say who logged it"
+
+
+def _run(each: Found) -> str:
+    found = each.origin
+    if found is None:
+        return each.unknown
+    if found.run is None:
+        return f"none: logged by the user {found.user}"
+    title = f" ({found.title})" if found.title and found.title != found.run.rpartition("/")[2] else ""
+    return f"{found.run}{title}  {found.url}"
+
+
+def _facts(each: Found) -> list[tuple[str, Text | str]]:
+    record = each.record
+    owner = record.owner
+    rows: list[tuple[str, Text | str]] = [
+        ("Revision", styled(record.revision, "bold")),
+        ("Of", f"{names.SINGULAR} {owner.name}, namespace {owner.namespace}"),
+        ("Now", _now(each)),
+        ("Model", _artifact(record.artifact)),
+        *((told(key).capitalize(), _artifact(part)) for key, part in record.others.items()),
+        ("Run", _run(each)),
+        ("Image", record.inputs.image),
+        ("Arguments", " ".join(record.inputs.serving.args) or "none but the operator's"),
+        ("Registry", registry_of(record)),
+        ("Made", record.created.isoformat(timespec="seconds").replace("+00:00", "Z")),
+    ]
+    for entry in each.view.status.history if each.view is not None else ():
+        if entry.revision == record.revision:
+            until = entry.to.isoformat(timespec="seconds").replace("+00:00", "Z") if entry.to else "now"
+            since = entry.from_.isoformat(timespec="seconds").replace("+00:00", "Z")
+            rows.append((entry.outcome, f"{since} to {until} ({entry.reason})"))
+    return rows
+
+
+def _now(each: Found) -> Text | str:
+    view_, revision = each.view, each.record.revision
+    if view_ is None:
+        return "its ModelDeployment is gone, or not yours to read"
+    held = [hold for hold in view_.status.holds if hold.digest in each.record.digests]
+    if held:
+        return styled(f"on hold: {held[0].name!r}", "bold red")
+    role = "stable" if revision == view_.stable else "canary" if revision == view_.moving else "not in use"
+    return f"{role}, {view_.weight(revision)} % of the traffic"
+
+
+def _artifact(artifact: Artifact) -> str:
+    return f"{artifact.ref}  digest {artifact.digest}"
+
+
+def _document(each: Found) -> dict[str, Any]:
+    record = each.record
+    return {
+        "revision": record.revision,
+        "modelDeployment": {"namespace": record.owner.namespace, "name": record.owner.name},
+        "parts": {
+            key: {"ref": part.ref, "artifactID": part.artifact_id, "digest": part.digest, "size": part.size}
+            for key, part in record.parts.items()
+        },
+        "loggedBy": _logged_by(each.origin),
+        "registry": registry_of(record),
+        "image": record.inputs.image,
+        "args": list(record.inputs.serving.args),
+        "servedNames": sorted(served_names(record)),
+        "createdAt": record.created.isoformat(),
+        "weight": each.view.weight(record.revision) if each.view is not None else None,
+    }
+
+
+def _logged_by(found: Origin | None) -> dict[str, str] | None:
+    if found is None:
+        return None
+    said = {"run": found.run, "title": found.title, "url": found.url, "user": found.user}
+    return {key: value for key, value in said.items() if value}

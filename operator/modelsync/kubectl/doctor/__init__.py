@@ -1,0 +1,1 @@
+"""`kubectl modelsync doctor`: checks of a cluster and of a ModelDeployment."""

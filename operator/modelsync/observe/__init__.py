@@ -1,0 +1,1 @@
+"""PURE. Kubernetes objects and the registry's answers -> the planner's `Observed`. Raises for no foreign input."""

@@ -1,0 +1,34 @@
+"""Which host names and paths a ModelDeployment or an HTTPRoute claims."""
+
+from modelsync.api.kinds import Object
+from modelsync.api.traffic import DEFAULT_PATHS
+
+
+def hosts_of_owner(obj: Object) -> tuple[str, ...]:
+    """The host names that a ModelDeployment claims; `*` when it names a gateway and no host."""
+    gateway = ((obj.get("spec") or {}).get("traffic") or {}).get("gateway")
+    if not isinstance(gateway, dict):
+        return ()
+    return tuple(str(host) for host in gateway.get("hostnames") or ("*",))
+
+
+def hosts_of_route(obj: Object) -> tuple[str, ...]:
+    """The host names that an HTTPRoute is for; `*` when it names none."""
+    return tuple(str(host) for host in (obj.get("spec") or {}).get("hostnames") or ("*",))
+
+
+def paths_of_owner(obj: Object) -> tuple[str, ...]:
+    """The paths that a ModelDeployment publishes."""
+    gateway = ((obj.get("spec") or {}).get("traffic") or {}).get("gateway")
+    return tuple(map(str, (gateway.get("paths") if isinstance(gateway, dict) else None) or DEFAULT_PATHS))
+
+
+def paths_of_route(obj: Object) -> tuple[str, ...]:
+    """The paths that an HTTPRoute is for, without a slash at the end. Longer and shorter ones do not take ours."""
+    found: dict[str, None] = {}
+    for rule in (obj.get("spec") or {}).get("rules") or ():
+        for match in rule.get("matches") or ():
+            path = match.get("path") or {}
+            if path.get("type", "PathPrefix") in ("PathPrefix", "Exact"):
+                found[str(path.get("value", "/")).rstrip("/")] = None
+    return tuple(found)

@@ -1,0 +1,100 @@
+"""Finds out whether someone else has our host and path already. Two routes for one would share its traffic by luck.
+
+Gateway API lets the older HTTPRoute win ("oldest route based on creation timestamp"); so does this, and the younger
+ModelDeployment writes no route at all.
+"""
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from modelsync.api import names
+from modelsync.api.kinds import Object, controller_uid, name_of, uid_of
+from modelsync.api.traffic import Gateway
+from modelsync.observe.claims import hosts_of_owner, hosts_of_route, paths_of_owner, paths_of_route
+from modelsync.observe.family import Family
+
+_Claim: TypeAlias = tuple[int, str, str, str]
+"""Existing routes before wishes, then the older, then by namespace and name."""
+
+_Parent: TypeAlias = tuple[str, str, str, int | None]
+"""Namespace and name of a Gateway, and the listener and the port, where they are said."""
+
+
+def conflict(family: Family, gateway: Gateway) -> str | None:
+    """The sentence about an older claim on one of our host names and paths, if there is one."""
+    own = _claim(family.route, family.owner)
+    older = [(claim, told) for claim, told in (*_routes(family, gateway), *_owners(family, gateway)) if claim < own]
+    return min(older)[1] if older else None
+
+
+def _routes(family: Family, gateway: Gateway) -> Iterable[tuple[_Claim, str]]:
+    for route in family.rival_routes:
+        if controller_uid(route) == family.uid:
+            continue
+        spec = route.get("spec") or {}
+        namespace = str(route["metadata"].get("namespace"))
+        theirs = _parents(namespace, spec.get("parentRefs") or ())
+        shared = _shared(family, gateway, hosts_of_route(route), paths_of_route(route), theirs)
+        if shared is not None:
+            yield _claim(route, route), _sentence("HTTPRoute", namespace, name_of(route), shared)
+
+
+def _owners(family: Family, gateway: Gateway) -> Iterable[tuple[_Claim, str]]:
+    with_route = {controller_uid(route) for route in family.rival_routes}
+    for owner in family.rival_owners:
+        if uid_of(owner) in (*with_route, family.uid):
+            continue
+        namespace = str(owner["metadata"].get("namespace"))
+        theirs = _parents(namespace, owner["spec"]["traffic"]["gateway"].get("parentRefs") or ())
+        shared = _shared(family, gateway, hosts_of_owner(owner), paths_of_owner(owner), theirs)
+        if shared is not None:
+            yield _claim(None, owner), _sentence(names.KIND, namespace, name_of(owner), shared)
+
+
+def _claim(route: Object | None, owner: Object) -> _Claim:
+    metadata = (route or owner)["metadata"]
+    place = owner["metadata"]
+    created = str(metadata.get("creationTimestamp") or "")
+    return 0 if route is not None else 1, created, str(place.get("namespace")), str(place.get("name"))
+
+
+def _shared(
+    family: Family, gateway: Gateway, hosts: Iterable[str], paths: Iterable[str], parents: set[_Parent]
+) -> tuple[set[str], set[str]] | None:
+    """The hosts and paths that both want from one listener; None when nothing is shared."""
+    our_hosts = set(hosts_of_owner(family.owner)) & set(hosts)
+    our_paths = set(gateway.paths) & set(paths)
+    ours = _parents(family.key.namespace, (ref.wire() for ref in gateway.parent_refs))
+    return (our_hosts, our_paths) if our_hosts and our_paths and _meet(ours, parents) else None
+
+
+def _sentence(kind: str, namespace: str, name: str, shared: tuple[set[str], set[str]]) -> str:
+    hosts, paths = (", ".join(sorted(each)) for each in shared)
+    where = "all host names of its Gateway" if hosts == "*" else hosts
+    return (
+        f"spec.traffic.gateway.hostnames: {kind} {namespace}/{name} is older and has {paths} of {where} already; "
+        "choose another host name or other paths, or delete the other one"
+    )
+
+
+def _parents(namespace: str, refs: Iterable[Any]) -> set[_Parent]:
+    return {
+        (
+            str(ref.get("namespace") or namespace),
+            str(ref.get("name")),
+            str(ref.get("sectionName") or ""),
+            ref.get("port"),
+        )
+        for ref in refs
+        if isinstance(ref, dict)
+    }
+
+
+def _meet(ours: set[_Parent], theirs: set[_Parent]) -> bool:
+    """Whether two sets of parents share a listener; a parent without `sectionName` or port means all of them."""
+    return any(
+        one[:2] == other[:2]
+        and all(mine == their or not mine or not their for mine, their in zip(one[2:], other[2:], strict=True))
+        for one in ours
+        for other in theirs
+    )

@@ -1,0 +1,57 @@
+"""Pulls that ended in a pod's init containers, as their termination messages tell."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from modelsync.api.kinds import Object
+from modelsync.api.pod_contract import TerminationMessage
+
+UNTOLD = "Untold"
+"""The outcome of a pull that ended without saying how: killed, or out of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedPull:
+    """One attempt."""
+
+    container: str
+    at: datetime
+    """When it ended, by the kubelet's clock, to the second."""
+    outcome: str
+    """`Pulled`, `AlreadyPublished`, or the failure's word (`modelsync.puller.errors`)."""
+    fetched: int
+    """Bytes that were not there already."""
+    seconds: float
+
+
+def ended_pulls(pod: Object) -> Iterator[EndedPull]:
+    """Those that the pod still tells of: of each init container the last one, and the one before."""
+    status = pod.get("status")
+    for container in (status.get("initContainerStatuses") if isinstance(status, Mapping) else None) or ():
+        for state in ("lastState", "state"):
+            ended = (container.get(state) or {}).get("terminated")
+            if ended and (pull := _read(str(container.get("name")), ended)) is not None:
+                yield pull
+
+
+def _read(container: str, ended: Mapping[str, Any]) -> EndedPull | None:
+    try:
+        at = datetime.fromisoformat(str(ended.get("finishedAt")))
+    except ValueError:
+        return None
+    result = TerminationMessage.parse(ended.get("message"))
+    if result is None:
+        return None if ended.get("exitCode") == 0 else EndedPull(container, _utc(at), UNTOLD, 0, 0.0)
+    return EndedPull(
+        container=container,
+        at=_utc(at),
+        outcome=result.outcome or UNTOLD,
+        fetched=max(0, result.bytes - result.reused_bytes),
+        seconds=float(result.seconds),
+    )
+
+
+def _utc(at: datetime) -> datetime:
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,0 +1,84 @@
+"""Revisions and their pods as the planner sees them, with the times that no object carries.
+
+Pure but for `Sightings`.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from modelsync.api import names
+from modelsync.api.kinds import Object, labels_of
+from modelsync.observe import answers
+from modelsync.observe.pods import with_pods
+from modelsync.observe.sightings import Sightings
+from modelsync.observe.spec_status import Read
+from modelsync.rollout.model import Candidate, Exam, Revision, RevisionView
+
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+
+
+def revision_views(
+    found: Read, candidate: Candidate | None, sightings: Sightings, now: datetime, exams: Mapping[Revision, Exam]
+) -> Mapping[Revision, RevisionView]:
+    """Every revision that has a record, a Deployment or a pod."""
+    family, name = found.family, found.owner.name
+    by_revision: dict[Revision, list[Object]] = defaultdict(list)
+    for pod in family.pods:
+        by_revision[labels_of(pod).get(names.REVISION_LABEL, "")].append(pod)
+    slices: dict[str, list[Object]] = defaultdict(list)
+    for each in family.slices:
+        slices[labels_of(each).get(SERVICE_NAME_LABEL, "")].append(each)
+    present = {*found.records, *by_revision} | {
+        revision for child in family.deployments if (revision := names.revision_of(name, child))
+    }
+    views = {}
+    for revision in present - {"", names.BLOCKED}:
+        record = found.records.get(revision)
+        child = names.child(name, revision)
+        deployment = family.deployments.get(child)
+        # Pods may be there before a record: those of an earlier ModelDeployment of the same name that still end.
+        known = record or (candidate if candidate is not None and candidate.revision == revision else None)
+        view = RevisionView(
+            revision=revision,
+            version=known.version if known else revision.partition("-")[0],
+            content=known.content if known else "",
+            digests=known.digests if known else (),
+            parts=answers.parts(record.parts) if record else candidate.parts if known and candidate else (),
+            recorded=record is not None,
+            recorded_at=record.created if record else None,
+            deployed=deployment is not None and child in family.services,
+            exam=exams.get(revision),
+        )
+        view = with_pods(view, deployment, by_revision[revision], slices[child], now=now)
+        views[revision] = _with_first_sightings(found, view, sightings, now)
+    return views
+
+
+def _with_first_sightings(found: Read, view: RevisionView, sightings: Sightings, now: datetime) -> RevisionView:
+    """Since when there has been a ready endpoint, or none. Pods that are gone carry no time: then ours counts."""
+    uid = found.family.uid
+    ready, unready = ("ready", view.revision), ("unready", view.revision)
+    if view.ready:
+        sightings.ended(uid, unready)
+        seen = sightings.since(uid, ready, now)
+        view = replace(view, ready_since=min(view.ready_since or seen, seen))
+    else:
+        sightings.ended(uid, ready)
+        seen = sightings.since(uid, unready, now)
+        view = replace(view, unready_since=min(view.unready_since or seen, seen))
+    lacking = view.replicas - view.ready
+    return replace(view, lacking_since=_lacking_since(found, view.revision, lacking, sightings, now))
+
+
+def _lacking_since(
+    found: Read, revision: Revision, lacking: int, sightings: Sightings, now: datetime
+) -> datetime | None:
+    """Since when pods that are asked for have not been ready. Only this process can tell of a pod that is gone: another
+    operator begins to count anew. The time of a suspension does not count."""
+    uid, seen = found.family.uid, ("lacking", revision)
+    if lacking > 0 and not found.spec.suspend:
+        return sightings.since(uid, seen, now)
+    sightings.ended(uid, seen)
+    return None

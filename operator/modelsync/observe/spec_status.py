@@ -1,0 +1,177 @@
+"""Reads a family: what can be known of a ModelDeployment before the registry has answered, and what to ask it. No I/O.
+
+Whatever stands in an object that others can write, it must not stop the planner: what cannot be read is left out and
+told.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from modelsync.api import names, reasons
+from modelsync.api.kinds import Object, labels_of
+from modelsync.api.problems import FieldProblem, explain
+from modelsync.api.registry import Registry
+from modelsync.api.settings import OperatorSettings
+from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.api.status import ModelDeploymentStatus
+from modelsync.observe import conflicts, question
+from modelsync.observe.family import Family
+from modelsync.policy.effective import registry_of
+from modelsync.policy.validation import problems as spec_problems
+from modelsync.registry.model import Question
+from modelsync.resources.objects import Owner
+from modelsync.resources.record import Record, RecordError
+from modelsync.resources.service import selected_revision
+from modelsync.rollout.model import Problem, Revision, State
+from modelsync.rollout.state import load
+
+log = structlog.get_logger(__name__)
+
+MAX_PROBLEMS_TOLD = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A family, read: what does not need the registry's answer. `question` is what the registry is to be asked."""
+
+    family: Family
+    owner: Owner
+    spec: ModelDeploymentSpec
+    status: ModelDeploymentStatus
+    state: State
+    records: Mapping[Revision, Record]
+    problems: tuple[Problem, ...]
+    question: Question
+    registry: Registry | None
+    """The one to ask, of the spec or the administrator's default; None when nothing may be asked."""
+    not_to_ask: str | None
+    """Why nothing may be asked, where `registry` is None; no credential may go to a server that is not allowed."""
+
+
+class UnreadableError(Exception):
+    """Nothing can be made of the spec at all: the CRD that the API server has is not ours."""
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        super().__init__(problems_told(problems))
+
+
+def read(family: Family, settings: OperatorSettings) -> Read:
+    """Read everything but the registry's answer. Raises UnreadableError."""
+    spec, wrong = _spec(family.owner)
+    wrong += spec_problems(spec, settings)
+    found = [Problem(reasons.Reason.INVALID_SPEC, problems_told(wrong))] if wrong else []
+    if spec.traffic.gateway is not None:
+        if not family.gateway_api:
+            found.append(
+                Problem(
+                    reasons.Reason.GATEWAY_API_MISSING,
+                    "spec.traffic.gateway: the cluster does not know HTTPRoute; install the Gateway API's CRDs (v1), "
+                    "or leave spec.traffic.gateway out",
+                    blocks_route=True,
+                )
+            )
+        elif (conflict := conflicts.conflict(family, spec.traffic.gateway)) is not None:
+            found.append(Problem(reasons.Reason.CONFLICT, conflict, blocks_route=True))
+    status = status_of(family)
+    state = load(status)
+    records = _records(family)
+    in_play = [records[revision] for revision in sorted(_in_play(family, state)) if revision in records]
+    not_to_ask = (
+        problems_told([each for each in wrong if each.field.startswith(("spec.registry", "spec.modelRef"))]) or None
+    )
+    return Read(
+        family=family,
+        owner=Owner.of(family.owner),
+        spec=spec,
+        status=status,
+        state=state,
+        records=records,
+        problems=tuple(found),
+        question=question.question(spec, settings, in_play, state.holds),
+        # What is wrong with a registry that cannot be read is told; the default does not take its place.
+        registry=registry_of(spec, settings) if not_to_ask is None else None,
+        not_to_ask=not_to_ask,
+    )
+
+
+def status_of(family: Family) -> ModelDeploymentStatus:
+    """Read the status; what of it cannot be read is left out: a status that stops the planner would stop a hold."""
+    raw: dict[str, Any] = dict(family.owner.get("status") or {})
+    while True:
+        try:
+            return ModelDeploymentStatus.model_validate(raw)
+        except ValidationError as error:
+            parts = {str(item["loc"][0]) for item in error.errors() if item["loc"]} & raw.keys()
+            log.error("status.unreadable", parts=sorted(parts), problem=_one_line(error))
+            raw = {name: value for name, value in raw.items() if name not in parts} if parts else {}
+
+
+def plain_service(family: Family) -> Revision | None:
+    """What the plain Service selects; None when there is none."""
+    service = family.services.get(family.key.name)
+    return selected_revision(service) if service is not None else None
+
+
+def _spec(owner: Object) -> tuple[ModelDeploymentSpec, list[FieldProblem]]:
+    """Read the spec. Parts that cannot be read are left out and told, so that a hold still acts on what serves.
+
+    The CRD refuses all that this refuses; only an object that is older than the CRD's rules comes here.
+    """
+    raw = dict(owner.get("spec") or {})
+    wrong: list[FieldProblem] = []
+    while True:
+        try:
+            return ModelDeploymentSpec.model_validate(raw), wrong
+        except ValidationError as error:
+            wrong += explain(error, root="spec")
+            parts = {str(item["loc"][0]) for item in error.errors() if item["loc"]} & raw.keys()
+            if not parts:
+                raise UnreadableError(wrong) from None
+            for part in parts:
+                del raw[part]
+
+
+def _records(family: Family) -> Mapping[Revision, Record]:
+    records = {}
+    for obj in family.records.values():
+        try:
+            record = Record.parse(obj)
+        except RecordError as error:
+            log.error("record.unreadable", problem=str(error))
+            continue
+        records[record.revision] = record
+    return records
+
+
+def _in_play(family: Family, state: State) -> set[Revision]:
+    """Revisions that are exposed, warm, promoted or being moved to."""
+    found = {*state.promoted}
+    found |= {move.revision for move in (state.canary, state.target, state.previous) if move is not None}
+    found |= {pod_revision for pod in family.pods if (pod_revision := labels_of(pod).get(names.REVISION_LABEL))}
+    for name, deployment in family.deployments.items():
+        revision = names.revision_of(family.key.name, name)
+        if revision and (deployment.get("spec") or {}).get("replicas"):
+            found.add(revision)
+    if family.route is not None:
+        for rule in (family.route.get("spec") or {}).get("rules") or ():
+            for backend in rule.get("backendRefs") or ():
+                if revision := names.revision_of(family.key.name, str(backend.get("name"))):
+                    found.add(revision)
+    if (service := plain_service(family)) is not None:
+        found.add(service)
+    return found
+
+
+def problems_told(problems: Sequence[FieldProblem]) -> str:
+    """The first of them in one line, and how many more there are; empty for none."""
+    first = "; ".join(str(problem) for problem in problems[:MAX_PROBLEMS_TOLD])
+    more = len(problems) - MAX_PROBLEMS_TOLD
+    return f"{first}; and {more} more" if more > 0 else first
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

@@ -1,0 +1,1 @@
+"""PURE. What a pass did, for people: `.status`, conditions, events, history. Decides nothing."""

@@ -1,0 +1,79 @@
+"""What is told of the versions' own exams: `status.exams` and the condition `ExamPassed`. Nothing is decided here."""
+
+from datetime import timedelta
+from typing import Literal
+
+from modelsync.api import duration
+from modelsync.api.conditions import Truth
+from modelsync.api.reasons import Reason
+from modelsync.api.status import ExamStatus
+from modelsync.report.situation import World
+from modelsync.rollout.facts import Facts
+from modelsync.rollout.model import Exam, ExamOutcome, Revision, State
+
+_Outcome = Literal["Running", "Passed", "Failed", "Invalid"]
+_OUTCOMES: dict[ExamOutcome, _Outcome] = {
+    ExamOutcome.RUNNING: "Running",
+    ExamOutcome.PASSED: "Passed",
+    ExamOutcome.FAILED: "Failed",
+    ExamOutcome.INVALID: "Invalid",
+}
+_FAILURES = (Reason.EXAM_FAILED, Reason.EXAM_INVALID)
+_MAX = 8
+
+
+def exam_statuses(facts: Facts, state: State, previous: tuple[ExamStatus, ...]) -> tuple[ExamStatus, ...]:
+    """Of the stable, of what moves, and of what failed its exam, as long as the failure counts: pods that are gone
+    cannot be asked any more."""
+    before = {each.revision: each for each in previous}
+    told = []
+    for revision in _of_interest(state):
+        exam = facts.view(revision).exam
+        if exam is not None:
+            told.append(_status(revision, exam))
+        elif revision in before and any(f.revision == revision and f.reason in _FAILURES for f in state.failed):
+            told.append(before[revision])
+    return tuple(told[:_MAX])
+
+
+def exam_condition(world: World) -> tuple[Truth, Reason, str] | None:
+    """Of what failed its exam and is named by the alias, else of what moves, else of the stable; None without one."""
+    facts, state = world.facts, world.state
+    for failure in state.failed:
+        if failure.revision == facts.named and failure.reason in _FAILURES:
+            return "False", Reason(failure.reason), f"{world.version(failure.revision)}: {failure.message}"
+    moving = state.canary or state.target
+    revision = moving.revision if moving is not None else state.stable
+    exam = facts.view(revision).exam if revision is not None else None
+    if exam is None:
+        return None
+    about = world.version(revision)
+    if exam.outcome is ExamOutcome.RUNNING:
+        return "Unknown", Reason.EXAM_RUNNING, f"{about}: the exam that the version brings is under way"
+    if exam.outcome is ExamOutcome.PASSED:
+        took = duration.render(_took(exam))
+        return "True", Reason.EXAM_PASSED, f"{about}: {exam.passed} of {exam.total} answers are as expected, in {took}"
+    reason = Reason.EXAM_INVALID if exam.outcome is ExamOutcome.INVALID else Reason.EXAM_FAILED
+    return "False", reason, f"{about}: {exam.message}"
+
+
+def _of_interest(state: State) -> list[Revision]:
+    moving = [move.revision for move in (state.canary, state.target) if move is not None]
+    stable = [state.stable] if state.stable is not None else []
+    return list(dict.fromkeys([*stable, *moving, *(failure.revision for failure in state.failed)]))
+
+
+def _status(revision: Revision, exam: Exam) -> ExamStatus:
+    over = exam.outcome is not ExamOutcome.RUNNING
+    return ExamStatus(
+        revision=revision,
+        outcome=_OUTCOMES[exam.outcome],
+        passed=exam.passed,
+        total=exam.total,
+        duration=duration.render(_took(exam)) if over else None,
+        message=exam.message or None,
+    )
+
+
+def _took(exam: Exam) -> timedelta:
+    return timedelta(milliseconds=round(exam.seconds * 1000))

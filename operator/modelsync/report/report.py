@@ -1,0 +1,317 @@
+"""What is said of a pass: `.status`, from what was observed and what was planned.
+
+Equal worlds give equal statuses: nothing here moves with the clock alone, or a quiet cluster would be written to for
+ever. Nothing is decided here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from modelsync.api import names
+from modelsync.api.conditions import MAX_MESSAGE, Condition, ConditionType, Truth, merged
+from modelsync.api.hold import HoldAction
+from modelsync.api.reasons import Reason
+from modelsync.api.routing import Routing, Rule, RuleKind, Weights
+from modelsync.api.status import (
+    FallbackStatus,
+    ModelDeploymentStatus,
+    Phase,
+    PodStatus,
+    RegistryStatus,
+    ResolvedStatus,
+    TrafficStatus,
+)
+from modelsync.report.events import transitions
+from modelsync.report.exams import exam_condition, exam_statuses
+from modelsync.report.history import history
+from modelsync.report.silences import Silence, silenced
+from modelsync.report.silences import events as silence_events
+from modelsync.report.situation import Situation, World, situation
+from modelsync.report.waiting import waiting
+from modelsync.rollout.facts import Facts
+from modelsync.rollout.goal import fallback_of_stable
+from modelsync.rollout.model import (
+    BLOCKED,
+    Event,
+    Observed,
+    Plan,
+    RegistryOutcome,
+    Revision,
+    TroubleKind,
+)
+from modelsync.rollout.part_names import versions
+from modelsync.rollout.state import dump
+
+_MAX_PODS = 64
+_MAX_BACKENDS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What people are shown of a pass: the status to write, and the events to record once it is written."""
+
+    status: ModelDeploymentStatus
+    events: tuple[Event, ...]
+
+
+def report(
+    observed: Observed,
+    plan: Plan,
+    previous: ModelDeploymentStatus,
+    *,
+    name: str,
+    registry: RegistryStatus | None = None,
+    resolved: ResolvedStatus | None = None,
+    pods: Sequence[PodStatus] = (),
+    url: str | None = None,
+    silences: Sequence[Silence] = (),
+) -> Report:
+    """Report `plan`. `previous` is the status that is there; `name` is the ModelDeployment's; `registry`, `resolved`
+    (else the one before), `pods` (worst first), `url` and `silences` are what the controller knows and no plan needs.
+    """
+    facts = Facts(replace(observed, state=plan.state), plan.state.holds)
+    entries = history(facts, plan, previous.history)
+    world = World(facts, plan.state, plan.waits, plan.actions, entries)
+    told = situation(world)
+    counted = _counted(world)
+    status = ModelDeploymentStatus(
+        observed_generation=observed.generation,
+        phase=told.phase,
+        registry=registry,
+        resolved=resolved or previous.resolved,
+        **dump(plan.state),
+        exams=exam_statuses(facts, plan.state, previous.exams),
+        silenced=silenced(facts, plan.state, previous.silenced, silences),
+        traffic=_traffic(facts),
+        fallback=_fallback(world),
+        pods=tuple(pods[:_MAX_PODS]),
+        waiting=waiting(name, world, told, previous.waiting),
+        history=entries,
+        replicas=sum(facts.view(revision).replicas for revision in counted),
+        ready_replicas=sum(facts.ready(revision) for revision in counted),
+        selector=_selector(name, counted) if counted else None,
+        url=url,
+        conditions=merged(previous.conditions, _conditions(world, told)),
+    )
+    events = (*plan.events, *silence_events(previous.silenced, status.silenced))
+    # What happened outside comes before what is done about it.
+    return Report(status, (*transitions(previous, status, events), *events))
+
+
+def unreadable_spec(previous: ModelDeploymentStatus, *, generation: int, message: str, now: datetime) -> Report:
+    """The report on a spec that cannot be read at all: Ready and Stalled say why, all else in the status stays."""
+    truths: dict[ConditionType, Truth] = {ConditionType.READY: "False", ConditionType.STALLED: "True"}
+    others = [
+        condition for condition in previous.conditions if condition.type not in (*truths, ConditionType.RECONCILING)
+    ]
+    new = [
+        Condition(
+            type=kind,
+            status=truth,
+            reason=Reason.INVALID_SPEC,
+            message=message[:MAX_MESSAGE],
+            last_transition_time=now,
+            observed_generation=generation,
+        )
+        for kind, truth in truths.items()
+    ]
+    status = previous.model_copy(
+        update={
+            "observed_generation": generation,
+            "phase": Phase.STALLED,
+            "conditions": list(merged(previous.conditions, [*others, *new])),
+        }
+    )
+    return Report(status, transitions(previous, status))
+
+
+def _selector(name: str, revisions: Sequence[Revision]) -> str:
+    """In the set-based form when a canary runs: an autoscaler has to see the pods that `replicas` counts."""
+    labels = names.selector(name, revisions[0])
+    if len(revisions) > 1:
+        revision = labels.pop(names.REVISION_LABEL)
+        others = ",".join(sorted({revision, *revisions[1:]}))
+        return ",".join([*(f"{key}={value}" for key, value in labels.items()), f"{names.REVISION_LABEL} in ({others})"])
+    return ",".join(f"{key}={value}" for key, value in labels.items())
+
+
+def _counted(world: World) -> list[Revision]:
+    """What the scale sub-resource speaks of: the revisions that share the load. An autoscaler takes a pod that is not
+    ready for one that will help, so warm pods, held ones, and a canary that has no traffic yet would keep it from
+    adding pods while the stable is overloaded."""
+    state = world.state
+    stable = [state.stable] if state.stable is not None else []
+    moves = [move.revision for move in (state.canary, state.target) if move is not None]
+    moving = [revision for revision in moves if not stable or world.facts.serving(revision)]
+    return [revision for revision in dict.fromkeys(stable + moving) if not world.facts.held(revision)]
+
+
+def _traffic(facts: Facts) -> tuple[TrafficStatus, ...]:
+    service = facts.observed.service
+    if facts.policy.gateway:
+        routing = facts.live_routing or Routing(())
+    else:
+        routing = Routing(() if service is None else ((service, 1 if service == BLOCKED else 100),))
+    return tuple(
+        TrafficStatus(
+            revision=revision,
+            version=facts.view(revision).version if revision != BLOCKED else None,
+            weight=weight,
+            rules=tuple(map(_rule, routing.rules_to(revision)))[:_MAX_BACKENDS],
+        )
+        for revision, weight in _with_ruled(routing)[:_MAX_BACKENDS]
+    )
+
+
+def _with_ruled(routing: Routing) -> Weights:
+    """Also what only a rule leads to: somebody else's edit must not hide an exposure."""
+    ruled = dict.fromkeys(rule.revision for rule in routing.rules if not routing.lists(rule.revision))
+    return (*routing.weights, *((revision, 0) for revision in ruled))
+
+
+def _rule(rule: Rule) -> str:
+    """A rule in a few words."""
+    match rule.kind:
+        case RuleKind.TEST:
+            return "requests that name it by spec.traffic.testHeader"
+        case RuleKind.SESSION:
+            return "clients that it has answered (spec.traffic.sessionAffinity)"
+    told = (f"{match.name} {'matches' if match.regex else 'is'} {match.value}" for match in rule.match)
+    return f"requests whose header {' or '.join(told)}"[:1024]
+
+
+def _fallback(world: World) -> FallbackStatus | None:
+    if world.state.stable is None:
+        return None
+    if world.facts.policy.hold_action is HoldAction.BLOCK:
+        return FallbackStatus(ready=False, reason="spec.hold.action is Block: a hold on the stable blocks")
+    revision = fallback_of_stable(world.facts, world.state)
+    if revision is None:
+        return FallbackStatus(ready=False, reason="no earlier promoted version may serve: a hold on the stable blocks")
+    if world.facts.ready(revision):
+        return FallbackStatus(revision=revision, ready=True, reason="it is warm: a hold takes effect without a gap")
+    message = "it is cold: after a hold nothing serves until it has started"
+    return FallbackStatus(revision=revision, ready=False, reason=message)
+
+
+# --- conditions ----------------------------------------------------------------------------------------------------
+
+
+def _conditions(world: World, told: Situation) -> list[Condition]:
+    found = [
+        _condition(world, ConditionType.READY, told.ready, told.reason, told.message),
+        _available(world),
+        _model_resolved(world),
+        _model_verified(world),
+        _route_ready(world),
+        _spec_applied(world),
+    ]
+    if (exam := exam_condition(world)) is not None:
+        found.append(_condition(world, ConditionType.EXAM_PASSED, *exam))
+    if told.reconciling:
+        found.append(_condition(world, ConditionType.RECONCILING, "True", told.reason, told.message))
+    if told.stalled:
+        found.append(_condition(world, ConditionType.STALLED, "True", told.reason, told.message))
+    if told.reason == Reason.REGULATORY_HOLD:
+        found.append(_condition(world, ConditionType.ON_HOLD, "True", told.reason, told.message))
+    if (failure := world.failure) is not None:
+        message = f"{world.version(failure.revision)} was taken back: {failure.message}"
+        found.append(_condition(world, ConditionType.ROLLED_BACK, "True", failure.reason, message))
+    return found
+
+
+def _condition(world: World, kind: ConditionType, status: Truth, reason: str, message: str) -> Condition:
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message[:MAX_MESSAGE],
+        last_transition_time=world.facts.now.replace(microsecond=0),
+        observed_generation=world.facts.observed.generation,
+    )
+
+
+def _available(world: World) -> Condition:
+    if world.available:
+        return _condition(world, ConditionType.AVAILABLE, "True", Reason.SERVING, "clients get answers")
+    if world.facts.idle:
+        message = "clients get 503: spec.replicas is 0"
+        return _condition(world, ConditionType.AVAILABLE, "False", Reason.IDLE, message)
+    return _condition(world, ConditionType.AVAILABLE, "False", Reason.NOT_SERVING, "clients get no answers")
+
+
+def _model_resolved(world: World) -> Condition:
+    registry = world.facts.observed.registry
+    kind = ConditionType.MODEL_RESOLVED
+    if registry.outcome is RegistryOutcome.RESOLVED and registry.candidate is not None:
+        message = f"the alias names {versions(registry.candidate.version, registry.candidate.parts)}"
+        return _condition(world, kind, "True", Reason.RESOLVED, message)
+    if registry.outcome is RegistryOutcome.PENDING:
+        message = registry.message or "the registry has not answered yet"
+        return _condition(world, kind, "Unknown", Reason.RESOLVING, message)
+    message = registry.message or "the registry gave no answer"
+    withdrawn = registry.outcome is RegistryOutcome.WITHDRAWN
+    return _condition(world, kind, "False" if withdrawn else "Unknown", registry.outcome.value, message)
+
+
+def _model_verified(world: World) -> Condition:
+    """Of what moves; else of the stable."""
+    state, facts = world.state, world.facts
+    moving = state.canary or state.target
+    revision = moving.revision if moving is not None else state.stable
+    kind = ConditionType.MODEL_VERIFIED
+    if revision is None:
+        return _condition(world, kind, "Unknown", Reason.NOT_YET_PULLED, "no version has been pulled yet")
+    view = facts.view(revision)
+    if view.trouble is not None and view.trouble.kind is TroubleKind.CONTENT_REFUSED:
+        message = f"{world.version(revision)}: {view.trouble.message}"
+        return _condition(world, kind, "False", Reason.CONTENT_REFUSED, message)
+    if view.verified is not None:
+        proof = view.verified
+        several = f" of {proof.artifacts} artifacts" if proof.artifacts > 1 else ""
+        says = f"their digests say, the model's {proof.digest}" if several else f"digest {proof.digest} says"
+        message = (
+            f"{world.version(revision)}: {proof.files} files{several}, {proof.size} bytes in {proof.seconds:.1f} s, "
+            f"all as {says}"
+        )
+        return _condition(world, kind, "True", Reason.VERIFIED, message)
+    reason = Reason.PULLING if view.pulling else Reason.NOT_YET_PULLED
+    return _condition(world, kind, "Unknown", reason, f"{world.version(revision)} is not verified yet")
+
+
+def _route_ready(world: World) -> Condition:
+    facts, kind = world.facts, ConditionType.ROUTE_READY
+    if not facts.policy.gateway:
+        message = "spec.traffic.gateway is not set: the plain Service carries the traffic"
+        return _condition(world, kind, "True", Reason.NO_GATEWAY, message)
+    for problem in facts.observed.problems:
+        if problem.blocks_route:
+            return _condition(world, kind, "False", problem.reason, problem.message)
+    route = facts.route
+    if route is None:
+        return _condition(world, kind, "Unknown", Reason.NO_ROUTE, "no route is written yet")
+    if route.accepted:
+        return _condition(world, kind, "True", Reason.ACCEPTED, "every gateway accepted the route")
+    if route.accepted is None:
+        return _condition(world, kind, "Unknown", Reason.ROUTE_NOT_ACCEPTED, "no gateway has spoken of the route yet")
+    said = route.message or "no reason was given"
+    return _condition(world, kind, "False", Reason.ROUTE_NOT_ACCEPTED, f"the gateway refuses the route: {said}")
+
+
+def _spec_applied(world: World) -> Condition:
+    facts, state, kind = world.facts, world.state, ConditionType.SPEC_APPLIED
+    if facts.observed.problems:
+        problem = facts.observed.problems[0]
+        return _condition(world, kind, "False", problem.reason, problem.message)
+    candidate = facts.observed.registry.candidate
+    if candidate is None:
+        return _condition(world, kind, "Unknown", Reason.RESOLVING, "the registry has not answered yet")
+    if facts.idle:
+        return _condition(world, kind, "True", Reason.APPLIED, "spec.replicas is 0: nothing has to start")
+    acted_on = {state.stable, facts.named if facts.named in state.promoted else None}
+    acted_on |= {moving.revision for moving in (state.canary, state.target) if moving is not None}
+    acted_on |= {failure.revision for failure in state.failed}
+    if candidate.revision in acted_on or facts.named in acted_on or facts.held(candidate.revision):
+        return _condition(world, kind, "True", Reason.APPLIED, "the spec has been acted on")
+    return _condition(world, kind, "False", Reason.PENDING, "the spec's revision has not been begun yet")

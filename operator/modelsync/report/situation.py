@@ -1,0 +1,429 @@
+"""The truth table of DESIGN §2: what the world looks like, as phase, Ready, and whether somebody is needed.
+
+A chain like the goal's, first match wins; what a pager has to know first stands first. Only words come from here:
+nothing may be decided by them.
+"""
+
+from dataclasses import dataclass, replace
+
+from modelsync.api import duration
+from modelsync.api.conditions import Truth
+from modelsync.api.reasons import Reason
+from modelsync.api.settings import same_server
+from modelsync.api.status import HistoryEntry, Phase
+from modelsync.report.history import lost_to_a_hold
+from modelsync.rollout.facts import CRASHES_LOADING, Facts
+from modelsync.rollout.failing import deadline, exam_reason
+from modelsync.rollout.goal import Way, goal
+from modelsync.rollout.model import (
+    BLOCKED,
+    Action,
+    Failure,
+    Hold,
+    MoveReason,
+    Pause,
+    PointService,
+    RegistryOutcome,
+    Revision,
+    SetRoute,
+    State,
+    Trouble,
+    TroubleKind,
+    Wait,
+)
+from modelsync.rollout.part_names import versions
+from modelsync.rollout.steps import segment, sized_for
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """`stalled`: a person is needed. `reconciling`: something is under way or will be by itself."""
+
+    phase: Phase
+    ready: Truth
+    reason: str
+    message: str
+    reconciling: bool = False
+    stalled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a situation is told from: the facts, the intent, what the planner waits for and what it is about to do."""
+
+    facts: Facts
+    state: State
+    waits: tuple[Wait, ...]
+    about_to: tuple[Action, ...]
+    history: tuple[HistoryEntry, ...]
+
+    @property
+    def available(self) -> bool:
+        """Clients get answers: who has most of the traffic has a ready pod."""
+        facts = self.facts
+        route = facts.route
+        if not facts.policy.gateway:
+            return facts.observed.service is not None and facts.ready(facts.observed.service) > 0
+        if route is None:
+            return False
+        # An edit by hand may leave no backend at all.
+        revision, _ = max(route.weights, key=lambda backend: backend[1], default=(BLOCKED, 0))
+        return facts.ready(revision) > 0
+
+    @property
+    def at_goal(self) -> bool:
+        """The stable is what the alias names, and nothing moves."""
+        return (
+            self.state.stable is not None
+            and self.facts.named == self.state.stable
+            and self.state.canary is None
+            and self.state.target is None
+        )
+
+    @property
+    def failure(self) -> Failure | None:
+        """Of what the alias names."""
+        return next((failure for failure in self.state.failed if failure.revision == self.facts.named), None)
+
+    @property
+    def lost_to_a_hold(self) -> Revision | None:
+        """The held revision in whose place the stable serves, while what the alias names instead is not on its way."""
+        state, facts = self.state, self.facts
+        if state.stable is None or facts.idle or self.at_goal or state.canary is not None or state.target is not None:
+            return None
+        return lost_to_a_hold(self.history, state.stable, facts.held)
+
+    @property
+    def barred(self) -> Revision | None:
+        """The held revision that matters: the stable, else what the alias names, else what was the stable before.
+
+        The last is popped from the stack as soon as its fallback serves: when the alias names a version that has
+        failed, or that may not begin, nothing else tells why an earlier version serves.
+        """
+        return self.barred_now or self.lost_to_a_hold
+
+    @property
+    def barred_now(self) -> Revision | None:
+        """The held revision that would serve, or be moved to, were it not for the hold."""
+        both = (self.state.stable, self.facts.named)
+        return next((revision for revision in both if revision is not None and self.facts.held(revision)), None)
+
+    def version(self, revision: Revision | None) -> str:
+        """`v7 (v7-3fa9c1d2)`."""
+        if revision is None:
+            return "nothing"
+        view = self.facts.view(revision)
+        return f"{versions(view.version, view.parts)} ({revision})"
+
+
+def situation(world: World) -> Situation:
+    """The first that fits."""
+    return (
+        _blocked(world)
+        or _on_hold(world)
+        or _spec_needs_a_person(world)
+        or _registry_needs_a_person(world)
+        or _route_refused(world)
+        or _idle(world)
+        or _taken_back(world)
+        or _suspended(world)
+        or _target(world)
+        or _canary(world)
+        or _unanswered(world)
+        or _lacking(world)
+        or _serving_or_about_to(world)
+    )
+
+
+def _holds_on(world: World, revision: Revision | None) -> str:
+    if revision is None:
+        return ""
+    digests = world.facts.view(revision).digests
+    named = (
+        f"{hold.mark.name!r} on {hold.mark.collection}:{hold.mark.version}{_elsewhere(world, hold)}"
+        for hold in world.state.holds
+        if hold.mark.digest in digests
+    )
+    return ", ".join(dict.fromkeys(named))
+
+
+def _elsewhere(world: World, hold: Hold) -> str:
+    """Whoever looks for the mark where the registry is now would not find it."""
+    asked = world.facts.observed.registry.server
+    if not hold.server or not asked or same_server(hold.server, asked):
+        return ""
+    return f" (set at {hold.server}, which is not asked any more; set it at {asked} and take it away there)"
+
+
+def _blocked(world: World) -> Situation | None:
+    barred = world.barred
+    stable = world.state.stable
+    if barred is None or (stable is not None and not world.facts.held(stable)) or _serving(world) is not None:
+        return None
+    target = world.state.target
+    next_one = "remove the hold, or move the alias to a version that may serve"
+    if target is not None:
+        next_one = f"{world.version(target.revision)} takes over when a pod of it is ready"
+    message = f"nothing serves, clients get 503: hold {_holds_on(world, barred)}; {next_one}"
+    return Situation(Phase.BLOCKED, "False", Reason.REGULATORY_HOLD, message, stalled=True)
+
+
+def _serving(world: World) -> Revision | None:
+    """What clients reach, or will when this pass is through: the status is written before the route is."""
+    facts = world.facts
+    weights = facts.route.weights if facts.route is not None else ()
+    if not facts.policy.gateway and facts.observed.service is not None:
+        weights = ((facts.observed.service, 100),)
+    for action in world.about_to:
+        if isinstance(action, SetRoute):
+            weights = action.weights
+        elif isinstance(action, PointService) and not facts.policy.gateway:
+            weights = ((action.revision, 100),)
+    unheld = [(weight, revision) for revision, weight in weights if revision != BLOCKED and not facts.held(revision)]
+    return max(unheld)[1] if unheld else None
+
+
+def _on_hold(world: World) -> Situation | None:
+    barred = world.barred
+    if barred is None:
+        return None
+    hold, serving = _holds_on(world, barred), world.version(_serving(world))
+    message = f"{world.version(barred)} must not serve: hold {hold}; {serving} serves"
+    if world.failure is not None:
+        message += f"; {_failed(world, world.failure)}"
+    return Situation(Phase.ON_HOLD, "False", Reason.REGULATORY_HOLD, message, stalled=True)
+
+
+def _spec_needs_a_person(world: World) -> Situation | None:
+    problems = world.facts.observed.problems
+    if not problems:
+        return None
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return Situation(Phase.STALLED, "False", problems[0].reason, problems[0].message + more, stalled=True)
+
+
+_PERSON = {
+    RegistryOutcome.MISSING: Reason.MISSING,
+    RegistryOutcome.DENIED: Reason.DENIED,
+    RegistryOutcome.REFUSED: Reason.REFUSED,
+    RegistryOutcome.WITHDRAWN: Reason.WITHDRAWN,
+}
+
+
+def _registry_needs_a_person(world: World) -> Situation | None:
+    registry = world.facts.observed.registry
+    reason = _PERSON.get(registry.outcome)
+    if reason is None or (reason is Reason.WITHDRAWN and world.at_goal):
+        return None
+    return Situation(Phase.STALLED, "False", reason, registry.message or "the registry refused", stalled=True)
+
+
+def _route_refused(world: World) -> Situation | None:
+    route, counts_at = world.facts.route, world.facts.refusal_counts_at
+    if route is None or counts_at is None or counts_at > world.facts.now:
+        return None
+    said = route.message or "no reason was given"
+    message = f"the gateway refuses the route: {said}; check spec.traffic.gateway.parentRefs"
+    return Situation(Phase.STALLED, "False", Reason.ROUTE_NOT_ACCEPTED, message, stalled=True)
+
+
+def _idle(world: World) -> Situation | None:
+    """As asked, and so Ready: a check of health must not wait for ever for pods that nobody wants."""
+    facts, stable = world.facts, world.state.stable
+    if not facts.idle or (stable is None and facts.named is None):
+        return None
+    if any(view.replicas or facts.exposed(view.revision) for view in facts.views.values()):
+        message = "spec.replicas is 0: the traffic ends, then the pods go"
+        return Situation(Phase.IDLE, "Unknown", Reason.IDLE, message, reconciling=True)
+    first = world.version(_woken(world))
+    message = f"spec.replicas is 0: nothing runs, clients get 503; {first} starts when it is raised"
+    return Situation(Phase.IDLE, "True", Reason.IDLE, message)
+
+
+def _woken(world: World) -> Revision | None:
+    """What would start first with replicas."""
+    observed, state = world.facts.observed, world.state
+    awake = Facts(replace(observed, policy=replace(observed.policy, replicas=1)), state.holds)
+    wanted = goal(awake, state)
+    return wanted.revision if wanted.way is Way.AT_ONCE else state.stable
+
+
+def _taken_back(world: World) -> Situation | None:
+    if (failure := world.failure) is None:
+        return None
+    message = f"{_failed(world, failure)}; {world.version(world.state.stable)} serves"
+    return Situation(Phase.DEGRADED, "False", failure.reason, message, stalled=True)
+
+
+def _failed(world: World, failure: Failure) -> str:
+    return f"{world.version(failure.revision)} failed and is not tried again: {failure.message}"
+
+
+def _suspended(world: World) -> Situation | None:
+    if not world.facts.policy.suspend:
+        return None
+    if not world.at_goal:
+        message = "spec.suspend is true: nothing moves forward; set it to false to go on"
+        return Situation(Phase.SUSPENDED, "Unknown", Reason.SUSPENDED, message, reconciling=True)
+    if _lacks_pods(world) or not world.available:
+        return None
+    message = f"{world.version(world.state.stable)} serves; spec.suspend is true"
+    return Situation(Phase.SUSPENDED, "True", Reason.SUSPENDED, message)
+
+
+_TROUBLE = {
+    TroubleKind.CRASHED: Reason.CRASHED,
+    TroubleKind.CRASHED_LOADING: Reason.CRASHED_LOADING,
+    TroubleKind.CONTENT_REFUSED: Reason.CONTENT_REFUSED,
+    TroubleKind.PULL_FAILED: Reason.PULL_FAILED,
+    TroubleKind.IMAGE: Reason.IMAGE_UNAVAILABLE,
+    TroubleKind.UNSCHEDULABLE: Reason.INSUFFICIENT_CAPACITY,
+    TroubleKind.REFUSED: Reason.PODS_REFUSED,
+    TroubleKind.OTHER: Reason.PODS_FAILING,
+}
+
+
+def trouble_reason(trouble: Trouble) -> Reason:
+    """The reason under which a kind of trouble is told."""
+    return _TROUBLE[trouble.kind]
+
+
+def _trouble(world: World, revision: Revision, phase: Phase) -> Situation | None:
+    """What keeps pods from serving, as long as it does."""
+    facts = world.facts
+    view = facts.view(revision)
+    if facts.ready(revision) >= facts.full:
+        return None
+    if (exam := facts.flunked(revision)) is not None:
+        message = f"{world.version(revision)} cannot be ready, by its own exam: {exam.message}"
+        return Situation(Phase.STALLED, "False", exam_reason(exam), message, stalled=True)
+    trouble = view.trouble
+    if trouble is None:
+        return None
+    message = f"{world.version(revision)}: {trouble.message}"
+    reason = trouble_reason(trouble)
+    ends = facts.patience_ends(revision)
+    patience_over = ends is not None and ends <= facts.now
+    never_by_itself = trouble.kind is TroubleKind.CONTENT_REFUSED or (
+        trouble.kind is TroubleKind.CRASHED_LOADING and trouble.count >= CRASHES_LOADING
+    )
+    if patience_over or never_by_itself:
+        return Situation(Phase.STALLED, "False", reason, message, stalled=True)
+    return Situation(phase, "Unknown", reason, message, reconciling=True)
+
+
+def _target(world: World) -> Situation | None:
+    target = world.state.target
+    if target is None:
+        return None
+    facts = world.facts
+    bringing_up = Phase.PULLING if facts.view(target.revision).pulling else Phase.STARTING
+    phase = {MoveReason.FIRST: bringing_up, MoveReason.RECOVERY: Phase.DEGRADED}.get(target.reason, Phase.ROLLING_BACK)
+    if (trouble := _trouble(world, target.revision, phase)) is not None:
+        return trouble
+    overdue = deadline(facts, world.state, target.revision, target.started_at)
+    if target.reason is MoveReason.FIRST and overdue is not None and overdue <= facts.now:
+        message = (
+            f"{world.version(target.revision)} made no progress for {duration.render(facts.policy.progress_deadline)}; "
+            "nothing else can serve, so it is still tried; look at its pods"
+        )
+        return Situation(Phase.STALLED, "False", Reason.PROGRESS_DEADLINE_EXCEEDED, message, stalled=True)
+    message = f"{_TARGET[target.reason]} {world.version(target.revision)}, {_pods(world, target.revision)}"
+    return Situation(phase, "Unknown", str(target.reason), message, reconciling=True)
+
+
+_TARGET = {
+    MoveReason.FIRST: "first deployment of",
+    MoveReason.ROLLBACK: "going back to",
+    MoveReason.FALLBACK: "falling back to",
+    MoveReason.RECOVERY: "the stable has no ready pod; traffic goes to",
+}
+
+
+def _canary(world: World) -> Situation | None:
+    canary = world.state.canary
+    if canary is None:
+        return None
+    facts = world.facts
+    phase, reason = _canary_phase(world)
+    if (trouble := _trouble(world, canary.revision, phase)) is not None and facts.ready(canary.revision) < facts.needed(
+        canary.weight
+    ):
+        return trouble
+    step = "promotion"
+    if canary.step < len(canary.steps):
+        step = f"step {canary.step + 1} of {len(canary.steps)}"
+    segment_too = " and its segment" if segment(canary) else ""
+    share = f"at {canary.weight} %{segment_too}"
+    message = f"{world.version(canary.revision)} {share}, {step}, {_pods(world, canary.revision)}"
+    return Situation(phase, "Unknown", reason, message, reconciling=True)
+
+
+def _canary_phase(world: World) -> tuple[Phase, Reason]:
+    canary = world.state.canary
+    if canary is None:
+        return Phase.HEALTHY, Reason.HEALTHY
+    facts = world.facts
+    if facts.ready(canary.revision) == 0 and canary.weight == 0 and not canary.match:
+        pulling = facts.view(canary.revision).pulling
+        return (Phase.PULLING, Reason.PULLING) if pulling else (Phase.STARTING, Reason.STARTING)
+    if canary.step >= len(canary.steps):
+        return Phase.PROMOTING, Reason.PROMOTING
+    step = canary.steps[canary.step]
+    if isinstance(step, Pause) and canary.step_started_at is not None:
+        return (Phase.PAUSED, Reason.AWAITING_PROMOTION) if step.duration is None else (Phase.CANARY, Reason.PAUSED)
+    return Phase.CANARY, Reason.CANARY
+
+
+def _pods(world: World, revision: Revision) -> str:
+    facts, canary = world.facts, world.state.canary
+    wanted = facts.policy.replicas if revision == world.state.stable else facts.full
+    if canary is not None and canary.revision == revision:
+        wanted = facts.needed(sized_for(canary))
+    return f"{facts.ready(revision)} of {wanted} pods ready"
+
+
+def _unanswered(world: World) -> Situation | None:
+    if world.state.stable is not None:
+        return None
+    registry = world.facts.observed.registry
+    asked = registry.outcome is not RegistryOutcome.PENDING
+    message = registry.message or "the registry has not answered yet"
+    reason = Reason(registry.outcome) if asked else Reason.RESOLVING
+    if registry.outcome is RegistryOutcome.RESOLVED:
+        reason, message = Reason.STARTING, "the first version is about to start"
+    return Situation(Phase.RESOLVING if asked else Phase.PENDING, "Unknown", reason, message, reconciling=True)
+
+
+def _lacks_pods(world: World) -> bool:
+    stable = world.state.stable
+    return stable is not None and world.facts.ready(stable) < world.facts.policy.replicas
+
+
+def _lacking(world: World) -> Situation | None:
+    stable = world.state.stable
+    if stable is None or not _lacks_pods(world):
+        return None
+    if (trouble := _trouble(world, stable, Phase.DEGRADED)) is not None:
+        return trouble
+    if world.facts.blocked:
+        reason = world.facts.pods_reason(stable)
+        phase = Phase.PULLING if reason is Reason.PULLING else Phase.STARTING
+        message = f"{world.version(stable)} starts again, {_pods(world, stable)}; until then clients get 503"
+        return Situation(phase, "Unknown", reason, message, reconciling=True)
+    message = f"{world.version(stable)} serves with {_pods(world, stable)}"
+    return Situation(Phase.DEGRADED, "False", Reason.UNDER_CAPACITY, message, reconciling=True)
+
+
+def _serving_or_about_to(world: World) -> Situation:
+    serving = world.version(world.state.stable)
+    if not world.at_goal:
+        # The next move has been seen and not begun: the planner says what it waits for.
+        wait = world.waits[0].reason if world.waits else Reason.STARTING
+        message = f"{serving} serves; the alias names {world.version(world.facts.named)}"
+        return Situation(Phase.PENDING, "Unknown", wait, message, reconciling=True)
+    if not world.available:
+        # Who waits for Ready sends a request next: the route has to lead there first, and the status is written before.
+        message = f"all pods of {serving} are ready; clients get 503 until the traffic leads to them"
+        return Situation(Phase.STARTING, "Unknown", Reason.STARTING, message, reconciling=True)
+    return Situation(Phase.HEALTHY, "True", Reason.HEALTHY, f"{serving} serves")

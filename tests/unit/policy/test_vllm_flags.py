@@ -1,0 +1,300 @@
+"""What a tenant may write in spec.serving.args, and what the refusal of anything else says."""
+
+import pytest
+
+from modelsync.policy import vllm_flags
+from modelsync.policy.vllm_flags import (
+    OWNED,
+    REFUSED,
+    ArgProblem,
+    FlagTable,
+    check_args,
+    table_for,
+)
+
+VERSION = "v0.32.0"
+
+
+def refusal(*args: str, allowed: tuple[str, ...] = ()) -> str:
+    """The one message that these args get."""
+    [problem] = check_args(args, VERSION, allowed)
+    return problem.message
+
+
+@pytest.mark.parametrize(
+    "arg",
+    [
+        "--max-model-len=8192",
+        "--max-model-len=8k",
+        "--max-model-len=auto",
+        "--max-num-batched-tokens=16K",
+        "--gpu-memory-utilization=0.9",
+        "--device-memory-utilization=0.9",
+        "--tensor-parallel-size=2",
+        "--enforce-eager",
+        "--no-enable-prefix-caching",
+        "--dtype=bfloat16",
+        "--kv-cache-dtype=fp8",
+        "--moe-backend=Deep-Gemm",
+        "--max-lora-rank=16",
+        "--load-format=runai_streamer",
+        "--generation-config=vllm",
+        '--override-generation-config={"temperature": 0.2}',
+        '--compilation-config={"cudagraph_mode": "FULL"}',
+        "--compilation-config.cudagraph_mode=FULL",
+        '--limit-mm-per-prompt={"image": 4}',
+        "--chat-template=/modelsync/model/template.jinja",
+        "--num-gpu-blocks-override=None",
+        "--no-trust-remote-code",
+        "--api-server-count=4",
+    ],
+)
+def test_an_arg_in_vllms_exact_spelling_passes(arg: str) -> None:
+    assert check_args([arg], VERSION) == []
+
+
+@pytest.mark.parametrize("flag", sorted(OWNED))
+def test_a_flag_of_the_operators_cannot_be_set_nor_allowed(flag: str) -> None:
+    for arg in (flag, f"{flag}=x"):
+        message = refusal(arg, allowed=(flag,))
+        assert message.startswith(f"{flag} is set by the operator, because ")
+
+
+@pytest.mark.parametrize("flag", sorted(REFUSED))
+def test_a_refused_flag_says_why_and_who_may_allow_it_and_then_passes(flag: str) -> None:
+    takes = table_for(VERSION).flags[flag]
+    value = {"json": "{}", "json-or-str": "{}"}.get(takes.type, "x")
+    arg = flag if takes.takes == "nothing" else f"{flag}={takes.choices[0] if takes.choices else value}"
+
+    message = refusal(arg)
+
+    assert REFUSED[flag] in message
+    assert f"the administrator can allow it: allowedArgs: [{flag}]" in message
+    assert check_args([arg], VERSION, [flag]) == []
+
+
+def test_policy_names_only_flags_that_vllm_has() -> None:
+    assert {*OWNED, *REFUSED} <= table_for(VERSION).flags.keys()
+    assert not OWNED.keys() & REFUSED.keys()
+
+
+def test_the_flags_that_the_design_names_are_refused() -> None:
+    design = (
+        "--trust-remote-code --tokenizer --hf-overrides --speculative-config --disable-log-stats "
+        "--worker-extension-cls --config --api-key --allowed-local-media-path"
+    )
+
+    assert set(design.split()) <= REFUSED.keys()
+    assert {"--host", "--port", "--model", "--served-model-name", "--middleware", "--shutdown-timeout"} <= OWNED.keys()
+
+
+@pytest.mark.parametrize(
+    ("arg", "message"),
+    [
+        ("--max-modle-len=1", "--max-modle-len is not a flag of vLLM v0.32.0; did you mean --max-model-len?"),
+        ("--max_model_len=1", "--max_model_len is not a flag of vLLM v0.32.0; did you mean --max-model-len?"),
+        ("--trust-remote", "--trust-remote is not a flag of vLLM v0.32.0; did you mean --trust-remote-code?"),
+        ("--xyzzy=1", "--xyzzy is not a flag of vLLM v0.32.0; `vllm serve --help=all` lists them"),
+        ("--enforce-eager.x=1", "--enforce-eager.x is not a flag of vLLM v0.32.0; did you mean --enforce-eager?"),
+        ("-tp=2", "-tp=2: write --tensor-parallel-size=2; short flags are not taken"),
+        ("-O3", "-O3: write --optimization-level=3; short flags are not taken"),
+        ("--max-model-len 8", "--max-model-len 8: write --max-model-len=8; flag and value are joined by ="),
+        ("8192", "8192 is not a flag; an item is one --flag=value, with its value in the same item"),
+        ("", " is not a flag; an item is one --flag=value, with its value in the same item"),
+        ("--max-model-len", "--max-model-len takes a value in the same item; write --max-model-len=…"),
+        (
+            "--enforce-eager=true",
+            "--enforce-eager=true: --enforce-eager takes no value; write --enforce-eager or --no-enforce-eager",
+        ),
+        ("--max-num-seqs=many", "--max-num-seqs=many is not valid; it must be a whole number"),
+        (
+            "--max-model-len=8q",
+            "--max-model-len=8q is not valid; it must be a whole number, with k (1000) or K (1024) if need be, or auto",
+        ),
+        ("--gpu-memory-utilization=most", "--gpu-memory-utilization=most is not valid; it must be a number"),
+        (
+            "--runner=generated",
+            "--runner=generated is not valid; it must be one of auto, draft, generate, pooling; did you mean generate?",
+        ),
+        (
+            "--override-generation-config={x}",
+            "--override-generation-config={x} is not valid; it must be JSON, or its keys one by one as "
+            "--override-generation-config.key=value",
+        ),
+        (
+            "--api-server-count=0",
+            "--api-server-count=0 is not valid; it must be at least 1, because without an API server the pod loads no "
+            "middleware, so that a hold could not silence it",
+        ),
+        (
+            "--grpc",
+            "--grpc is set by the operator, because vLLM's gRPC server loads no middleware, so that a hold could not "
+            "silence it: the pod serves HTTP; take it out",
+        ),
+        (
+            "--load-format=pt",
+            "--load-format=pt is refused; allowed are auto, safetensors, fastsafetensors, instanttensor, mistral, "
+            "runai_streamer, runai_streamer_sharded; the administrator can allow it: allowedArgs: [--load-format]",
+        ),
+        (
+            "--generation-config=/somewhere",
+            "--generation-config=/somewhere is refused; allowed are auto, vllm; the administrator can allow it: "
+            "allowedArgs: [--generation-config]",
+        ),
+        (
+            "--distributed-executor-backend=my.Executor",
+            "--distributed-executor-backend=my.Executor is refused; allowed are mp, uni, ray; the administrator can "
+            "allow it: allowedArgs: [--distributed-executor-backend]",
+        ),
+    ],
+)
+def test_a_wrong_arg_says_what_is_wrong_and_what_to_write(arg: str, message: str) -> None:
+    assert refusal(arg) == message
+
+
+def test_flag_and_value_in_two_items_are_told_to_be_one() -> None:
+    first, second = check_args(["--max-model-len", "8192"], VERSION)
+
+    assert first.text == (
+        "spec.serving.args[0]: --max-model-len takes a value in the same item; write --max-model-len=8192"
+    )
+    assert second.index == 1
+
+
+@pytest.mark.parametrize(
+    "arg",
+    [
+        "--compilation-config.backend=evil.compile",
+        '--compilation-config={"backend": "evil.compile"}',
+        '--compilation-config={"backend": "evil.compile", "max_cudagraph_capture_size": 1k}',
+        '--compilation-config={"\\u0062ackend": "evil.compile"}',
+        '--compilation-config.inductor_passes={"a": "evil.f"}',
+        "--compilation-config.inductor_passes.a=evil.f",
+        "--structured-outputs-config.reasoning_parser_plugin=/model/evil.py",
+    ],
+)
+def test_a_key_inside_json_that_loads_code_is_refused_however_it_is_written(arg: str) -> None:
+    assert "is refused, because it loads code; the administrator can allow it" in refusal(arg)
+
+
+def test_the_administrator_can_allow_one_key_of_a_json_flag() -> None:
+    allowed = ("--compilation-config.backend",)
+
+    assert check_args(["--compilation-config.backend=eager"], VERSION, allowed) == []
+    assert check_args(["--compilation-config.inductor_passes.a=f"], VERSION, allowed) != []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--max-model-len=1", "--max-model-len=2"),
+        ("--enforce-eager", "--no-enforce-eager"),
+        ("--gpu-memory-utilization=0.5", "--device-memory-utilization=0.6"),
+        ("--compilation-config.cudagraph_mode=FULL", "--compilation-config.cudagraph_mode=NONE"),
+    ],
+)
+def test_a_flag_given_twice_is_refused_because_the_second_would_win(args: tuple[str, str]) -> None:
+    [problem] = check_args(args, VERSION)
+
+    assert problem.index == 1
+    assert "repeats args[0]" in problem.message
+
+
+def test_two_keys_of_one_json_flag_are_not_a_repetition() -> None:
+    args = ["--compilation-config.cudagraph_mode=FULL", "--compilation-config.mode=3"]
+
+    assert check_args(args, VERSION) == []
+
+
+def test_each_problem_names_its_place() -> None:
+    problems = check_args(["--enforce-eager", "--oops=1", "--port=1"], VERSION)
+
+    assert [problem.field for problem in problems] == ["spec.serving.args[1]", "spec.serving.args[2]"]
+    assert problems[0] == ArgProblem(1, problems[0].message)
+
+
+def test_a_long_item_is_shortened_in_its_message() -> None:
+    assert len(refusal("--" + "x" * 5000)) < 200
+
+
+@pytest.mark.parametrize(
+    ("version", "table"),
+    [
+        *(
+            (version, "0.32.0")
+            for version in ("v0.32.0", "0.32.0", "v0.33.1", "v0.32.0-x86_64", "latest", "nightly", None)
+        ),
+        ("v0.31.1", "0.31.0"),
+        ("v0.18.1", "0.18.0"),
+        ("v0.1", "0.18.0"),
+    ],
+)
+def test_a_version_without_a_table_gets_the_newest_that_is_not_newer_or_else_the_oldest(
+    version: str | None, table: str
+) -> None:
+    assert table_for(version).version == table
+
+
+def test_an_older_vllm_has_the_flags_that_it_had() -> None:
+    assert "--fingerprint-mode" not in table_for("v0.20.2").flags
+    assert "--fingerprint-mode" in table_for("v0.21.0").flags
+    assert check_args(["--max-num-partial-prefills=2"], "v0.26.0") == []
+    assert "is not a flag of vLLM v0.27.0" in check_args(["--max-num-partial-prefills=2"], "v0.27.1")[0].message
+
+
+def test_policy_names_all_flags_of_older_versions_that_load_code_or_open_doors() -> None:
+    """What only older versions have is named here, so that a new table makes somebody look at what it brings."""
+    newest = table_for(None).flags.keys()
+    tables = vllm_flags._tables().values()
+
+    assert {name for table in tables for name in table.flags} - newest == {
+        "--calculate-kv-scales",
+        "--disable-frontend-multiprocessing",
+        "--enable-bf16x3-router-gemm",
+        "--enable-mamba-fine-grained-prefix-cache",
+        "--max-long-partial-prefills",
+        "--max-num-partial-prefills",
+        "--override-attention-dtype",
+    }
+
+
+def test_every_table_has_what_serving_needs() -> None:
+    for table in vllm_flags._tables().values():
+        assert set(vllm_flags.NEEDED) <= table.flags.keys(), table.version
+
+
+@pytest.mark.parametrize("version", ["v0.18.0", "v0.32.0", "v1.0.0", "latest", "sha-12ab", None])
+def test_a_version_with_all_that_serving_needs_or_without_a_number_is_taken(version: str | None) -> None:
+    assert vllm_flags.check_version(version) is None
+
+
+def test_a_version_that_cannot_drain_says_which_can() -> None:
+    assert vllm_flags.check_version("v0.17.1") == (
+        "is tagged v0.17.1, which reads as a vLLM that lacks --shutdown-timeout: its pods would cut the answers under "
+        "way when they end; use v0.18.0 or newer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "table"),
+    [
+        ("0.9.2", "0.18.0"),
+        ("0.18.0", "0.18.0"),
+        ("0.31.9", "0.18.0"),
+        ("0.32.0", "0.32.0"),
+        ("1.0", "0.40.1"),
+        (None, "0.40.1"),
+    ],
+)
+def test_among_several_tables_the_newest_that_is_not_newer_is_taken(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, table: str
+) -> None:
+    tables = {(0, 32, 0): "0.32.0", (0, 18, 0): "0.18.0", (0, 40, 1): "0.40.1"}
+    monkeypatch.setattr(vllm_flags, "_tables", lambda: {key: FlagTable(value, {}, {}) for key, value in tables.items()})
+
+    assert table_for(version).version == table
+
+
+def test_a_flag_of_a_newer_vllm_can_be_allowed_by_the_administrator() -> None:
+    assert "is not a flag" in refusal("--invented-in-2027=1")
+    assert check_args(["--invented-in-2027=1"], "v0.99.0", ["--invented-in-2027"]) == []
