@@ -14,7 +14,7 @@ from modelsync.api.routing import Routing, Rule, RuleKind, Weights
 from modelsync.rollout import capacity, failing, goal, holds, requests, steps, traffic
 from modelsync.rollout.facts import _OUTCOMES, Facts
 from modelsync.rollout.model import BLOCKED, CutOff, Revision, State
-from modelsync.rollout.plan_builder import Notes
+from modelsync.rollout.plan_builder import PlanBuilder
 
 Patch = Callable[[Any], None]
 """Breaks something, through pytest's monkeypatch."""
@@ -61,7 +61,7 @@ def _deployed_is_ready(patch: Any) -> None:
 
 
 def _impatient_route(patch: Any) -> None:
-    def at_once(facts: Facts, state: State, routing: Routing, notes: Notes) -> Routing | None:
+    def at_once(facts: Facts, state: State, routing: Routing, builder: PlanBuilder) -> Routing | None:
         return None if facts.live_routing == routing else routing
 
     patch.setattr(traffic, "next_write", at_once)
@@ -76,11 +76,11 @@ def _removes_what_is_routed(patch: Any) -> None:
     patch.setattr(Facts, "referenced", lambda facts, revision: False)
     keep = traffic.wanted
 
-    def forgets_the_canary(facts: Facts, state: State, notes: Notes) -> Routing:
+    def forgets_the_canary(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
         live = facts.live_routing
         if live is not None and state.canary is None and state.target is None and len(live.weights) > 1:
             return live
-        return keep(facts, state, notes)
+        return keep(facts, state, builder)
 
     patch.setattr(traffic, "wanted", forgets_the_canary)
 
@@ -88,8 +88,8 @@ def _removes_what_is_routed(patch: Any) -> None:
 def _sums_wrongly(patch: Any) -> None:
     right = traffic.wanted
 
-    def wrong(facts: Facts, state: State, notes: Notes) -> Routing:
-        routing = right(facts, state, notes)
+    def wrong(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
+        routing = right(facts, state, builder)
         (first, _), *others = routing.weights
         return replace(routing, weights=((first, 100), *others)) if others else routing
 
@@ -99,10 +99,10 @@ def _sums_wrongly(patch: Any) -> None:
 def _promotes_by_step_count(patch: Any) -> None:
     right = steps._step
 
-    def early(facts: Facts, state: State, canary: Any, notes: Notes) -> Any:
+    def early(facts: Facts, state: State, canary: Any, builder: PlanBuilder) -> Any:
         if canary.step >= len(canary.steps):
             return replace(state, canary=None, promoted=(*state.promoted, canary.revision))
-        return right(facts, state, canary, notes)
+        return right(facts, state, canary, builder)
 
     patch.setattr(steps, "_step", early)
 
@@ -127,11 +127,11 @@ def _promote_in_two_writes(patch: Any) -> None:
     """The route is judged by what is in it, not by what is intended: an abort leaves it where it is."""
     right = traffic.wanted
 
-    def forgetful(facts: Facts, state: State, notes: Notes) -> Routing:
+    def forgetful(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
         live = facts.live_routing
         if live is not None and state.canary is None and state.target is None and live.weights[0][1] != 100:
             return live
-        return right(facts, state, notes)
+        return right(facts, state, builder)
 
     patch.setattr(traffic, "wanted", forgetful)
 
@@ -207,8 +207,8 @@ def _suspension_is_forgotten(patch: Any) -> None:
 def _requests_are_not_echoed(patch: Any) -> None:
     right = requests.answer
 
-    def answer(facts: Facts, state: State, notes: Notes) -> State:
-        return replace(right(facts, state, notes), handled=state.handled)
+    def answer(facts: Facts, state: State, builder: PlanBuilder) -> State:
+        return replace(right(facts, state, builder), handled=state.handled)
 
     patch.setattr(requests, "answer", answer)
 

@@ -107,6 +107,6 @@ def field_of(key: str) -> str:
     return "spec.serving.baseModelRef" if key == BASE else "spec.modelRef"
 
 
-def told(key: str) -> str:
+def part_label(key: str) -> str:
     """The part in a sentence: `model`, `artifact prompts`, `adapter legal`."""
     return key.replace("/", " ", 1)

@@ -32,7 +32,7 @@ KNOWN_PULLS = frozenset({PULLED, ALREADY_PUBLISHED, UNTOLD, *(outcome for outcom
 """What a pod tells comes from the pod, and could else make a series of any text."""
 
 
-class Measures:
+class Instrumentation:
     """Puts numbers to passes. `now` is the clock."""
 
     def __init__(self, metrics: Metrics, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:

@@ -24,7 +24,7 @@ from modelsync.cluster.event_recorder import Recorder
 from modelsync.cluster.families import CachedFamilies, LiveFamilies
 from modelsync.cluster.lease import Elector
 from modelsync.controller import health
-from modelsync.controller.instrumentation import Measures
+from modelsync.controller.instrumentation import Instrumentation
 from modelsync.controller.kopf_shell import Shell
 from modelsync.controller.options import Options, identity
 from modelsync.controller.reconciler import Reconciler
@@ -82,7 +82,7 @@ class Operator:
         self._poller = Poller(self._changed, watch=self._asked_registry)
         metrics.before_each_scrape(self._tell_last_answers)
         metrics.set(catalogue.MAX_CONCURRENT, WORKERS, controller=CONTROLLER)
-        measures = Measures(metrics)
+        instrumentation = Instrumentation(metrics)
         self._adapters = AdapterReader(self._changed)
         self._exams = Exams(self._queue.add)
         silences = Silences()
@@ -93,7 +93,7 @@ class Operator:
             silences=silences,
             retry=self._queue.retry,
             look=self._queue.add,
-            acted=measures.acted,
+            acted=instrumentation.acted,
         )
         self._reconciler = Reconciler(
             cache=self._cache,
@@ -109,7 +109,7 @@ class Operator:
             settings=options.settings,
             epoch=elector.epoch,
             exams=self._exams,
-            measures=measures,
+            instrumentation=instrumentation,
         )
 
     async def operate(self, stop: asyncio.Event) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 from modelsync.rollout.model import BLOCKED, Action, Event, SetRoute
 
 
-def action_told(action: Action) -> str:
+def action_text(action: Action) -> str:
     """`EnsureRevision(v1-94ad0a89, replicas=1)`, `SetRoute(v0-f719cdec 80 %, v1-94ad0a89 20 %)`."""
     if isinstance(action, SetRoute):
         parts = [revision if revision == BLOCKED else f"{revision} {weight} %" for revision, weight in action.weights]
@@ -18,6 +18,6 @@ def action_told(action: Action) -> str:
     return f"{type(action).__name__}({', '.join(parts)})"
 
 
-def event_told(event: Event) -> str:
+def event_text(event: Event) -> str:
     """`Promoted: v1-94ad0a89 is the stable`; the API server keeps Events for an hour only."""
     return f"{event.reason}: {event.note}"

@@ -23,8 +23,8 @@ from modelsync.cluster.credentials import Access, RefusedError
 from modelsync.cluster.errors import ClusterError, ConflictError, NotFoundError, NotLeadingError, UnavailableError
 from modelsync.cluster.event_recorder import Recorder
 from modelsync.cluster.families import CachedFamilies, LiveFamilies
-from modelsync.controller.instrumentation import Measures
-from modelsync.controller.log_fields import action_told, event_told
+from modelsync.controller.instrumentation import Instrumentation
+from modelsync.controller.log_fields import action_text, event_text
 from modelsync.controller.workqueue import ShutDownError, WorkQueue
 from modelsync.effects.adapter_reader import AdapterReader
 from modelsync.effects.apply import Applier
@@ -94,7 +94,7 @@ class Reconciler:
         settings: OperatorSettings,
         epoch: str,
         exams: Exams,
-        measures: Measures,
+        instrumentation: Instrumentation,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._cache = cache
@@ -110,7 +110,7 @@ class Reconciler:
         self._settings = settings
         self._epoch = epoch
         self._exams = exams
-        self._measures = measures
+        self._instrumentation = instrumentation
         self._now = now
         self._sightings = Sightings()
         self._uids: dict[Key, str] = {}
@@ -195,7 +195,7 @@ class Reconciler:
                 self._queue.succeeded(key)
                 if delay is not None:
                     self._queue.add_after(key, delay)
-            self._measures.passed(result, timedelta(seconds=time.monotonic() - began))
+            self._instrumentation.passed(result, timedelta(seconds=time.monotonic() - began))
 
     async def _decide(self, family: Family) -> Decision:
         found = read(family, self._settings)
@@ -233,7 +233,7 @@ class Reconciler:
         found_report = self._report(gathered, decided)
         status = found_report.status
         alias, pods = str(found.spec.model_ref), family.pods
-        self._measures.looked(family.key, gathered.observed, decided, status, alias=alias, pods=pods)
+        self._instrumentation.looked(family.key, gathered.observed, decided, status, alias=alias, pods=pods)
         return Decision(gathered, decided, found_report, status.wire())
 
     def _report(self, gathered: Gathered, decided: Plan) -> Report:
@@ -267,7 +267,7 @@ class Reconciler:
             if decision.new_status:
                 await self._applier.write_status(decision.gathered.read.family.owner, decision.status)
                 wrote_status = True
-                self._measures.wrote(decision.gathered.read.status, decision.plan, decision.report.status)
+                self._instrumentation.wrote(decision.gathered.read.status, decision.plan, decision.report.status)
         except ClusterError as error:
             if not decision.plan.urgent or isinstance(error, NotLeadingError):
                 raise
@@ -293,8 +293,8 @@ class Reconciler:
                 stable=decision.plan.state.stable,
                 moving=move.revision if (move := decision.plan.state.canary or decision.plan.state.target) else None,
                 generation=decision.gathered.observed.generation,
-                actions=[action_told(action) for action in done],
-                events=[event_told(event) for event in decision.report.events],
+                actions=[action_text(action) for action in done],
+                events=[event_text(event) for event in decision.report.events],
                 kept_up=kept_up,
                 status=wrote_status,
                 milliseconds=round((time.monotonic() - started) * 1000),
@@ -346,7 +346,7 @@ class Reconciler:
             return
         generation = int(family.owner["metadata"].get("generation") or 0)
         found = unreadable_spec(status_of(family), generation=generation, message=message, now=self._now())
-        self._measures.unreadable(key, found.status)
+        self._instrumentation.unreadable(key, found.status)
         if found.status.wire() != (family.owner.get("status") or {}):
             await self._applier.write_status(family.owner, found.status.wire())
             for event in found.events:
@@ -358,7 +358,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._poller.unsubscribe(key)
-        self._measures.forget(key)
+        self._instrumentation.forget(key)
         self._exams.forget(key)
         self._queue.forget(key)
         self._refused_writes.pop(key, None)

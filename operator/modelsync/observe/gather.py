@@ -38,7 +38,7 @@ from modelsync.observe.question import server_of
 from modelsync.observe.revisions import revision_views
 from modelsync.observe.route import route_view
 from modelsync.observe.sightings import Sightings
-from modelsync.observe.spec_status import Read, plain_service, problems_told
+from modelsync.observe.spec_status import Read, plain_service, summarize_problems
 from modelsync.policy.effective import hold_rules
 from modelsync.registry.model import Answers
 from modelsync.resources.revision import Artifact, RevisionInputs, inputs_of, revision_name
@@ -122,7 +122,7 @@ def gather(
                 problems = (*problems, lora.problem) if lora.problem is not None else problems
     except ValidationError as error:
         # The registry said something that no pod can be made of, such as a digest that is none.
-        told = problems_told(explain(error, root="the registry's answer"))
+        told = summarize_problems(explain(error, root="the registry's answer"))
         refusal = refusal or f"spec.modelRef: {told}"
     candidate = _candidate(pinned)
     asked_at = positive.asked_at if positive is not None else None

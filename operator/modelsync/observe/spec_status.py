@@ -31,7 +31,7 @@ from modelsync.rollout.state import load
 
 log = structlog.get_logger(__name__)
 
-MAX_PROBLEMS_TOLD = 5
+MAX_PROBLEMS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,14 @@ class UnreadableError(Exception):
     """Nothing can be made of the spec at all: the CRD that the API server has is not ours."""
 
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
-        super().__init__(problems_told(problems))
+        super().__init__(summarize_problems(problems))
 
 
 def read(family: Family, settings: OperatorSettings) -> Read:
     """Read everything but the registry's answer. Raises UnreadableError."""
     spec, wrong = _spec(family.owner)
     wrong += spec_problems(spec, settings)
-    found = [Problem(reasons.Reason.INVALID_SPEC, problems_told(wrong))] if wrong else []
+    found = [Problem(reasons.Reason.INVALID_SPEC, summarize_problems(wrong))] if wrong else []
     if spec.traffic.gateway is not None:
         if not family.gateway_api:
             found.append(
@@ -81,7 +81,8 @@ def read(family: Family, settings: OperatorSettings) -> Read:
     records = _records(family)
     in_play = [records[revision] for revision in sorted(_in_play(family, state)) if revision in records]
     not_to_ask = (
-        problems_told([each for each in wrong if each.field.startswith(("spec.registry", "spec.modelRef"))]) or None
+        summarize_problems([each for each in wrong if each.field.startswith(("spec.registry", "spec.modelRef"))])
+        or None
     )
     return Read(
         family=family,
@@ -166,10 +167,10 @@ def _in_play(family: Family, state: State) -> set[Revision]:
     return found
 
 
-def problems_told(problems: Sequence[FieldProblem]) -> str:
+def summarize_problems(problems: Sequence[FieldProblem]) -> str:
     """The first of them in one line, and how many more there are; empty for none."""
-    first = "; ".join(str(problem) for problem in problems[:MAX_PROBLEMS_TOLD])
-    more = len(problems) - MAX_PROBLEMS_TOLD
+    first = "; ".join(str(problem) for problem in problems[:MAX_PROBLEMS_SHOWN])
+    more = len(problems) - MAX_PROBLEMS_SHOWN
     return f"{first}; and {more} more" if more > 0 else first
 
 

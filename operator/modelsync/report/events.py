@@ -16,7 +16,7 @@ from modelsync.rollout.part_names import versions
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EventKind:
     """One sort of event: what a rule that matches events can rely on. `reason` is a word, or says which."""
 
     type: Literal["Normal", "Warning"]
@@ -25,33 +25,33 @@ class Told:
     when: str
 
 
-EVENTS: tuple[Told, ...] = (
-    Told("Normal", Reason.ALIAS_MOVED, "Resolve", "an alias came to name other content"),
-    Told("Normal", Reason.FIRST, "Move", "a first version starts, without steps"),
-    Told("Normal", Reason.STARTED, "Start", "a canary begins"),
-    Told("Normal", Reason.STEP, "Step", "a canary reached its next step"),
-    Told("Normal", Reason.STEP, "Promote", "a person ended a pause"),
-    Told("Normal", Reason.PROMOTING, "Promote", "a person skipped the steps that were left"),
-    Told("Normal", Reason.PROMOTED, "Promote", "a revision is the stable now"),
-    Told("Normal", Reason.ROLLBACK, "Move", "the alias went back, and the traffic goes with it"),
-    Told("Normal", Reason.RECOVERY, "Move", "the stable lost all its pods, and the canary takes over"),
-    Told("Normal", Reason.TAKEN_BACK, "Abort", "a move without steps ends before it was done"),
-    Told("Warning", Reason.TAKEN_BACK, "Abort", "a canary lost its traffic"),
-    Told("Warning", Reason.SUPERSEDED, "Abort", "a third version took a canary's place"),
-    Told("Warning", Reason.FLAPPED, "Step", "a canary lost all its pods"),
-    Told("Warning", Reason.FAILED, "Judge", "a revision has failed and is not tried again"),
-    Told("Warning", Reason.FAILED, "Abort", "a canary lost its traffic because of that"),
-    Told("Normal", Reason.RETRIED, "Retry", "a person had a failed revision tried again"),
-    Told("Warning", Reason.REQUEST_IGNORED, "Request", "a person's annotation does not fit what goes on"),
-    Told("Warning", Reason.REGULATORY_HOLD, "Hold", "a hold was seen"),
-    Told("Warning", Reason.REGULATORY_HOLD, "Abort", "a canary lost its traffic because of a hold"),
-    Told("Normal", Reason.FALLBACK, "Move", "a hold is on the stable, and an earlier version takes over"),
-    Told("Normal", Reason.SILENCED, "CutOff", "all pods of a held version acknowledged that it answers no more"),
-    Told("Warning", Reason.SILENCED, "CutOff", "some of its pods did not; they are ended with a short grace"),
-    Told("Normal", Reason.HOLD_LIFTED, "Hold", "a hold is gone"),
-    Told("Warning", "the reason of Stalled", "Stall", "a person is needed: the condition Stalled became True"),
-    Told("Warning", "the reason of ModelResolved", "Resolve", "the registry stops to say what the alias names"),
-    Told("Normal", Reason.RESOLVED, "Resolve", "the registry says again what the alias names"),
+EVENTS: tuple[EventKind, ...] = (
+    EventKind("Normal", Reason.ALIAS_MOVED, "Resolve", "an alias came to name other content"),
+    EventKind("Normal", Reason.FIRST, "Move", "a first version starts, without steps"),
+    EventKind("Normal", Reason.STARTED, "Start", "a canary begins"),
+    EventKind("Normal", Reason.STEP, "Step", "a canary reached its next step"),
+    EventKind("Normal", Reason.STEP, "Promote", "a person ended a pause"),
+    EventKind("Normal", Reason.PROMOTING, "Promote", "a person skipped the steps that were left"),
+    EventKind("Normal", Reason.PROMOTED, "Promote", "a revision is the stable now"),
+    EventKind("Normal", Reason.ROLLBACK, "Move", "the alias went back, and the traffic goes with it"),
+    EventKind("Normal", Reason.RECOVERY, "Move", "the stable lost all its pods, and the canary takes over"),
+    EventKind("Normal", Reason.TAKEN_BACK, "Abort", "a move without steps ends before it was done"),
+    EventKind("Warning", Reason.TAKEN_BACK, "Abort", "a canary lost its traffic"),
+    EventKind("Warning", Reason.SUPERSEDED, "Abort", "a third version took a canary's place"),
+    EventKind("Warning", Reason.FLAPPED, "Step", "a canary lost all its pods"),
+    EventKind("Warning", Reason.FAILED, "Judge", "a revision has failed and is not tried again"),
+    EventKind("Warning", Reason.FAILED, "Abort", "a canary lost its traffic because of that"),
+    EventKind("Normal", Reason.RETRIED, "Retry", "a person had a failed revision tried again"),
+    EventKind("Warning", Reason.REQUEST_IGNORED, "Request", "a person's annotation does not fit what goes on"),
+    EventKind("Warning", Reason.REGULATORY_HOLD, "Hold", "a hold was seen"),
+    EventKind("Warning", Reason.REGULATORY_HOLD, "Abort", "a canary lost its traffic because of a hold"),
+    EventKind("Normal", Reason.FALLBACK, "Move", "a hold is on the stable, and an earlier version takes over"),
+    EventKind("Normal", Reason.SILENCED, "CutOff", "all pods of a held version acknowledged that it answers no more"),
+    EventKind("Warning", Reason.SILENCED, "CutOff", "some of its pods did not; they are ended with a short grace"),
+    EventKind("Normal", Reason.HOLD_LIFTED, "Hold", "a hold is gone"),
+    EventKind("Warning", "the reason of Stalled", "Stall", "a person is needed: the condition Stalled became True"),
+    EventKind("Warning", "the reason of ModelResolved", "Resolve", "the registry stops to say what the alias names"),
+    EventKind("Normal", Reason.RESOLVED, "Resolve", "the registry says again what the alias names"),
 )
 """Every sort of event on a ModelDeployment."""
 

@@ -7,7 +7,7 @@ from modelsync.api import duration
 from modelsync.api.conditions import Truth
 from modelsync.api.reasons import Reason
 from modelsync.api.status import ExamStatus
-from modelsync.report.situation import World
+from modelsync.report.situation import ReportContext
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Exam, ExamOutcome, Revision, State
 
@@ -36,18 +36,18 @@ def exam_statuses(facts: Facts, state: State, previous: tuple[ExamStatus, ...]) 
     return tuple(told[:_MAX])
 
 
-def exam_condition(world: World) -> tuple[Truth, Reason, str] | None:
+def exam_condition(context: ReportContext) -> tuple[Truth, Reason, str] | None:
     """Of what failed its exam and is named by the alias, else of what moves, else of the stable; None without one."""
-    facts, state = world.facts, world.state
+    facts, state = context.facts, context.state
     for failure in state.failed:
         if failure.revision == facts.named and failure.reason in _FAILURES:
-            return "False", Reason(failure.reason), f"{world.version(failure.revision)}: {failure.message}"
+            return "False", Reason(failure.reason), f"{context.version(failure.revision)}: {failure.message}"
     moving = state.canary or state.target
     revision = moving.revision if moving is not None else state.stable
     exam = facts.view(revision).exam if revision is not None else None
     if exam is None:
         return None
-    about = world.version(revision)
+    about = context.version(revision)
     if exam.outcome is ExamOutcome.RUNNING:
         return "Unknown", Reason.EXAM_RUNNING, f"{about}: the exam that the version brings is under way"
     if exam.outcome is ExamOutcome.PASSED:

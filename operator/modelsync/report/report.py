@@ -27,7 +27,7 @@ from modelsync.report.exams import exam_condition, exam_statuses
 from modelsync.report.history import history
 from modelsync.report.silences import Silence, silenced
 from modelsync.report.silences import events as silence_events
-from modelsync.report.situation import Situation, World, situation
+from modelsync.report.situation import ReportContext, Situation, situation
 from modelsync.report.waiting import waiting
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.goal import fallback_of_stable
@@ -72,9 +72,9 @@ def report(
     """
     facts = Facts(replace(observed, state=plan.state), plan.state.holds)
     entries = history(facts, plan, previous.history)
-    world = World(facts, plan.state, plan.waits, plan.actions, entries)
-    told = situation(world)
-    counted = _counted(world)
+    context = ReportContext(facts, plan.state, plan.waits, plan.actions, entries)
+    told = situation(context)
+    counted = _counted(context)
     status = ModelDeploymentStatus(
         observed_generation=observed.generation,
         phase=told.phase,
@@ -84,15 +84,15 @@ def report(
         exams=exam_statuses(facts, plan.state, previous.exams),
         silenced=silenced(facts, plan.state, previous.silenced, silences),
         traffic=_traffic(facts),
-        fallback=_fallback(world),
+        fallback=_fallback(context),
         pods=tuple(pods[:_MAX_PODS]),
-        waiting=waiting(name, world, told, previous.waiting),
+        waiting=waiting(name, context, told, previous.waiting),
         history=entries,
         replicas=sum(facts.view(revision).replicas for revision in counted),
         ready_replicas=sum(facts.ready(revision) for revision in counted),
         selector=_selector(name, counted) if counted else None,
         url=url,
-        conditions=merged(previous.conditions, _conditions(world, told)),
+        conditions=merged(previous.conditions, _conditions(context, told)),
     )
     events = (*plan.events, *silence_events(previous.silenced, status.silenced))
     # What happened outside comes before what is done about it.
@@ -136,15 +136,15 @@ def _selector(name: str, revisions: Sequence[Revision]) -> str:
     return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
-def _counted(world: World) -> list[Revision]:
+def _counted(context: ReportContext) -> list[Revision]:
     """What the scale sub-resource speaks of: the revisions that share the load. An autoscaler takes a pod that is not
     ready for one that will help, so warm pods, held ones, and a canary that has no traffic yet would keep it from
     adding pods while the stable is overloaded."""
-    state = world.state
+    state = context.state
     stable = [state.stable] if state.stable is not None else []
     moves = [move.revision for move in (state.canary, state.target) if move is not None]
-    moving = [revision for revision in moves if not stable or world.facts.serving(revision)]
-    return [revision for revision in dict.fromkeys(stable + moving) if not world.facts.held(revision)]
+    moving = [revision for revision in moves if not stable or context.facts.serving(revision)]
+    return [revision for revision in dict.fromkeys(stable + moving) if not context.facts.held(revision)]
 
 
 def _traffic(facts: Facts) -> tuple[TrafficStatus, ...]:
@@ -181,15 +181,15 @@ def _rule(rule: Rule) -> str:
     return f"requests whose header {' or '.join(told)}"[:1024]
 
 
-def _fallback(world: World) -> FallbackStatus | None:
-    if world.state.stable is None:
+def _fallback(context: ReportContext) -> FallbackStatus | None:
+    if context.state.stable is None:
         return None
-    if world.facts.policy.hold_action is HoldAction.BLOCK:
+    if context.facts.policy.hold_action is HoldAction.BLOCK:
         return FallbackStatus(ready=False, reason="spec.hold.action is Block: a hold on the stable blocks")
-    revision = fallback_of_stable(world.facts, world.state)
+    revision = fallback_of_stable(context.facts, context.state)
     if revision is None:
         return FallbackStatus(ready=False, reason="no earlier promoted version may serve: a hold on the stable blocks")
-    if world.facts.ready(revision):
+    if context.facts.ready(revision):
         return FallbackStatus(revision=revision, ready=True, reason="it is warm: a hold takes effect without a gap")
     message = "it is cold: after a hold nothing serves until it has started"
     return FallbackStatus(revision=revision, ready=False, reason=message)
@@ -198,120 +198,120 @@ def _fallback(world: World) -> FallbackStatus | None:
 # --- conditions ----------------------------------------------------------------------------------------------------
 
 
-def _conditions(world: World, told: Situation) -> list[Condition]:
+def _conditions(context: ReportContext, told: Situation) -> list[Condition]:
     found = [
-        _condition(world, ConditionType.READY, told.ready, told.reason, told.message),
-        _available(world),
-        _model_resolved(world),
-        _model_verified(world),
-        _route_ready(world),
-        _spec_applied(world),
+        _condition(context, ConditionType.READY, told.ready, told.reason, told.message),
+        _available(context),
+        _model_resolved(context),
+        _model_verified(context),
+        _route_ready(context),
+        _spec_applied(context),
     ]
-    if (exam := exam_condition(world)) is not None:
-        found.append(_condition(world, ConditionType.EXAM_PASSED, *exam))
+    if (exam := exam_condition(context)) is not None:
+        found.append(_condition(context, ConditionType.EXAM_PASSED, *exam))
     if told.reconciling:
-        found.append(_condition(world, ConditionType.RECONCILING, "True", told.reason, told.message))
+        found.append(_condition(context, ConditionType.RECONCILING, "True", told.reason, told.message))
     if told.stalled:
-        found.append(_condition(world, ConditionType.STALLED, "True", told.reason, told.message))
+        found.append(_condition(context, ConditionType.STALLED, "True", told.reason, told.message))
     if told.reason == Reason.REGULATORY_HOLD:
-        found.append(_condition(world, ConditionType.ON_HOLD, "True", told.reason, told.message))
-    if (failure := world.failure) is not None:
-        message = f"{world.version(failure.revision)} was taken back: {failure.message}"
-        found.append(_condition(world, ConditionType.ROLLED_BACK, "True", failure.reason, message))
+        found.append(_condition(context, ConditionType.ON_HOLD, "True", told.reason, told.message))
+    if (failure := context.failure) is not None:
+        message = f"{context.version(failure.revision)} was taken back: {failure.message}"
+        found.append(_condition(context, ConditionType.ROLLED_BACK, "True", failure.reason, message))
     return found
 
 
-def _condition(world: World, kind: ConditionType, status: Truth, reason: str, message: str) -> Condition:
+def _condition(context: ReportContext, kind: ConditionType, status: Truth, reason: str, message: str) -> Condition:
     return Condition(
         type=kind,
         status=status,
         reason=reason,
         message=message[:MAX_MESSAGE],
-        last_transition_time=world.facts.now.replace(microsecond=0),
-        observed_generation=world.facts.observed.generation,
+        last_transition_time=context.facts.now.replace(microsecond=0),
+        observed_generation=context.facts.observed.generation,
     )
 
 
-def _available(world: World) -> Condition:
-    if world.available:
-        return _condition(world, ConditionType.AVAILABLE, "True", Reason.SERVING, "clients get answers")
-    if world.facts.idle:
+def _available(context: ReportContext) -> Condition:
+    if context.available:
+        return _condition(context, ConditionType.AVAILABLE, "True", Reason.SERVING, "clients get answers")
+    if context.facts.idle:
         message = "clients get 503: spec.replicas is 0"
-        return _condition(world, ConditionType.AVAILABLE, "False", Reason.IDLE, message)
-    return _condition(world, ConditionType.AVAILABLE, "False", Reason.NOT_SERVING, "clients get no answers")
+        return _condition(context, ConditionType.AVAILABLE, "False", Reason.IDLE, message)
+    return _condition(context, ConditionType.AVAILABLE, "False", Reason.NOT_SERVING, "clients get no answers")
 
 
-def _model_resolved(world: World) -> Condition:
-    registry = world.facts.observed.registry
+def _model_resolved(context: ReportContext) -> Condition:
+    registry = context.facts.observed.registry
     kind = ConditionType.MODEL_RESOLVED
     if registry.outcome is RegistryOutcome.RESOLVED and registry.candidate is not None:
         message = f"the alias names {versions(registry.candidate.version, registry.candidate.parts)}"
-        return _condition(world, kind, "True", Reason.RESOLVED, message)
+        return _condition(context, kind, "True", Reason.RESOLVED, message)
     if registry.outcome is RegistryOutcome.PENDING:
         message = registry.message or "the registry has not answered yet"
-        return _condition(world, kind, "Unknown", Reason.RESOLVING, message)
+        return _condition(context, kind, "Unknown", Reason.RESOLVING, message)
     message = registry.message or "the registry gave no answer"
     withdrawn = registry.outcome is RegistryOutcome.WITHDRAWN
-    return _condition(world, kind, "False" if withdrawn else "Unknown", registry.outcome.value, message)
+    return _condition(context, kind, "False" if withdrawn else "Unknown", registry.outcome.value, message)
 
 
-def _model_verified(world: World) -> Condition:
+def _model_verified(context: ReportContext) -> Condition:
     """Of what moves; else of the stable."""
-    state, facts = world.state, world.facts
+    state, facts = context.state, context.facts
     moving = state.canary or state.target
     revision = moving.revision if moving is not None else state.stable
     kind = ConditionType.MODEL_VERIFIED
     if revision is None:
-        return _condition(world, kind, "Unknown", Reason.NOT_YET_PULLED, "no version has been pulled yet")
+        return _condition(context, kind, "Unknown", Reason.NOT_YET_PULLED, "no version has been pulled yet")
     view = facts.view(revision)
     if view.trouble is not None and view.trouble.kind is TroubleKind.CONTENT_REFUSED:
-        message = f"{world.version(revision)}: {view.trouble.message}"
-        return _condition(world, kind, "False", Reason.CONTENT_REFUSED, message)
+        message = f"{context.version(revision)}: {view.trouble.message}"
+        return _condition(context, kind, "False", Reason.CONTENT_REFUSED, message)
     if view.verified is not None:
         proof = view.verified
         several = f" of {proof.artifacts} artifacts" if proof.artifacts > 1 else ""
         says = f"their digests say, the model's {proof.digest}" if several else f"digest {proof.digest} says"
         message = (
-            f"{world.version(revision)}: {proof.files} files{several}, {proof.size} bytes in {proof.seconds:.1f} s, "
+            f"{context.version(revision)}: {proof.files} files{several}, {proof.size} bytes in {proof.seconds:.1f} s, "
             f"all as {says}"
         )
-        return _condition(world, kind, "True", Reason.VERIFIED, message)
+        return _condition(context, kind, "True", Reason.VERIFIED, message)
     reason = Reason.PULLING if view.pulling else Reason.NOT_YET_PULLED
-    return _condition(world, kind, "Unknown", reason, f"{world.version(revision)} is not verified yet")
+    return _condition(context, kind, "Unknown", reason, f"{context.version(revision)} is not verified yet")
 
 
-def _route_ready(world: World) -> Condition:
-    facts, kind = world.facts, ConditionType.ROUTE_READY
+def _route_ready(context: ReportContext) -> Condition:
+    facts, kind = context.facts, ConditionType.ROUTE_READY
     if not facts.policy.gateway:
         message = "spec.traffic.gateway is not set: the plain Service carries the traffic"
-        return _condition(world, kind, "True", Reason.NO_GATEWAY, message)
+        return _condition(context, kind, "True", Reason.NO_GATEWAY, message)
     for problem in facts.observed.problems:
         if problem.blocks_route:
-            return _condition(world, kind, "False", problem.reason, problem.message)
+            return _condition(context, kind, "False", problem.reason, problem.message)
     route = facts.route
     if route is None:
-        return _condition(world, kind, "Unknown", Reason.NO_ROUTE, "no route is written yet")
+        return _condition(context, kind, "Unknown", Reason.NO_ROUTE, "no route is written yet")
     if route.accepted:
-        return _condition(world, kind, "True", Reason.ACCEPTED, "every gateway accepted the route")
+        return _condition(context, kind, "True", Reason.ACCEPTED, "every gateway accepted the route")
     if route.accepted is None:
-        return _condition(world, kind, "Unknown", Reason.ROUTE_NOT_ACCEPTED, "no gateway has spoken of the route yet")
+        return _condition(context, kind, "Unknown", Reason.ROUTE_NOT_ACCEPTED, "no gateway has spoken of the route yet")
     said = route.message or "no reason was given"
-    return _condition(world, kind, "False", Reason.ROUTE_NOT_ACCEPTED, f"the gateway refuses the route: {said}")
+    return _condition(context, kind, "False", Reason.ROUTE_NOT_ACCEPTED, f"the gateway refuses the route: {said}")
 
 
-def _spec_applied(world: World) -> Condition:
-    facts, state, kind = world.facts, world.state, ConditionType.SPEC_APPLIED
+def _spec_applied(context: ReportContext) -> Condition:
+    facts, state, kind = context.facts, context.state, ConditionType.SPEC_APPLIED
     if facts.observed.problems:
         problem = facts.observed.problems[0]
-        return _condition(world, kind, "False", problem.reason, problem.message)
+        return _condition(context, kind, "False", problem.reason, problem.message)
     candidate = facts.observed.registry.candidate
     if candidate is None:
-        return _condition(world, kind, "Unknown", Reason.RESOLVING, "the registry has not answered yet")
+        return _condition(context, kind, "Unknown", Reason.RESOLVING, "the registry has not answered yet")
     if facts.idle:
-        return _condition(world, kind, "True", Reason.APPLIED, "spec.replicas is 0: nothing has to start")
+        return _condition(context, kind, "True", Reason.APPLIED, "spec.replicas is 0: nothing has to start")
     acted_on = {state.stable, facts.named if facts.named in state.promoted else None}
     acted_on |= {moving.revision for moving in (state.canary, state.target) if moving is not None}
     acted_on |= {failure.revision for failure in state.failed}
     if candidate.revision in acted_on or facts.named in acted_on or facts.held(candidate.revision):
-        return _condition(world, kind, "True", Reason.APPLIED, "the spec has been acted on")
-    return _condition(world, kind, "False", Reason.PENDING, "the spec's revision has not been begun yet")
+        return _condition(context, kind, "True", Reason.APPLIED, "the spec has been acted on")
+    return _condition(context, kind, "False", Reason.PENDING, "the spec's revision has not been begun yet")

@@ -48,7 +48,7 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ReportContext:
     """What a situation is told from: the facts, the intent, what the planner waits for and what it is about to do."""
 
     facts: Facts
@@ -116,65 +116,65 @@ class World:
         return f"{versions(view.version, view.parts)} ({revision})"
 
 
-def situation(world: World) -> Situation:
+def situation(context: ReportContext) -> Situation:
     """The first that fits."""
     return (
-        _blocked(world)
-        or _on_hold(world)
-        or _spec_needs_a_person(world)
-        or _registry_needs_a_person(world)
-        or _route_refused(world)
-        or _idle(world)
-        or _taken_back(world)
-        or _suspended(world)
-        or _target(world)
-        or _canary(world)
-        or _unanswered(world)
-        or _lacking(world)
-        or _serving_or_about_to(world)
+        _blocked(context)
+        or _on_hold(context)
+        or _spec_needs_a_person(context)
+        or _registry_needs_a_person(context)
+        or _route_refused(context)
+        or _idle(context)
+        or _taken_back(context)
+        or _suspended(context)
+        or _target(context)
+        or _canary(context)
+        or _unanswered(context)
+        or _lacking(context)
+        or _serving_or_about_to(context)
     )
 
 
-def _holds_on(world: World, revision: Revision | None) -> str:
+def _holds_on(context: ReportContext, revision: Revision | None) -> str:
     if revision is None:
         return ""
-    digests = world.facts.view(revision).digests
+    digests = context.facts.view(revision).digests
     named = (
-        f"{hold.mark.name!r} on {hold.mark.collection}:{hold.mark.version}{_elsewhere(world, hold)}"
-        for hold in world.state.holds
+        f"{hold.mark.name!r} on {hold.mark.collection}:{hold.mark.version}{_elsewhere(context, hold)}"
+        for hold in context.state.holds
         if hold.mark.digest in digests
     )
     return ", ".join(dict.fromkeys(named))
 
 
-def _elsewhere(world: World, hold: Hold) -> str:
+def _elsewhere(context: ReportContext, hold: Hold) -> str:
     """Whoever looks for the mark where the registry is now would not find it."""
-    asked = world.facts.observed.registry.server
+    asked = context.facts.observed.registry.server
     if not hold.server or not asked or same_server(hold.server, asked):
         return ""
     return f" (set at {hold.server}, which is not asked any more; set it at {asked} and take it away there)"
 
 
-def _blocked(world: World) -> Situation | None:
-    barred = world.barred
-    stable = world.state.stable
-    if barred is None or (stable is not None and not world.facts.held(stable)) or _serving(world) is not None:
+def _blocked(context: ReportContext) -> Situation | None:
+    barred = context.barred
+    stable = context.state.stable
+    if barred is None or (stable is not None and not context.facts.held(stable)) or _serving(context) is not None:
         return None
-    target = world.state.target
+    target = context.state.target
     next_one = "remove the hold, or move the alias to a version that may serve"
     if target is not None:
-        next_one = f"{world.version(target.revision)} takes over when a pod of it is ready"
-    message = f"nothing serves, clients get 503: hold {_holds_on(world, barred)}; {next_one}"
+        next_one = f"{context.version(target.revision)} takes over when a pod of it is ready"
+    message = f"nothing serves, clients get 503: hold {_holds_on(context, barred)}; {next_one}"
     return Situation(Phase.BLOCKED, "False", Reason.REGULATORY_HOLD, message, stalled=True)
 
 
-def _serving(world: World) -> Revision | None:
+def _serving(context: ReportContext) -> Revision | None:
     """What clients reach, or will when this pass is through: the status is written before the route is."""
-    facts = world.facts
+    facts = context.facts
     weights = facts.route.weights if facts.route is not None else ()
     if not facts.policy.gateway and facts.observed.service is not None:
         weights = ((facts.observed.service, 100),)
-    for action in world.about_to:
+    for action in context.about_to:
         if isinstance(action, SetRoute):
             weights = action.weights
         elif isinstance(action, PointService) and not facts.policy.gateway:
@@ -183,19 +183,19 @@ def _serving(world: World) -> Revision | None:
     return max(unheld)[1] if unheld else None
 
 
-def _on_hold(world: World) -> Situation | None:
-    barred = world.barred
+def _on_hold(context: ReportContext) -> Situation | None:
+    barred = context.barred
     if barred is None:
         return None
-    hold, serving = _holds_on(world, barred), world.version(_serving(world))
-    message = f"{world.version(barred)} must not serve: hold {hold}; {serving} serves"
-    if world.failure is not None:
-        message += f"; {_failed(world, world.failure)}"
+    hold, serving = _holds_on(context, barred), context.version(_serving(context))
+    message = f"{context.version(barred)} must not serve: hold {hold}; {serving} serves"
+    if context.failure is not None:
+        message += f"; {_failed(context, context.failure)}"
     return Situation(Phase.ON_HOLD, "False", Reason.REGULATORY_HOLD, message, stalled=True)
 
 
-def _spec_needs_a_person(world: World) -> Situation | None:
-    problems = world.facts.observed.problems
+def _spec_needs_a_person(context: ReportContext) -> Situation | None:
+    problems = context.facts.observed.problems
     if not problems:
         return None
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -210,64 +210,64 @@ _PERSON = {
 }
 
 
-def _registry_needs_a_person(world: World) -> Situation | None:
-    registry = world.facts.observed.registry
+def _registry_needs_a_person(context: ReportContext) -> Situation | None:
+    registry = context.facts.observed.registry
     reason = _PERSON.get(registry.outcome)
-    if reason is None or (reason is Reason.WITHDRAWN and world.at_goal):
+    if reason is None or (reason is Reason.WITHDRAWN and context.at_goal):
         return None
     return Situation(Phase.STALLED, "False", reason, registry.message or "the registry refused", stalled=True)
 
 
-def _route_refused(world: World) -> Situation | None:
-    route, counts_at = world.facts.route, world.facts.refusal_counts_at
-    if route is None or counts_at is None or counts_at > world.facts.now:
+def _route_refused(context: ReportContext) -> Situation | None:
+    route, counts_at = context.facts.route, context.facts.refusal_counts_at
+    if route is None or counts_at is None or counts_at > context.facts.now:
         return None
     said = route.message or "no reason was given"
     message = f"the gateway refuses the route: {said}; check spec.traffic.gateway.parentRefs"
     return Situation(Phase.STALLED, "False", Reason.ROUTE_NOT_ACCEPTED, message, stalled=True)
 
 
-def _idle(world: World) -> Situation | None:
+def _idle(context: ReportContext) -> Situation | None:
     """As asked, and so Ready: a check of health must not wait for ever for pods that nobody wants."""
-    facts, stable = world.facts, world.state.stable
+    facts, stable = context.facts, context.state.stable
     if not facts.idle or (stable is None and facts.named is None):
         return None
     if any(view.replicas or facts.exposed(view.revision) for view in facts.views.values()):
         message = "spec.replicas is 0: the traffic ends, then the pods go"
         return Situation(Phase.IDLE, "Unknown", Reason.IDLE, message, reconciling=True)
-    first = world.version(_woken(world))
+    first = context.version(_woken(context))
     message = f"spec.replicas is 0: nothing runs, clients get 503; {first} starts when it is raised"
     return Situation(Phase.IDLE, "True", Reason.IDLE, message)
 
 
-def _woken(world: World) -> Revision | None:
+def _woken(context: ReportContext) -> Revision | None:
     """What would start first with replicas."""
-    observed, state = world.facts.observed, world.state
+    observed, state = context.facts.observed, context.state
     awake = Facts(replace(observed, policy=replace(observed.policy, replicas=1)), state.holds)
     wanted = goal(awake, state)
     return wanted.revision if wanted.way is Way.AT_ONCE else state.stable
 
 
-def _taken_back(world: World) -> Situation | None:
-    if (failure := world.failure) is None:
+def _taken_back(context: ReportContext) -> Situation | None:
+    if (failure := context.failure) is None:
         return None
-    message = f"{_failed(world, failure)}; {world.version(world.state.stable)} serves"
+    message = f"{_failed(context, failure)}; {context.version(context.state.stable)} serves"
     return Situation(Phase.DEGRADED, "False", failure.reason, message, stalled=True)
 
 
-def _failed(world: World, failure: Failure) -> str:
-    return f"{world.version(failure.revision)} failed and is not tried again: {failure.message}"
+def _failed(context: ReportContext, failure: Failure) -> str:
+    return f"{context.version(failure.revision)} failed and is not tried again: {failure.message}"
 
 
-def _suspended(world: World) -> Situation | None:
-    if not world.facts.policy.suspend:
+def _suspended(context: ReportContext) -> Situation | None:
+    if not context.facts.policy.suspend:
         return None
-    if not world.at_goal:
+    if not context.at_goal:
         message = "spec.suspend is true: nothing moves forward; set it to false to go on"
         return Situation(Phase.SUSPENDED, "Unknown", Reason.SUSPENDED, message, reconciling=True)
-    if _lacks_pods(world) or not world.available:
+    if _lacks_pods(context) or not context.available:
         return None
-    message = f"{world.version(world.state.stable)} serves; spec.suspend is true"
+    message = f"{context.version(context.state.stable)} serves; spec.suspend is true"
     return Situation(Phase.SUSPENDED, "True", Reason.SUSPENDED, message)
 
 
@@ -288,19 +288,19 @@ def trouble_reason(trouble: Trouble) -> Reason:
     return _TROUBLE[trouble.kind]
 
 
-def _trouble(world: World, revision: Revision, phase: Phase) -> Situation | None:
+def _trouble(context: ReportContext, revision: Revision, phase: Phase) -> Situation | None:
     """What keeps pods from serving, as long as it does."""
-    facts = world.facts
+    facts = context.facts
     view = facts.view(revision)
     if facts.ready(revision) >= facts.full:
         return None
     if (exam := facts.flunked(revision)) is not None:
-        message = f"{world.version(revision)} cannot be ready, by its own exam: {exam.message}"
+        message = f"{context.version(revision)} cannot be ready, by its own exam: {exam.message}"
         return Situation(Phase.STALLED, "False", exam_reason(exam), message, stalled=True)
     trouble = view.trouble
     if trouble is None:
         return None
-    message = f"{world.version(revision)}: {trouble.message}"
+    message = f"{context.version(revision)}: {trouble.message}"
     reason = trouble_reason(trouble)
     ends = facts.patience_ends(revision)
     patience_over = ends is not None and ends <= facts.now
@@ -312,23 +312,24 @@ def _trouble(world: World, revision: Revision, phase: Phase) -> Situation | None
     return Situation(phase, "Unknown", reason, message, reconciling=True)
 
 
-def _target(world: World) -> Situation | None:
-    target = world.state.target
+def _target(context: ReportContext) -> Situation | None:
+    target = context.state.target
     if target is None:
         return None
-    facts = world.facts
+    facts = context.facts
     bringing_up = Phase.PULLING if facts.view(target.revision).pulling else Phase.STARTING
     phase = {MoveReason.FIRST: bringing_up, MoveReason.RECOVERY: Phase.DEGRADED}.get(target.reason, Phase.ROLLING_BACK)
-    if (trouble := _trouble(world, target.revision, phase)) is not None:
+    if (trouble := _trouble(context, target.revision, phase)) is not None:
         return trouble
-    overdue = deadline(facts, world.state, target.revision, target.started_at)
+    overdue = deadline(facts, context.state, target.revision, target.started_at)
     if target.reason is MoveReason.FIRST and overdue is not None and overdue <= facts.now:
         message = (
-            f"{world.version(target.revision)} made no progress for {duration.render(facts.policy.progress_deadline)}; "
+            f"{context.version(target.revision)} made no progress for "
+            f"{duration.render(facts.policy.progress_deadline)}; "
             "nothing else can serve, so it is still tried; look at its pods"
         )
         return Situation(Phase.STALLED, "False", Reason.PROGRESS_DEADLINE_EXCEEDED, message, stalled=True)
-    message = f"{_TARGET[target.reason]} {world.version(target.revision)}, {_pods(world, target.revision)}"
+    message = f"{_TARGET[target.reason]} {context.version(target.revision)}, {_pods(context, target.revision)}"
     return Situation(phase, "Unknown", str(target.reason), message, reconciling=True)
 
 
@@ -340,30 +341,30 @@ _TARGET = {
 }
 
 
-def _canary(world: World) -> Situation | None:
-    canary = world.state.canary
+def _canary(context: ReportContext) -> Situation | None:
+    canary = context.state.canary
     if canary is None:
         return None
-    facts = world.facts
-    phase, reason = _canary_phase(world)
-    if (trouble := _trouble(world, canary.revision, phase)) is not None and facts.ready(canary.revision) < facts.needed(
-        canary.weight
-    ):
+    facts = context.facts
+    phase, reason = _canary_phase(context)
+    if (trouble := _trouble(context, canary.revision, phase)) is not None and facts.ready(
+        canary.revision
+    ) < facts.needed(canary.weight):
         return trouble
     step = "promotion"
     if canary.step < len(canary.steps):
         step = f"step {canary.step + 1} of {len(canary.steps)}"
     segment_too = " and its segment" if segment(canary) else ""
     share = f"at {canary.weight} %{segment_too}"
-    message = f"{world.version(canary.revision)} {share}, {step}, {_pods(world, canary.revision)}"
+    message = f"{context.version(canary.revision)} {share}, {step}, {_pods(context, canary.revision)}"
     return Situation(phase, "Unknown", reason, message, reconciling=True)
 
 
-def _canary_phase(world: World) -> tuple[Phase, Reason]:
-    canary = world.state.canary
+def _canary_phase(context: ReportContext) -> tuple[Phase, Reason]:
+    canary = context.state.canary
     if canary is None:
         return Phase.HEALTHY, Reason.HEALTHY
-    facts = world.facts
+    facts = context.facts
     if facts.ready(canary.revision) == 0 and canary.weight == 0 and not canary.match:
         pulling = facts.view(canary.revision).pulling
         return (Phase.PULLING, Reason.PULLING) if pulling else (Phase.STARTING, Reason.STARTING)
@@ -375,18 +376,18 @@ def _canary_phase(world: World) -> tuple[Phase, Reason]:
     return Phase.CANARY, Reason.CANARY
 
 
-def _pods(world: World, revision: Revision) -> str:
-    facts, canary = world.facts, world.state.canary
-    wanted = facts.policy.replicas if revision == world.state.stable else facts.full
+def _pods(context: ReportContext, revision: Revision) -> str:
+    facts, canary = context.facts, context.state.canary
+    wanted = facts.policy.replicas if revision == context.state.stable else facts.full
     if canary is not None and canary.revision == revision:
         wanted = facts.needed(sized_for(canary))
     return f"{facts.ready(revision)} of {wanted} pods ready"
 
 
-def _unanswered(world: World) -> Situation | None:
-    if world.state.stable is not None:
+def _unanswered(context: ReportContext) -> Situation | None:
+    if context.state.stable is not None:
         return None
-    registry = world.facts.observed.registry
+    registry = context.facts.observed.registry
     asked = registry.outcome is not RegistryOutcome.PENDING
     message = registry.message or "the registry has not answered yet"
     reason = Reason(registry.outcome) if asked else Reason.RESOLVING
@@ -395,34 +396,34 @@ def _unanswered(world: World) -> Situation | None:
     return Situation(Phase.RESOLVING if asked else Phase.PENDING, "Unknown", reason, message, reconciling=True)
 
 
-def _lacks_pods(world: World) -> bool:
-    stable = world.state.stable
-    return stable is not None and world.facts.ready(stable) < world.facts.policy.replicas
+def _lacks_pods(context: ReportContext) -> bool:
+    stable = context.state.stable
+    return stable is not None and context.facts.ready(stable) < context.facts.policy.replicas
 
 
-def _lacking(world: World) -> Situation | None:
-    stable = world.state.stable
-    if stable is None or not _lacks_pods(world):
+def _lacking(context: ReportContext) -> Situation | None:
+    stable = context.state.stable
+    if stable is None or not _lacks_pods(context):
         return None
-    if (trouble := _trouble(world, stable, Phase.DEGRADED)) is not None:
+    if (trouble := _trouble(context, stable, Phase.DEGRADED)) is not None:
         return trouble
-    if world.facts.blocked:
-        reason = world.facts.pods_reason(stable)
+    if context.facts.blocked:
+        reason = context.facts.pods_reason(stable)
         phase = Phase.PULLING if reason is Reason.PULLING else Phase.STARTING
-        message = f"{world.version(stable)} starts again, {_pods(world, stable)}; until then clients get 503"
+        message = f"{context.version(stable)} starts again, {_pods(context, stable)}; until then clients get 503"
         return Situation(phase, "Unknown", reason, message, reconciling=True)
-    message = f"{world.version(stable)} serves with {_pods(world, stable)}"
+    message = f"{context.version(stable)} serves with {_pods(context, stable)}"
     return Situation(Phase.DEGRADED, "False", Reason.UNDER_CAPACITY, message, reconciling=True)
 
 
-def _serving_or_about_to(world: World) -> Situation:
-    serving = world.version(world.state.stable)
-    if not world.at_goal:
+def _serving_or_about_to(context: ReportContext) -> Situation:
+    serving = context.version(context.state.stable)
+    if not context.at_goal:
         # The next move has been seen and not begun: the planner says what it waits for.
-        wait = world.waits[0].reason if world.waits else Reason.STARTING
-        message = f"{serving} serves; the alias names {world.version(world.facts.named)}"
+        wait = context.waits[0].reason if context.waits else Reason.STARTING
+        message = f"{serving} serves; the alias names {context.version(context.facts.named)}"
         return Situation(Phase.PENDING, "Unknown", wait, message, reconciling=True)
-    if not world.available:
+    if not context.available:
         # Who waits for Ready sends a request next: the route has to lead there first, and the status is written before.
         message = f"all pods of {serving} are ready; clients get 503 until the traffic leads to them"
         return Situation(Phase.STARTING, "Unknown", Reason.STARTING, message, reconciling=True)

@@ -12,7 +12,7 @@ from modelsync.api import names
 from modelsync.api.reasons import Reason
 from modelsync.api.requests import PROMOTE, REFRESH, RETRY
 from modelsync.api.status import WaitingStatus
-from modelsync.report.situation import Situation, World
+from modelsync.report.situation import ReportContext, Situation
 from modelsync.rollout.model import Revision
 
 Who = Literal["modelsync", "Kubernetes", "registry", "gateway", "person"]
@@ -69,43 +69,43 @@ _WORDS: dict[str, _Words] = {
 }
 
 
-def waiting(name: str, world: World, told: Situation, previous: WaitingStatus | None) -> WaitingStatus | None:
+def waiting(name: str, context: ReportContext, told: Situation, previous: WaitingStatus | None) -> WaitingStatus | None:
     """What has to happen before something moves; None when nothing is left to do."""
     if told.ready == "True":
         return None  # what is left is tidying up, and nobody waits for that
-    found = _for_a_person(name, world, told) or _of_plan(name, world) or _for_pods(world, told)
+    found = _for_a_person(name, context, told) or _of_plan(name, context) or _for_pods(context, told)
     if found is None or previous is None or previous.reason != found.reason:
         return found
     return found.model_copy(update={"since": previous.since})
 
 
-def _for_a_person(name: str, world: World, told: Situation) -> WaitingStatus | None:
+def _for_a_person(name: str, context: ReportContext, told: Situation) -> WaitingStatus | None:
     """A hold, or a version that failed: what would move is barred, so the planner does not wait for anything."""
-    if world.barred_now is not None:
-        if world.state.target is not None and world.waits:
+    if context.barred_now is not None:
+        if context.state.target is not None and context.waits:
             return None  # a fallback is on its way
         return _waiting(
-            world, told.reason, "person", "the hold to be removed, or the alias to name a version that may serve"
+            context, told.reason, "person", "the hold to be removed, or the alias to name a version that may serve"
         )
-    if (failure := world.failure) is not None:
-        message = f"the alias to leave {world.version(failure.revision)}, or a person's retry"
-        return _waiting(world, told.reason, "person", message, command=_retry(name, failure.revision))
-    if world.barred is not None and world.waits:
+    if (failure := context.failure) is not None:
+        message = f"the alias to leave {context.version(failure.revision)}, or a person's retry"
+        return _waiting(context, told.reason, "person", message, command=_retry(name, failure.revision))
+    if context.barred is not None and context.waits:
         return None  # the planner says why what the alias names has not begun
     if told.stalled:
-        return _waiting(world, told.reason, "person", f"somebody to act: {told.message}")
+        return _waiting(context, told.reason, "person", f"somebody to act: {told.message}")
     return None
 
 
-def _of_plan(name: str, world: World) -> WaitingStatus | None:
-    if not world.waits:
+def _of_plan(name: str, context: ReportContext) -> WaitingStatus | None:
+    if not context.waits:
         return None
-    wait = world.waits[0]
+    wait = context.waits[0]
     words = _WORDS[wait.reason]
     revision = wait.revision or ""
-    throttled_until = world.facts.observed.registry.retry_at if wait.reason is Reason.THROTTLED else None
+    throttled_until = context.facts.observed.registry.retry_at if wait.reason is Reason.THROTTLED else None
     return _waiting(
-        world,
+        context,
         wait.reason,
         words.who,
         words.message.format(revision=revision),
@@ -114,14 +114,14 @@ def _of_plan(name: str, world: World) -> WaitingStatus | None:
     )
 
 
-def _for_pods(world: World, told: Situation) -> WaitingStatus | None:
-    if world.about_to:
+def _for_pods(context: ReportContext, told: Situation) -> WaitingStatus | None:
+    if context.about_to:
         return None  # something moves
-    return _waiting(world, told.reason, "Kubernetes", f"pods to be ready: {told.message}")
+    return _waiting(context, told.reason, "Kubernetes", f"pods to be ready: {told.message}")
 
 
 def _waiting(
-    world: World,
+    context: ReportContext,
     reason: str,
     who: Who,
     message: str,
@@ -129,5 +129,5 @@ def _waiting(
     command: str | None = None,
 ) -> WaitingStatus:
     return WaitingStatus(
-        reason=reason, message=message[:1024], since=world.facts.now, until=until, who=who, command=command
+        reason=reason, message=message[:1024], since=context.facts.now, until=until, who=who, command=command
     )

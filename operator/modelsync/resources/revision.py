@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from modelsync.api import quantity
 from modelsync.api.base import ApiModel
 from modelsync.api.names import MAX_VERSION_DIGITS
-from modelsync.api.parts import MODEL, told
+from modelsync.api.parts import MODEL, part_label
 from modelsync.api.serving import Serving
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
@@ -65,7 +65,9 @@ class RevisionInputs(ApiModel):
             raise ValueError("the image must have been filled in before a revision is named")
         for key in (MODEL, *self.serving.references):
             if key not in self.digests:
-                raise ValueError(f"the digest of the {told(key)} must have been resolved before a revision is named")
+                raise ValueError(
+                    f"the digest of the {part_label(key)} must have been resolved before a revision is named"
+                )
         return self
 
     @property

@@ -11,14 +11,14 @@ from modelsync.api import duration
 from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Exam, ExamOutcome, Failure, MoveReason, Revision, State, TroubleKind
-from modelsync.rollout.plan_builder import Notes
+from modelsync.rollout.plan_builder import PlanBuilder
 from modelsync.rollout.steps import sized_for
 
 _MESSAGE = 512
 """Characters of a container's last words that are kept with a failure."""
 
 
-def judge(facts: Facts, state: State, notes: Notes) -> State:
+def judge(facts: Facts, state: State, builder: PlanBuilder) -> State:
     """A canary, or the target of a way back, that failed its exam, crashed or made no progress has failed."""
     revision, started = _judged(state)
     if revision is None or started is None or any(failure.revision == revision for failure in state.failed):
@@ -26,7 +26,7 @@ def judge(facts: Facts, state: State, notes: Notes) -> State:
     failure = _exam(facts, revision) or _crash(facts, revision, started) or _deadline(facts, state, revision, started)
     if failure is None:
         return state
-    notes.warn(Reason.FAILED, "Judge", f"{revision} has failed: {failure.message}", revision)
+    builder.warning(Reason.FAILED, "Judge", f"{revision} has failed: {failure.message}", revision)
     return failed(state, failure)
 
 

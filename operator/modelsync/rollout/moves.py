@@ -11,30 +11,30 @@ from modelsync.rollout.facts import Facts
 from modelsync.rollout.goal import Goal, Way
 from modelsync.rollout.model import MoveReason, Outcome, Revision, State, Target
 from modelsync.rollout.part_names import difference, versions
-from modelsync.rollout.plan_builder import Notes
+from modelsync.rollout.plan_builder import PlanBuilder
 from modelsync.rollout.promotion import promote
 from modelsync.rollout.steps import advance, new_canary
 
 
-def pursue(facts: Facts, state: State, goal: Goal, notes: Notes) -> State:
+def pursue(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State:
     """End what is not wanted, begin what is, and take on what is under way."""
-    state = _turn(facts, state, goal, notes)
-    state = _leave(facts, state, goal, notes)
-    state = _begin(facts, state, goal, notes)
+    state = _turn(facts, state, goal, builder)
+    state = _leave(facts, state, goal, builder)
+    state = _begin(facts, state, goal, builder)
     if state.target is not None:
-        return _complete(facts, state, state.target, goal, notes)
+        return _complete(facts, state, state.target, goal, builder)
     if state.canary is not None and goal.way is Way.STEPS and goal.revision == state.canary.revision:
-        return advance(facts, state, state.canary, notes)
+        return advance(facts, state, state.canary, builder)
     return state
 
 
-def _turn(facts: Facts, state: State, goal: Goal, notes: Notes) -> State:
+def _turn(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State:
     """The same revision goes on for another reason; nothing that runs is given up for it."""
     if goal.move is MoveReason.FIRST and facts.policy.suspend:
         return state  # a hold on the stable must not bring a canary all traffic that somebody has stopped
     if goal.way is Way.AT_ONCE and goal.revision is not None and goal.move is not None:
         if state.canary is not None and state.canary.revision == goal.revision:
-            notes.tell(Reason(goal.move), "Move", _AT_ONCE[goal.move].format(goal.revision), goal.revision)
+            builder.normal(Reason(goal.move), "Move", _AT_ONCE[goal.move].format(goal.revision), goal.revision)
             # A start by rule 5 takes all at once, and so needs a look of its own at the registry.
             started_at = facts.now if goal.move is MoveReason.FIRST else state.canary.started_at
             return replace(state, canary=None, target=Target(goal.revision, goal.move, started_at))
@@ -50,20 +50,20 @@ def _turn(facts: Facts, state: State, goal: Goal, notes: Notes) -> State:
     return state
 
 
-def _leave(facts: Facts, state: State, goal: Goal, notes: Notes) -> State:
+def _leave(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State:
     moving = state.canary or state.target
     if moving is None or goal.way is Way.STAY or _wanted(state, goal):
         return state
     revision = moving.revision
     if not _may_leave(facts, state, revision, goal):
-        notes.wait(Reason.STABLE_NOT_READY, revision)
+        builder.wait(Reason.STABLE_NOT_READY, revision)
         return state
     outcome, why = _ending(facts, state, revision, goal)
     if state.canary is None and outcome is Outcome.TAKEN_BACK:
-        notes.tell(Reason.TAKEN_BACK, "Abort", f"the move to {revision} ends: {why}", revision)
-    elif outcome is not Outcome.FAILED or not notes.has_told(Reason.FAILED):
-        notes.warn(_TOLD[outcome], "Abort", f"{revision} loses its traffic: {why}", revision)
-    notes.finish(revision, outcome, _reason_of_end(state, revision, outcome), moving.started_at)
+        builder.normal(Reason.TAKEN_BACK, "Abort", f"the move to {revision} ends: {why}", revision)
+    elif outcome is not Outcome.FAILED or not builder.has_event(Reason.FAILED):
+        builder.warning(_TOLD[outcome], "Abort", f"{revision} loses its traffic: {why}", revision)
+    builder.finish(revision, outcome, _reason_of_end(state, revision, outcome), moving.started_at)
     return replace(state, canary=None, target=None)
 
 
@@ -131,30 +131,32 @@ _AT_ONCE = {
 }
 
 
-def _begin(facts: Facts, state: State, goal: Goal, notes: Notes) -> State:
+def _begin(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State:
     if state.canary is not None or state.target is not None or goal.revision is None:
         return state
     revision = goal.revision
     if goal.way not in (Way.STEPS, Way.AT_ONCE):
         return state
     if goal.move is MoveReason.ROLLBACK and _asleep(facts, state):
-        return promote(facts, state, revision, facts.now, str(goal.move), notes)
+        return promote(facts, state, revision, facts.now, str(goal.move), builder)
     if goal.way is Way.STEPS and _wakes(facts, state):
-        notes.wait(facts.pods_reason(state.stable or revision), state.stable)
+        builder.wait(facts.pods_reason(state.stable or revision), state.stable)
         return state
     forward = goal.way is Way.STEPS or goal.move is MoveReason.FIRST
     if forward and (stop := facts.not_forward) is not None:
-        notes.wait(stop)
+        builder.wait(stop)
         return state
     if not facts.clear(revision):
-        notes.wait(Reason.HOLD_STATE_UNKNOWN, revision)
-        notes.look = True
+        builder.wait(Reason.HOLD_STATE_UNKNOWN, revision)
+        builder.look = True
         return state
     if goal.move is None:
-        notes.tell(Reason.STARTED, "Start", f"{revision} goes by the steps{_changed(facts, state, revision)}", revision)
+        builder.normal(
+            Reason.STARTED, "Start", f"{revision} goes by the steps{_changed(facts, state, revision)}", revision
+        )
         return replace(state, canary=new_canary(facts, revision))
     told = _AT_ONCE[goal.move].format(revision) + _changed(facts, state, revision)
-    notes.tell(Reason(goal.move), "Move", told, revision)
+    builder.normal(Reason(goal.move), "Move", told, revision)
     return replace(state, target=Target(revision, goal.move, facts.now))
 
 
@@ -184,7 +186,7 @@ def _changed(facts: Facts, state: State, revision: Revision) -> str:
     return f" ({changed})" if changed else ""
 
 
-def _complete(facts: Facts, state: State, target: Target, goal: Goal, notes: Notes) -> State:
+def _complete(facts: Facts, state: State, target: Target, goal: Goal, builder: PlanBuilder) -> State:
     """A target that has all traffic, settled, is the stable. Where nothing else serves, one pod is enough: what it
     lacks is then the stable's to get, and the next version need not wait for it."""
     revision, stable = target.revision, state.stable
@@ -194,8 +196,8 @@ def _complete(facts: Facts, state: State, target: Target, goal: Goal, notes: Not
     alone = stable is None or facts.held(stable) or facts.ready(stable) == 0
     needed = 1 if alone else facts.full
     if ready < needed:
-        notes.wait(facts.pods_reason(revision), revision)
+        builder.wait(facts.pods_reason(revision), revision)
         return state
     if facts.live(revision) < 100 or not facts.settled:
         return state  # `traffic` says what the route waits for
-    return promote(facts, state, revision, target.started_at, str(target.reason), notes)
+    return promote(facts, state, revision, target.started_at, str(target.reason), builder)

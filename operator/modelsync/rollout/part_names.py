@@ -5,7 +5,7 @@ A revision is named by its model's version only, so people are told the rest her
 
 from collections.abc import Sequence
 
-from modelsync.api.parts import MODEL, told
+from modelsync.api.parts import MODEL, part_label
 from modelsync.rollout.model import Part
 
 _MOST = 4
@@ -14,7 +14,7 @@ _MOST = 4
 
 def versions(version: str, parts: Sequence[Part]) -> str:
     """`v7`, or `v7 with artifact prompts v2`."""
-    others = [f"{told(part.key)} {part.version}" for part in parts if part.key != MODEL]
+    others = [f"{part_label(part.key)} {part.version}" for part in parts if part.key != MODEL]
     return f"{version} with {_listed(others)}" if others else version
 
 
@@ -27,11 +27,11 @@ def difference(before: Sequence[Part], after: Sequence[Part]) -> str:
     for key in dict.fromkeys((*new, *old)):
         one, other = old.get(key), new.get(key)
         if one is None and other is not None:
-            changes.append(f"{told(key)} {other.version} is new")
+            changes.append(f"{part_label(key)} {other.version} is new")
         elif one is not None and other is None:
-            changes.append(f"{told(key)} is gone")
+            changes.append(f"{part_label(key)} is gone")
         elif one is not None and other is not None and one.digest != other.digest:
-            changes.append(f"{told(key)} {one.version} -> {other.version}")
+            changes.append(f"{part_label(key)} {one.version} -> {other.version}")
     return _listed(changes)
 
 

@@ -17,7 +17,7 @@ from modelsync.rollout.facts import FLAP_GRACE, Facts
 from modelsync.rollout.goal import goal
 from modelsync.rollout.holds import latched
 from modelsync.rollout.model import Action, Hold, Observed, Plan, PointService, RemoveRoute, SetRoute, State
-from modelsync.rollout.plan_builder import Notes
+from modelsync.rollout.plan_builder import PlanBuilder
 
 POD_CHECK = timedelta(seconds=1)
 """How soon to look again at pods that a hold ends, should their last event get lost."""
@@ -25,36 +25,36 @@ POD_CHECK = timedelta(seconds=1)
 
 def plan(observed: Observed) -> Plan:
     """Decide what to do now. Total: every `Observed` has a plan, and a world that is as wanted has an empty one."""
-    notes = Notes()
+    builder = PlanBuilder()
     holds = latched(observed)
     facts = Facts(observed, holds)
 
-    state = _told_of_holds(facts, observed.state, holds, notes)
+    state = _told_of_holds(facts, observed.state, holds, builder)
     state = promotion.expire_previous(facts, state)
     state = failing.forget_failures(facts, state)
-    state = failing.judge(facts, state, notes)
-    state = requests.answer(facts, state, notes)
+    state = failing.judge(facts, state, builder)
+    state = requests.answer(facts, state, builder)
     before = state.promoted
-    state = moves.pursue(facts, state, goal(facts, state), notes)
+    state = moves.pursue(facts, state, goal(facts, state), builder)
     if state.promoted != before:
         # Another stable may mean another goal. It is pursued in this pass, or pods that it needs would be taken down.
         facts = Facts(replace(observed, state=state), holds)
-        state = moves.pursue(facts, state, goal(facts, state), notes)
+        state = moves.pursue(facts, state, goal(facts, state), builder)
 
-    actions, urgent = _actions(facts, state, notes)
+    actions, urgent = _actions(facts, state, builder)
     return Plan(
         state=state,
         actions=actions,
-        events=tuple(notes.events),
-        requeue_after=_requeue_after(facts, state, notes, urgent=urgent),
-        look=notes.look,
+        events=tuple(builder.events),
+        requeue_after=_requeue_after(facts, state, builder, urgent=urgent),
+        look=builder.look,
         urgent=urgent,
-        waits=tuple(notes.waits),
-        finished=tuple(notes.finished),
+        waits=tuple(builder.waits),
+        finished=tuple(builder.finished),
     )
 
 
-def _told_of_holds(facts: Facts, state: State, holds: tuple[Hold, ...], notes: Notes) -> State:
+def _told_of_holds(facts: Facts, state: State, holds: tuple[Hold, ...], builder: PlanBuilder) -> State:
     if holds == state.holds:
         return state
     before, now = {hold.mark for hold in state.holds}, {hold.mark for hold in holds}
@@ -62,21 +62,21 @@ def _told_of_holds(facts: Facts, state: State, holds: tuple[Hold, ...], notes: N
         if hold.mark not in before:
             mark = hold.mark
             told = f"{mark.collection}:{mark.version} must not serve: {WORDING[mark.via].owner} {mark.name!r}"
-            notes.warn(Reason.REGULATORY_HOLD, "Hold", told)
+            builder.warning(Reason.REGULATORY_HOLD, "Hold", told)
     for hold in state.holds:
         if hold.mark not in now:
             told = f"the hold on {hold.mark.collection}:{hold.mark.version} is lifted ({hold.mark.name!r} is gone)"
-            notes.tell(Reason.HOLD_LIFTED, "Hold", told)
+            builder.normal(Reason.HOLD_LIFTED, "Hold", told)
     return replace(state, holds=holds)
 
 
-def _actions(facts: Facts, state: State, notes: Notes) -> tuple[tuple[Action, ...], bool]:
+def _actions(facts: Facts, state: State, builder: PlanBuilder) -> tuple[tuple[Action, ...], bool]:
     """One kind of side effect in a pass, in the order in which each makes the next safe. A hold does all it needs at
     once, exposure first (DESIGN §4)."""
-    routing = traffic.wanted(facts, state, notes)
+    routing = traffic.wanted(facts, state, builder)
     replicas = capacity.wanted_replicas(facts, state)
     cut = capacity.cut_off(facts)
-    route = _route(facts, state, routing, notes)
+    route = _route(facts, state, routing, builder)
     service = _service(facts, state, routing)
     more = (
         capacity.bring_up(facts, replicas)
@@ -94,7 +94,7 @@ def _held_is_exposed(facts: Facts) -> bool:
     )
 
 
-def _route(facts: Facts, state: State, routing: Routing, notes: Notes) -> tuple[Action, ...]:
+def _route(facts: Facts, state: State, routing: Routing, builder: PlanBuilder) -> tuple[Action, ...]:
     if not facts.policy.gateway:
         return (RemoveRoute(),) if facts.observed.route is not None else ()
     if facts.route is None and (_nothing_is_meant(facts, state) or _forbidden(facts)):
@@ -102,7 +102,7 @@ def _route(facts: Facts, state: State, routing: Routing, notes: Notes) -> tuple[
     # A route that may not be written any more (a conflict, say) is still taken from a held revision.
     if _forbidden(facts) and not _held_is_exposed(facts):
         return ()
-    write = traffic.next_write(facts, state, routing, notes)
+    write = traffic.next_write(facts, state, routing, builder)
     return (SetRoute(write.weights, _why(facts, state), write.rules),) if write is not None else ()
 
 
@@ -136,9 +136,9 @@ def _why(facts: Facts, state: State) -> str:
     return f"{state.stable} is the stable"
 
 
-def _requeue_after(facts: Facts, state: State, notes: Notes, *, urgent: bool) -> timedelta | None:
+def _requeue_after(facts: Facts, state: State, builder: PlanBuilder, *, urgent: bool) -> timedelta | None:
     """When time alone can change the plan."""
-    moments = [wait.until for wait in notes.waits if wait.until is not None]
+    moments = [wait.until for wait in builder.waits if wait.until is not None]
     if facts.settles_at is not None:
         moments.append(facts.settles_at)
     if facts.refusal_counts_at is not None:

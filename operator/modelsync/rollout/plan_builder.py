@@ -1,6 +1,6 @@
-"""What a pass has to say beside the new state: events, waits, ended moves, and whether to look at the registry.
+"""The parts of a plan beside the new state: events, waits, finished moves, and whether to ask the registry again.
 
-Written while the rules are walked through, so that the sentence stands where the decision is made.
+The rules add to it as they decide, so that the sentence of an event stands where the decision is made.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from modelsync.rollout.model import Event, Finished, Outcome, Revision, Wait
 
 
 @dataclass(slots=True)
-class Notes:
-    """Collected in one pass and handed out with the plan."""
+class PlanBuilder:
+    """Filled in one pass; `plan` copies it into the Plan."""
 
     events: list[Event] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
@@ -20,23 +20,23 @@ class Notes:
     look: bool = False
 
     def wait(self, reason: Reason, revision: Revision | None = None, until: datetime | None = None) -> None:
-        """Something has to happen first."""
+        """Add a wait: something has to happen before the next move."""
         wait = Wait(reason, revision, until)
         if wait not in self.waits:
             self.waits.append(wait)
 
-    def tell(self, reason: Reason, action: str, note: str, revision: Revision | None = None) -> None:
-        """An event that people expect to see."""
+    def normal(self, reason: Reason, action: str, note: str, revision: Revision | None = None) -> None:
+        """Add a Normal event."""
         self.events.append(Event("Normal", reason, action, note, revision))
 
-    def warn(self, reason: Reason, action: str, note: str, revision: Revision | None = None) -> None:
-        """An event that somebody should look at."""
+    def warning(self, reason: Reason, action: str, note: str, revision: Revision | None = None) -> None:
+        """Add a Warning event."""
         self.events.append(Event("Warning", reason, action, note, revision))
 
-    def has_told(self, reason: Reason) -> bool:
-        """An event with this reason is among them."""
+    def has_event(self, reason: Reason) -> bool:
+        """Whether an event with this reason was added."""
         return any(event.reason == reason for event in self.events)
 
     def finish(self, revision: Revision, outcome: Outcome, reason: str, started_at: datetime) -> None:
-        """A move came to its end."""
+        """Add a move that ended in this pass."""
         self.finished.append(Finished(revision, outcome, reason, started_at))

@@ -6,10 +6,12 @@ from datetime import datetime
 from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Outcome, Previous, Revision, State
-from modelsync.rollout.plan_builder import Notes
+from modelsync.rollout.plan_builder import PlanBuilder
 
 
-def promote(facts: Facts, state: State, revision: Revision, started_at: datetime, reason: str, notes: Notes) -> State:
+def promote(
+    facts: Facts, state: State, revision: Revision, started_at: datetime, reason: str, builder: PlanBuilder
+) -> State:
     """It has had all traffic, settled. Going back pops what lies above it; anything else is pushed."""
     old = state.stable
     if revision in state.promoted and reason != Reason.CANARY:
@@ -19,8 +21,8 @@ def promote(facts: Facts, state: State, revision: Revision, started_at: datetime
         stack = (*(entry for entry in state.promoted if entry != revision), revision)
         stack = stack[-facts.policy.history_limit - 1 :]
         previous = _kept_warm(facts, old)
-    notes.tell(Reason.PROMOTED, "Promote", f"{revision} is the stable", revision)
-    notes.finish(revision, Outcome.PROMOTED, reason, started_at)
+    builder.normal(Reason.PROMOTED, "Promote", f"{revision} is the stable", revision)
+    builder.finish(revision, Outcome.PROMOTED, reason, started_at)
     return replace(
         state,
         target=None,

@@ -12,12 +12,12 @@ from modelsync.api.requests import MAX_LENGTH, Request, Requests
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.failing import failed
 from modelsync.rollout.model import Failure, MoveReason, Pause, Revision, State
-from modelsync.rollout.plan_builder import Notes
+from modelsync.rollout.plan_builder import PlanBuilder
 
-_Handler = Callable[[Facts, State, Request, Notes], State | None]
+_Handler = Callable[[Facts, State, Request, PlanBuilder], State | None]
 
 
-def answer(facts: Facts, state: State, notes: Notes) -> State:
+def answer(facts: Facts, state: State, builder: PlanBuilder) -> State:
     """Act on what is new among the requests. One that cannot be acted on yet stays new."""
     asked, handled = facts.observed.requests, state.handled
     if asked == handled:
@@ -28,12 +28,12 @@ def answer(facts: Facts, state: State, notes: Notes) -> State:
         value = getattr(asked, name)
         if value == getattr(handled, name):
             continue
-        answered = state if value is None else handle(facts, state, Request.parse(value), notes)
+        answered = state if value is None else handle(facts, state, Request.parse(value), builder)
         if answered is not None:
             state = answered
             done[name] = value
     if asked.requested_at != handled.requested_at:
-        notes.look = notes.look or asked.requested_at is not None
+        builder.look = builder.look or asked.requested_at is not None
         done["requested_at"] = asked.requested_at
     return replace(state, handled=replace(handled, **done)) if done else state
 
@@ -43,11 +43,11 @@ def _short(value: str | None) -> str | None:
     return value if value is None else value[:MAX_LENGTH]
 
 
-def _promote(facts: Facts, state: State, request: Request, notes: Notes) -> State | None:
+def _promote(facts: Facts, state: State, request: Request, builder: PlanBuilder) -> State | None:
     revision = request.revision
     canary = state.canary
     if canary is None or canary.revision != revision:
-        return _ignored(state, "promote", revision, "it is not the canary", notes)
+        return _ignored(state, "promote", revision, "it is not the canary", builder)
     if facts.not_forward is not None:
         return None
     step = canary.steps[canary.step] if canary.step < len(canary.steps) else None
@@ -55,42 +55,44 @@ def _promote(facts: Facts, state: State, request: Request, notes: Notes) -> Stat
         return state  # only the promotion is left, and that waits for pods, not for a person
     if not isinstance(step, Pause) or canary.step_started_at is None:
         return None  # the pause is still to come
-    notes.tell(Reason.STEP, "Promote", f"{request.who} ended the pause of {revision}", revision)
+    builder.normal(Reason.STEP, "Promote", f"{request.who} ended the pause of {revision}", revision)
     return replace(state, canary=replace(canary, step=canary.step + 1, look_after=facts.now))
 
 
-def _promote_full(facts: Facts, state: State, request: Request, notes: Notes) -> State | None:
+def _promote_full(facts: Facts, state: State, request: Request, builder: PlanBuilder) -> State | None:
     revision = request.revision
     canary = state.canary
     if canary is None or canary.revision != revision:
-        return _ignored(state, "promote-full", revision, "it is not the canary", notes)
+        return _ignored(state, "promote-full", revision, "it is not the canary", builder)
     if facts.not_forward is not None:
         return None
-    notes.tell(Reason.PROMOTING, "Promote", f"{request.who} skipped the steps that were left of {revision}", revision)
+    builder.normal(
+        Reason.PROMOTING, "Promote", f"{request.who} skipped the steps that were left of {revision}", revision
+    )
     skipped = replace(canary, step=len(canary.steps), look_after=facts.now, promoted_by=request.who)
     return replace(state, canary=skipped)
 
 
-def _abort(facts: Facts, state: State, request: Request, notes: Notes) -> State | None:
+def _abort(facts: Facts, state: State, request: Request, builder: PlanBuilder) -> State | None:
     revision = request.revision
     target = state.target
     going_back = target is not None and target.reason is MoveReason.ROLLBACK and target.revision == revision
     if (state.canary is None or state.canary.revision != revision) and not going_back:
         why = "only a canary or a way back can be aborted; move the alias to serve another version"
-        return _ignored(state, "abort", revision, why, notes)
+        return _ignored(state, "abort", revision, why, builder)
     return failed(state, Failure(revision, Reason.ABORTED, facts.now, f"{request.who} said abort"))
 
 
-def _retry(facts: Facts, state: State, request: Request, notes: Notes) -> State | None:
+def _retry(facts: Facts, state: State, request: Request, builder: PlanBuilder) -> State | None:
     revision = request.revision
     if not any(failure.revision == revision for failure in state.failed):
-        return _ignored(state, "retry", revision, "it has not failed", notes)
-    notes.tell(Reason.RETRIED, "Retry", f"{request.who} said to try {revision} again", revision)
+        return _ignored(state, "retry", revision, "it has not failed", builder)
+    builder.normal(Reason.RETRIED, "Retry", f"{request.who} said to try {revision} again", revision)
     return replace(state, failed=tuple(failure for failure in state.failed if failure.revision != revision))
 
 
-def _ignored(state: State, request: str, revision: Revision, why: str, notes: Notes) -> State:
-    notes.warn(Reason.REQUEST_IGNORED, "Request", f"{request} of {revision!r} was ignored: {why}")
+def _ignored(state: State, request: str, revision: Revision, why: str, builder: PlanBuilder) -> State:
+    builder.warning(Reason.REQUEST_IGNORED, "Request", f"{request} of {revision!r} was ignored: {why}")
     return state
 
 

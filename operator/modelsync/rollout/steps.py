@@ -11,7 +11,7 @@ from modelsync.api.reasons import Reason
 from modelsync.api.routing import HeaderMatch
 from modelsync.rollout.facts import READY_AGAIN, Facts
 from modelsync.rollout.model import Canary, Pause, Revision, SetMatch, SetWeight, State, Weight
-from modelsync.rollout.plan_builder import Notes
+from modelsync.rollout.plan_builder import PlanBuilder
 from modelsync.rollout.promotion import promote
 
 
@@ -22,13 +22,13 @@ def new_canary(facts: Facts, revision: Revision) -> Canary:
     return Canary(revision, step=0, weight=0, steps=steps, started_at=facts.now, look_after=facts.now)
 
 
-def advance(facts: Facts, state: State, canary: Canary, notes: Notes) -> State:
+def advance(facts: Facts, state: State, canary: Canary, builder: PlanBuilder) -> State:
     """Take the canary on as far as it goes now."""
     if canary.steps and not facts.policy.gateway:
         # The gateway is gone from the spec, and with it the shares: a step's weight would never be seen to settle.
         canary = replace(canary, step=0, weight=0, steps=(), step_started_at=None, look_after=facts.now)
     while True:
-        further = _flap(facts, canary, notes) or _clock(facts, canary) or _step(facts, state, canary, notes)
+        further = _flap(facts, canary, builder) or _clock(facts, canary) or _step(facts, state, canary, builder)
         if further is None:
             return replace(state, canary=canary) if canary is not state.canary else state
         if isinstance(further, State):
@@ -36,13 +36,13 @@ def advance(facts: Facts, state: State, canary: Canary, notes: Notes) -> State:
         canary = further
 
 
-def _flap(facts: Facts, canary: Canary, notes: Notes) -> Canary | None:
+def _flap(facts: Facts, canary: Canary, builder: PlanBuilder) -> Canary | None:
     """One that lost all its pods under traffic has no share until it has been ready for a while."""
     view = facts.view(canary.revision)
     if facts.ready(canary.revision) == 0:
         served = facts.live(canary.revision) > 0 or bool(facts.live_match(canary.revision))
         if not canary.flapped and (served or canary.step_started_at is not None):
-            notes.warn(Reason.FLAPPED, "Step", f"{canary.revision} lost all its pods", canary.revision)
+            builder.warning(Reason.FLAPPED, "Step", f"{canary.revision} lost all its pods", canary.revision)
             return replace(canary, flapped=True, step_started_at=None)
         return None
     if canary.flapped and view.ready_since is not None and view.ready_since + READY_AGAIN <= facts.now:
@@ -70,68 +70,68 @@ def _is_live(facts: Facts, canary: Canary) -> bool:
     return facts.live(canary.revision) == canary.weight and facts.live_match(canary.revision) == segment(canary)
 
 
-def _step(facts: Facts, state: State, canary: Canary, notes: Notes) -> Canary | State | None:
+def _step(facts: Facts, state: State, canary: Canary, builder: PlanBuilder) -> Canary | State | None:
     revision = canary.revision
     if canary.flapped:
         ready_since = facts.view(revision).ready_since
         until = ready_since + READY_AGAIN if ready_since is not None and facts.ready(revision) else None
-        notes.wait(Reason.FLAPPED, revision, until)
+        builder.wait(Reason.FLAPPED, revision, until)
         return None
     if (stop := facts.not_forward) is not None:
-        notes.wait(stop, revision)
+        builder.wait(stop, revision)
         return None
     step = canary.steps[canary.step] if canary.step < len(canary.steps) else None
     if isinstance(step, Pause):
-        return _pause(facts, canary, step, notes)
+        return _pause(facts, canary, step, builder)
     weight, match = own_weight(canary), own_match(canary)
     if (weight, match) != (canary.weight, canary.match):
-        return _weigh(facts, state, replace(canary, weight=weight, match=match), canary, notes)
+        return _weigh(facts, state, replace(canary, weight=weight, match=match), canary, builder)
     if canary.step_started_at is None or not _is_live(facts, canary) or not facts.settled:
         if facts.ready(revision) < facts.needed(sized_for(canary)):
-            notes.wait(facts.pods_reason(revision), revision)
+            builder.wait(facts.pods_reason(revision), revision)
         return None  # `traffic` says what the route waits for
     if step is not None:
-        return _next(facts, canary, facts.now, notes)
+        return _next(facts, canary, facts.now, builder)
     if facts.ready(revision) < facts.full:
-        notes.wait(facts.pods_reason(revision), revision)
+        builder.wait(facts.pods_reason(revision), revision)
         return None
-    return promote(facts, state, revision, canary.started_at, Reason.CANARY, notes)
+    return promote(facts, state, revision, canary.started_at, Reason.CANARY, builder)
 
 
-def _pause(facts: Facts, canary: Canary, step: Pause, notes: Notes) -> Canary | None:
+def _pause(facts: Facts, canary: Canary, step: Pause, builder: PlanBuilder) -> Canary | None:
     started = canary.step_started_at
     if started is None:
         if facts.ready(canary.revision) < facts.needed(sized_for(canary)):
-            notes.wait(facts.pods_reason(canary.revision), canary.revision)
+            builder.wait(facts.pods_reason(canary.revision), canary.revision)
         return None
     if step.duration is None:
-        notes.wait(Reason.AWAITING_PROMOTION, canary.revision)
+        builder.wait(Reason.AWAITING_PROMOTION, canary.revision)
         return None
     if facts.now < started + step.duration:
-        notes.wait(Reason.PAUSED, canary.revision, started + step.duration)
+        builder.wait(Reason.PAUSED, canary.revision, started + step.duration)
         return None
-    return _next(facts, canary, started + step.duration, notes)
+    return _next(facts, canary, started + step.duration, builder)
 
 
-def _next(facts: Facts, canary: Canary, ended: datetime, notes: Notes) -> Canary:
+def _next(facts: Facts, canary: Canary, ended: datetime, builder: PlanBuilder) -> Canary:
     segment_too = " and its segment" if segment(canary) else ""
     done = f"step {canary.step + 1} of {len(canary.steps)} is done at {canary.weight} %{segment_too}"
-    notes.tell(Reason.STEP, "Step", f"{canary.revision}: {done}", canary.revision)
+    builder.normal(Reason.STEP, "Step", f"{canary.revision}: {done}", canary.revision)
     # The pause that follows a weight runs from the moment at which the weight had settled.
     return replace(canary, step=canary.step + 1, look_after=ended)
 
 
-def _weigh(facts: Facts, state: State, wished: Canary, canary: Canary, notes: Notes) -> Canary | None:
+def _weigh(facts: Facts, state: State, wished: Canary, canary: Canary, builder: PlanBuilder) -> Canary | None:
     """Another share or segment. More needs the pods for it, a stable to go back to, and a registry that was asked since
     the last wait and knows of no hold."""
     revision = canary.revision
     if wished.weight > canary.weight or (segment(wished) and wished.match != canary.match):
         ready = facts.ready(revision)
         if ready < facts.needed(sized_for(wished)):
-            notes.wait(facts.pods_reason(revision), revision)
+            builder.wait(facts.pods_reason(revision), revision)
             return None
         if state.stable is None or facts.ready(state.stable) == 0:
-            notes.wait(Reason.STABLE_NOT_READY, revision)
+            builder.wait(Reason.STABLE_NOT_READY, revision)
             return None
         after = canary.look_after
         ready_since = facts.view(revision).ready_since
@@ -139,12 +139,12 @@ def _weigh(facts: Facts, state: State, wished: Canary, canary: Canary, notes: No
         if first and ready_since is not None and (after is None or ready_since > after):
             after = ready_since  # bringing the model up was a wait, too
         if not facts.fresh(revision, after):
-            notes.wait(Reason.FRESH_LOOK, revision)
-            notes.look = True
+            builder.wait(Reason.FRESH_LOOK, revision)
+            builder.look = True
             return None
         if not facts.clear(revision):
-            notes.wait(Reason.HOLD_STATE_UNKNOWN, revision)
-            notes.look = True
+            builder.wait(Reason.HOLD_STATE_UNKNOWN, revision)
+            builder.look = True
             return None
     return replace(wished, step_started_at=None)
 

@@ -12,21 +12,21 @@ from modelsync.api.reasons import Reason
 from modelsync.api.routing import Routing, Rule, RuleKind, Weights
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import BLOCKED, MoveReason, Revision, State, Target, Weight
-from modelsync.rollout.plan_builder import Notes
+from modelsync.rollout.plan_builder import PlanBuilder
 from modelsync.rollout.steps import segment
 
 BLOCKED_ROUTE = Routing(((BLOCKED, 1),))
 
 
-def wanted(facts: Facts, state: State, notes: Notes) -> Routing:
+def wanted(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
     """The shares and rules as they should be: of the stable and of what moves, or the blocked Service alone."""
     if facts.idle:
         return BLOCKED_ROUTE
     base = serving_base(facts, state)
-    moving, share = _share(facts, state, base, notes)
+    moving, share = _share(facts, state, base, builder)
     if base is not None and may_be_held(facts, base):
-        notes.wait(Reason.HOLD_STATE_UNKNOWN, base)
-        notes.look = True
+        builder.wait(Reason.HOLD_STATE_UNKNOWN, base)
+        builder.look = True
         return _as_it_is(facts)
     if base is None:
         return Routing(((moving, 100),)) if moving is not None and share == 100 else BLOCKED_ROUTE
@@ -41,7 +41,11 @@ def wanted(facts: Facts, state: State, notes: Notes) -> Routing:
     if not facts.policy.gateway:
         return Routing(weights)
     weights += _listed_for_tests(facts, state, weights)
-    rules = (*_tests(facts, weights), *_segment(facts, state, weights, notes), *_sessions(facts, state, weights, notes))
+    rules = (
+        *_tests(facts, weights),
+        *_segment(facts, state, weights, builder),
+        *_sessions(facts, state, weights, builder),
+    )
     return Routing(weights, rules)
 
 
@@ -103,7 +107,7 @@ def _tests(facts: Facts, weights: Weights) -> tuple[Rule, ...]:
     )
 
 
-def _segment(facts: Facts, state: State, weights: Weights, notes: Notes) -> tuple[Rule, ...]:
+def _segment(facts: Facts, state: State, weights: Weights, builder: PlanBuilder) -> tuple[Rule, ...]:
     """The requests that go to the canary whatever its share."""
     canary = state.canary
     if canary is None or canary.flapped or not _is_second(weights, canary.revision) or weights[1][1] == 100:
@@ -112,10 +116,10 @@ def _segment(facts: Facts, state: State, weights: Weights, notes: Notes) -> tupl
     if not match or facts.held(canary.revision) or facts.ready(canary.revision) == 0:
         return ()
     rule = Rule(canary.revision, RuleKind.SEGMENT, match)
-    return (rule,) if _may_have(facts, rule, canary.look_after or canary.started_at, notes) else ()
+    return (rule,) if _may_have(facts, rule, canary.look_after or canary.started_at, builder) else ()
 
 
-def _sessions(facts: Facts, state: State, weights: Weights, notes: Notes) -> tuple[Rule, ...]:
+def _sessions(facts: Facts, state: State, weights: Weights, builder: PlanBuilder) -> tuple[Rule, ...]:
     """While stable and canary share the traffic, each keeps the clients that it has answered. A canary that lost pods
     keeps none: what its other pods can carry is its share."""
     canary = state.canary
@@ -127,7 +131,7 @@ def _sessions(facts: Facts, state: State, weights: Weights, notes: Notes) -> tup
     rules = [Rule(base, RuleKind.SESSION)] if facts.ready(base) else []
     rule = Rule(canary.revision, RuleKind.SESSION)
     enough = facts.carried(canary.revision, canary.weight, base) >= canary.weight
-    if enough and _may_have(facts, rule, canary.look_after or canary.started_at, notes):
+    if enough and _may_have(facts, rule, canary.look_after or canary.started_at, builder):
         rules.append(rule)
     return tuple(rules)
 
@@ -140,19 +144,19 @@ def _has_rule(facts: Facts, rule: Rule) -> bool:
     return facts.live_routing is not None and rule in facts.live_routing.rules
 
 
-def _may_have(facts: Facts, rule: Rule, forward_since: datetime, notes: Notes) -> bool:
-    return _has_rule(facts, rule) or _may_grow(facts, rule.revision, forward_since, notes)
+def _may_have(facts: Facts, rule: Rule, forward_since: datetime, builder: PlanBuilder) -> bool:
+    return _has_rule(facts, rule) or _may_grow(facts, rule.revision, forward_since, builder)
 
 
 # --- shares --------------------------------------------------------------------------------------------------------
 
 
-def _share(facts: Facts, state: State, base: Revision | None, notes: Notes) -> tuple[Revision | None, Weight]:
+def _share(facts: Facts, state: State, base: Revision | None, builder: PlanBuilder) -> tuple[Revision | None, Weight]:
     if state.target is not None:
         revision = state.target.revision
         share = _target_share(facts, state.target, base)
         first = state.target.reason is MoveReason.FIRST
-        return revision, _grown(facts, revision, share, state.target.started_at if first else None, notes)
+        return revision, _grown(facts, revision, share, state.target.started_at if first else None, builder)
     if state.canary is not None:
         canary = state.canary
         if base is None or canary.flapped or facts.held(canary.revision) or facts.ready(canary.revision) == 0:
@@ -161,7 +165,7 @@ def _share(facts: Facts, state: State, base: Revision | None, notes: Notes) -> t
             share = facts.carried(canary.revision, canary.weight, base)
         else:
             share = _switched(facts, canary.revision) if canary.weight == 100 else 0
-        return canary.revision, _grown(facts, canary.revision, share, canary.look_after or canary.started_at, notes)
+        return canary.revision, _grown(facts, canary.revision, share, canary.look_after or canary.started_at, builder)
     return None, 0
 
 
@@ -180,34 +184,36 @@ def _switched(facts: Facts, revision: Revision) -> Weight:
     return 100 if facts.ready(revision) >= facts.full or facts.live(revision) == 100 else 0
 
 
-def _grown(facts: Facts, revision: Revision, share: Weight, forward_since: datetime | None, notes: Notes) -> Weight:
+def _grown(
+    facts: Facts, revision: Revision, share: Weight, forward_since: datetime | None, builder: PlanBuilder
+) -> Weight:
     """`share`, or what it has in the live route while it may not have more."""
     live = facts.live(revision)
-    return share if share <= live or _may_grow(facts, revision, forward_since, notes) else live
+    return share if share <= live or _may_grow(facts, revision, forward_since, builder) else live
 
 
-def _may_grow(facts: Facts, revision: Revision, forward_since: datetime | None, notes: Notes) -> bool:
+def _may_grow(facts: Facts, revision: Revision, forward_since: datetime | None, builder: PlanBuilder) -> bool:
     """Whether it may be exposed more than it is. A way back needs to know that no hold is on the revision; a forward
     move (begun, or out of its last wait, at `forward_since`) that this was asked since."""
     if forward_since is not None:
         if (stop := facts.not_forward) is not None:
-            notes.wait(stop, revision)
+            builder.wait(stop, revision)
             return False
         ready_since = facts.view(revision).ready_since
         has_some = facts.live(revision) or facts.live_match(revision)
         after = forward_since if ready_since is None or has_some else max(forward_since, ready_since)
         if not facts.fresh(revision, after):
-            notes.wait(Reason.FRESH_LOOK, revision)
-            notes.look = True
+            builder.wait(Reason.FRESH_LOOK, revision)
+            builder.look = True
             return False
     if not facts.clear(revision):
-        notes.wait(Reason.HOLD_STATE_UNKNOWN, revision)
-        notes.look = True
+        builder.wait(Reason.HOLD_STATE_UNKNOWN, revision)
+        builder.look = True
         return False
     return True
 
 
-def next_write(facts: Facts, state: State, routing: Routing, notes: Notes) -> Routing | None:
+def next_write(facts: Facts, state: State, routing: Routing, builder: PlanBuilder) -> Routing | None:
     """What to write into the route now to get nearer to `routing`; None: it is there, or has to settle first."""
     route, live = facts.route, facts.live_routing
     if route is None or live is None:
@@ -218,7 +224,7 @@ def next_write(facts: Facts, state: State, routing: Routing, notes: Notes) -> Ro
     if now != live or route.drifted:
         return now
     if now != routing or not facts.settled:
-        _wait_for_gateway(facts, notes)
+        _wait_for_gateway(facts, builder)
     return None
 
 
@@ -256,11 +262,11 @@ def _growing(facts: Facts, state: State, routing: Routing, live: Routing) -> Rev
     return moving
 
 
-def _wait_for_gateway(facts: Facts, notes: Notes) -> None:
+def _wait_for_gateway(facts: Facts, builder: PlanBuilder) -> None:
     if facts.settles_at is None:
-        notes.wait(Reason.ROUTE_NOT_ACCEPTED)
+        builder.wait(Reason.ROUTE_NOT_ACCEPTED)
     else:
-        notes.wait(Reason.SETTLING, until=facts.settles_at)
+        builder.wait(Reason.SETTLING, until=facts.settles_at)
 
 
 def wanted_service(facts: Facts, state: State, routing: Routing) -> Revision:

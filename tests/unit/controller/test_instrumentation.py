@@ -8,7 +8,7 @@ from typing import Any
 
 from modelsync.api.kinds import Key
 from modelsync.api.status import ModelDeploymentStatus, ResolvedStatus, SilencedStatus
-from modelsync.controller.instrumentation import Measures
+from modelsync.controller.instrumentation import Instrumentation
 from modelsync.report.report import report
 from modelsync.rollout import plan
 from modelsync.rollout.model import BLOCKED, Observed, Plan, PointService, SetRoute, State
@@ -28,10 +28,10 @@ class Clock:
         return self.now
 
 
-def measures() -> tuple[Metrics, Measures, Clock]:
+def instrumentation() -> tuple[Metrics, Instrumentation, Clock]:
     clock = Clock()
     metrics = Metrics()
-    return metrics, Measures(metrics, now=clock), clock
+    return metrics, Instrumentation(metrics, now=clock), clock
 
 
 def resolved(revision: str, *, first_seen: datetime = LONG_AGO) -> ResolvedStatus:
@@ -49,7 +49,7 @@ def resolved(revision: str, *, first_seen: datetime = LONG_AGO) -> ResolvedStatu
 
 
 def look(
-    to: Measures,
+    to: Instrumentation,
     observed: Observed,
     named: ResolvedStatus | None = None,
     before: ModelDeploymentStatus | None = None,
@@ -66,7 +66,7 @@ def look(
 
 
 def test_a_hold_is_measured_from_the_question_that_showed_it_to_the_write_that_made_the_route_safe() -> None:
-    metrics, to, clock = measures()
+    metrics, to, clock = instrumentation()
     held = world(holds=reads(V2), views=(up(V1), up(V2)))
     decided, _ = look(to, held)
     assert value(metrics, "modelsync_hold_reaction_seconds_count", stage="RouteSafe") == 0
@@ -79,7 +79,7 @@ def test_a_hold_is_measured_from_the_question_that_showed_it_to_the_write_that_m
 
 
 def test_a_held_revision_that_is_still_reached_shows_until_it_is_not() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     held = world(holds=reads(V2), views=(up(V1), up(V2)))
     decided, status = look(to, held)
     exposed = value(metrics, "modelsync_held_exposure_seconds", **LABELS)
@@ -90,7 +90,7 @@ def test_a_held_revision_that_is_still_reached_shows_until_it_is_not() -> None:
 
 
 def test_a_write_that_leaves_the_held_revision_in_the_route_is_no_reaction() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     held = world(holds=reads(V2), views=(up(V1), up(V2)))
     decided, _ = look(to, held)
     to.acted(KEY, held, decided, SetRoute(((V1, 50), (V2, 50)), "half"))
@@ -99,7 +99,7 @@ def test_a_write_that_leaves_the_held_revision_in_the_route_is_no_reaction() -> 
 
 
 def test_without_a_gateway_the_plain_service_is_the_way_in() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     held = world(holds=reads(V2), policy=replace(POLICY, gateway=False, steps=()), route=None)
     decided, _ = look(to, held)
     to.acted(KEY, held, decided, PointService(BLOCKED))
@@ -107,7 +107,7 @@ def test_without_a_gateway_the_plain_service_is_the_way_in() -> None:
 
 
 def test_an_edit_that_opens_the_way_under_an_old_hold_counts_from_when_it_is_seen() -> None:
-    metrics, to, clock = measures()
+    metrics, to, clock = instrumentation()
     first = world(holds=reads(V2), views=(up(V1), up(V2)))
     state = plan(first).state
     clock.now += timedelta(hours=5)
@@ -118,7 +118,7 @@ def test_an_edit_that_opens_the_way_under_an_old_hold_counts_from_when_it_is_see
 
 
 def test_the_last_byte_is_measured_once_all_pods_have_acknowledged() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     half = SilencedStatus(revision=V2, held_since=JUST_NOW, at=NOW, last_byte=NOW, within="1s", pods=2, acknowledged=1)
     whole = half.model_copy(update={"acknowledged": 2})
     empty = Plan(State())
@@ -135,13 +135,13 @@ def test_the_last_byte_is_measured_once_all_pods_have_acknowledged() -> None:
 
 
 def test_there_is_no_drift_while_what_the_alias_names_is_promoted() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     look(to, world(), resolved(V2))
     assert value(metrics, "modelsync_alias_drift_seconds", **LABELS) == 0
 
 
 def test_drift_grows_from_when_the_alias_was_first_seen_on_the_new_version() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     look(to, world(named=V3), resolved(V3))
     drift = value(metrics, "modelsync_alias_drift_seconds", **LABELS)
     assert drift is not None
@@ -149,7 +149,7 @@ def test_drift_grows_from_when_the_alias_was_first_seen_on_the_new_version() -> 
 
 
 def test_a_hold_on_what_the_alias_names_is_no_drift() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     look(to, world(named=V3, holds=reads(V3)), resolved(V3))
     assert value(metrics, "modelsync_alias_drift_seconds", **LABELS) == 0
 
@@ -163,7 +163,7 @@ def promoted_at_once() -> tuple[Observed, ModelDeploymentStatus]:
 
 
 def test_a_rollout_and_the_drift_it_ends_are_counted_when_its_status_is_written() -> None:
-    metrics, to, clock = measures()
+    metrics, to, clock = instrumentation()
     observed, before = promoted_at_once()
     decided, status = look(to, observed, before.resolved, before)
     assert decided.finished, "the scene is to promote"
@@ -176,7 +176,7 @@ def test_a_rollout_and_the_drift_it_ends_are_counted_when_its_status_is_written(
 
 
 def test_an_alias_move_is_counted_when_other_content_is_first_seen() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     first = ModelDeploymentStatus(resolved=resolved(V2))
     second = ModelDeploymentStatus(resolved=resolved(V3, first_seen=NOW))
     for before, after in ((ModelDeploymentStatus(), first), (first, first), (first, second)):
@@ -195,7 +195,7 @@ def pulled(at: datetime, uid: str = "pod-1", **told: Any) -> dict[str, Any]:
 
 
 def test_a_pull_is_counted_once_with_the_bytes_that_it_fetched() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     pod = pulled(NOW, outcome="Pulled", bytes=1000, reused_bytes=900, seconds=2.5)
     for _ in range(3):
         look(to, world(), pods=(pod,))
@@ -205,13 +205,13 @@ def test_a_pull_is_counted_once_with_the_bytes_that_it_fetched() -> None:
 
 
 def test_a_pull_from_before_this_leadership_is_not_counted_again() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     look(to, world(), pods=(pulled(LONG_AGO, outcome="Pulled", bytes=1, seconds=1),))
     assert value(metrics, "modelsync_pulls_total", outcome="Pulled") == 0
 
 
 def test_what_a_pod_says_of_its_pull_cannot_make_a_series_of_any_text() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     look(to, world(), pods=(pulled(NOW, outcome="x" * 99, bytes="many", seconds=None), pulled(NOW, "pod-2")))
     assert value(metrics, "modelsync_pulls_total", outcome="Other") == 1
     assert value(metrics, "modelsync_pulls_total", outcome="Untold") == 1
@@ -221,7 +221,7 @@ def test_what_a_pod_says_of_its_pull_cannot_make_a_series_of_any_text() -> None:
 
 
 def test_nothing_is_told_of_an_object_that_is_no_more() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     look(to, world(views=(cold(V1), up(V2))), resolved(V2))
     assert value(metrics, "modelsync_condition", **LABELS, condition="Ready") == 1
     to.forget(KEY)
@@ -229,7 +229,7 @@ def test_nothing_is_told_of_an_object_that_is_no_more() -> None:
 
 
 def test_a_hold_of_before_this_operator_is_measured_from_what_it_saw_itself() -> None:
-    metrics, to, _ = measures()
+    metrics, to, _ = instrumentation()
     asked = read(V2, mark(V2), asked_at=LONG_AGO)
     held = world(holds={**reads(), asked.digest: asked}, views=(up(V1), up(V2)))
     old = replace(held, state=plan(held).state)

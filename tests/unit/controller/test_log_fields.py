@@ -3,7 +3,7 @@
 import pytest
 
 from modelsync.api.routing import Rule, RuleKind
-from modelsync.controller.log_fields import action_told, event_told
+from modelsync.controller.log_fields import action_text, event_text
 from modelsync.rollout.model import BLOCKED, Action, CutOff, EnsureRevision, Event, PointService, Remove, SetRoute
 
 V1, V2 = "v1-11111111", "v2-22222222"
@@ -23,10 +23,10 @@ V1, V2 = "v1-11111111", "v2-22222222"
     ids=lambda part: part if isinstance(part, str) else "",
 )
 def test_an_action_is_told_with_its_revisions_and_numbers(action: Action, told: str) -> None:
-    assert action_told(action) == told
+    assert action_text(action) == told
 
 
 def test_an_event_is_told_with_its_reason() -> None:
-    assert event_told(Event("Normal", "Promoted", "Promote", f"{V1} is the stable", V1)) == (
+    assert event_text(Event("Normal", "Promoted", "Promote", f"{V1} is the stable", V1)) == (
         f"Promoted: {V1} is the stable"
     )

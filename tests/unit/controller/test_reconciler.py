@@ -9,7 +9,7 @@ import structlog
 
 from modelsync.api.kinds import Key
 from modelsync.cluster.errors import ClusterError, ConflictError
-from modelsync.controller.instrumentation import Measures
+from modelsync.controller.instrumentation import Instrumentation
 from modelsync.controller.reconciler import Reconciler
 from modelsync.observe.family import Family
 from modelsync.rollout.model import Event
@@ -71,7 +71,9 @@ def reconciler(api: Api, found: Family) -> Reconciler:
         "queue": api,
         "exams": SimpleNamespace(of=lambda _key, _pods: {}),
     }
-    return Reconciler(**cast(Any, parts), settings=SETTINGS, epoch=1, measures=Measures(Metrics()), now=lambda: NOW)
+    return Reconciler(
+        **cast(Any, parts), settings=SETTINGS, epoch=1, instrumentation=Instrumentation(Metrics()), now=lambda: NOW
+    )
 
 
 async def test_a_transition_that_the_status_tells_is_told_though_its_actions_are_refused() -> None:

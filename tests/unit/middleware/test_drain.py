@@ -18,11 +18,11 @@ Message = MutableMapping[str, Any]
 
 ANOTHER = """
 import sys
-from modelsync.middleware.modelsync_middleware.shared_state import Shared
-shared = Shared(sys.argv[1])
+from modelsync.middleware.modelsync_middleware.shared_state import SharedState
+shared = SharedState(sys.argv[1])
 print("joined", flush=True)
 for line in sys.stdin:
-    shared.say(open=int(line))
+    shared.publish(open=int(line))
     print("said", flush=True)
 """
 

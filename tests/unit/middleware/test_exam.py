@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from modelsync.middleware.modelsync_middleware.exam import Exam
-from modelsync.middleware.modelsync_middleware.shared_state import Shared
+from modelsync.middleware.modelsync_middleware.shared_state import SharedState
 
 SUM = {"prompt": "2+2=", "expect": {"contains": "4"}}
 CAPITAL = {"prompt": "The capital of France is", "name": "capital", "expect": {"contains": "Paris"}}
@@ -35,7 +35,7 @@ class Model:
         return 200, json.dumps({"choices": [{"text": self.says, "finish_reason": "stop"}]}).encode()
 
 
-class Pod(Shared):
+class Pod(SharedState):
     """The place of a process in a pod whose processes are all here: what each says, all read."""
 
     processes: ClassVar[list["Pod"]] = []
@@ -44,7 +44,7 @@ class Pod(Shared):
         super().__init__(folder="")
         self.processes.append(self)
 
-    def said(self) -> list[dict[str, Any]]:
+    def published(self) -> list[dict[str, Any]]:
         return [self._said, *(other._said for other in self.processes if other is not self)]
 
 
@@ -92,7 +92,7 @@ async def test_without_a_file_there_is_no_exam(make_exam: Callable[..., Exam]) -
 async def test_without_a_folder_there_is_no_exam(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELSYNC_MODEL_DIR", raising=False)
 
-    assert await Exam(Shared("")).check(Model()) is None
+    assert await Exam(SharedState("")).check(Model()) is None
 
 
 async def test_a_passed_exam_lets_the_pod_be_ready_and_is_told_with_its_counts(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelsync.middleware.modelsync_middleware import VersionHeader, fuse
-from modelsync.middleware.modelsync_middleware.shared_state import Shared
+from modelsync.middleware.modelsync_middleware.shared_state import SharedState
 from unit.middleware.asgi import App, Message, Receive, Recorder, Send, http, receive, websocket
 
 DENIAL = "websocket.http.response"
@@ -172,7 +172,7 @@ async def test_a_process_that_does_not_acknowledge_is_not_waited_for_long(
     monkeypatch.setattr(fuse, "ACKNOWLEDGE_SECONDS", 0.02)
     app = VersionHeader(Model(ends=True))
     (tmp_path / "7-another.alive").touch()
-    monkeypatch.setattr(Shared, "_lives", lambda *_: True)
+    monkeypatch.setattr(SharedState, "_lives", lambda *_: True)
 
     said = await blow(app)
 

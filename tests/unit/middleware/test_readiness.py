@@ -11,7 +11,7 @@ import pytest
 
 from modelsync.middleware.modelsync_middleware import VersionHeader, readiness
 from modelsync.middleware.modelsync_middleware.readiness import READY_PATH, Readiness
-from modelsync.middleware.modelsync_middleware.shared_state import Shared
+from modelsync.middleware.modelsync_middleware.shared_state import SharedState
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -124,7 +124,7 @@ async def test_a_check_is_asked_once_the_model_has_answered_until_it_passes() ->
         assert len(server.asked) == 1
         return said.pop(0)
 
-    app = Readiness(server, Shared(""), unfit=lambda: None, checks=[check])
+    app = Readiness(server, SharedState(""), unfit=lambda: None, checks=[check])
 
     assert await probe(app) == (503, "the exam failed")
     assert await probe(app) == (200, "")
@@ -136,7 +136,7 @@ async def test_a_check_that_raises_leaves_the_pod_unready_and_says_so() -> None:
     async def check(ask: Any) -> str | None:
         raise OSError("no such file")
 
-    app = Readiness(Server(), Shared(""), unfit=lambda: None, checks=[check])
+    app = Readiness(Server(), SharedState(""), unfit=lambda: None, checks=[check])
 
     assert await probe(app) == (503, "a check of the model failed: OSError: no such file")
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from modelsync.middleware.modelsync_middleware.shared_state import Shared
+from modelsync.middleware.modelsync_middleware.shared_state import SharedState
 
 ANOTHER = """
 import sys
-from modelsync.middleware.modelsync_middleware.shared_state import Shared
-shared = Shared(sys.argv[1])
-shared.say(name=sys.argv[2])
+from modelsync.middleware.modelsync_middleware.shared_state import SharedState
+shared = SharedState(sys.argv[1])
+shared.publish(name=sys.argv[2])
 with shared.exclusively("proof") as mine:
-    print(mine, len(shared.said()), shared.marked("blown"), flush=True)
+    print(mine, len(shared.published()), shared.marked("blown"), flush=True)
     for line in sys.stdin:
         print(shared.mark(line.strip()), flush=True)
 """
@@ -63,7 +63,7 @@ def another(tmp_path: Path) -> Iterator[object]:
 
 
 def test_a_mark_of_one_process_is_seen_by_the_others_and_by_those_that_come_later(another, tmp_path: Path) -> None:
-    mine = Shared(str(tmp_path))
+    mine = SharedState(str(tmp_path))
     other = another()
     assert not mine.marked("blown")
 
@@ -71,20 +71,20 @@ def test_a_mark_of_one_process_is_seen_by_the_others_and_by_those_that_come_late
 
     assert mine.marked("blown")
     other.kill()
-    assert Shared(str(tmp_path)).marked("blown")
+    assert SharedState(str(tmp_path)).marked("blown")
     assert another("later").saw[2] == "True"
 
 
 def test_what_a_process_says_holds_until_it_dies_however_it_dies(another, tmp_path: Path) -> None:
-    mine = Shared(str(tmp_path))
-    mine.say(name="mine")
+    mine = SharedState(str(tmp_path))
+    mine.publish(name="mine")
     other = another()
     assert other.saw[1] == "2"
-    assert [said["name"] for said in mine.said()] == ["mine", "another"]
+    assert [said["name"] for said in mine.published()] == ["mine", "another"]
 
     other.kill()
 
-    assert [said["name"] for said in mine.said()] == ["mine"]
+    assert [said["name"] for said in mine.published()] == ["mine"]
 
 
 def test_a_new_process_clears_away_what_the_dead_left(another, tmp_path: Path) -> None:
@@ -99,14 +99,14 @@ def test_a_new_process_clears_away_what_the_dead_left(another, tmp_path: Path) -
 
 def test_a_dead_process_with_the_same_id_is_not_taken_for_this_one(tmp_path: Path) -> None:
     """In a container the first process always has the same id."""
-    before = Shared(str(tmp_path))
+    before = SharedState(str(tmp_path))
     (tmp_path / f"{before._name.partition('-')[0]}-0000.alive").touch()
 
-    assert len(before.said()) == 1
+    assert len(before.published()) == 1
 
 
 def test_only_one_process_at_a_time_has_a_task_and_a_killed_one_gives_it_up(another, tmp_path: Path) -> None:
-    mine = Shared(str(tmp_path))
+    mine = SharedState(str(tmp_path))
     other = another()
     assert other.saw[0] == "True"
     with mine.exclusively("proof") as got:
@@ -120,36 +120,36 @@ def test_only_one_process_at_a_time_has_a_task_and_a_killed_one_gives_it_up(anot
 
 
 def test_without_a_folder_a_process_is_alone() -> None:
-    alone = Shared("")
-    alone.say(a=1)
+    alone = SharedState("")
+    alone.publish(a=1)
 
     assert alone.mark("blown")
     assert alone.marked("blown")
-    assert alone.said() == [{"a": 1}]
+    assert alone.published() == [{"a": 1}]
     with alone.exclusively("proof") as mine:
         assert mine
     assert alone.usable() is None
 
 
 def test_a_folder_that_is_not_there_is_told_and_remembered_here_and_is_used_once_it_is_there(tmp_path: Path) -> None:
-    shared = Shared(str(tmp_path / "state"))
+    shared = SharedState(str(tmp_path / "state"))
 
-    assert not shared.say(a=1)
+    assert not shared.publish(a=1)
     assert not shared.mark("blown")
     assert shared.marked("blown")
-    assert shared.said() == [{"a": 1}]
+    assert shared.published() == [{"a": 1}]
     assert f"{tmp_path / 'state'}: it cannot be written: No such file" in str(shared.usable())
 
     (tmp_path / "state").mkdir()
 
     assert shared.usable() is None
-    assert shared.say(a=2)
+    assert shared.publish(a=2)
 
 
 def test_a_folder_that_cannot_be_read_any_more_leaves_what_was_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = Shared(str(tmp_path))
+    shared = SharedState(str(tmp_path))
 
     def refuse(*_: object) -> None:
         raise OSError(5, "Input/output error")
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_read_any_more_leaves_what_was_known(
             broken.setattr(f"os.{function}", refuse)
         assert not shared.marked("blown")
         assert not shared.mark("other")
-        assert shared.said() == [{}]
+        assert shared.published() == [{}]
         assert "Input/output error" in str(shared.usable())
 
     assert not shared.marked("blown")
@@ -167,10 +167,10 @@ def test_a_folder_that_cannot_be_read_any_more_leaves_what_was_known(
 
 
 def test_what_another_process_says_may_be_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = Shared(str(tmp_path))
-    monkeypatch.setattr(Shared, "_lives", lambda *_: True)
+    shared = SharedState(str(tmp_path))
+    monkeypatch.setattr(SharedState, "_lives", lambda *_: True)
     for number, said in enumerate(("", "[1]", '{"a": 1')):
         (tmp_path / f"{number}.alive").touch()
         (tmp_path / f"{number}.json").write_text(said)
 
-    assert shared.said() == [{}, {}, {}, {}]
+    assert shared.published() == [{}, {}, {}, {}]

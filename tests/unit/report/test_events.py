@@ -97,9 +97,9 @@ def test_every_action_that_the_planner_names_is_in_the_table() -> None:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("tell", "warn")
+                and node.func.attr in ("normal", "warning")
             ):
-                kind = {"tell": "Normal", "warn": "Warning"}[node.func.attr]
+                kind = {"normal": "Normal", "warning": "Warning"}[node.func.attr]
                 reason, action = node.args[0], node.args[1]
                 assert isinstance(action, ast.Constant)
                 if isinstance(reason, ast.Attribute):

@@ -8,7 +8,7 @@ import click
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from modelsync.api.parts import told
+from modelsync.api.parts import part_label
 from modelsync.commands import printable
 from modelsync.kubectl.errors import PluginError
 from modelsync.kubectl.options import cluster, connection_options, name_argument
@@ -72,7 +72,7 @@ def changed(before: Record, after: Record) -> Iterator[Change]:
     for key in dict.fromkeys((*one, *other)):
         old, new = one.get(key), other.get(key)
         if old is None or new is None or old.digest != new.digest:
-            yield Change(told(key), _artifact(old), _artifact(new))
+            yield Change(part_label(key), _artifact(old), _artifact(new))
     was, is_ = _flat(before), _flat(after)
     for path in dict.fromkeys((*was, *is_)):
         if was.get(path) != is_.get(path):

@@ -14,7 +14,7 @@ from modelsync.kubectl.options import cluster, connection_options, name_argument
 from modelsync.kubectl.view import text
 from modelsync.kubectl.view.deployment import View, read
 from modelsync.kubectl.view.text import age, document, facts, styled
-from modelsync.kubectl.view.tree import hold_told
+from modelsync.kubectl.view.tree import hold_text
 
 
 @click.command("hold")
@@ -46,7 +46,7 @@ def explained(each: View, now: datetime) -> RenderableType:
     for hold in each.status.holds:
         held = [revision for revision in _known(each) if hold in each.holds(revision)]
         rows: list[tuple[str, Text | str]] = [
-            ("Hold", styled(hold_told(hold), "bold red")),
+            ("Hold", styled(hold_text(hold), "bold red")),
             ("Digest", hold.digest),
             (
                 "Since",

@@ -22,7 +22,7 @@ from modelsync.kubectl.options import DURATION, cluster, connection_options, nam
 from modelsync.kubectl.view import text
 from modelsync.kubectl.view.changes import changes
 from modelsync.kubectl.view.deployment import Revision, View, read
-from modelsync.kubectl.view.tree import step_told
+from modelsync.kubectl.view.tree import step_text
 
 WAIT = timedelta(seconds=60)
 """The operator answers within a second; what it cannot act on yet is told after this."""
@@ -223,7 +223,7 @@ def _step_now(canary: CanaryStatus) -> str:
     if canary.step >= len(canary.steps):
         return f"the steps of {canary.revision} are done, it is promoted next"
     return (
-        f"{canary.revision} is at step {canary.step + 1} of {len(canary.steps)}, {step_told(canary.steps[canary.step])}"
+        f"{canary.revision} is at step {canary.step + 1} of {len(canary.steps)}, {step_text(canary.steps[canary.step])}"
     )
 
 

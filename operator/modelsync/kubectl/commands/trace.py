@@ -18,7 +18,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from modelsync.api import names
-from modelsync.api.parts import adapter_name, told
+from modelsync.api.parts import adapter_name, part_label
 from modelsync.api.settings import same_server
 from modelsync.kubectl.cluster.objects import Cluster, Object, Path, model_deployments
 from modelsync.kubectl.errors import ForbiddenError, NotThereError, PluginError
@@ -185,7 +185,7 @@ def _facts(each: Found) -> list[tuple[str, Text | str]]:
         ("Of", f"{names.SINGULAR} {owner.name}, namespace {owner.namespace}"),
         ("Now", _now(each)),
         ("Model", _artifact(record.artifact)),
-        *((told(key).capitalize(), _artifact(part)) for key, part in record.others.items()),
+        *((part_label(key).capitalize(), _artifact(part)) for key, part in record.others.items()),
         ("Run", _run(each)),
         ("Image", record.inputs.image),
         ("Arguments", " ".join(record.inputs.serving.args) or "none but the operator's"),

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from modelsync.api import names
 from modelsync.api.conditions import Condition, ConditionType, find
-from modelsync.api.parts import MODEL, told
+from modelsync.api.parts import MODEL, part_label
 from modelsync.api.problems import explain
 from modelsync.api.status import FailureStatus, HoldStatus, ModelDeploymentStatus, PodStatus
 from modelsync.kubectl.cluster.lookup import one
@@ -142,7 +142,7 @@ class View:
         record = self.records.get(revision)
         others = record.others if record is not None else {}
         version = record.version if record is not None else revision.partition("-")[0]
-        parts = [f"{told(key)} {part.version}" for key, part in others.items() if key != MODEL]
+        parts = [f"{part_label(key)} {part.version}" for key, part in others.items() if key != MODEL]
         return f"{version} with {', '.join(parts)}" if parts else version
 
 

@@ -46,12 +46,12 @@ def phase(view: View) -> Text:
     return styled(said or "Pending", PHASE_STYLES.get(said, BUSY) if said else BUSY)
 
 
-def hold_told(hold: HoldStatus) -> str:
+def hold_text(hold: HoldStatus) -> str:
     """`'regulatory-hold', a tag on the version acme/registry/chat:v7`."""
     return f"{hold.name!r}, {WORDING[hold.via].place} {hold.collection}:{hold.version}"
 
 
-def step_told(step: StepStatus) -> str:
+def step_text(step: StepStatus) -> str:
     """One step in the words of the spec."""
     if step.match is not None:
         return "match " + " or ".join(f"{each.name}{'~' if each.regex else '='}{each.value}" for each in step.match)
@@ -104,7 +104,7 @@ def _facts(view: View, now: datetime) -> list[tuple[str, Text | str]]:
             rows.append(("", styled(command, "bold")))
     if status.canary is not None and status.canary.steps:
         rows.append(("Steps", _steps(status.canary, now)))
-    rows += [("Hold", styled(hold_told(hold), BAD)) for hold in status.holds]
+    rows += [("Hold", styled(hold_text(hold), BAD)) for hold in status.holds]
     resolved = view.condition(ConditionType.MODEL_RESOLVED)
     if resolved is not None and resolved.status != "True":
         rows.append(("Registry", styled(f"{resolved.reason}: {resolved.message}", "yellow")))
@@ -138,11 +138,11 @@ def _steps(canary: CanaryStatus, now: datetime) -> Text:
         if number:
             told.append("  ")
         if number < canary.step:
-            told.append(f"✓ {printable(step_told(step))}", QUIET)
+            told.append(f"✓ {printable(step_text(step))}", QUIET)
         elif number == canary.step:
-            told.append(f"▸ {printable(step_told(step))}{_rest(canary, step, now)}", "bold")
+            told.append(f"▸ {printable(step_text(step))}{_rest(canary, step, now)}", "bold")
         else:
-            told.append(f"○ {printable(step_told(step))}")
+            told.append(f"○ {printable(step_text(step))}")
     told.append("  ▸ promotion" if canary.step >= len(canary.steps) else "  ○ promotion")
     return told
 
@@ -185,7 +185,7 @@ def _info(view: View, revision: Revision) -> Text | str:
     said += [f"also {rule}" for rule in rules]
     exam = next((each for each in view.status.exams if each.revision == revision), None)
     if exam is not None:
-        said.append(exam_told(exam))
+        said.append(exam_text(exam))
     silenced = next((each for each in view.status.silenced if each.revision == revision), None)
     if silenced is not None:
         took = f", last byte {silenced.within} after the hold" if silenced.within else ""
@@ -193,7 +193,7 @@ def _info(view: View, revision: Revision) -> Text | str:
     return styled("; ".join(said))
 
 
-def exam_told(exam: ExamStatus) -> str:
+def exam_text(exam: ExamStatus) -> str:
     """`exam 12/12 in 1s500ms`."""
     if exam.outcome == "Running":
         return "exam is being taken"

@@ -21,7 +21,7 @@ from .exam import EXAM_PATH, Exam
 from .fuse import FUSE_PATH, HELD_MESSAGE, LOOK_SECONDS, Fuse
 from .outcomes import METRICS_PATH, Outcomes
 from .readiness import READY_PATH, Readiness
-from .shared_state import Shared
+from .shared_state import SharedState
 from .shutdown import Shutdown
 
 __all__ = ["VersionHeader"]
@@ -50,7 +50,7 @@ class VersionHeader:
         self._names = {name for name, _ in self._headers}
         self._session = Session()
         self._shutdown = Shutdown()
-        self._shared = Shared()
+        self._shared = SharedState()
         self._fuse = Fuse(self._shared)
         self._outcomes = Outcomes(self._shared, held=self._fuse.look)
         self._drain = Drain(self._shared)

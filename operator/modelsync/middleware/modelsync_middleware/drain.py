@@ -11,7 +11,7 @@ import os
 import time
 
 from .asgi import Receive, Scope, Send, send_json
-from .shared_state import Shared
+from .shared_state import SharedState
 
 DRAIN_PATH = "/modelsync/drain"
 LOOK_SECONDS = 0.1
@@ -27,7 +27,7 @@ class Drain:
     process of the pod has a request, at most MODELSYNC_DRAIN_SECONDS.
     """
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SharedState) -> None:
         self._shared = shared
         self._settle = _seconds("MODELSYNC_SETTLE_SECONDS")
         self._longest = _seconds("MODELSYNC_DRAIN_SECONDS")
@@ -38,7 +38,7 @@ class Drain:
         """Say how many are under way, once some process has begun to drain; called every so often."""
         if self._said != self.open and self._shared.marked(_DRAINING):
             self._said = self.open
-            self._shared.say(open=self.open)
+            self._shared.publish(open=self.open)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, and say whether the pod became idle."""
@@ -53,7 +53,7 @@ class Drain:
         while True:
             now = time.monotonic()
             # A process that has not told yet may have requests.
-            quiet = self.open == 0 and all(process.get("open", 1) == 0 for process in self._shared.said())
+            quiet = self.open == 0 and all(process.get("open", 1) == 0 for process in self._shared.published())
             quiet_since = (now if quiet_since is None else quiet_since) if quiet else None
             idle = quiet_since is not None and now - quiet_since >= QUIET_SECONDS
             if idle or now >= until:

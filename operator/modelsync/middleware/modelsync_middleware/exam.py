@@ -18,7 +18,7 @@ from typing import Any
 from .asgi import Ask, Receive, Scope, Send, send_json
 from .exam_format import GOLDEN_FILE, MAX_BYTES, ExamError, Question, parse_exam
 from .exam_runner import Verdict, invalid, take
-from .shared_state import Shared
+from .shared_state import SharedState
 
 EXAM_PATH = "/modelsync/exam"
 ANSWER_SECONDS = 120.0  # for one answer: a question may meet a shape that vLLM has not compiled yet
@@ -29,7 +29,7 @@ _RUNNING = {"state": "Running"}
 class Exam:
     """A check of readiness, and `GET /modelsync/exam`: how the exam stands."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SharedState) -> None:
         folder = os.environ.get("MODELSYNC_MODEL_DIR", "")
         self._file = Path(folder) / GOLDEN_FILE if folder else None
         self._model = next(iter(re.split(r"[,\s]+", os.environ.get("MODELSYNC_SERVED_NAMES", ""))), "")
@@ -46,7 +46,7 @@ class Exam:
         verdict = self._known()
         if verdict is None:
             verdict = self._verdict = await self._take(ask)
-            self._shared.say(exam=verdict.document())
+            self._shared.publish(exam=verdict.document())
             told = f"{verdict.state} after {verdict.seconds} s: {verdict.message}"
             sys.stderr.write(f"modelsync: the version's exam: {told}\n")
             sys.stderr.flush()
@@ -63,7 +63,7 @@ class Exam:
         elif not self._exists():
             await send_json(send, 200, {"state": "None"})
         else:
-            runs = any(process.get("exam") == _RUNNING for process in self._shared.said())
+            runs = any(process.get("exam") == _RUNNING for process in self._shared.published())
             await send_json(send, 200, _RUNNING if runs else {"state": "Pending"})
 
     def _exists(self) -> bool:
@@ -72,21 +72,21 @@ class Exam:
     def _known(self) -> Verdict | None:
         """The verdict, also one that another process has come to."""
         if self._verdict is None:
-            self._verdict = next(filter(None, map(_verdict_of, self._shared.said())), None)
+            self._verdict = next(filter(None, map(_verdict_of, self._shared.published())), None)
         return self._verdict
 
     async def _take(self, ask: Ask) -> Verdict:
         async def post(path: str, body: Any) -> tuple[int | None, bytes]:
             return await ask("POST", path, dict(body), ANSWER_SECONDS)
 
-        self._shared.say(exam=_RUNNING)
+        self._shared.publish(exam=_RUNNING)
         try:
             questions = await asyncio.get_running_loop().run_in_executor(None, self._read)
             return await take(questions, post, self._model)
         except ExamError as error:
             return invalid(str(error))
         finally:
-            self._shared.say(exam=None)
+            self._shared.publish(exam=None)
 
     def _read(self) -> tuple[Question, ...]:
         """Raises ExamError, and OSError when the folder cannot be read."""

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from .asgi import App, Message, Receive, Scope, Send, send_json
-from .shared_state import Shared
+from .shared_state import SharedState
 
 FUSE_PATH = "/modelsync/fuse"
 LOOK_SECONDS = 0.025  # after so long a process knows that another one's fuse was blown
@@ -33,7 +33,7 @@ class Fuse:
     who can read the pod cannot silence it.
     """
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SharedState) -> None:
         self._shared = shared
         self._hash = os.environ.get("MODELSYNC_FUSE_SHA256", "")
         self._open: set[asyncio.Task[None]] = set()
@@ -68,10 +68,10 @@ class Fuse:
         if not self.blown:
             self._shared.mark(_BLOWN)
             self._fall_silent()
-        said = self._shared.said()
+        said = self._shared.published()
         while time.monotonic() < until and not all("fuse" in process for process in said):
             await asyncio.sleep(0.01)
-            said = self._shared.said()
+            said = self._shared.published()
         await send_json(send, 200, _sum([process.get("fuse") for process in said]))
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,7 +134,7 @@ class Fuse:
         self._acknowledge(cut=len(cut), left=sum(not request.done() for request in cut))
 
     def _acknowledge(self, *, cut: int, left: int = 0) -> None:
-        self._shared.say(fuse={"cut": cut, "left": left, "lastByte": self._last_byte})
+        self._shared.publish(fuse={"cut": cut, "left": left, "lastByte": self._last_byte})
 
     def _may(self, scope: Scope) -> bool:
         headers = dict(scope["headers"])

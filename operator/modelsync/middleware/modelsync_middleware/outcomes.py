@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .asgi import App, Message, Receive, Scope, Send
-from .shared_state import Shared
+from .shared_state import SharedState
 
 METRICS_PATH = "/modelsync/metrics"
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -41,7 +41,7 @@ class Outcomes:
     `held` says whether the fuse is blown.
     """
 
-    def __init__(self, shared: Shared, *, held: Callable[[], bool]) -> None:
+    def __init__(self, shared: SharedState, *, held: Callable[[], bool]) -> None:
         self._shared = shared
         self._held = held
         self._counts = dict.fromkeys(OUTCOMES, 0)
@@ -57,11 +57,11 @@ class Outcomes:
     def share(self) -> None:
         """Let the other processes read the counts; does nothing when nothing was counted since."""
         if self._untold:
-            self._untold = not self._shared.say(outcomes=dict(self._counts), running=self._running)
+            self._untold = not self._shared.publish(outcomes=dict(self._counts), running=self._running)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `GET /modelsync/metrics` in Prometheus' text format, summed over the pod's server processes."""
-        said = self._shared.said()
+        said = self._shared.published()
         counts = [self._counts, *(process.get("outcomes") or {} for process in said[1:])]
         running = self._running + sum(process.get("running") or 0 for process in said[1:])
         body = "".join(f"{line}\n" for line in self._lines(counts, running)).encode()

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Optional
 
 from .asgi import App, Ask, Receive, Scope, Send, asking, send_json
-from .shared_state import Shared
+from .shared_state import SharedState
 
 READY_PATH = "/modelsync/ready"
 ANSWER_SECONDS = 120.0  # for the first answer: vLLM may still compile and capture graphs
@@ -37,7 +37,7 @@ class Readiness:
     """
 
     def __init__(
-        self, app: App, shared: Shared, *, unfit: Callable[[], str | None], checks: Sequence[Check] = ()
+        self, app: App, shared: SharedState, *, unfit: Callable[[], str | None], checks: Sequence[Check] = ()
     ) -> None:
         self._app = app
         self._shared = shared
@@ -66,7 +66,7 @@ class Readiness:
 
     async def _proof(self, scope: Scope) -> str | None:
         """Join the try that is under way, or begin one; wait for it no longer than a probe waits."""
-        if any(process.get("proved") for process in self._shared.said()):
+        if any(process.get("proved") for process in self._shared.published()):
             self._proved = True
             return None
         if self._attempt is None and time.monotonic() - self._started >= RETRY_SECONDS:
@@ -93,7 +93,7 @@ class Readiness:
         self._proved = reason is None
         self._reason = reason or ""
         if self._proved:
-            self._shared.say(proved=True)
+            self._shared.publish(proved=True)
 
     async def _prove_for_all(self, ask: Ask) -> str | None:
         with self._shared.exclusively("proof") as mine:

@@ -19,7 +19,7 @@ _ALIVE = ".alive"
 _SAID = ".json"
 
 
-class Shared:
+class SharedState:
     """One process's place among those of its pod. Without a folder it is alone, and marks are its own memory.
 
     `problem` says why the folder that there should be cannot be used now, or is None.
@@ -64,7 +64,7 @@ class Shared:
                     self.problem = None
         return name in self._marks
 
-    def say(self, **values: Any) -> bool:
+    def publish(self, **values: Any) -> bool:
         """Add to what this process says of itself, as JSON; say whether the others can read it."""
         self._said.update(values)
         if not self.folder:
@@ -77,7 +77,7 @@ class Shared:
             return True
         return False
 
-    def said(self) -> list[dict[str, Any]]:
+    def published(self) -> list[dict[str, Any]]:
         """What each living process says of itself, this one first."""
         found = [self._said]
         if self.folder:
