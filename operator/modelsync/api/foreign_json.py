@@ -1,0 +1,96 @@
+"""Reads JSON that somebody else wrote: a server, a pod, an artifact's author, a tenant.
+
+Bounded in size and depth, linear, and with one kind of error. Python's own reader takes `NaN`, numbers that become
+infinite, repeated keys (another reader would take the first, so that one text has two meanings), and nesting up to the
+recursion limit, where whoever walks the result fails.
+"""
+
+import json
+import re
+from typing import Any
+
+MAX_DEPTH = 32
+"""Deeper than anything that modelsync reads."""
+
+MAX_DIGITS = 400
+"""Of an integer. Longer ones take quadratic time to read, and a float can't hold them."""
+
+_TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+class ForeignJSONError(ValueError):
+    """The text is not JSON that modelsync reads. The message is one line and quotes nothing of the text but a key."""
+
+
+def read_json(text: str | bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
+    """Parse `text`, at most `max_bytes` long. Objects become dicts, numbers are finite. Raises ForeignJSONError."""
+    if len(text) > max_bytes:
+        raise ForeignJSONError(f"it has more than {max_bytes} bytes")
+    try:
+        decoded = text.decode() if isinstance(text, bytes) else text
+    except UnicodeDecodeError:
+        raise ForeignJSONError("it is not UTF-8") from None
+    _check_depth(decoded, max_depth)
+    try:
+        return json.loads(
+            decoded, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
+        )
+    except json.JSONDecodeError as error:
+        raise ForeignJSONError(f"{error.msg} at character {error.pos}") from None
+    except RecursionError:  # unbalanced brackets within strings that never end
+        raise ForeignJSONError("it is nested too deeply") from None
+
+
+def read_object(text: str | bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+    """`read_json` of a text that must be an object. Raises ForeignJSONError."""
+    found = read_json(text, max_bytes=max_bytes, max_depth=max_depth)
+    if not isinstance(found, dict):
+        raise ForeignJSONError("it is not a JSON object")
+    return found
+
+
+def _check_depth(text: str, max_depth: int) -> None:
+    if text.count("[") + text.count("{") <= max_depth:
+        return
+    depth = 0
+    for token in _TOKENS.finditer(text):
+        first = text[token.start()]
+        if first in "[{":
+            depth += 1
+            if depth > max_depth:
+                raise ForeignJSONError(f"it is nested more than {max_depth} deep")
+        elif first != '"':
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ForeignJSONError(f"the key {_repeated(pairs)!r} is there twice")
+    return found
+
+
+def _repeated(pairs: list[tuple[str, Any]]) -> str:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            return key[:100]
+        seen.add(key)
+    return ""
+
+
+def _constant(name: str) -> Any:
+    raise ForeignJSONError(f"{name} is not a JSON number")
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        raise ForeignJSONError("a number is too large")
+    return value
+
+
+def _int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ForeignJSONError(f"a number has more than {MAX_DIGITS} digits")
+    return int(digits)
