@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from docs_runner.pages import Page
 from model.invariants import ON_ACTIONS
 from model.search import GOAL, QUIET
 
@@ -18,6 +19,8 @@ SUFFIXES = {".json", ".log", ".md", ".py", ".tpl", ".toml", ".yaml", ".yml"}
 CITATION = re.compile(r'docs/design/README\.md, "([^"]+)"')
 LINE_BREAK = re.compile(r"\s*\n[\s#>]*")
 """With the mark of a comment or a quotation on the next line: a citation may be wrapped."""
+OF_VLLM = {"envs.py", "lora/peft_helper.py"}
+"""Modules that the pages name and that are not ours."""
 OLD_CITATION = re.compile(r"\bDESIGN\b")
 """A file that the repository does not hold."""
 
@@ -54,6 +57,19 @@ def test_every_room_has_one_row_and_every_row_is_a_room() -> None:
 
 def test_every_invariant_has_one_row_and_every_row_is_an_invariant() -> None:
     assert first_cells("Invariants") == [*(invariant.__name__ for invariant in ON_ACTIONS), GOAL, QUIET]
+
+
+def test_every_module_that_a_design_page_names_is_there(all_pages: list[Page]) -> None:
+    ours = [f"/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    wrong = [
+        f"{page.path.relative_to(ROOT)}:{span.line}: {span.text}"
+        for page in all_pages
+        if page.path.parent == PAGE.parent
+        for span in page.spans
+        if re.fullmatch(r"[\w/]+\.py", span.text) and span.text not in OF_VLLM
+        if not any(path.endswith(f"/{span.text}") for path in ours)
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_section_that_is_cited_is_there() -> None:
