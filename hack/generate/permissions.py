@@ -60,8 +60,8 @@ server's audit log contains the user who sent it.
 
 * An editor can still choose the version: a user who may change `spec.modelRef`, or delete and recreate the object,
   decides what is served. Who may move the alias is controlled in the registry.
-* The content of a spec is not checked: with `spec.rollout.steps` without a pause there is nothing to approve. A running
-  canary keeps the steps that it started with.
+* The policy does not judge what a spec contains: if `spec.rollout.steps` has no pause, there is nothing to approve. A
+  running canary keeps the steps that it started with.
 * A hold that nobody in the namespace may weaken belongs in [the administrator's settings](operator-settings.md): no
   ModelDeployment can weaken those.
 * A user who may write the status (`{plural}/status`) can forge decisions; of the chart's roles only the operator's own

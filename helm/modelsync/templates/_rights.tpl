@@ -20,7 +20,7 @@
 - apiGroups: ["apps"]
   resources: [controllerrevisions]
   verbs: [get, list, watch, create, delete]
-# The plain Service, one Service for each revision, and the Service without endpoints for blocked traffic.
+# The ModelDeployment's own Service, one for each revision, and one without endpoints for blocked traffic.
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]

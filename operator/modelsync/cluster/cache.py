@@ -71,25 +71,25 @@ class Cache:
         An object that is not newer than the stored one is ignored: a list may be older than a watch event, and a watch
         event older than our own write. (resourceVersions of one object compare as numbers: KEP-5504.)
         """
-        here = Key(str(obj["metadata"].get("namespace", "")), name_of(obj))
-        if not deleted and self._is_known(kind, here, obj):
+        place = Key(str(obj["metadata"].get("namespace", "")), name_of(obj))
+        if not deleted and self._is_not_newer(kind, place, obj):
             return set()
         if kind == MODEL_DEPLOYMENT:
-            return self._put_owner(here, obj, deleted) | {here}
+            return self._put_owner(place, obj, deleted) | {place}
         key = owner_key(obj)
         if kind == HTTP_ROUTE:
             # Also by its name: an edit may have removed its label.
-            return self._put_route(here, obj, deleted) | ({key} if key else set()) | ({here} & self._owners.keys())
+            return self._put_route(place, obj, deleted) | ({key} if key else set()) | ({place} & self._owners.keys())
         if key is None:
             return set()
         children = self._children[key]
         if deleted:
-            if (had := children.get((kind, here.name))) and had.uid == uid_of(obj):
-                del children[(kind, here.name)]
+            if (stored := children.get((kind, place.name))) and stored.uid == uid_of(obj):
+                del children[(kind, place.name)]
             if not children:
                 del self._children[key]
         else:
-            children[(kind, here.name)] = pack(obj)
+            children[(kind, place.name)] = pack(obj)
         return {key}
 
     def owner(self, key: Key) -> Object | None:
@@ -146,13 +146,13 @@ class Cache:
         totals[HTTP_ROUTE.kind] = len(self._routes)
         return totals
 
-    def _is_known(self, kind: Kind, place: Key, obj: Object) -> bool:
-        had = self._entry(kind, place, obj)
-        if had is None or had.uid != uid_of(obj):
+    def _is_not_newer(self, kind: Kind, place: Key, obj: Object) -> bool:
+        stored = self._entry(kind, place, obj)
+        if stored is None or stored.uid != uid_of(obj):
             return False
         new = resource_version_of(obj)
-        return had.resource_version == new or (
-            had.resource_version.isdigit() and new.isdigit() and int(new) < int(had.resource_version)
+        return stored.resource_version == new or (
+            stored.resource_version.isdigit() and new.isdigit() and int(new) < int(stored.resource_version)
         )
 
     def _entry(self, kind: Kind, place: Key, obj: Object) -> Entry | None:
@@ -178,10 +178,10 @@ class Cache:
         return ((place, entry) for place, entry in found if namespace in (None, place.namespace))
 
     def _put_owner(self, key: Key, obj: Object, deleted: bool) -> set[Key]:
-        had = self._owners.get(key)
+        stored = self._owners.get(key)
         if deleted:
             # A late DELETED event must not remove a new object that was created under the same name.
-            if had is not None and had.uid != uid_of(obj):
+            if stored is not None and stored.uid != uid_of(obj):
                 return set()
             self._owners.pop(key, None)
             hosts: tuple[str, ...] = ()
@@ -191,9 +191,9 @@ class Cache:
         return self._claim(MODEL_DEPLOYMENT, key, hosts, paths_of_owner(obj), self._claims)
 
     def _put_route(self, place: Key, obj: Object, deleted: bool) -> set[Key]:
-        had = self._routes.get(place)
+        stored = self._routes.get(place)
         if deleted:
-            if had is not None and had.uid != uid_of(obj):
+            if stored is not None and stored.uid != uid_of(obj):
                 return set()
             self._routes.pop(place, None)
             hosts: tuple[str, ...] = ()

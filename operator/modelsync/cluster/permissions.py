@@ -65,7 +65,7 @@ WORK: tuple[Right, ...] = (
     Right(
         SERVICE,
         (*_WATCHED, "create", "patch", "delete"),
-        "the plain Service, one Service for each revision, and the Service without endpoints for blocked traffic",
+        "the ModelDeployment's own Service, one for each revision, and one without endpoints for blocked traffic",
     ),
     Right(POD_DISRUPTION_BUDGET, (*_WATCHED, "create", "patch"), "the disruption budget of the stable revision"),
     Right(

@@ -105,10 +105,10 @@ async def _serve_webhooks(stack: AsyncExitStack, options: Options, elector: Elec
         return None
     relay = Relay(lambda: elector.leader_address, token=hook.token, secret=hook.secret, certificate=hook.certificate)
 
-    def heard(result: str) -> None:
+    def count_webhook(result: str) -> None:
         metrics.count(catalogue.WEBHOOKS, result=result)
 
-    app = webhook.application(relay, token=hook.token, secret=hook.secret, heard=heard)
+    app = webhook.application(relay, token=hook.token, secret=hook.secret, heard=count_webhook)
     listening = listen(app, host=hook.host, port=hook.port, keepalive=webhook.KEEPALIVE, certificate=hook.certificate)
     port = await _enter(stack, listening, f"--webhook-port {hook.port}")
     metrics.set(catalogue.WEBHOOK_LISTENING, 1)

@@ -103,11 +103,11 @@ class WorkQueue(Generic[K]):
         """Queue `key`."""
         if self._closing:
             return
-        had = self._dirty.get(key)
-        if had is not None and had <= priority:
+        queued = self._dirty.get(key)
+        if queued is not None and queued <= priority:
             return
         self._dirty[key] = priority
-        if had is None:
+        if queued is None:
             self._observer.added(key)
         if key not in self._busy:
             # A key that moves up stays in the lower deque too; `get` skips what is no longer dirty at that priority.

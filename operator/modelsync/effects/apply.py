@@ -311,12 +311,12 @@ class _Pass:
         read, pinned = self.gathered.read, self.gathered.pinned
         if pinned is None or pinned.revision != revision:
             raise RecordLostError(
-                f"revision {revision} of {read.family.key} cannot be created: its record (ControllerRevision "
+                f"revision {revision} of {read.family.key} cannot be started: its record (ControllerRevision "
                 f"{names.child(self._owner.name, revision)}) was deleted; point the alias at a version to recreate it"
             )
         if pinned.lora.to_read or pinned.lora.problem is not None:
             raise UnavailableError(
-                f"revision {revision} of {read.family.key} cannot be created before its adapters have been read"
+                f"revision {revision} of {read.family.key} cannot be started before its adapters have been read"
             )
         token = await self._fuse_token(revision)
         body = record(

@@ -231,7 +231,7 @@ WEIGHT = _object(
 )
 REPLICAS = _object("modelsync_replicas", "Desired pods of the revisions that get traffic: `status.replicas`.")
 READY_REPLICAS = _object("modelsync_ready_replicas", "Ready pods of these revisions.")
-HOLDS = _object("modelsync_holds", "Active holds on revisions of the ModelDeployment.")
+HOLDS = _object("modelsync_holds", "Hold marks in force on content of the ModelDeployment's revisions.")
 HELD_EXPOSED = _object(
     "modelsync_held_exposure_seconds",
     "How long the live route, or the plain Service, has sent requests to a held revision since the hold was seen; 0 "
@@ -256,7 +256,7 @@ WAITING = _object(
     "How long the ModelDeployment has been waiting. Absent when it is not.",
     {
         "reason": "`status.waiting.reason`",
-        "who": "what it waits for: `modelsync`, `Kubernetes`, `registry`, `gateway`, `person`",
+        "who": "who ends the wait: `modelsync`, `Kubernetes`, `registry`, `gateway`, `person`",
     },
 )
 

@@ -33,7 +33,7 @@ async def test_a_secret_whose_owner_has_not_consented_is_not_read(world: World) 
         await world.deploy()
         condition = await world.until_message("ModelResolved", f"lacks the label {LABEL}=true")
         assert f"kubectl label secret -n {world.namespace} wandb {LABEL}=true" in condition["message"]
-        assert not asked(world), "the key must not have been sent"
+        assert not was_queried(world), "the key must not have been sent"
         await world.give_credential()
         await world.until_phase("Healthy")
 
@@ -79,7 +79,7 @@ async def test_a_server_that_is_not_allowed_never_sees_the_key(world: World) -> 
         condition = await world.until_message("Ready", "spec.registry.baseURL")
         assert (condition["status"], condition["reason"]) == ("False", "InvalidSpec")
         assert "allowed: https://api.wandb.ai" in condition["message"]
-        assert not asked(world)
+        assert not was_queried(world)
 
 
 async def test_serving_continues_when_the_spec_becomes_invalid_and_a_hold_still_takes_effect(world: World) -> None:
@@ -164,6 +164,6 @@ async def test_serving_continues_when_a_record_is_deleted_by_hand(world: World) 
         assert await world.weights() == {"v0": 100}
 
 
-def asked(world: World) -> bool:
+def was_queried(world: World) -> bool:
     """Whether the registry got any request about our project."""
     return bool(world.admin.requests(ref=f"*{world.namespace}*"))

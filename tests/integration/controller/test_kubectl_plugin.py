@@ -111,8 +111,8 @@ async def refused_without_the_right(
 ) -> None:
     """Users without the right cannot steer, and get one line that names the right and who can grant it."""
     before = await world.read()
-    asked = [(verb, viewer) for verb in ("promote", "abort", "pause", "refresh")] + [("promote", responder)]
-    errors = [(await plugin(verb, "chat", *who, code=1)).err for verb, who in asked]
+    attempts = [(verb, viewer) for verb in ("promote", "abort", "pause", "refresh")] + [("promote", responder)]
+    errors = [(await plugin(verb, "chat", *who, code=1)).err for verb, who in attempts]
     *rbac, by_policy = errors
     for line in rbac:
         assert line.startswith('error: modeldeployments.modelsync.dev "chat" is forbidden: User "viewer" cannot patch')

@@ -36,10 +36,10 @@ class Registry:
 
     def __init__(self, *answers: Peek | PullError | Exception) -> None:
         self.answers = list(answers)
-        self.asked: list[tuple[Any, str]] = []
+        self.reads: list[tuple[Any, str]] = []
 
     async def __call__(self, subscription: Subscription, artifact: Any) -> Peek:
-        self.asked.append((subscription.identity, artifact.digest))
+        self.reads.append((subscription.identity, artifact.digest))
         await asyncio.sleep(0)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
@@ -75,7 +75,7 @@ async def test_an_adapter_is_read_once_and_every_key_that_requested_it_is_notifi
     assert reader.known(subscription()) == {}
     await changes.next()
     assert reader.known(subscription()) == {artifact().digest: AdapterConfig(8)}
-    assert (sorted(changes.keys), len(registry.asked)) == ([CHAT, OTHER], 1)
+    assert (sorted(changes.keys), len(registry.reads)) == ([CHAT, OTHER], 1)
 
 
 async def test_a_result_is_not_shared_with_another_credential() -> None:
@@ -86,7 +86,7 @@ async def test_a_result_is_not_shared_with_another_credential() -> None:
     assert reader.known(subscription("two")) == {}
     reader.request(CHAT, subscription("two"), artifact())
     await changes.next()
-    assert [identity for identity, _ in registry.asked] == ["one", "two"]
+    assert [identity for identity, _ in registry.reads] == ["one", "two"]
 
 
 async def test_a_failed_read_is_retried_after_the_back_off_and_not_before(
@@ -99,7 +99,7 @@ async def test_a_failed_read_is_retried_after_the_back_off_and_not_before(
     await changes.next()
     assert reader.known(subscription()) == {artifact().digest: Failing("502")}
     reader.request(CHAT, subscription(), artifact())
-    assert len(registry.asked) == 1
+    assert len(registry.reads) == 1
     await changes.next()
     reader.request(CHAT, subscription(), artifact())
     await changes.next()

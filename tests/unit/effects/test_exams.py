@@ -42,13 +42,13 @@ class Pods:
 
     def __init__(self) -> None:
         self.answers: dict[int, Any] = {}
-        self.asked: list[int] = []
+        self.requests: list[int] = []
         self.changed = asyncio.Event()
         self.port = 0
 
     async def answer(self, request: web.Request) -> web.Response:
         number = int((request.host.partition(":")[0]).rpartition(".")[2])
-        self.asked.append(number)
+        self.requests.append(number)
         answer = self.answers.get(number, {"state": "None"})
         if isinstance(answer, list):
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
@@ -96,7 +96,7 @@ async def test_a_pod_is_polled_until_its_result_is_final_and_the_result_stays(po
     await pods.until(lambda: outcome(exams, pod(1)) == "Passed")
 
     assert exams.poll(KEY, [pod(1)]) == {V7: Exam(ExamOutcome.PASSED, 3, 3, 1.5, "3 of 3")}
-    assert pods.asked == [1, 1, 1]
+    assert pods.requests == [1, 1, 1]
 
 
 async def test_of_several_pods_the_failed_exam_is_reported(pods: Pods, exams: ExamPoller) -> None:
@@ -110,7 +110,7 @@ async def test_a_pod_that_starts_its_exam_does_not_revoke_the_result_of_another(
     pods.answers |= {1: PASSED, 2: {"state": "Running"}}
     await pods.until(lambda: outcome(exams, pod(1)) == "Passed")
 
-    await pods.until(lambda: outcome(exams, pod(1), pod(2)) == "Passed" and 2 in pods.asked)
+    await pods.until(lambda: outcome(exams, pod(1), pod(2)) == "Passed" and 2 in pods.requests)
 
 
 async def test_a_pod_without_an_exam_is_asked_once_and_has_no_result(pods: Pods, exams: ExamPoller) -> None:
@@ -119,7 +119,7 @@ async def test_a_pod_without_an_exam_is_asked_once_and_has_no_result(pods: Pods,
     await pods.until(lambda: outcome(exams, *present, revision=V8) == "Passed")
 
     assert outcome(exams, *present) is None
-    assert sorted(pods.asked) == [1, 2, 3]
+    assert sorted(pods.requests) == [1, 2, 3]
 
 
 async def test_a_restarted_server_takes_its_exam_again(pods: Pods, exams: ExamPoller) -> None:
@@ -146,7 +146,7 @@ async def test_pods_that_do_not_listen_are_terminating_or_have_long_been_ready_a
     pods.answers[2] = PASSED
     await pods.until(lambda: outcome(exams, silent, pod(2)) == "Passed")
 
-    assert pods.asked == [2]
+    assert pods.requests == [2]
 
 
 async def test_a_pod_that_became_ready_a_moment_ago_is_asked(pods: Pods, exams: ExamPoller) -> None:
@@ -163,7 +163,7 @@ async def test_after_an_invalid_response_the_pod_is_asked_again(pods: Pods, exam
 
     await pods.until(lambda: outcome(exams, pod(1)) == "Passed")
 
-    assert pods.asked == [1, 1]
+    assert pods.requests == [1, 1]
 
 
 async def test_the_pods_of_a_deleted_deployment_are_no_longer_polled(pods: Pods, exams: ExamPoller) -> None:

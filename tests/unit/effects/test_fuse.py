@@ -53,16 +53,16 @@ async def blown(body: Any, monkeypatch: pytest.MonkeyPatch, status: int = 200) -
 
 
 async def test_every_pod_with_an_address_gets_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str, str]] = []
+    requests: list[tuple[str, str, str]] = []
 
     async def answer(request: web.Request) -> web.Response:
-        asked.append((request.method, request.path, request.headers["authorization"]))
+        requests.append((request.method, request.path, request.headers["authorization"]))
         return web.json_response(SILENT)
 
     async with pods_that(answer, monkeypatch):
         answers = await fuse.blow([pod("a"), pod("b"), pod("starting", None)], "token")
 
-    assert asked == [("POST", "/modelsync/fuse", "Bearer token")] * 2
+    assert requests == [("POST", "/modelsync/fuse", "Bearer token")] * 2
     assert answers.keys() == {"uid-a", "uid-b"}
 
 
