@@ -4,18 +4,16 @@ A Secret is read by name for each request and dropped after it. It must carry th
 This module must never keep an API key, nor put one into a log line or an error.
 """
 
-import base64
-import binascii
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from modelsync.api import names
-from modelsync.api.kinds import CONFIG_MAP, SECRET, Key, labels_of
+from modelsync.api.kinds import CONFIG_MAP, SECRET, Key
 from modelsync.api.registry import ConfigMapKeyRef, Registry, SecretKeyRef
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import ClusterError, ForbiddenError, NotFoundError
-from modelsync.registry.credential import Credential, InvalidCredentialError
+from modelsync.observe.credential import credential_of, denied
+from modelsync.registry.credential import Credential
 from modelsync.registry.errors import DeniedError, UnreachableError
 from modelsync.registry.graphql import InvalidCABundleError, tls
 from modelsync.registry.model import Question
@@ -75,31 +73,15 @@ class RegistryCredentials:
         """Raises DeniedError when a user has to fix something, and UnreachableError when a retry may help."""
         namespace, name, key = identity
         where = f"Secret {namespace}/{name}"
-        field = "spec.registry.auth.secretKeyRef"
         try:
             secret = await self._cluster.get(SECRET, namespace, name)
         except NotFoundError:
-            raise _denied(f"{field}: {where} does not exist; create it, with the W&B API key under {key!r}") from None
+            raise denied(f"{where} does not exist; create it, with the W&B API key under {key!r}") from None
         except ForbiddenError:
-            raise _denied(f"{field}: the operator may not read {where}; grant its account `get` on it") from None
+            raise denied(f"the operator may not read {where}; grant its account `get` on it") from None
         except ClusterError as error:
             raise UnreachableError(f"{where} cannot be read: {error}") from None
-        if labels_of(secret).get(names.CREDENTIAL_LABEL) != "true":
-            raise _denied(
-                f"{field}: {where} lacks the label {names.CREDENTIAL_LABEL}=true, by which its owner consents; run "
-                f"`kubectl label secret -n {namespace} {name} {names.CREDENTIAL_LABEL}=true`"
-            )
-        data = secret.get("data") or {}
-        if key not in data:
-            existing = ", ".join(sorted(data)) or "none"
-            raise _denied(f"{field}: {where} has no key {key!r}; its keys are: {existing}")
-        try:
-            text = base64.b64decode(data[key], validate=True).decode()
-            return Credential(text, source=f"{where} key {key}")
-        except (binascii.Error, UnicodeDecodeError):
-            raise _denied(f"{field}: {where} key {key} is not text; put the W&B API key there") from None
-        except InvalidCredentialError as error:
-            raise _denied(f"{field}: {error}") from None
+        return credential_of(secret, key)
 
     async def _bundle(self, namespace: str, ref: ConfigMapKeyRef) -> str:
         identity = (namespace, ref.name, ref.key)
@@ -131,7 +113,3 @@ class RegistryCredentials:
 
 def _identity(namespace: str, ref: SecretKeyRef) -> _Identity:
     return namespace, ref.name, ref.key
-
-
-def _denied(message: str) -> DeniedError:
-    return DeniedError(message, status=403)
