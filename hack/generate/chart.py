@@ -1,4 +1,4 @@
-"""What of the chart is made from the code: its CRD, its rules, the schema of its settings, the table of its values."""
+"""Generates the parts of the chart that come from code: CRD, RBAC rules, schema of the settings, table of values."""
 
 import json
 import re
@@ -32,7 +32,7 @@ _CRD_METADATA = """\
 
 
 def crds() -> str:
-    """The definition, as a template that is left out or kept as the values say."""
+    """Return the CRD as a template. The values decide whether it is installed, and kept at uninstall."""
     head, mark, spec = crd.render().partition("\nspec:\n")
     identity = yaml.safe_load(head)
     if (
@@ -40,7 +40,7 @@ def crds() -> str:
         or identity["metadata"].keys() - {"name", "labels"}
         or identity.keys() - {"apiVersion", "kind", "metadata"}
     ):
-        raise AssertionError("the definition begins with something that this generator does not take over")
+        raise AssertionError("the CRD has metadata or fields that this generator does not copy")
     escaped = re.sub(r"\{\{|\}\}", lambda braces: f'{{{{ "{braces.group()}" }}}}', spec)
     return (
         _NOTE % "operator/modelsync/api"
@@ -54,7 +54,7 @@ def crds() -> str:
 
 
 def rules() -> str:
-    """The rules of the operator's roles, as two named templates."""
+    """Return the rules of the operator's roles, as two named templates."""
     parts = [_NOTE % "operator/modelsync/cluster/permissions.py"]
     for name, table in (("modelsync.rights", permissions.WORK), ("modelsync.leaseRights", permissions.LEADING)):
         parts += [f'{{{{- define "{name}" -}}}}\n', *map(_rule, table), "{{- end -}}\n"]
@@ -74,15 +74,15 @@ def _rule(right: permissions.Right) -> str:
 
 
 def schema() -> str:
-    """values.schema.json, with the administrator's settings as the code takes them; the rest is written by hand."""
+    """Return values.schema.json with the schema of `settings` from the code; the rest is written by hand."""
     path = CHART / "values.schema.json"
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     made = OperatorSettings.model_json_schema(by_alias=True)
     definitions = made.pop("$defs", {})
     document["properties"]["settings"] = {
         "type": "object",
-        "description": "The administrator's settings, as docs/reference/operator-settings.md tells them; what is left "
-        "out is as there. `pullerImage` is the chart's own image.",
+        "description": "The administrator's settings, described in docs/reference/operator-settings.md with their "
+        "defaults. `pullerImage` is the chart's own image.",
         "additionalProperties": False,
         "properties": _plain(made["properties"], definitions),
     }
@@ -90,7 +90,7 @@ def schema() -> str:
 
 
 def _plain(node: Any, definitions: dict[str, Any]) -> Any:
-    """Without references, and without defaults and titles: what is left out is the code's to fill in."""
+    """Return `node` without references, defaults and titles: the code fills in the defaults."""
     if isinstance(node, list):
         return [_plain(each, definitions) for each in node]
     if not isinstance(node, dict):
@@ -98,12 +98,12 @@ def _plain(node: Any, definitions: dict[str, Any]) -> Any:
     if "$ref" in node:
         node = definitions[node["$ref"].rpartition("/")[2]] | {key: node[key] for key in node if key != "$ref"}
     if (validations := node.get("x-kubernetes-validations")) is not None:
-        # Of a duration, its form; its bounds are the operator's to tell, when it reads the file.
+        # Of a duration only the format is checked; the operator checks its bounds when it reads the file.
         matches = [re.fullmatch(r"self\.matches\(r?'(.*?)'\)( && duration\(.*)?", each["rule"]) for each in validations]
         if len(matches) != 1 or matches[0] is None or "pattern" in node:
-            raise AssertionError(f"a setting's rule that JSON Schema cannot tell: {validations}")
+            raise AssertionError(f"a setting's rule that JSON Schema cannot express: {validations}")
         node = {key: node[key] for key in node if key != "x-kubernetes-validations"} | {"pattern": matches[0][1]}
-    # A field may be called `title` or `default`; a keyword's value is never an object there.
+    # A field may be called `title` or `default`; as keywords they never have an object as their value.
     return {
         key: _plain(value, definitions)
         for key, value in node.items()
@@ -112,8 +112,8 @@ def _plain(node: Any, definitions: dict[str, Any]) -> Any:
 
 
 def manifests() -> str:
-    """deploy/install.yaml: what the chart gives with its defaults, in a namespace at the restricted level."""
-    # Hooks are of Helm's commands, which nobody gives here.
+    """Return deploy/install.yaml: the chart rendered with its defaults, and a namespace at the restricted level."""
+    # Hooks only run with Helm commands, which are not used here.
     command = [str(program("helm")), "template", "modelsync", str(CHART), "--namespace", NAMESPACE, "--no-hooks"]
     answer = subprocess.run(command, check=True, capture_output=True, text=True)
     objects = [each for each in yaml.safe_load_all(answer.stdout) if each]
@@ -127,12 +127,12 @@ def manifests() -> str:
         "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
     }
     head = "# Generated by `make generate` from helm/modelsync. Edit the chart instead.\n"
-    # Definitions and accounts first: kubectl applies in the order of the file.
+    # CRDs and service accounts first: kubectl applies objects in the order of the file.
     return head + yaml.safe_dump_all([namespace, *sorted(objects, key=_order)], sort_keys=False, width=120)
 
 
 def _without_helm(item: dict[str, Any]) -> None:
-    """Take out what only a release has."""
+    """Remove the labels and annotations that only a Helm release has."""
     metadata = item["metadata"]
     for part in ("labels", "annotations"):
         for name in [name for name in metadata.get(part, ()) if name.startswith("helm.sh/")]:
@@ -152,7 +152,7 @@ def _order(item: dict[str, Any]) -> int:
 
 
 def readme() -> str:
-    """The chart's README: what it is, how to install it, and each value."""
+    """Return the chart's README with a new table of its values."""
     document = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     rows = "\n".join(
@@ -162,7 +162,7 @@ def readme() -> str:
     text = (CHART / "README.md").read_text(encoding="utf-8")
     head, mark, _ = text.partition(_MARK)
     if not mark:
-        raise AssertionError(f"helm/modelsync/README.md has lost the line {_MARK!r}")
+        raise AssertionError(f"helm/modelsync/README.md does not contain the line {_MARK!r}")
     return f"{head}{mark}\n\n{table}"
 
 
@@ -173,7 +173,7 @@ def _rows(document: dict[str, Any], values: Any, prefix: str) -> list[tuple[str,
     rows: list[tuple[str, Any, str]] = []
     for key, value in values.items():
         part = document["properties"][key]
-        # A map whose keys are the user's, or the code's, is one value.
+        # A map with free keys, or with keys from the code, is one value.
         if isinstance(value, dict) and value and part.get("additionalProperties") is False:
             rows += _rows(part, value, f"{prefix}{key}.")
         else:

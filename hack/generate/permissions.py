@@ -1,4 +1,4 @@
-"""docs/reference/permissions.md, made of the table of rights and roles (`modelsync.api.roles`)."""
+"""Generates docs/reference/permissions.md from the table of rights and roles (`modelsync.api.roles`)."""
 
 from modelsync.api import names
 from modelsync.api.roles import RELEASE, REQUESTS, RESUME, ROLES, STEERING, SUSPEND, Right, Role
@@ -8,68 +8,69 @@ _PAGE = """\
 
 # Who may do what
 
-To write a spec, to steer a rollout and to weaken a hold are separate rights. RBAC gives them; the chart's admission
-policy (`admissionPolicy.enabled`, on by default) asks RBAC for them, also for those that Kubernetes itself has no verb
-for. [Why it is built so](../design/permissions.md).
+Editing a spec, steering a rollout and weakening a hold are separate rights. They are granted with RBAC, partly as verbs
+that Kubernetes itself does not have; the chart's admission policy (`admissionPolicy.enabled`, on by default) checks
+them. [Design and reasons](../design/permissions.md).
 
 ## Rights
 
 Each is a verb on `{resource}`.
 
-| verb | lets somebody | by |
+| verb | allows a user to | by changing |
 |---|---|---|
 {rights}
 | `update` | change anything else: the rest of the spec, labels, annotations, finalizers, owners | the object |
 
-To change a request means to write it, to write another, and to take it away. A ModelDeployment that is created with a
-request on it needs the right, too; one that is created suspended does not.
+Setting, replacing and removing a request annotation all count as a change. Creating a ModelDeployment with a request on
+it needs the right, too; creating a suspended one does not need `suspend`.
 
-All of it is written by patching the object, so whoever has one of these rights needs `patch` as well. With the policy
-`patch` alone changes nothing; without it `patch` changes everything. `{plural}/scale` is judged by RBAC alone, as an
-autoscaler needs it.
+All of these are changes of the object, so a user with one of these rights needs `patch` as well. With the policy,
+`patch` alone allows no change; without it, `patch` allows every change. `{plural}/scale` is controlled by RBAC alone,
+as autoscalers need it.
 
 ## Roles
 
-ClusterRoles of the chart, named after the release (`modelsync-viewer`, …); to be bound in a namespace, or for all.
+The chart's ClusterRoles are named after the release (`modelsync-viewer`, …). Bind them in a namespace or
+cluster-wide.
 
-| role | who has it | verbs | within |
+| role | purpose | verbs | aggregated to |
 |---|---|---|---|
 {roles}
 
-`responder`, `approver` and `releaser` are made only with the policy. With `rbac.aggregate`, which is the default,
-Kubernetes' own roles of the column *within* hold what the role holds, wherever they are bound: who may view a namespace
-sees its ModelDeployments, who may edit it writes them, and its administrator may bind all of these roles there.
-Roles add up: `editor` and `approver` for somebody who does both.
+`responder`, `approver` and `releaser` exist only with the policy. With `rbac.aggregate` (the default) each role is
+aggregated to the Kubernetes roles in the last column: a user with `view` in a namespace can see its ModelDeployments,
+one with `edit` can write them, and one with `admin` can bind all of these roles there. Roles can be combined, for
+example `editor` and `approver` for a user who does both.
 
 ```sh
 kubectl create rolebinding chat-approvers -n prod --clusterrole=modelsync-approver --group=ml-leads
 kubectl auth can-i promote modeldeployments.modelsync.dev/chat -n prod
 ```
 
-A right for one ModelDeployment alone is a Role with `resourceNames`.
+To grant a right on a single ModelDeployment, write a Role with `resourceNames`.
 
-## Who asks
+## Who made a request
 
-A request may name who makes it, as `REVISION/TOKEN/PERSON`; status and events then tell it, and `kubectl modelsync`
-writes it. The policy lets a request name only the user who makes it. One that names nobody is allowed: a tool that acts
-for people, such as Argo CD, does not know their names in Kubernetes. Who made it stands in the audit log of the API
-server in any case.
+A request may contain the user who makes it, as `REVISION/TOKEN/PERSON`; status and events then show the name.
+`kubectl modelsync` adds it. The policy only allows the name of the user who sends the request. A request without a name
+is allowed: a tool that acts for users, such as Argo CD, does not know their Kubernetes user names. In any case the API
+server's audit log contains the user who sent it.
 
-## What it does not do
+## Limits
 
-* It does not keep an editor from a version: who may change `spec.modelRef`, or delete and make the object again,
-  decides what serves. Who may move the alias is decided in the registry.
-* It does not weigh what a spec asks for: `spec.rollout.steps` without a pause has nothing to approve. A canary under
-  way keeps the steps that it began with.
-* A hold that must not depend on anybody in the namespace belongs in
-  [the administrator's settings](operator-settings.md): no ModelDeployment can weaken those.
-* Whoever may write the status (`{plural}/status`) can forge what was decided; no role of the chart but the operator's
-  own holds that.
+* An editor can still choose the version: a user who may change `spec.modelRef`, or delete and recreate the object,
+  decides what is served. Who may move the alias is controlled in the registry.
+* The policy does not judge what a spec contains: if `spec.rollout.steps` has no pause, there is nothing to approve. A
+  running canary keeps the steps that it started with.
+* A hold that nobody in the namespace may weaken belongs in [the administrator's settings](operator-settings.md): no
+  ModelDeployment can weaken those.
+* A user who may write the status (`{plural}/status`) can forge decisions; of the chart's roles only the operator's own
+  allows it.
 """
 
 
 def permissions() -> str:
-    """The page."""
+    """Return the page."""
     return _PAGE.format(
         resource=f"{names.PLURAL}.{names.GROUP}",
         plural=names.PLURAL,
@@ -86,7 +87,7 @@ def _by(right: Right) -> str:
 
 def _verbs(role: Role) -> str:
     listed = ", ".join(f"`{verb}`" for verb in role.verbs)
-    return f"{listed}; the scale, too" if role.scales else listed
+    return f"{listed}; also the scale" if role.scales else listed
 
 
 def _within(role: Role) -> str:

@@ -1,7 +1,7 @@
-"""The chart's admission policy and roles, made of the table of rights (`modelsync.api.roles`).
+"""Generates the chart's admission policy and roles from the table of rights (`modelsync.api.roles`).
 
-Only text is made here. Every expression is CEL for the Kubernetes apiserver (1.30 and later); what is not an expression
-is a Helm template.
+It only generates text. Every expression is CEL for the Kubernetes API server (1.30 and later); everything else is a
+Helm template.
 """
 
 from typing import Any
@@ -29,11 +29,11 @@ _ANNOTATIONS = """\
   {{- end }}
 """
 _STEERING_ROLES = ("responder", "approver", "releaser")
-"""They hold `patch` and not `update`: without the policy, which tells the two apart, they would be editors."""
+"""They have `patch` but not `update`: without the policy, which distinguishes the two, they would be editors."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what has several lines as a block, and short lists in a line, so that a person can read it."""
+    """Writes multi-line text as a block, and lists of strings on one line, for readability."""
 
 
 def _represent(dumper: _Dumper, text: str) -> yaml.ScalarNode:
@@ -52,10 +52,11 @@ def _is_short(items: list[Any]) -> bool:
 
 
 def admission_policy() -> str:
-    """The ValidatingAdmissionPolicy and its binding, as a template of the chart."""
+    """Return the chart's template with the ValidatingAdmissionPolicy and its binding."""
     return (
         f"{NOTE}{{{{- if .Values.admissionPolicy.enabled }}}}\n"
-        "# To edit a spec, to steer a rollout and to weaken a hold are three rights; nobody asks in another's name.\n"
+        "# Editing a spec, steering a rollout and weakening a hold need separate rights. A request must not contain\n"
+        "# another user's name.\n"
         f"{_head('admissionregistration.k8s.io/v1', 'ValidatingAdmissionPolicy', _FULLNAME)}"
         f"spec:\n{_indented(policy_spec(_FULLNAME, _OPERATOR))}---\n"
         f"{_head('admissionregistration.k8s.io/v1', 'ValidatingAdmissionPolicyBinding', _FULLNAME)}"
@@ -67,21 +68,21 @@ def admission_policy() -> str:
 
 
 def roles() -> str:
-    """The ClusterRoles that hold the rights, as a template of the chart."""
+    """Return the chart's template with the ClusterRoles that grant the rights."""
     steering = [role for role in ROLES if role.name in _STEERING_ROLES]
     return (
         f"{NOTE}{{{{- if and .Values.rbac.create (or .Values.rbac.aggregate .Values.admissionPolicy.enabled) }}}}\n"
         + "---\n".join(_role(role) for role in ROLES if role not in steering)
         + "{{- if .Values.admissionPolicy.enabled }}\n---\n"
-        + "# With `patch` alone no spec can be changed: the policy asks for `update` there. Without the policy\n"
-        + "# these roles would let their holders write everything, so they are not made.\n"
+        + "# `patch` alone does not allow to change a spec, because the policy also requires `update`. Without the\n"
+        + "# policy these roles would allow every change, so they are left out.\n"
         + "---\n".join(map(_role, steering))
         + "{{- end }}\n{{- end }}\n"
     )
 
 
 def policy_spec(name: str, operator: str) -> dict[str, Any]:
-    """Spec of the policy. `name` begins the roles' names; `operator` is the user name of the operator."""
+    """Return the policy's spec. `name` is the prefix of the roles' names; `operator` is the operator's user name."""
     return {
         "failurePolicy": "Fail",
         "matchConstraints": {
@@ -94,7 +95,7 @@ def policy_spec(name: str, operator: str) -> dict[str, Any]:
                 }
             ]
         },
-        # It stamps objects when it takes over as leader, and writes nothing else of them.
+        # A new leader stamps the objects' metadata; the operator writes nothing else that the policy covers.
         "matchConditions": [{"name": "not-the-operator", "expression": f"request.userInfo.username != '{operator}'"}],
         "variables": [{"name": variable, "expression": expression} for variable, expression in _variables()],
         "validations": _validations(name),
@@ -102,12 +103,12 @@ def policy_spec(name: str, operator: str) -> dict[str, Any]:
 
 
 def binding_spec(name: str) -> dict[str, Any]:
-    """Spec of the binding of the policy `name`, for all namespaces."""
+    """Return the spec of the binding of the policy `name`, for all namespaces."""
     return {"policyName": name, "validationActions": ["Deny"]}
 
 
 def role_rules(role: Role) -> list[dict[str, Any]]:
-    """The rules of a ClusterRole."""
+    """Return the rules of a ClusterRole."""
     scale = f"{names.PLURAL}/scale"
     rules: list[tuple[list[str], tuple[str, ...]]] = [
         ([names.PLURAL], role.verbs),
@@ -138,7 +139,7 @@ def _indented(node: Any) -> str:
 
 
 def _variables() -> list[tuple[str, str]]:
-    """Name and expression; evaluated only when a validation needs it."""
+    """Return names and expressions. The API server evaluates a variable only when a validation uses it."""
     changed = "request.operation == 'UPDATE'"
     requests = ", ".join(f"'{right.annotation}'" for right in REQUESTS)
     hold = "{side}.spec.?hold.?{field}.orValue([])"
@@ -174,7 +175,7 @@ def _variables() -> list[tuple[str, str]]:
 
 
 def _rest() -> str:
-    """Whether nothing changed but what has a right of its own."""
+    """Return the expression for: nothing has changed except what needs a separate right."""
     own = {"suspend", "hold"}
     fields = [field.alias or name for name, field in ModelDeploymentSpec.model_fields.items()]
     same = [f"object.spec.?{field} == oldObject.spec.?{field}" for field in fields if field not in own]
@@ -203,15 +204,15 @@ def _validations(name: str) -> list[dict[str, str]]:
             "  variables.now[?key] == variables.was[?key] || !variables.now[?key].hasValue()\n"
             "  || variables.now[key].split('/', 3).size() < 3\n"
             "  || variables.now[key].split('/', 3)[2] == '' || variables.now[key].split('/', 3)[2] == variables.who)",
-            "messageExpression": "variables.who + ' may not ask in the name of somebody else: write '\n"
-            "  + 'REVISION/TOKEN/' + variables.who + ', or REVISION/TOKEN, which names nobody'",
+            "messageExpression": "variables.who + ' may not make a request in the name of another user: write '\n"
+            "  + 'REVISION/TOKEN/' + variables.who + ', or REVISION/TOKEN without a name'",
             "reason": "Forbidden",
         },
         {
             "expression": "variables.requests.all(key,\n"
             "  variables.now[?key] == variables.was[?key] || !variables.now[?key].hasValue()\n"
             f"  || variables.now[key].size() <= {MAX_LENGTH})",
-            "message": f"a request has at most {MAX_LENGTH} characters: REVISION/TOKEN/PERSON",
+            "message": f"a request must have at most {MAX_LENGTH} characters: REVISION/TOKEN/PERSON",
             "reason": "Invalid",
         },
         _right(name, SUSPEND, "!variables.suspended || variables.wasSuspended"),
@@ -222,12 +223,13 @@ def _validations(name: str) -> list[dict[str, str]]:
 
 
 def _right(name: str, right: Right, unneeded: str) -> dict[str, str]:
-    """Refuse who has not `right`, unless `unneeded`; say which right it is, which role has it and how it is given."""
+    """Deny users without `right`, unless `unneeded` is true. The message names the right, a role that has it, and the
+    command that grants it."""
     role = roles_with(right.verb)[0]
     return {
         "expression": f"{unneeded}\n  || variables.rights.check('{right.verb}').allowed()",
         "messageExpression": f"variables.who + ' may not {right.does}: the right to {right.verb} ' + variables.here\n"
-        "  + ' is missing. An administrator of the namespace gives it, for example by: kubectl create rolebinding'\n"
+        "  + ' is missing. An administrator of the namespace can grant it, for example: kubectl create rolebinding'\n"
         f"  + ' NAME --clusterrole={name}-{role} --namespace=' + request.namespace\n"
         "  + (variables.who.startsWith('system:serviceaccount:')\n"
         "    ? ' --serviceaccount=' + variables.who.substring(22) : ' --user=' + variables.who)",

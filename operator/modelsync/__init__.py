@@ -1,13 +1,13 @@
-"""modelsync: serve the version that a Weights & Biases alias names, and take it back when it must not serve."""
+"""modelsync: serve the model version that a Weights & Biases alias names, and stop serving a version that is held."""
 
 from typing import TYPE_CHECKING
 
 __version__: str
 
-if not TYPE_CHECKING:  # or a type checker would take every other name for one that is there
+if not TYPE_CHECKING:  # otherwise a type checker would accept every attribute name
 
     def __getattr__(name: str) -> str:
-        """`__version__` when somebody asks: to look it up takes longer than many a command."""
+        """Look up `__version__` on first use: the lookup takes longer than some commands."""
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import version

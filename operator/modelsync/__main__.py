@@ -1,4 +1,4 @@
-"""`python -m modelsync`: the same as `modelsync`."""
+"""`python -m modelsync` runs the same command as `modelsync`."""
 
 from modelsync.cli import main
 

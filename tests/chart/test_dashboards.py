@@ -19,7 +19,7 @@ from docs_runner.pages import pages
 from modelsync.api.status import ModelDeploymentStatus, Phase
 from modelsync.telemetry import catalogue
 from modelsync.telemetry.catalogue import Kind
-from modelsync.telemetry.fleet import sight_of
+from modelsync.telemetry.fleet import snapshot_of
 from modelsync.telemetry.metrics import Metrics
 
 DASHBOARDS = sorted((CHART / "dashboards").glob("*.json"))
@@ -92,7 +92,8 @@ def test_every_metric_of_a_model_deployment_is_on_a_dashboard() -> None:
 
 def test_promtool_finds_nothing_wrong_with_names_units_and_help_of_metrics() -> None:
     metrics = Metrics()
-    metrics.fleet.see(("prod", "chat"), sight_of(ModelDeploymentStatus(phase=Phase.PENDING), alias="acme/m/chat:v1"))
+    status = ModelDeploymentStatus(phase=Phase.PENDING)
+    metrics.fleet.update(("prod", "chat"), snapshot_of(status, alias="acme/m/chat:v1"))
     metrics.refresh()
     assert promtool("check", "metrics", given=metrics.render().decode()) == ""
 

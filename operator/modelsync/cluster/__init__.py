@@ -1,1 +1,1 @@
-"""Kubernetes I/O: client, cache, gather, apply, events, lease."""
+"""Kubernetes I/O: client, watch cache, credentials, Events and the lease. It decides nothing."""

@@ -1,8 +1,8 @@
-"""What the watches told: enough to decide whether to look, never enough to write.
+"""Cache of watched objects, used to find out whether a ModelDeployment needs work. Writes must be based on live reads.
 
-kopf reports no deletion that happened while its watch was down, so the sweeper prunes what is no more (`retain`).
+kopf does not report deletions that happened while its watch was down, so the sweeper removes stale entries (`prune`).
 Objects are kept as compressed JSON, without managedFields: 10,000 ModelDeployments with seven children each would not
-fit as dicts. It must never hold a Secret.
+fit in memory as dicts. It must never hold a Secret.
 """
 
 import json
@@ -32,113 +32,113 @@ from modelsync.api.kinds import (
 from modelsync.observe.claims import hosts_of_owner, hosts_of_route, paths_of_owner, paths_of_route
 
 CHILD_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, SERVICE, POD, ENDPOINT_SLICE, POD_DISRUPTION_BUDGET)
-"""Kinds of the children that are watched by the name label. HTTPRoutes are watched whoever wrote them."""
+"""Kinds of children, watched by the name label. HTTPRoutes are not among them: all of them are watched."""
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object as it was last seen."""
+    """One object as last seen."""
 
     uid: str
     resource_version: str
     packed: bytes
 
     def unpack(self) -> Object:
-        """The object, a fresh copy."""
+        """Return the object as a fresh copy."""
         obj: Object = json.loads(zlib.decompress(self.packed))
         return obj
 
 
 class Cache:
-    """Objects by ModelDeployment, kind and name; HTTPRoutes of anyone too, since they may claim our hosts."""
+    """Objects by ModelDeployment, kind and name, and all HTTPRoutes, since any of them may claim our host names."""
 
     def __init__(self) -> None:
         self._owners: dict[Key, Entry] = {}
         self._children: dict[Key, dict[tuple[Kind, str], Entry]] = defaultdict(dict)
         self._routes: dict[Key, Entry] = {}
-        """HTTPRoutes of anyone, by namespace and name."""
+        """All HTTPRoutes, ours and others', by namespace and name."""
         self._claims: dict[str, set[Key]] = defaultdict(set)
-        """ModelDeployments (by name) that claim a host name."""
+        """ModelDeployments that claim a host name, by host name."""
         self._route_claims: dict[str, set[Key]] = defaultdict(set)
         self._hosts: dict[tuple[Kind, Key], tuple[str, ...]] = {}
         self._paths: dict[tuple[Kind, Key], tuple[str, ...]] = {}
 
     def put(self, kind: Kind, obj: Object, *, deleted: bool = False) -> set[Key]:
-        """Take in what a watch, a list or a write told. Returns the keys that it may matter to.
+        """Store an object from a watch, a list or a write. Returns the keys that this may affect.
 
-        What is not newer than what is known is passed over: a list may be older than a watch, and a watch than our own
-        write. (resourceVersions of one object compare as numbers: KEP-5504.)
+        An object that is not newer than the stored one is ignored: a list may be older than a watch event, and a watch
+        event older than our own write. (resourceVersions of one object compare as numbers: KEP-5504.)
         """
-        here = Key(str(obj["metadata"].get("namespace", "")), name_of(obj))
-        if not deleted and self._is_known(kind, here, obj):
+        place = Key(str(obj["metadata"].get("namespace", "")), name_of(obj))
+        if not deleted and self._is_not_newer(kind, place, obj):
             return set()
         if kind == MODEL_DEPLOYMENT:
-            return self._put_owner(here, obj, deleted) | {here}
+            return self._put_owner(place, obj, deleted) | {place}
         key = owner_key(obj)
         if kind == HTTP_ROUTE:
-            # Also by its name: it may have lost its label to someone's edit.
-            return self._put_route(here, obj, deleted) | ({key} if key else set()) | ({here} & self._owners.keys())
+            # Also by its name: an edit may have removed its label.
+            return self._put_route(place, obj, deleted) | ({key} if key else set()) | ({place} & self._owners.keys())
         if key is None:
             return set()
         children = self._children[key]
         if deleted:
-            if (had := children.get((kind, here.name))) and had.uid == uid_of(obj):
-                del children[(kind, here.name)]
+            if (stored := children.get((kind, place.name))) and stored.uid == uid_of(obj):
+                del children[(kind, place.name)]
             if not children:
                 del self._children[key]
         else:
-            children[(kind, here.name)] = pack(obj)
+            children[(kind, place.name)] = pack(obj)
         return {key}
 
     def owner(self, key: Key) -> Object | None:
-        """The ModelDeployment, if there is one."""
+        """Return the ModelDeployment, or None."""
         entry = self._owners.get(key)
         return entry.unpack() if entry else None
 
     def has(self, key: Key) -> bool:
-        """Whether there is such a ModelDeployment."""
+        """Whether the ModelDeployment is in the cache."""
         return key in self._owners
 
     def children(self, key: Key, kind: Kind) -> list[Object]:
-        """The objects of `kind` that carry the name label of `key`, whoever owns them."""
+        """Return the objects of `kind` that carry the name label of `key`, whoever owns them."""
         found = self._children.get(key, {})
         return [entry.unpack() for (each, _), entry in found.items() if each == kind]
 
     def child(self, key: Key, kind: Kind, name: str) -> Object | None:
-        """One of them."""
+        """Return the child of `key` with this kind and name, or None."""
         entry = self._children.get(key, {}).get((kind, name))
         return entry.unpack() if entry else None
 
     def owners(self) -> list[Key]:
-        """Every ModelDeployment."""
+        """Return the keys of all ModelDeployments."""
         return list(self._owners)
 
     def rival_owners(self, key: Key, hosts: Iterable[str]) -> list[Key]:
-        """Other ModelDeployments that claim one of `hosts`."""
+        """Return the keys of other ModelDeployments that claim one of `hosts`."""
         return sorted({rival for host in hosts for rival in self._claims.get(host, ())} - {key})
 
     def rival_routes(self, hosts: Iterable[str]) -> list[Key]:
-        """HTTPRoutes, of anyone, for one of `hosts`."""
+        """Return the keys of all HTTPRoutes for one of `hosts`."""
         return sorted({route for host in hosts for route in self._route_claims.get(host, ())})
 
     def route(self, key: Key) -> Object | None:
-        """An HTTPRoute of anyone, by namespace and name."""
+        """Return an HTTPRoute by namespace and name, whoever owns it."""
         entry = self._routes.get(key)
         return entry.unpack() if entry else None
 
     def known(self, kind: Kind, namespace: str | None) -> set[tuple[Key, str]]:
-        """What is held of `kind`: namespace and name, with the uid."""
+        """Return namespace, name and uid of each stored object of `kind`."""
         return {(place, entry.uid) for place, entry in self._of(kind, namespace)}
 
     def prune(self, kind: Kind, gone: Set[tuple[Key, str]]) -> set[Key]:
-        """Drop ghosts: what was deleted while no watch could tell. Returns the keys that it may matter to."""
+        """Drop objects that were deleted while a watch was down. Returns the keys that this may affect."""
         entries = [entry for place, entry in self._of(kind, None) if (place, entry.uid) in gone]
         return {key for entry in entries for key in self.put(kind, entry.unpack(), deleted=True)}
 
     def counts(self) -> dict[str, int]:
-        """How many objects of each kind are held."""
+        """Return how many objects of each kind are stored."""
         totals = {MODEL_DEPLOYMENT.kind: len(self._owners)} | {kind.kind: 0 for kind in CHILD_KINDS}
         for children in self._children.values():
             for kind, _ in children:
@@ -146,13 +146,13 @@ class Cache:
         totals[HTTP_ROUTE.kind] = len(self._routes)
         return totals
 
-    def _is_known(self, kind: Kind, place: Key, obj: Object) -> bool:
-        had = self._entry(kind, place, obj)
-        if had is None or had.uid != uid_of(obj):
+    def _is_not_newer(self, kind: Kind, place: Key, obj: Object) -> bool:
+        stored = self._entry(kind, place, obj)
+        if stored is None or stored.uid != uid_of(obj):
             return False
         new = resource_version_of(obj)
-        return had.resource_version == new or (
-            had.resource_version.isdigit() and new.isdigit() and int(new) < int(had.resource_version)
+        return stored.resource_version == new or (
+            stored.resource_version.isdigit() and new.isdigit() and int(new) < int(stored.resource_version)
         )
 
     def _entry(self, kind: Kind, place: Key, obj: Object) -> Entry | None:
@@ -178,10 +178,10 @@ class Cache:
         return ((place, entry) for place, entry in found if namespace in (None, place.namespace))
 
     def _put_owner(self, key: Key, obj: Object, deleted: bool) -> set[Key]:
-        had = self._owners.get(key)
+        stored = self._owners.get(key)
         if deleted:
-            # A late DELETED of one that was made again under the same name must not hide the new one.
-            if had is not None and had.uid != uid_of(obj):
+            # A late DELETED event must not remove a new object that was created under the same name.
+            if stored is not None and stored.uid != uid_of(obj):
                 return set()
             self._owners.pop(key, None)
             hosts: tuple[str, ...] = ()
@@ -191,9 +191,9 @@ class Cache:
         return self._claim(MODEL_DEPLOYMENT, key, hosts, paths_of_owner(obj), self._claims)
 
     def _put_route(self, place: Key, obj: Object, deleted: bool) -> set[Key]:
-        had = self._routes.get(place)
+        stored = self._routes.get(place)
         if deleted:
-            if had is not None and had.uid != uid_of(obj):
+            if stored is not None and stored.uid != uid_of(obj):
                 return set()
             self._routes.pop(place, None)
             hosts: tuple[str, ...] = ()
@@ -205,7 +205,7 @@ class Cache:
     def _claim(
         self, kind: Kind, place: Key, hosts: tuple[str, ...], paths: tuple[str, ...], index: dict[str, set[Key]]
     ) -> set[Key]:
-        """Note the hosts and paths that `place` claims now. Returns the ModelDeployments for whom that is news."""
+        """Store the hosts and paths that `place` claims. Returns the other keys that the change may affect."""
         before = self._hosts.get((kind, place), ())
         if before == hosts and (not hosts or self._paths.get((kind, place)) == paths):
             return set()
@@ -224,7 +224,7 @@ class Cache:
 
 
 def pack(obj: Object) -> Entry:
-    """Keep `obj` small: what no decision needs is left out. Of managedFields, who wrote the status when is needed."""
+    """Compress `obj` without the fields that no decision needs. From managedFields only the status writers are kept."""
     metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
     if obj.get("kind") == HTTP_ROUTE.kind and (entries := obj["metadata"].get("managedFields")):
         metadata["managedFields"] = [
@@ -239,6 +239,6 @@ def pack(obj: Object) -> Entry:
 
 
 def owner_key(obj: Object) -> Key | None:
-    """The ModelDeployment whose name label `obj` carries. Whether it is really its child, its owner's uid says."""
+    """Return the ModelDeployment in the name label of `obj`. Whether it is the owner, only the owner's uid shows."""
     name = labels_of(obj).get(names.NAME_LABEL)
     return Key(str(obj["metadata"].get("namespace", "")), name) if name else None

@@ -1,8 +1,8 @@
-"""Requests to the Kubernetes API: dicts out, dicts back, typed errors.
+"""Sends requests to the Kubernetes API: dicts out, dicts back, typed errors.
 
-Every request has a time limit. Every write asks the fence first, so that a process that lost its lease stops writing
+Every request has a timeout. Every write checks the fence first, so that a process that lost its lease stops writing
 at once. This is the only module that sends requests to the API server, and with `connection` the only one that
-imports `kubernetes`. It never lists or watches Secrets: there is no call for it outside of `get`.
+imports `kubernetes`. It must never list or watch Secrets; they are only read by name.
 """
 
 import json
@@ -29,36 +29,39 @@ from modelsync.cluster.errors import (
 
 READ_TIMEOUT = timedelta(seconds=15)
 WRITE_TIMEOUT = timedelta(seconds=5)
-"""At most lease duration minus renew deadline (`lease`): a write that was sent in time also ends in time."""
+"""At most lease duration minus renew deadline (`lease`), so that a write sent before the deadline also ends before the
+lease does."""
 PAGE_SIZE = 500
 MAX_LIST_RESTARTS = 3
 
 
 NO_ANSWER = "<error>"
-"""Stands for the status of a request that got none, as in client-go's metrics."""
+"""Used as the status of a request without a response, as in client-go's metrics."""
 
-Count = Callable[[str, str], None]
-"""Is told the method and the status of each request that came to its end. Must not block."""
+CountRequest = Callable[[str, str], None]
+"""Called with the method and the status of each finished request. Must not block."""
 
 
 class Cluster:
-    """The API server as one account sees it. `fence` is called before each write and raises when none may be sent."""
+    """A client for one API server and account. `fence` is called before each write and raises when none may be sent."""
 
-    def __init__(self, api: ApiClient, *, fence: Callable[[], None] | None = None, count: Count | None = None) -> None:
+    def __init__(
+        self, api: ApiClient, *, fence: Callable[[], None] | None = None, count_request: CountRequest | None = None
+    ) -> None:
         self._api = api
         self._fence = fence
-        self._count = count
+        self._count_request = count_request
 
     def fenced(self, fence: Callable[[], None]) -> "Cluster":
-        """The same connection, with every write subject to `fence`."""
-        return Cluster(self._api, fence=fence, count=self._count)
+        """Return a client on the same connection that calls `fence` before each write."""
+        return Cluster(self._api, fence=fence, count_request=self._count_request)
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
-        """Read one object, as the API server's quorum has it. Raises NotFoundError and other ClusterErrors."""
+        """Read one object with a quorum read. Raises NotFoundError and other ClusterErrors."""
         return await self._request("GET", kind.path(namespace, name), what=_what("get", kind, namespace, name))
 
     async def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
-        """Read one object; None when it is not there (but KindMissingError when its kind is not)."""
+        """Read one object; None when it does not exist. Raises KindMissingError when its kind does not exist."""
         try:
             return await self.get(kind, namespace, name)
         except KindMissingError:
@@ -69,7 +72,7 @@ class Cluster:
     async def list_all(
         self, kind: Kind, namespace: str | None, *, labels: str | None = None, fields: str | None = None
     ) -> list[Object]:
-        """Read all objects that match, in pages. `namespace=None` means all. Raises ClusterErrors."""
+        """Read all matching objects, in pages. `namespace=None` means all namespaces. Raises ClusterErrors."""
         for _ in range(MAX_LIST_RESTARTS):
             try:
                 return [obj async for page in self.pages(kind, namespace, labels=labels, fields=fields) for obj in page]
@@ -78,7 +81,7 @@ class Cluster:
         raise UnavailableError(f"list {kind.plural}: the continue token expired {MAX_LIST_RESTARTS} times")
 
     async def list_recent(self, kind: Kind, namespace: str | None, *, labels: str) -> list[Object]:
-        """Read all objects that match from the API server's cache: at once, and maybe some milliseconds old."""
+        """Read all matching objects from the API server's cache: fast, but possibly some milliseconds old."""
         query = {"labelSelector": labels, "resourceVersion": "0"}
         answer = await self._request(
             "GET", kind.path(namespace), query=query, what=_what("list", kind, namespace, None)
@@ -88,7 +91,7 @@ class Cluster:
     async def pages(
         self, kind: Kind, namespace: str | None, *, labels: str | None = None, fields: str | None = None
     ) -> AsyncIterator[list[Object]]:
-        """Read all objects that match, a page at a time."""
+        """Read all matching objects, one page at a time."""
         query = {"limit": str(PAGE_SIZE)}
         if labels:
             query["labelSelector"] = labels
@@ -98,7 +101,7 @@ class Cluster:
             answer = await self._request(
                 "GET", kind.path(namespace), query=query, what=_what("list", kind, namespace, None)
             )
-            # Lists leave out what each item is; whoever holds an object should be able to tell.
+            # List items come without apiVersion and kind; callers need them.
             yield [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer.get("items") or ()]
             token = (answer.get("metadata") or {}).get("continue")
             if not token:
@@ -120,9 +123,9 @@ class Cluster:
     async def apply(self, kind: Kind, namespace: str | None, body: Object, *, read: Object | None = None) -> Object:
         """Server-side apply the full intent of `body`.
 
-        With `read` the object must still be the one that was read, unchanged, else ConflictError; without it, it is
-        created when it is not there. (A resourceVersion alone is no precondition: apply would create the object anew
-        when it is gone. The uid forbids that.)
+        With `read`, raises ConflictError unless the object is still the one that was read, unchanged. Without it, the
+        object is created if it does not exist. (A resourceVersion alone is not enough as a precondition: apply would
+        recreate a deleted object. The uid prevents that.)
         """
         metadata = dict(body["metadata"])
         if read is not None:
@@ -139,9 +142,9 @@ class Cluster:
                 what=what,
             )
         except InvalidError as error:
-            # So the API server says that another object of the same name is there now.
+            # The API server reports this when another object with the same name exists now.
             if read is not None and "metadata.uid" in error.reason:
-                raise ConflictError(f"{what}: it was made anew since it was read") from None
+                raise ConflictError(f"{what}: it was recreated since it was read") from None
             raise
 
     async def replace(self, kind: Kind, namespace: str | None, body: Object) -> Object:
@@ -157,9 +160,9 @@ class Cluster:
         )
 
     async def replace_status(self, kind: Kind, read: Object, status: Mapping[str, Any]) -> Object:
-        """Replace the status of the object that was read as `read`, if it still is that one. Raises ConflictError.
+        """Replace the status of `read`. Raises ConflictError when the object has changed since it was read.
 
-        A PUT and not a patch, so that a field that is no longer in `status` goes away.
+        A PUT and not a patch, so that fields missing from `status` are removed.
         """
         metadata = read["metadata"]
         body = {
@@ -179,7 +182,7 @@ class Cluster:
         )
 
     async def merge(self, kind: Kind, namespace: str | None, name: str, patch: Object) -> Object:
-        """Merge-patch an object that exists; unlike apply it never creates. Raises NotFoundError."""
+        """Merge-patch an existing object; unlike apply it never creates one. Raises NotFoundError."""
         return await self._write(
             "PATCH",
             kind.path(namespace, name),
@@ -199,10 +202,10 @@ class Cluster:
         uid: str | None = None,
         grace: timedelta | None = None,
     ) -> bool:
-        """Delete an object, and in the background what it owns. One that is gone already is fine: then False.
+        """Delete an object and, in the background, its dependents. Returns False when it does not exist.
 
-        With `read` it must still be the one that was read, unchanged, and with `uid` the same one, else ConflictError.
-        `grace` is a pod's grace period, in whole seconds.
+        Raises ConflictError when the object has changed since `read`, or has another uid than `uid`. `grace` is a pod's
+        grace period, in whole seconds.
         """
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if read is not None:
@@ -224,7 +227,7 @@ class Cluster:
         return True
 
     async def version(self) -> str:
-        """The API server's version, as `v1.36.3`; the cheapest proof that there is a server and we may talk to it."""
+        """Return the API server's version, such as `v1.36.3`; the cheapest check that the server can be reached."""
         answer = await self._request("GET", "/version", what="read the version of the API server")
         return str(answer.get("gitVersion", ""))
 
@@ -272,8 +275,8 @@ class Cluster:
             problem = f"no answer within {timeout.total_seconds():g} s"
         except (aiohttp.ClientError, OSError) as error:
             problem = _network_problem(error)
-        if self._count is not None:
-            self._count(method, NO_ANSWER if problem else str(response.status))
+        if self._count_request is not None:
+            self._count_request(method, NO_ANSWER if problem else str(response.status))
         if problem:
             raise UnavailableError(f"{what}: the API server cannot be reached: {problem}")
         if 200 <= response.status < 300:
@@ -282,7 +285,7 @@ class Cluster:
 
 
 class _ContinueExpiredError(ClusterError):
-    """410 in the middle of a list: begin again."""
+    """410 in the middle of a list: start the list over."""
 
 
 def _what(verb: str, kind: Kind, namespace: str | None, name: str | None) -> str:
@@ -298,7 +301,9 @@ def _parse(content: bytes, what: str) -> Object:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise UnavailableError(f"{what}: the answer is no Kubernetes object; is there a proxy before the API server?")
+        raise UnavailableError(
+            f"{what}: the response is not a Kubernetes object; is there a proxy in front of the API server?"
+        )
     return answer
 
 
@@ -306,26 +311,26 @@ def _network_problem(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted ({error.certificate_error})"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"the host name {error.host} is not known"
+        return f"the host name {error.host} cannot be resolved"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"{error.host}:{error.port}: {error.strerror or 'the connection failed'}"
     return str(error) or type(error).__name__
 
 
 def _error(what: str, status: int, headers: Mapping[str, str], content: bytes) -> ClusterError:
-    """Tell apart by status and the reason in the Status object (API conventions, "Response Status Kind")."""
+    """Map the HTTP status and the reason in the Status object to an error (API conventions, "Response Status Kind")."""
     try:
         parsed = json.loads(content)
     except ValueError:
         parsed = None
     answer = parsed if isinstance(parsed, dict) and parsed.get("kind") == "Status" else {}
-    said = " ".join(str(answer.get("message") or f"HTTP {status}").split())
-    message = f"{what}: {said}"
+    server_message = " ".join(str(answer.get("message") or f"HTTP {status}").split())
+    message = f"{what}: {server_message}"
     reason = answer.get("reason")
     if status == 409:
         return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)
     if status == 404:
-        # An unknown kind is answered by the router: plain text, or a Status that names no object.
+        # For an unknown kind the router responds: with plain text, or with a Status that names no object.
         named = (answer.get("details") or {}).get("name")
         return NotFoundError(message) if named else KindMissingError(message)
     if status == 410:
@@ -338,7 +343,7 @@ def _error(what: str, status: int, headers: Mapping[str, str], content: bytes) -
             return NotFoundError(message)
         return ForbiddenError(message)
     if status in (400, 413, 415, 422):
-        return InvalidError(message, reason=said)
+        return InvalidError(message, reason=server_message)
     retry_after = headers.get("Retry-After", "")
     wait = timedelta(seconds=int(retry_after)) if retry_after.isdigit() else None
     return UnavailableError(message, retry_after=wait)

@@ -1,4 +1,4 @@
-"""Finds the API server: a kubeconfig that is named, `KUBECONFIG`, the pod's own account, or `~/.kube/config`.
+"""Finds the API server: `--kubeconfig`, `KUBECONFIG`, the pod's service account, or `~/.kube/config`.
 
 It must never print a credential.
 """
@@ -16,7 +16,7 @@ from modelsync.cluster.errors import ConnectionConfigError
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
 CONNECTIONS = 100
-"""Requests at once; the API server's priority and fairness limits us long before."""
+"""Concurrent connections; the API server's priority and fairness limits us long before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ class Credentials:
     insecure: bool
     proxy: str | None
     authorization: str | None
-    """The value of the Authorization header; asked for anew at each login, since tokens are rotated."""
+    """The value of the Authorization header; read again at each login, since tokens are rotated."""
 
     def __repr__(self) -> str:
         return f"Credentials(server={self.server!r})"
 
 
 class Connection:
-    """An API server and the account that is used there."""
+    """An API server and the account to use there."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
@@ -52,7 +52,7 @@ class Connection:
         return str(self._configuration.host)
 
     async def credentials(self) -> Credentials:
-        """The account as it is now, with a fresh token where tokens are rotated."""
+        """Return the account's current credentials, with a fresh token where tokens are rotated."""
         configuration = self._configuration
         headers: dict[str, str] = {}
         async with self.client() as api:
@@ -69,18 +69,18 @@ class Connection:
 
 
 async def connect(kubeconfig: Path | None = None) -> Connection:
-    """Find the API server. Raises ConnectionConfigError with what was tried and what to do."""
+    """Find the API server. Raises ConnectionConfigError, which says what was tried and what to do."""
     configuration = Configuration()
     configuration.connection_pool_maxsize = CONNECTIONS
     configuration.retries = None
-    # Proxies are looked up once, here: aiohttp would go through a thread for it at each request.
+    # Proxies are looked up once, here: aiohttp would start a thread for the lookup at each request.
     configuration.client_session_kwargs = {"trust_env": False}
     if kubeconfig is None and "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
         try:
             kubernetes_config.load_incluster_config(client_configuration=configuration)
         except kubernetes_config.ConfigException as error:
             raise ConnectionConfigError(
-                f"the pod's service account cannot be used: {error}; mount its token, or give --kubeconfig"
+                f"the pod's service account cannot be used: {error}; mount its token, or pass --kubeconfig"
             ) from None
         return Connection(_with_proxy(configuration))
     path = _kubeconfig_path(kubeconfig)
@@ -93,7 +93,7 @@ async def connect(kubeconfig: Path | None = None) -> Connection:
 
 
 def _with_proxy(configuration: Configuration) -> Configuration:
-    """Go by HTTPS_PROXY, HTTP_PROXY and NO_PROXY unless the kubeconfig names a proxy."""
+    """Apply HTTPS_PROXY, HTTP_PROXY and NO_PROXY unless the kubeconfig sets a proxy."""
     server = urlsplit(str(configuration.host))
     if configuration.proxy is None and not proxy_bypass(server.hostname or ""):
         configuration.proxy = getproxies().get(server.scheme)
@@ -101,7 +101,7 @@ def _with_proxy(configuration: Configuration) -> Configuration:
 
 
 def _kubeconfig_path(given: Path | None) -> str:
-    """The file, or with KUBECONFIG the files. Raises ConnectionConfigError when there is none."""
+    """Return the kubeconfig path, or several paths from KUBECONFIG. Raises ConnectionConfigError when none exists."""
     if given is not None:
         if not given.expanduser().is_file():
             raise ConnectionConfigError(f"--kubeconfig {given}: there is no such file")
@@ -109,6 +109,6 @@ def _kubeconfig_path(given: Path | None) -> str:
     path = os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
     if not any(Path(part).expanduser().exists() for part in path.split(os.pathsep) if part):
         raise ConnectionConfigError(
-            f"no cluster: {path} does not exist and this is no pod; give --kubeconfig FILE or set KUBECONFIG"
+            f"no cluster: {path} does not exist and this is not a pod; pass --kubeconfig FILE or set KUBECONFIG"
         )
     return path

@@ -1,48 +1,46 @@
-"""How the registry of a ModelDeployment may be asked: its credential and its CA bundle, from its own namespace.
+"""Reads the W&B credential and the CA bundle of a ModelDeployment's registry, from the ModelDeployment's namespace.
 
-A Secret is read by name when a question is sent, and dropped after it; it must carry the label by which its owner
-consents. Nothing here may keep a key, or tell one.
+A Secret is read by name for each request and dropped after it. It must carry the label by which its owner consents.
+This module must never keep an API key, nor put one into a log line or an error.
 """
 
-import base64
-import binascii
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from modelsync.api import names
-from modelsync.api.kinds import CONFIG_MAP, SECRET, Key, labels_of
+from modelsync.api.kinds import CONFIG_MAP, SECRET, Key
 from modelsync.api.registry import ConfigMapKeyRef, Registry, SecretKeyRef
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import ClusterError, ForbiddenError, NotFoundError
-from modelsync.registry.credential import Credential, InvalidCredentialError
+from modelsync.observe.credential import credential_of, denied
+from modelsync.registry.credential import Credential
 from modelsync.registry.errors import DeniedError, UnreachableError
 from modelsync.registry.graphql import InvalidCABundleError, tls
 from modelsync.registry.model import Question
 from modelsync.registry.poller import CredentialProvider, Server, Subscription
 
-CA_FRESH = timedelta(seconds=60)
-"""How long a CA bundle that was read is used again; ConfigMaps are not watched."""
+CA_BUNDLE_TTL = timedelta(seconds=60)
+"""How long a CA bundle is cached; ConfigMaps are not watched."""
 
 _Identity = tuple[str, str, str]
-"""Namespace, Secret and key."""
+"""Namespace, name of the Secret or ConfigMap, and key in it."""
 
 
-class RefusedError(Exception):
-    """The registry is not to be asked; the message says what to put right."""
+class RegistryConfigError(Exception):
+    """The registry cannot be queried because the CA bundle is missing or invalid; the message says what to fix."""
 
 
-class Access:
-    """Reads credentials and CA bundles, and remembers why one could not be had."""
+class RegistryCredentials:
+    """Reads credentials and CA bundles, and remembers why a credential could not be read."""
 
     def __init__(self, cluster: Cluster, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._clock = clock
-        self._refusals: dict[_Identity, str] = {}
+        self._credential_problems: dict[_Identity, str] = {}
         self._bundles: dict[_Identity, tuple[float, str]] = {}
 
     async def subscription(self, key: Key, registry: Registry, question: Question) -> Subscription:
-        """What the poller is to ask for `key`. Raises RefusedError, and ClusterErrors when the cluster cannot say."""
+        """Return what the poller has to query for `key`. Raises RegistryConfigError and ClusterErrors."""
         pem = None
         if registry.ca_bundle is not None:
             pem = await self._bundle(key.namespace, registry.ca_bundle.config_map_key_ref)
@@ -55,81 +53,63 @@ class Access:
             interval=registry.poll_interval,
         )
 
-    def refusal(self, key: Key, registry: Registry) -> str | None:
-        """Why the credential could not be had when it was last asked for."""
-        return self._refusals.get(_identity(key.namespace, registry.auth.secret_key_ref))
+    def credential_problem(self, key: Key, registry: Registry) -> str | None:
+        """Return why the credential could not be read the last time, or None."""
+        return self._credential_problems.get(_identity(key.namespace, registry.auth.secret_key_ref))
 
     def _provider(self, identity: _Identity) -> CredentialProvider:
         async def provide() -> Credential:
             try:
                 credential = await self._credential(identity)
             except DeniedError as error:
-                self._refusals[identity] = str(error)
+                self._credential_problems[identity] = str(error)
                 raise
-            self._refusals.pop(identity, None)
+            self._credential_problems.pop(identity, None)
             return credential
 
         return provide
 
     async def _credential(self, identity: _Identity) -> Credential:
-        """Raises DeniedError for what a person has to put right, UnreachableError for what may pass by itself."""
+        """Raises DeniedError when a user has to fix something, and UnreachableError when a retry may help."""
         namespace, name, key = identity
         where = f"Secret {namespace}/{name}"
-        field = "spec.registry.auth.secretKeyRef"
         try:
             secret = await self._cluster.get(SECRET, namespace, name)
         except NotFoundError:
-            raise _denied(f"{field}: {where} does not exist; create it, with the W&B API key under {key!r}") from None
+            raise denied(f"{where} does not exist; create it, with the W&B API key under {key!r}") from None
         except ForbiddenError:
-            raise _denied(f"{field}: the operator may not read {where}; grant its account `get` on it") from None
+            raise denied(f"the operator may not read {where}; grant its account `get` on it") from None
         except ClusterError as error:
             raise UnreachableError(f"{where} cannot be read: {error}") from None
-        if labels_of(secret).get(names.CREDENTIAL_LABEL) != "true":
-            raise _denied(
-                f"{field}: {where} lacks the label {names.CREDENTIAL_LABEL}=true, by which its owner consents; run "
-                f"`kubectl label secret -n {namespace} {name} {names.CREDENTIAL_LABEL}=true`"
-            )
-        data = secret.get("data") or {}
-        if key not in data:
-            there = ", ".join(sorted(data)) or "none"
-            raise _denied(f"{field}: {where} has no key {key!r}; its keys are: {there}")
-        try:
-            text = base64.b64decode(data[key], validate=True).decode()
-            return Credential(text, source=f"{where} key {key}")
-        except (binascii.Error, UnicodeDecodeError):
-            raise _denied(f"{field}: {where} key {key} holds no text; put the W&B API key there") from None
-        except InvalidCredentialError as error:
-            raise _denied(f"{field}: {error}") from None
+        return credential_of(secret, key)
 
     async def _bundle(self, namespace: str, ref: ConfigMapKeyRef) -> str:
         identity = (namespace, ref.name, ref.key)
         read_at, pem = self._bundles.get(identity, (float("-inf"), ""))
-        if self._clock() - read_at < CA_FRESH.total_seconds():
+        if self._clock() - read_at < CA_BUNDLE_TTL.total_seconds():
             return pem
         field = "spec.registry.caBundle.configMapKeyRef"
         where = f"ConfigMap {namespace}/{ref.name}"
         try:
             found = await self._cluster.get(CONFIG_MAP, namespace, ref.name)
         except NotFoundError:
-            raise RefusedError(f"{field}: {where} does not exist; create it, with PEM certificates") from None
+            raise RegistryConfigError(f"{field}: {where} does not exist; create it, with PEM certificates") from None
         except ForbiddenError:
-            raise RefusedError(f"{field}: the operator may not read {where}; grant its account `get` on it") from None
+            raise RegistryConfigError(
+                f"{field}: the operator may not read {where}; grant its account `get` on it"
+            ) from None
         data = found.get("data") or {}
         if ref.key not in data:
-            there = ", ".join(sorted(data)) or "none"
-            raise RefusedError(f"{field}: {where} has no key {ref.key!r}; its keys are: {there}")
+            existing = ", ".join(sorted(data)) or "none"
+            raise RegistryConfigError(f"{field}: {where} has no key {ref.key!r}; its keys are: {existing}")
         pem = str(data[ref.key])
         try:
             tls(ca_pem=pem, source=f"{where} key {ref.key}")
         except InvalidCABundleError as error:
-            raise RefusedError(f"{field}: {error}") from None
+            raise RegistryConfigError(f"{field}: {error}") from None
         self._bundles[identity] = (self._clock(), pem)
         return pem
 
 
 def _identity(namespace: str, ref: SecretKeyRef) -> _Identity:
     return namespace, ref.name, ref.key
-
-
-def _denied(message: str) -> DeniedError:
-    return DeniedError(message, status=403)

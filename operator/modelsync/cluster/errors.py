@@ -1,14 +1,14 @@
-"""Why a request to the Kubernetes API did not do what it should. Each message is one line for a person."""
+"""Errors of requests to the Kubernetes API. Each message is one line that a user can read."""
 
 from datetime import timedelta
 
 
 class ClusterError(Exception):
-    """A request failed; `str()` says what was asked and what the API server answered."""
+    """A request failed; the message contains the request and the API server's response."""
 
 
 class ConflictError(ClusterError):
-    """409: the object is no longer what the write was decided on. Read again and decide again."""
+    """409: the object has changed since it was read. Read it again and decide again."""
 
 
 class AlreadyExistsError(ClusterError):
@@ -16,19 +16,19 @@ class AlreadyExistsError(ClusterError):
 
 
 class NotFoundError(ClusterError):
-    """404: there is no such object or namespace; also 403 for a new object in a namespace that is being deleted."""
+    """404: the object or namespace does not exist; also 403 for a create in a namespace that is being deleted."""
 
 
 class KindMissingError(NotFoundError):
-    """404: the API server does not know the kind at all, as when its CRD is not installed."""
+    """404: the API server does not know the kind, for example because its CRD is not installed."""
 
 
 class ForbiddenError(ClusterError):
-    """401 or 403: the operator's account may not do this, or a quota or policy refuses the object."""
+    """401 or 403: the operator's account may not do this, or a quota or policy rejects the object."""
 
 
 class InvalidError(ClusterError):
-    """400 or 422: the object is refused as it is; sending it again is of no use. `reason` is what the server said."""
+    """400 or 422: the object is invalid; sending it again does not help. `reason` is the server's message."""
 
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class InvalidError(ClusterError):
 
 
 class UnavailableError(ClusterError):
-    """No usable answer: network, time-out, 429, 5xx. Whether a write was done is not known."""
+    """No usable response: network, timeout, 429, 5xx. A write may or may not have been done."""
 
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
@@ -44,8 +44,8 @@ class UnavailableError(ClusterError):
 
 
 class NotLeadingError(ClusterError):
-    """The lease ends too soon for another write: whoever leads next may already be deciding."""
+    """The lease ends too soon for another write: the next leader may already be deciding."""
 
 
 class ConnectionConfigError(ClusterError):
-    """There is no usable kubeconfig or in-cluster configuration; the message says what to do."""
+    """No usable kubeconfig or in-cluster configuration; the message says what to do."""

@@ -1,8 +1,8 @@
-"""Tells people what happened, as events.k8s.io/v1 Events on the ModelDeployment.
+"""Writes events.k8s.io/v1 Events about a ModelDeployment.
 
-The planner makes an event only on a transition, but a pass that is repeated after a conflict makes it again: the same
-sentence about the same object is told once in `QUIET`. What comes again after that is counted in the series of the
-Event that is there, as the API means it. An event that cannot be written never fails a pass.
+The planner emits an event only on a transition, but a pass that is repeated after a conflict emits it again: the same
+note about the same object is written once per `QUIET`. Later repetitions are counted in the series of the existing
+Event, as the API intends. An Event that cannot be written must never fail a pass.
 """
 
 import time
@@ -21,19 +21,19 @@ from modelsync.rollout.model import Event
 
 QUIET = timedelta(minutes=2)
 SERIES = timedelta(minutes=50)
-"""How long after its last telling an Event is counted on; the API server keeps one for an hour after it was written,
-by default (`--event-ttl`)."""
+"""How long after its last write an Event's series is continued. By default the API server deletes an Event an hour
+after that write (`--event-ttl`)."""
 MAX_REMEMBERED = 10_000
 MAX_NOTE = 1024
-"""Bytes that the API server takes of a note."""
+"""The longest note, in bytes, that the API server accepts."""
 MAX_ACTION = 128
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Told:
-    """An Event that was written: under which name, when last, and how often in all."""
+class _WrittenEvent:
+    """An Event that was written: its name, the time of its last write, and its total count."""
 
     name: str
     at: float
@@ -43,7 +43,7 @@ class _Told:
 class Recorder:
     """Writes Events as `controller` (a domain and a name), run by `instance` (the pod).
 
-    `count` is told what became of each: `Written`, `Repeated`, `Quiet` or `Failed`.
+    `count_result` is called with the result of each: `Written`, `Repeated`, `Quiet` or `Failed`.
     """
 
     def __init__(
@@ -53,50 +53,50 @@ class Recorder:
         instance: str,
         controller: str = f"{names.GROUP}/operator",
         clock: Callable[[], float] = time.monotonic,
-        count: Callable[[str], None] = lambda _became: None,
+        count_result: Callable[[str], None] = lambda _result: None,
     ) -> None:
         self._cluster = cluster
         self._instance = instance
         self._controller = controller
         self._clock = clock
-        self._count = count
-        self._told: OrderedDict[tuple[str, ...], _Told] = OrderedDict()
+        self._count_result = count_result
+        self._written: OrderedDict[tuple[str, ...], _WrittenEvent] = OrderedDict()
 
     async def record(self, owner: Object, event: Event) -> None:
-        """Write `event` about `owner`, unless it was told just now."""
+        """Write `event` about `owner`, unless the same one was written within `QUIET`."""
         metadata = owner["metadata"]
         key = (str(metadata["uid"]), event.type, event.reason, event.revision or "", event.note)
         now = self._clock()
-        told = self._told.get(key)
-        if told is not None and now - told.at < QUIET.total_seconds():
-            self._count("Quiet")
+        written = self._written.get(key)
+        if written is not None and now - written.at < QUIET.total_seconds():
+            self._count_result("Quiet")
             return
         try:
-            if told is None or now - told.at > SERIES.total_seconds() or not await self._repeat(owner, told):
+            if written is None or now - written.at > SERIES.total_seconds() or not await self._repeat(owner, written):
                 body = self._body(owner, event)
                 await self._cluster.create(EVENT, metadata["namespace"], body)
-                told = _Told(body["metadata"]["name"], now)
+                written = _WrittenEvent(body["metadata"]["name"], now)
         except NotFoundError:
-            return  # the namespace is being deleted: nobody will read it
+            return  # the namespace is being deleted
         except ClusterError as error:
-            self._count("Failed")
+            self._count_result("Failed")
             log.warning("event.not_written", reason=event.reason, problem=str(error))
             return
-        told.at = now
-        self._count("Written" if told.count == 1 else "Repeated")
-        self._told[key] = told
-        self._told.move_to_end(key)
-        while len(self._told) > MAX_REMEMBERED:
-            self._told.popitem(last=False)
+        written.at = now
+        self._count_result("Written" if written.count == 1 else "Repeated")
+        self._written[key] = written
+        self._written.move_to_end(key)
+        while len(self._written) > MAX_REMEMBERED:
+            self._written.popitem(last=False)
 
-    async def _repeat(self, owner: Object, told: _Told) -> bool:
-        """Count it in the series of the Event that is there; False when that is gone. Raises ClusterErrors."""
-        series = {"count": told.count + 1, "lastObservedTime": _micro_time(datetime.now(UTC))}
+    async def _repeat(self, owner: Object, written: _WrittenEvent) -> bool:
+        """Count it in the series of the existing Event; False when that was deleted. Raises ClusterErrors."""
+        series = {"count": written.count + 1, "lastObservedTime": _micro_time(datetime.now(UTC))}
         try:
-            await self._cluster.merge(EVENT, owner["metadata"]["namespace"], told.name, {"series": series})
+            await self._cluster.merge(EVENT, owner["metadata"]["namespace"], written.name, {"series": series})
         except NotFoundError:
             return False
-        told.count += 1
+        written.count += 1
         return True
 
     def _body(self, owner: Object, event: Event) -> Object:
@@ -141,6 +141,6 @@ def _micro_time(at: datetime) -> str:
 
 
 def _cut(note: str) -> str:
-    """At most MAX_NOTE bytes, whole characters."""
+    """Truncate to at most MAX_NOTE bytes, without splitting a character."""
     encoded = note.encode()
     return note if len(encoded) <= MAX_NOTE else encoded[: MAX_NOTE - 3].decode(errors="ignore") + "…"

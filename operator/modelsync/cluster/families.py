@@ -1,12 +1,11 @@
-"""A ModelDeployment with everything that is its own, as raw objects: from the cache or live.
+"""Reads a ModelDeployment and its children, as raw objects: from the cache or live from the API server.
 
-The cache decides whether to look; only a live family decides what to write. Both come in the same shape, so that one
-translation serves both. Nothing is decided here.
+The cached family is used to find out whether there is anything to write; what is written must be decided on a live one.
+Both have the same shape (`observe.family`). Nothing is decided here.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from modelsync.api import names
 from modelsync.api.kinds import (
@@ -21,32 +20,30 @@ from modelsync.api.kinds import (
     Key,
     Kind,
     Object,
-    by_name,
-    is_controlled_by,
     name_of,
-    uid_of,
 )
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import KindMissingError
+from modelsync.observe.assembly import CONTROLLED_KINDS, Rivals, assemble, children_to_read
 from modelsync.observe.claims import hosts_of_owner
 from modelsync.observe.family import Family
 
 
 class CachedFamilies:
-    """Families as the watches told. `gateway_api`: whether the API server knew HTTPRoute when it was last asked."""
+    """Reads families from the cache. `gateway_api`: whether HTTPRoute was installed at the last check."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self.gateway_api = True
 
     def family(self, key: Key) -> Family | None:
-        """The family of `key`; None when there is no such ModelDeployment."""
+        """Return the family of `key`; None when the ModelDeployment does not exist."""
         owner = self._cache.owner(key)
         if owner is None:
             return None
-        children = {kind: self._cache.children(key, kind) for kind in _CONTROLLED}
-        return _family(
+        children = {kind: self._cache.children(key, kind) for kind in CONTROLLED_KINDS}
+        return assemble(
             key,
             owner,
             children,
@@ -57,8 +54,8 @@ class CachedFamilies:
             rivals=self.rivals(key, owner),
         )
 
-    def rivals(self, key: Key, owner: Object) -> "Rivals":
-        """Who else claims the host names of `owner`."""
+    def rivals(self, key: Key, owner: Object) -> Rivals:
+        """Return the other objects that claim host names of `owner`."""
         hosts = hosts_of_owner(owner)
         if not hosts:
             return Rivals()
@@ -68,13 +65,13 @@ class CachedFamilies:
 
 
 class LiveFamilies:
-    """Families as the API server has them now. What is read is put into the cache too.
+    """Reads families from the API server, and updates the cache with what it reads.
 
-    Objects are read by name, each from the quorum. A list would wait until the API server's own cache has caught up
-    with every write in the cluster, a tenth of a second on a busy one. The names are known: nobody but us makes
-    children, and what we made is in the cache; an EndpointSlice that is not known yet only makes a revision look less
-    ready than it is. Records are immutable, so those of the cache count. Pods come from the API server's cache: they
-    move no traffic, their endpoints do.
+    Objects are read by name, with quorum reads. A list would wait until the API server's own cache has caught up with
+    every write in the cluster, which takes a tenth of a second on a busy one. The names are known: only the operator
+    creates children, and what it created is in the cache; an EndpointSlice that is missing there only makes a revision
+    look less ready than it is. Records are immutable, so the cached ones are used. Pods are read from the API server's
+    cache: pods do not decide about traffic, their endpoints do.
     """
 
     def __init__(self, cluster: Cluster, cache: Cache, cached: CachedFamilies) -> None:
@@ -83,9 +80,9 @@ class LiveFamilies:
         self._cached = cached
 
     async def family(self, known: Family) -> Family | None:
-        """Read anew the family that the cache told of, the ModelDeployment itself last. Raises ClusterErrors."""
+        """Read the family `known` from the cache again, the ModelDeployment itself last. Raises ClusterErrors."""
         key = known.key
-        places = _to_read(known)
+        places = children_to_read(known)
         gateway = known.route is not None or bool(hosts_of_owner(known.owner))
         objects, pods, (route, self._cached.gateway_api) = await asyncio.gather(
             asyncio.gather(*(self._read(kind, name, key) for kind, name in places)),
@@ -100,7 +97,7 @@ class LiveFamilies:
         for (kind, _), obj in zip(places, objects, strict=True):
             if obj is not None:
                 found[kind].append(obj)
-        return _family(
+        return assemble(
             key,
             owner,
             {
@@ -123,7 +120,7 @@ class LiveFamilies:
         return found
 
     async def _pods(self, key: Key) -> list[Object]:
-        # With several API servers this one may be behind the one that we watch; the cache keeps what is newer.
+        # With several API servers this one may be behind the one that we watch; the cache keeps the newer object.
         for pod in await self._cluster.list_recent(POD, key.namespace, labels=f"{names.NAME_LABEL}={key.name}"):
             self._cache.put(POD, pod)
         return self._cache.children(key, POD)
@@ -137,8 +134,8 @@ class LiveFamilies:
         self._remember(HTTP_ROUTE, found, before)
         return found, True
 
-    async def _rivals(self, key: Key, owner: Object) -> "Rivals":
-        """The cache says who may be a rival; the API server says whether they still are."""
+    async def _rivals(self, key: Key, owner: Object) -> Rivals:
+        """Take possible rivals from the cache, and read them from the API server to confirm that they still exist."""
         suspects = self._cached.rivals(key, owner)
         routes = await self._confirm(HTTP_ROUTE, suspects.routes)
         return Rivals(routes, await self._confirm(MODEL_DEPLOYMENT, suspects.owners))
@@ -150,35 +147,11 @@ class LiveFamilies:
         return tuple(filter(None, found))
 
     def _remember(self, kind: Kind, found: Object | None, before: Object | None) -> None:
-        """Bring the cache up to date; only what was in it before the reading began can be a ghost."""
+        """Update the cache. An object is removed only if it was cached before the read started."""
         if found is not None:
             self._cache.put(kind, found)
         elif before is not None:
             self._cache.put(kind, before, deleted=True)
-
-
-def _to_read(known: Family) -> list[tuple[Kind, str]]:
-    """What is to be read by name: children that are known, and those of the revisions that the status speaks of."""
-    name = known.key.name
-    children = {*known.deployments, *known.services} - {name, names.child(name, names.BLOCKED)}
-    children |= {names.child(name, revision) for revision in _intended(known.owner)}
-    services = {name, *children} | ({*known.services} & {names.child(name, names.BLOCKED)})
-    return [
-        *((DEPLOYMENT, child) for child in sorted(children)),
-        *((SERVICE, child) for child in sorted(services)),
-        *((ENDPOINT_SLICE, name_of(each)) for each in known.slices),
-    ]
-
-
-def _intended(owner: Object) -> set[str]:
-    """The stable and what moves or is kept warm; whatever stands in the status, this does not raise."""
-    status = owner.get("status") or {}
-    moves = [status.get(part) for part in ("target", "canary", "previous")]
-    found = {move.get("revision") for move in moves if isinstance(move, Mapping)}
-    promoted = status.get("promoted")
-    if isinstance(promoted, list):
-        found |= set(promoted[-1:])
-    return {revision for revision in found if isinstance(revision, str)}
 
 
 async def _nothing() -> list[Object]:
@@ -187,44 +160,3 @@ async def _nothing() -> list[Object]:
 
 async def _no_route(gateway_api: bool) -> tuple[Object | None, bool]:
     return None, gateway_api
-
-
-@dataclass(frozen=True, slots=True)
-class Rivals:
-    """Others that claim our host names."""
-
-    routes: tuple[Object, ...] = ()
-    owners: tuple[Object, ...] = ()
-
-
-_CONTROLLED = (CONTROLLER_REVISION, DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET)
-
-
-def _family(
-    key: Key,
-    owner: Object,
-    children: Mapping[Kind, list[Object]],
-    *,
-    pods: list[Object],
-    slices: list[Object],
-    route: Object | None,
-    gateway_api: bool,
-    rivals: Rivals,
-) -> Family:
-    uid = uid_of(owner)
-    own = {kind: by_name(obj for obj in found if is_controlled_by(obj, uid)) for kind, found in children.items()}
-    foreign_route = route is not None and not is_controlled_by(route, uid)
-    return Family(
-        key=key,
-        owner=owner,
-        records=own[CONTROLLER_REVISION],
-        deployments=own[DEPLOYMENT],
-        services=own[SERVICE],
-        budgets=own[POD_DISRUPTION_BUDGET],
-        pods=tuple(pods),
-        slices=tuple(slices),
-        route=None if foreign_route else route,
-        gateway_api=gateway_api,
-        rival_routes=rivals.routes,
-        rival_owners=rivals.owners,
-    )

@@ -1,9 +1,9 @@
-"""Who may write: leader election by a Lease, after client-go's, and the fence that every write asks.
+"""Leader election by a Lease, modelled on client-go's, and the fence that every write has to pass.
 
-A Lease alone is no fence: a leader that was paused can still send the write that it had planned. So a write is refused
-unless the lease outlives the longest request (`Elector.fence`), and a new leader stamps what it is about to change, so
-that every resourceVersion that the old one knows is void (`epoch`). All spans are measured on the monotonic clock;
-the times in the Lease are for people, and for the others to see that it still moves.
+A Lease alone does not fence: a leader that was paused can still send a write that it had planned. So a write is refused
+unless the lease outlasts the longest request (`Elector.fence`), and a new leader stamps the objects that it is about to
+change, which makes every resourceVersion that the old leader knows stale (`epoch`). All durations are measured on the
+monotonic clock; the times in the Lease only inform users and show other processes that the Lease is being renewed.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ log = structlog.get_logger(__name__)
 class Elector:
     """Holds one Lease as `identity`, or waits for it.
 
-    `acquire` returns when we lead, and from then on a task of our own renews the lease; `lost` is set when that failed
-    for `RENEW_DEADLINE`. After that nothing may be written any more, and the process should end.
+    `acquire` returns when this process leads; from then on a background task renews the lease. `lost` is set when
+    renewal failed for `RENEW_DEADLINE`. After that nothing may be written, and the process should exit.
 
-    `address` is where the others reach this process while it leads; it stands in an annotation of the Lease.
+    `address` is where other replicas reach this process while it leads; it is written to an annotation of the Lease.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Elector:
         retry: timedelta = RETRY,
     ) -> None:
         if duration - renew_deadline < WRITE_TIMEOUT:
-            raise ValueError("the lease must outlive the renew deadline by the longest write")
+            raise ValueError("the lease duration must exceed the renew deadline by at least the write timeout")
         self._cluster = cluster
         self._namespace = namespace
         self._name = name
@@ -68,17 +68,17 @@ class Elector:
         self._retry = retry
         self._lease: Object | None = None
         self._seen: tuple[str, float] | None = None
-        """The record of another holder as it was when it last changed, and when we saw that."""
+        """The resourceVersion of another holder's Lease, and when we first saw it."""
         self._valid_until = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self.lost = asyncio.Event()
 
     @property
     def epoch(self) -> str:
-        """Which leadership this is; no other has the same.
+        """A unique identifier of this term of leadership.
 
-        The Lease counts its holders, but the one that takes the place of a deleted Lease counts from 0 again: hence its
-        uid, without which a leader would take the stamps of one long before it for its own.
+        The Lease counts its transitions, but a Lease that was deleted and recreated starts from 0 again. It therefore
+        includes the uid, so that a leader cannot mistake the stamps of a much earlier one for its own.
         """
         lease = self._lease or {}
         uid = str((lease.get("metadata") or {}).get("uid") or "")
@@ -86,32 +86,32 @@ class Elector:
 
     @property
     def leader_address(self) -> str | None:
-        """Where the one that holds the lease is reached, as it said itself and as we saw it last."""
+        """The address that the current holder published in the Lease, as of our last read."""
         lease = self._lease or {}
         held = (lease.get("spec") or {}).get("holderIdentity")
         return annotations_of(lease).get(names.LEADER_ADDRESS_ANNOTATION) if held else None
 
     @property
     def remaining(self) -> timedelta:
-        """How long nobody else can take the lease."""
+        """How long it is certain that no other process can take the lease."""
         return timedelta(seconds=max(0.0, self._valid_until - self._clock()))
 
     def fence(self) -> None:
-        """Raise NotLeadingError unless a write that is sent now has ended before anyone else can lead."""
+        """Raise NotLeadingError unless a write sent now ends before another process can lead."""
         if self.remaining <= WRITE_TIMEOUT:
             raise NotLeadingError(
-                f"the lease {self._namespace}/{self._name} is not surely ours any more; nothing is written"
+                f"the lease {self._namespace}/{self._name} has expired or is about to; nothing is written"
             )
 
     async def acquire(self) -> None:
-        """Wait until we lead. An API server that does not answer only makes it wait longer.
+        """Wait until this process leads. Keeps waiting while the API server is unavailable.
 
-        Raises NotFoundError when the namespace is not there, and ForbiddenError.
+        Raises NotFoundError when the namespace does not exist, and ForbiddenError.
         """
         waiting_for = ""
         while True:
             try:
-                holder = await self._try()
+                holder = await self._take_or_renew()
             except (NotFoundError, ForbiddenError):
                 raise
             except ClusterError as error:
@@ -124,10 +124,10 @@ class Elector:
                 log.info("lease.waiting", holder=holder, lease=f"{self._namespace}/{self._name}")
             await asyncio.sleep(self._pause())
         log.info("lease.acquired", lease=f"{self._namespace}/{self._name}", identity=self._identity, epoch=self.epoch)
-        self._task = asyncio.create_task(self._keep(), name="lease")
+        self._task = asyncio.create_task(self._renew_until_lost(), name="lease")
 
     async def release(self) -> None:
-        """Stop renewing and, if the lease is still ours, hand it over: the next leader need not wait for it to end."""
+        """Stop renewing. A lease that is still ours is released, so that the next leader need not wait for its end."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -142,13 +142,13 @@ class Elector:
         except ClusterError as error:
             log.info("lease.not_released", problem=str(error))
 
-    async def _keep(self) -> None:
+    async def _renew_until_lost(self) -> None:
         while self.remaining > self._duration - self._renew_deadline:
             await asyncio.sleep(self._pause())
             try:
-                holder = await self._try()
+                holder = await self._take_or_renew()
             except ConflictError:
-                continue  # someone wrote it: `_try` reads it anew
+                continue  # another process wrote it; the next attempt uses the new version
             except ClusterError as error:
                 log.warning("lease.not_renewed", problem=str(error), remaining=self.remaining.total_seconds())
                 continue
@@ -158,32 +158,32 @@ class Elector:
         log.error("lease.lost", lease=f"{self._namespace}/{self._name}")
         self.lost.set()
 
-    async def _try(self) -> str:
-        """Take or renew the lease if we may. Returns who holds it."""
-        asked = self._clock()
-        if self._lease is None or self._valid_until <= asked:
+    async def _take_or_renew(self) -> str:
+        """Take or renew the lease if it is ours or free. Returns the identity of its holder."""
+        sent_at = self._clock()
+        if self._lease is None or self._valid_until <= sent_at:
             found = await self._read()
             if found is None:
-                return await self._write(None, transitions=0, asked=asked)
+                return await self._write(None, transitions=0, sent_at=sent_at)
             self._lease = found
         lease = self._lease
         spec = lease.get("spec") or {}
         holder = str(spec.get("holderIdentity") or "")
         transitions = int(spec.get("leaseTransitions") or 0)
-        if holder == self._identity and self._valid_until > asked:
+        if holder == self._identity and self._valid_until > sent_at:
             try:
-                return await self._write(lease, transitions=transitions, asked=asked)
+                return await self._write(lease, transitions=transitions, sent_at=sent_at)
             except (ConflictError, NotFoundError):
                 self._lease = await self._read()
                 raise
-        if holder and not self._expired(lease, asked):
+        if holder and not self._expired(lease, sent_at):
             return holder
-        # Also our own name from before a restart counts as another leadership: that process may still have a write
-        # on its way.
-        return await self._write(lease, transitions=transitions + 1, asked=asked)
+        # Our own identity from before a restart also counts as a new term: that process may still have a write in
+        # flight.
+        return await self._write(lease, transitions=transitions + 1, sent_at=sent_at)
 
     def _expired(self, lease: Object, now: float) -> bool:
-        """Whether the holder has not renewed for as long as it said it would, as we saw it (clocks may differ)."""
+        """Whether the holder has not renewed within its lease duration, measured on our clock (clocks may differ)."""
         version = str(lease["metadata"]["resourceVersion"])
         if self._seen is None or self._seen[0] != version:
             self._seen = (version, now)
@@ -195,8 +195,8 @@ class Elector:
     async def _read(self) -> Object | None:
         return await self._cluster.find(LEASE, self._namespace, self._name)
 
-    async def _write(self, lease: Object | None, *, transitions: int, asked: float) -> str:
-        """Write ourselves into the lease; the validity counts from before the request was sent."""
+    async def _write(self, lease: Object | None, *, transitions: int, sent_at: float) -> str:
+        """Make this process the holder. The lease is valid from `sent_at`, the time before the request was sent."""
         renewal = lease is not None and (lease.get("spec") or {}).get("leaseTransitions") == transitions
         now = _micro_time()
         spec = {
@@ -210,18 +210,18 @@ class Elector:
             body: Object = {
                 "apiVersion": LEASE.api_version,
                 "kind": LEASE.kind,
-                "metadata": self._signed({"name": self._name, "namespace": self._namespace}),
+                "metadata": self._with_our_address({"name": self._name, "namespace": self._namespace}),
                 "spec": spec,
             }
             self._lease = await self._cluster.create(LEASE, self._namespace, body)
         else:
-            body = lease | {"metadata": self._signed(lease["metadata"]), "spec": spec}
+            body = lease | {"metadata": self._with_our_address(lease["metadata"]), "spec": spec}
             self._lease = await self._cluster.replace(LEASE, self._namespace, body)
-        self._valid_until = asked + self._duration.total_seconds()
+        self._valid_until = sent_at + self._duration.total_seconds()
         return self._identity
 
-    def _signed(self, metadata: Object) -> Object:
-        """With our address, or without that of the one before us."""
+    def _with_our_address(self, metadata: Object) -> Object:
+        """Return `metadata` with our address; without one, the previous leader's is removed."""
         annotations = dict(metadata.get("annotations") or {})
         annotations.pop(names.LEADER_ADDRESS_ANNOTATION, None)
         if self._address is not None:

@@ -1,7 +1,7 @@
-"""What the operator's account may do, and why: the one table from which the chart's roles are made.
+"""RBAC rules of the operator's service account, with the reason for each: the chart's roles are generated from them.
 
-Nothing may be in it that the operator does not call, and nothing may be called that is not in it: the end-to-end tests
-run with exactly these rights. It must never hold a list or watch of Secrets, nor a wildcard.
+The table must contain exactly what the operator calls: the end-to-end tests run with these rights. It must never
+contain `list` or `watch` on Secrets, nor a wildcard.
 """
 
 from collections.abc import Sequence
@@ -26,18 +26,18 @@ from modelsync.api.kinds import (
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """Verbs on a kind or one of its subresources; `why` is for the person who has to grant it."""
+    """Verbs on a kind or one of its subresources; `why` is for the administrator who grants it."""
 
     kind: Kind
     verbs: Sequence[str]
     why: str
     subresource: str = ""
     only_this_lease: bool = False
-    """Only on the one object by which the operator's processes agree who leads."""
+    """Limited to the Lease that the operator uses for leader election."""
 
     @property
     def resource(self) -> str:
-        """As RBAC spells it, such as `modeldeployments/status`."""
+        """The resource in RBAC notation, such as `modeldeployments/status`."""
         return self.kind.plural + (f"/{self.subresource}" if self.subresource else "")
 
 
@@ -47,36 +47,51 @@ WORK: tuple[Right, ...] = (
     Right(
         MODEL_DEPLOYMENT,
         (*_WATCHED, "patch"),
-        "the resource; `patch` is the stamp of a new leader on its metadata, never on its spec",
+        "read the resource; a new leader patches an annotation in its metadata, never its spec",
     ),
-    Right(MODEL_DEPLOYMENT, ("update",), "what it has come to", subresource="status"),
+    Right(MODEL_DEPLOYMENT, ("update",), "write the status", subresource="status"),
     Right(
         MODEL_DEPLOYMENT,
         ("update",),
-        "children that block their owner's deletion, where OwnerReferencesPermissionEnforcement asks for it",
+        "set blockOwnerDeletion on children, where the admission plugin OwnerReferencesPermissionEnforcement is on",
         subresource="finalizers",
     ),
     Right(
         DEPLOYMENT,
         (*_WATCHED, "create", "patch", "delete"),
-        "one for each revision; server-side apply is `patch`, and `create` where there is none yet",
+        "one for each revision; server-side apply needs `patch`, and `create` when the object does not exist yet",
     ),
-    Right(CONTROLLER_REVISION, (*_WATCHED, "create", "delete"), "the record of each revision, written once"),
+    Right(CONTROLLER_REVISION, (*_WATCHED, "create", "delete"), "the immutable record of each revision"),
     Right(
-        SERVICE, (*_WATCHED, "create", "patch", "delete"), "the plain Service, one for each revision, the blocked one"
+        SERVICE,
+        (*_WATCHED, "create", "patch", "delete"),
+        "the ModelDeployment's own Service, one for each revision, and one without endpoints for blocked traffic",
     ),
-    Right(POD_DISRUPTION_BUDGET, (*_WATCHED, "create", "patch"), "the guard of the stable revision"),
-    Right(HTTP_ROUTE, (*_WATCHED, "create", "patch", "delete"), "the weights; others' routes may claim the same hosts"),
-    Right(POD, ("list", "watch", "delete"), "their states; pods of a held revision are deleted with a short grace"),
-    Right(ENDPOINT_SLICE, _WATCHED, "whether a Service has endpoints before it gets weight"),
-    Right(SECRET, ("get", "create", "delete"), "W&B's key by name, if its owner labelled it; each revision's fuse"),
-    Right(CONFIG_MAP, ("get",), "a registry's CA bundle by name"),
-    Right(EVENT, ("create", "patch"), "what happened, for people; `patch` counts what comes again"),
+    Right(POD_DISRUPTION_BUDGET, (*_WATCHED, "create", "patch"), "the disruption budget of the stable revision"),
+    Right(
+        HTTP_ROUTE,
+        (*_WATCHED, "create", "patch", "delete"),
+        "set traffic weights; all routes are read to find other routes for the same host names",
+    ),
+    Right(
+        POD,
+        ("list", "watch", "delete"),
+        "read pod states; pods of a held revision are deleted with a short grace period",
+    ),
+    Right(ENDPOINT_SLICE, _WATCHED, "check that a Service has ready endpoints before it gets traffic"),
+    Right(
+        SECRET,
+        ("get", "create", "delete"),
+        "read the W&B API key by name, if its owner labelled the Secret; each revision has a Secret with the token of "
+        "its fuse",
+    ),
+    Right(CONFIG_MAP, ("get",), "read a registry's CA bundle by name"),
+    Right(EVENT, ("create", "patch"), "write Events; `patch` counts repetitions of an Event"),
 )
-"""In each namespace whose ModelDeployments are served."""
+"""Needed in each namespace whose ModelDeployments the operator manages."""
 
 LEADING: tuple[Right, ...] = (
-    Right(LEASE, ("create",), "the first process to run makes it; a name cannot be asked for at a creation"),
-    Right(LEASE, ("get", "update"), "who leads", only_this_lease=True),
+    Right(LEASE, ("create",), "create the Lease at the first start; RBAC cannot restrict `create` to a name"),
+    Right(LEASE, ("get", "update"), "leader election", only_this_lease=True),
 )
-"""In the operator's own namespace."""
+"""Needed in the operator's own namespace."""

@@ -1,1 +1,1 @@
-"""Workqueue, reconciler, sweeper, kopf shell."""
+"""Runs the operator: work queue, reconciler, sweeper, watches, probes and logs."""

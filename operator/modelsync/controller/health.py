@@ -1,6 +1,6 @@
-"""Answers the kubelet's liveness probe: 200 while everything moves, 503 with what does not.
+"""Serves the kubelet's liveness probe: 200 while everything works, otherwise 503 with the failed checks.
 
-A process that is only alive proves nothing: a watch may be dead, or a worker stuck.
+A running process alone proves nothing: a watch may have ended, or a worker may be stuck.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 Check = Callable[[], str | None]
-"""What is wrong, or None. Must not block."""
+"""Returns the problem, or None. Must not block."""
 
 PATH = "/healthz"
 
 
 def application(checks: Mapping[str, Check]) -> web.Application:
-    """Make what answers `GET /healthz` with what `checks` say then."""
+    """Return the application that serves `GET /healthz`; it runs `checks` at each request."""
 
     async def health(_request: web.Request) -> web.Response:
-        wrong = {name: problem for name, check in checks.items() if (problem := check()) is not None}
-        return web.json_response(wrong or {"status": "ok"}, status=503 if wrong else 200)
+        problems = {name: problem for name, check in checks.items() if (problem := check()) is not None}
+        return web.json_response(problems or {"status": "ok"}, status=503 if problems else 200)
 
     app = web.Application()
     app.router.add_get(PATH, health)

@@ -1,7 +1,7 @@
-"""What a pass means in numbers: from what was seen, decided and written to the metrics.
+"""Translates what a pass observed, decided and wrote into metrics.
 
-Counts only what has happened: a rollout's end when the status that tells of it is written, a hold's reaction when the
-write is acknowledged. Decides nothing, and keeps only what makes a thing counted once.
+Only completed things are counted: the end of a rollout when the status that reports it is written, the reaction to a
+hold when the write is acknowledged. It decides nothing, and keeps only the state it needs to count a thing once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,26 +25,26 @@ from modelsync.rollout.model import (
     SetRoute,
 )
 from modelsync.telemetry import catalogue
-from modelsync.telemetry.fleet import sight_of
+from modelsync.telemetry.fleet import snapshot_of
 from modelsync.telemetry.metrics import CONTROLLER, Metrics
 
 KNOWN_PULLS = frozenset({PULLED, ALREADY_PUBLISHED, UNTOLD, *(outcome for outcome, _, _ in OUTCOMES)})
-"""What a pod tells comes from the pod, and could else make a series of any text."""
+"""Outcomes used as label values. Pods report the outcome, and could otherwise create series with any text."""
 
 
 class Instrumentation:
-    """Puts numbers to passes. `now` is the clock."""
+    """Records metrics of passes. `now` is the clock."""
 
     def __init__(self, metrics: Metrics, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._metrics = metrics
         self._now = now
-        self._began = now().replace(microsecond=0)
+        self._started_at = now().replace(microsecond=0)
         self._exposed: dict[Key, dict[Revision, datetime]] = {}
-        """Held revisions that can be reached, since when."""
+        """Held revisions that still get requests, and since when."""
         self._pulls: dict[Key, set[tuple[str, str, datetime]]] = {}
-        """Pulls that were counted and that a pod still tells of."""
+        """Pulls that were counted and that a pod's status still contains."""
 
-    def looked(
+    def on_decided(
         self,
         key: Key,
         observed: Observed,
@@ -54,42 +54,42 @@ class Instrumentation:
         alias: str,
         pods: Sequence[Object] = (),
     ) -> None:
-        """A pass came to this."""
+        """Record the outcome of a pass's decision."""
         facts = Facts(observed, plan.state.holds)
         exposed = self._note_exposed(key, plan, facts)
-        sight = sight_of(
+        snapshot = snapshot_of(
             status,
             alias=alias,
             drifting_since=_drifting_since(facts, plan, status),
             held_exposed_since=min(exposed.values(), default=None),
         )
-        self._metrics.fleet.see(key, sight)
+        self._metrics.fleet.update(key, snapshot)
         self._count_pulls(key, pods)
 
-    def unreadable(self, key: Key, status: ModelDeploymentStatus) -> None:
-        """Its spec cannot be read; this is told of it."""
-        self._metrics.fleet.see(key, sight_of(status, alias=""))
+    def on_unreadable_spec(self, key: Key, status: ModelDeploymentStatus) -> None:
+        """Record the status of a ModelDeployment whose spec cannot be read."""
+        self._metrics.fleet.update(key, snapshot_of(status, alias=""))
 
-    def acted(self, key: Key, observed: Observed, plan: Plan, action: Action) -> None:
-        """The API server acknowledged what `action` had to write."""
+    def on_action_done(self, key: Key, observed: Observed, plan: Plan, action: Action) -> None:
+        """Record that the API server acknowledged the writes of `action`."""
         exposed = self._exposed.get(key)
         if not exposed:
             return
         facts = Facts(observed, plan.state.holds)
-        for revision in _out_of_reach(facts, action) & exposed.keys():
+        for revision in _unreachable_after(facts, action) & exposed.keys():
             reaction = (self._now() - exposed.pop(revision)).total_seconds()
             self._metrics.observe(catalogue.HOLD_REACTION, reaction, stage="RouteSafe")
 
-    def wrote(self, before: ModelDeploymentStatus, plan: Plan, status: ModelDeploymentStatus) -> None:
-        """The status that a pass came to was written in place of `before`."""
-        new = status.history[-len(plan.finished) :] if plan.finished else ()
-        for finished, entry in zip(plan.finished, new, strict=False):
+    def on_status_written(self, before: ModelDeploymentStatus, plan: Plan, status: ModelDeploymentStatus) -> None:
+        """Record that `status` was written in place of `before`."""
+        entries = status.history[-len(plan.finished) :] if plan.finished else ()
+        for finished, entry in zip(plan.finished, entries, strict=False):
             self._metrics.count(catalogue.ROLLOUTS, outcome=finished.outcome.value, trigger=entry.trigger)
             took = (self._now() - finished.started_at).total_seconds()
             self._metrics.observe(catalogue.ROLLOUT_TIME, took, outcome=finished.outcome.value)
             self._measure_drift(finished, entry.trigger, status)
-        was, now = before.resolved, status.resolved
-        if was is not None and now is not None and was.first_seen != now.first_seen:
+        old, new = before.resolved, status.resolved
+        if old is not None and new is not None and old.first_seen != new.first_seen:
             self._metrics.count(catalogue.ALIAS_MOVES)
         whole_before = {(each.revision, each.held_since) for each in before.silenced if _is_whole(each)}
         for silenced in filter(_is_whole, status.silenced):
@@ -98,15 +98,15 @@ class Instrumentation:
                 took = (last - silenced.held_since).total_seconds()
                 self._metrics.observe(catalogue.HOLD_REACTION, took, stage="LastByte")
 
-    def passed(self, result: str, took: timedelta) -> None:
-        """A pass ended."""
+    def on_pass_ended(self, result: str, took: timedelta) -> None:
+        """Record the result and the duration of a pass."""
         self._metrics.count(catalogue.RECONCILE_TOTAL, controller=CONTROLLER, result=result)
         self._metrics.observe(catalogue.RECONCILE_TIME, took.total_seconds(), controller=CONTROLLER)
         if result == "error":
             self._metrics.count(catalogue.RECONCILE_ERRORS, controller=CONTROLLER)
 
     def forget(self, key: Key) -> None:
-        """The ModelDeployment is no more."""
+        """Drop the series and the state of a ModelDeployment that was deleted."""
         self._metrics.fleet.forget(key)
         self._exposed.pop(key, None)
         self._pulls.pop(key, None)
@@ -124,8 +124,11 @@ class Instrumentation:
         return known
 
     def _reachable_since(self, plan: Plan, facts: Facts, revision: Revision) -> datetime:
-        """A new hold counts from the question whose answer showed it. Under an old one somebody must have opened the
-        way again just now; and what an operator before us left open, we have only just seen."""
+        """The time when a held revision became reachable.
+
+        For a new hold that is the time of the registry request that showed it. Under an older hold, somebody has just
+        reopened the route, or a previous leader left it open; either way it was first seen now.
+        """
         digests = facts.view(revision).digests
         old = facts.observed.state.holds
         new = [hold.since for hold in plan.state.holds if hold.mark.digest in digests and hold not in old]
@@ -136,8 +139,8 @@ class Instrumentation:
         counted = self._pulls.get(key, set())
         for name in seen.keys() - counted:
             pull = seen[name]
-            if pull.at < self._began:
-                continue  # the operator before us counted it
+            if pull.at < self._started_at:
+                continue  # the previous leader has counted it
             self._metrics.count(catalogue.PULLS, outcome=pull.outcome if pull.outcome in KNOWN_PULLS else "Other")
             self._metrics.count(catalogue.PULLED_BYTES, pull.fetched)
             if pull.outcome == PULLED:
@@ -148,7 +151,7 @@ class Instrumentation:
             self._pulls.pop(key, None)
 
     def _measure_drift(self, finished: Finished, trigger: str, status: ModelDeploymentStatus) -> None:
-        """Of what came by the alias: a change of the spec, or a hold, moves nothing in the registry."""
+        """Measure only rollouts that an alias change triggered: spec changes and holds involve no alias change."""
         resolved = status.resolved
         if finished.outcome is not Outcome.PROMOTED or trigger != "Alias" or resolved is None:
             return
@@ -166,8 +169,8 @@ def _drifting_since(facts: Facts, plan: Plan, status: ModelDeploymentStatus) -> 
     return resolved.first_seen
 
 
-def _out_of_reach(facts: Facts, action: Action) -> set[Revision]:
-    """What no request reaches any more by what the action wrote. With a gateway the route is the way in."""
+def _unreachable_after(facts: Facts, action: Action) -> set[Revision]:
+    """Return the revisions that get no more requests after the action. With a gateway, requests arrive by the route."""
     reached = {view for view in facts.views if facts.exposed(view)}
     match action:
         case SetRoute() if facts.policy.gateway:

@@ -1,8 +1,8 @@
-"""kopf as a shell: it keeps the watches open and hands over what they say. The only module that imports kopf.
+"""Uses kopf only for watches: it keeps them open and passes on their events. The only module that imports kopf.
 
-Only `on.event` handlers, which cannot fail and decide nothing; no state in annotations, no timers, no daemons, no
-finalizers, no peering. kopf runs in a thread with a loop of its own: it takes over signals of the main thread and
-cancels every task of its loop when it stops, and ours must outlive it.
+There are only `on.event` handlers, which cannot fail and decide nothing; there must be no state in annotations, no
+timers, daemons, finalizers or peering. kopf runs in a thread with its own event loop: in the main thread it would take
+over the signals, and when it stops it cancels every task of its loop, which the operator's tasks must survive.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from modelsync.cluster.cache import CHILD_KINDS
 from modelsync.cluster.connection import Connection
 
 Sink = Callable[[Kind, Object, bool], None]
-"""Takes an object and whether it was deleted; called in the loop that started the shell."""
+"""Called with an object's kind, the object and whether it was deleted, in the event loop that started the shell."""
 
 PAGE_SIZE = 500
 STOP_WAIT_SECONDS = 2.0
@@ -30,7 +30,7 @@ SWITCH_SECONDS = 0.0005
 
 
 class Shell:
-    """Watches ModelDeployments, their children and all HTTPRoutes; `namespaces` empty means the whole cluster."""
+    """Watches ModelDeployments, their children and all HTTPRoutes; empty `namespaces` means the whole cluster."""
 
     def __init__(self, connection: Connection, sink: Sink, *, namespaces: Sequence[str] = ()) -> None:
         self._connection = connection
@@ -40,18 +40,18 @@ class Shell:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self.ended: Future[None] = Future()
-        """Done when the watches have ended; with an exception unless `stop` ended them."""
+        """Done when the watches have ended; holds an exception unless `stop` ended them."""
 
     def start(self) -> None:
-        """Open the watches; events come to the running loop from now on."""
-        # Each request of the main thread would wait for kopf's turn of the interpreter otherwise, 5 ms by default.
+        """Open the watches; events are delivered to the running event loop."""
+        # Otherwise each request of the main thread waits while kopf's thread holds the interpreter, 5 ms by default.
         sys.setswitchinterval(SWITCH_SECONDS)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="watches", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
-        """Close the watches; give up on them after a short while, since nothing depends on how they end."""
+        """Close the watches; stop waiting after `STOP_WAIT_SECONDS`, since nothing depends on a clean end."""
         self._stop.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, STOP_WAIT_SECONDS)
@@ -82,16 +82,16 @@ class Shell:
         )
 
     def _register(self, registry: kopf.OperatorRegistry, kind: Kind) -> None:
-        async def seen(event: Any, **_: Any) -> None:
-            self._hand_over(kind, dict(event["object"]), event["type"] == "DELETED")
+        async def on_event(event: Any, **_: Any) -> None:
+            self._deliver(kind, dict(event["object"]), event["type"] == "DELETED")
 
-        kopf.on.event(kind.group, kind.version, kind.plural, id=f"watch-{kind.plural}", registry=registry)(seen)
+        kopf.on.event(kind.group, kind.version, kind.plural, id=f"watch-{kind.plural}", registry=registry)(on_event)
 
-    def _hand_over(self, kind: Kind, obj: Object, deleted: bool) -> None:
+    def _deliver(self, kind: Kind, obj: Object, deleted: bool) -> None:
         assert self._loop is not None  # noqa: S101 - set before the thread starts
         try:
             self._loop.call_soon_threadsafe(self._sink, kind, obj, deleted)
-        except RuntimeError:  # the main loop has ended; nobody listens any more
+        except RuntimeError:  # the main loop has ended
             self._stop.set()
 
     async def _login(self, **_kwargs: Any) -> kopf.ConnectionInfo:
@@ -109,10 +109,10 @@ class Shell:
         )
 
 
-class _Forever:
-    """Waits between attempts that never end: an API server that is away for long must not end the process.
+class _EndlessBackoffs:
+    """Delays between endless retries: a long outage of the API server must not end the process.
 
-    kopf iterates it anew for each request (reference: kopf `settings.networking.error_backoffs`).
+    kopf iterates it again for each request (reference: kopf `settings.networking.error_backoffs`).
     """
 
     def __iter__(self) -> Iterator[float]:
@@ -124,7 +124,7 @@ def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
-    settings.networking.error_backoffs = _Forever()
+    settings.networking.error_backoffs = _EndlessBackoffs()
     settings.networking.enforce_retry_after = True
     settings.networking.request_timeout = 60
     settings.networking.connect_timeout = 10
@@ -132,21 +132,21 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = PAGE_SIZE
     settings.watching.reconnect_backoff = 0.1
     for kind in CHILD_KINDS:
-        # Filtered by the server: only our own children are streamed.
+        # Filtered by the API server: only our own children are streamed.
         settings.watching.label_selectors[kind.group, kind.version, kind.plural] = names.NAME_LABEL
     return settings
 
 
 def quiet_kopf() -> None:
-    """Keep kopf's own log to what needs a person: it writes a line for each event otherwise."""
+    """Limit kopf's own log to what needs attention; otherwise it writes a line for each event."""
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-    # That it takes no signals is what the thread is for.
+    # It warns that it cannot handle signals; that is the purpose of the thread.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_is_no_retry)
+        handler.addFilter(_is_not_a_retry)
 
 
-def _is_no_retry(record: logging.LogRecord) -> bool:
-    """kopf calls each retry of a request an error. That the API server is away is told by whoever needed it."""
+def _is_not_a_retry(record: logging.LogRecord) -> bool:
+    """Drop kopf's errors about retried requests: the code that needs the API server logs its outage."""
     return not (record.name.startswith("kopf") and record.getMessage().startswith("Request attempt"))

@@ -1,7 +1,6 @@
-"""The operator while it leads: cache, poller, watches, sweeper and workers, put together and kept running.
+"""The operator while it leads: builds cache, poller, watches, sweeper and workers, and keeps them running.
 
-On the way in the cache is filled before any key is worked on; on the way out the workers end first. Nothing is decided
-here.
+At startup the cache is filled before any key is worked on; at shutdown the workers end first. Nothing is decided here.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from modelsync.api.kinds import HTTP_ROUTE, Key, Kind, Object
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.connection import Connection
-from modelsync.cluster.credentials import Access
+from modelsync.cluster.credentials import RegistryCredentials
 from modelsync.cluster.errors import ClusterError
 from modelsync.cluster.event_recorder import Recorder
 from modelsync.cluster.families import CachedFamilies, LiveFamilies
@@ -32,7 +31,7 @@ from modelsync.controller.sweeper import Sweep, Sweeper
 from modelsync.controller.workqueue import Priority, WorkQueue
 from modelsync.effects.adapter_reader import AdapterReader
 from modelsync.effects.apply import Applier
-from modelsync.effects.exams import Exams
+from modelsync.effects.exams import ExamPoller
 from modelsync.effects.silences import Silences
 from modelsync.registry.poller import Poller
 from modelsync.registry.relay import Relay
@@ -42,20 +41,20 @@ from modelsync.telemetry.metrics import CONTROLLER, Metrics
 from modelsync.telemetry.queue import QueueMetrics
 
 WORKERS = 32
-"""They wait for the API server nearly all the time."""
+"""Many, since they wait for the API server nearly all the time."""
 SWEEP_INTERVAL = timedelta(minutes=5)
 SWEEP_RETRY = timedelta(seconds=15)
 GATEWAY_API_PROBE = timedelta(seconds=5)
-"""How often to ask whether the Gateway API has been installed, while it is missing."""
+"""How often to check whether the Gateway API has been installed, while it is missing."""
 SHELL_RETRY = timedelta(seconds=5)
 DRAIN = timedelta(seconds=5)
 STUCK = timedelta(minutes=2)
-"""A pass is a few dozen requests of at most some seconds each: one that takes longer never ends."""
+"""A pass sends a few dozen requests of at most some seconds each, so one that takes longer hangs."""
 log = structlog.get_logger(__name__)
 
 
 class Operator:
-    """The running operator, once it leads."""
+    """The operator's components, from the time it leads."""
 
     def __init__(
         self,
@@ -79,12 +78,12 @@ class Operator:
         self._sweeper = Sweeper(cluster, self._cache, self._queue.add, namespaces=options.namespaces)
         self._swept_at = time.monotonic()
         self._shell: Shell | None = None
-        self._poller = Poller(self._changed, watch=self._asked_registry)
-        metrics.before_each_scrape(self._tell_last_answers)
+        self._poller = Poller(self._on_change, watch=self._count_registry_request)
+        metrics.before_each_scrape(self._update_last_answers)
         metrics.set(catalogue.MAX_CONCURRENT, WORKERS, controller=CONTROLLER)
         instrumentation = Instrumentation(metrics)
-        self._adapters = AdapterReader(self._changed)
-        self._exams = Exams(self._queue.add)
+        self._adapters = AdapterReader(self._on_change)
+        self._exams = ExamPoller(self._queue.add)
         silences = Silences()
         self._applier = Applier(
             fenced,
@@ -92,8 +91,8 @@ class Operator:
             options.settings,
             silences=silences,
             retry=self._queue.retry,
-            look=self._queue.add,
-            acted=instrumentation.acted,
+            requeue=self._queue.add,
+            on_action_done=instrumentation.on_action_done,
         )
         self._reconciler = Reconciler(
             cache=self._cache,
@@ -101,8 +100,8 @@ class Operator:
             live=LiveFamilies(fenced, self._cache, self._cached),
             applier=self._applier,
             silences=silences,
-            recorder=Recorder(fenced, instance=identity(), count=self._told_event),
-            access=Access(cluster),
+            recorder=Recorder(fenced, instance=identity(), count_result=self._count_event),
+            credentials=RegistryCredentials(cluster),
             poller=self._poller,
             adapters=self._adapters,
             queue=self._queue,
@@ -139,7 +138,7 @@ class Operator:
             log.info("operator.stopped", drained=drained)
             return 1 if self._elector.lost.is_set() else 0
 
-    # --- what goes on in the background ---
+    # --- background tasks ---
 
     async def _sweep_once(self) -> Sweep:
         sweep = await self._sweeper.sweep()
@@ -149,7 +148,7 @@ class Operator:
         return sweep
 
     async def _sweep(self) -> None:
-        """Sweep for ever; while the Gateway API is missing, ask for it more often."""
+        """Sweep every `SWEEP_INTERVAL`, and sooner after a failed sweep."""
         due = SWEEP_INTERVAL
         while True:
             await asyncio.sleep(due.total_seconds())
@@ -166,13 +165,13 @@ class Operator:
                     log.info("sweep.found", missed=sweep.missed, ghosts=sweep.ghosts, objects=sweep.objects)
 
     async def _watch(self) -> None:
-        """Keep the watches open; open them anew when they end, and when a kind appears that was missing."""
+        """Keep the watches open; reopen them when they end, and when the Gateway API has been installed."""
         while True:
-            self._shell = Shell(self._connection, self._seen, namespaces=self._options.namespaces)
+            self._shell = Shell(self._connection, self._on_watch_event, namespaces=self._options.namespaces)
             self._shell.start()
             try:
                 if self._cached.gateway_api:
-                    # Shielded: being cancelled ourselves must not cancel what the thread will set.
+                    # Shielded: cancelling this task must not cancel the future that the thread will set.
                     await asyncio.shield(asyncio.wrap_future(self._shell.ended))
                 else:
                     await self._gateway_api_appears()
@@ -196,34 +195,34 @@ class Operator:
                 async for _ in self._cluster.pages(HTTP_ROUTE, namespace):
                     return
 
-    def _seen(self, kind: Kind, obj: Object, deleted: bool) -> None:
+    def _on_watch_event(self, kind: Kind, obj: Object, deleted: bool) -> None:
         self._metrics.count(catalogue.WATCH_EVENTS, kind=kind.kind)
         for key in self._cache.put(kind, obj, deleted=deleted):
             self._queue.add(key)
 
-    def _changed(self, key: PollerKey) -> None:
+    def _on_change(self, key: PollerKey) -> None:
         self._queue.add(Key(*key), Priority.HIGH)
 
-    # --- numbers ---
+    # --- metrics ---
 
-    def _asked_registry(self, server: str, outcome: str, seconds: float) -> None:
+    def _count_registry_request(self, server: str, outcome: str, seconds: float) -> None:
         self._metrics.count(catalogue.REGISTRY_REQUESTS, server=server, outcome=outcome)
         self._metrics.observe(catalogue.REGISTRY_TIME, seconds, server=server)
 
-    def _tell_last_answers(self) -> None:
+    def _update_last_answers(self) -> None:
         self._metrics.clear(catalogue.REGISTRY_ANSWERED)
         for (server, namespace), at in self._poller.last_answers().items():
             value = at.timestamp() if at is not None else 0.0
             self._metrics.set(catalogue.REGISTRY_ANSWERED, value, server=server, namespace=namespace)
 
-    def _told_event(self, became: str) -> None:
-        self._metrics.count(catalogue.EVENTS, result=became)
+    def _count_event(self, result: str) -> None:
+        self._metrics.count(catalogue.EVENTS, result=result)
 
     # --- liveness ---
 
     @property
     def checks(self) -> Mapping[str, health.Check]:
-        """What must move while we lead."""
+        """Liveness checks of a leader."""
         return {"watches": self._watches_end, "workers": self._worker_stuck, "sweeper": self._sweep_late}
 
     def _watches_end(self) -> str | None:
@@ -240,10 +239,10 @@ class Operator:
 
 
 async def first(*awaitables: Awaitable[object]) -> None:
-    """Wait for the first of them; those that are no tasks yet are cancelled."""
+    """Wait until one of them is done, and cancel the others unless they were tasks of the caller."""
     tasks = [each if isinstance(each, asyncio.Task) else asyncio.ensure_future(each) for each in awaitables]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    made = [task for task in tasks if task not in awaitables]
-    for task in made:
+    created = [task for task in tasks if task not in awaitables]
+    for task in created:
         task.cancel()
-    await asyncio.gather(*made, return_exceptions=True)
+    await asyncio.gather(*created, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Listens for HTTP on a port of this process. What is answered there is an application's: probes, metrics, webhooks."""
+"""Serves an HTTP application on a port of this process: probes, metrics or webhooks."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from aiohttp import web
 from modelsync.registry.certificate import Certificate
 
 KEEPALIVE = timedelta(hours=1)
-"""Those who ask again and again (the kubelet, Prometheus) are the first to hang up."""
+"""Longer than the intervals of the kubelet and Prometheus, so that the client closes the connection."""
 
 
 @asynccontextmanager
@@ -22,10 +22,9 @@ async def listen(
     keepalive: timedelta = KEEPALIVE,
     certificate: Certificate | None = None,
 ) -> AsyncIterator[int]:
-    """Listen while the block runs, on all addresses unless `host` names one; gives the port, which was free to choose
-    if `port` is 0.
+    """Listen while the block runs, on all addresses unless `host` is set. Yields the port; `port` 0 picks a free one.
 
-    A connection may be idle for `keepalive`. With a certificate it speaks TLS, and shows a renewed one without a
+    A connection may be idle for `keepalive`. With a certificate it serves TLS, and uses a renewed certificate without a
     restart. Raises OSError.
     """
     async with AsyncExitStack() as stack:

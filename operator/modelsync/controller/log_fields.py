@@ -1,4 +1,4 @@
-"""What a pass did, in the few words that a line of the log has room for. Nothing is decided here."""
+"""Formats actions and events of a pass for a log line. Nothing is decided here."""
 
 from typing import Any
 
@@ -19,5 +19,5 @@ def action_text(action: Action) -> str:
 
 
 def event_text(event: Event) -> str:
-    """`Promoted: v1-94ad0a89 is the stable`; the API server keeps Events for an hour only."""
+    """`Promoted: v1-94ad0a89 is the stable`. Logged because the API server keeps Events for only an hour."""
     return f"{event.reason}: {event.note}"

@@ -1,6 +1,6 @@
-"""What keeps the log readable and harmless: the same trouble is told once a minute, and a key never.
+"""structlog processors that drop repeated warnings and redact credentials.
 
-Processors of structlog. They may drop a line or blank a part of it, and must never raise for one.
+They may drop a line or redact a part of it. They must never raise anything but DropEvent.
 """
 
 import re
@@ -14,9 +14,9 @@ import structlog
 
 QUIET = timedelta(minutes=1)
 MAX_REMEMBERED = 2000
-TROUBLE = frozenset({"warning", "error", "critical"})
-CHANGING = frozenset({"timestamp", "retry_seconds", "milliseconds", "remaining"})
-"""Fields in which two lines may differ and still say the same."""
+FILTERED_LEVELS = frozenset({"warning", "error", "critical"})
+IGNORED_FIELDS = frozenset({"timestamp", "retry_seconds", "milliseconds", "remaining"})
+"""Two lines that differ only in these fields count as the same line."""
 
 REDACTED = "[redacted]"
 _SECRETS = re.compile(
@@ -30,39 +30,39 @@ _SECRETS = re.compile(
 Event = MutableMapping[str, Any]
 
 
-class Quieter:
-    """Drops a warning or an error that says what was said within `QUIET`; the next one that is told says how many."""
+class RepeatFilter:
+    """Drops a warning or an error that was logged within `QUIET`; the next one that is logged has their number."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
 
     def __call__(self, _logger: Any, method: str, event: Event) -> Event:
-        if method not in TROUBLE:
+        if method not in FILTERED_LEVELS:
             return event
-        said = tuple(f"{name}={value}" for name, value in sorted(event.items()) if name not in CHANGING)
+        line = tuple(f"{name}={value}" for name, value in sorted(event.items()) if name not in IGNORED_FIELDS)
         now = self._clock()
-        at, dropped = self._told.get(said, (float("-inf"), 0))
+        at, dropped = self._seen.get(line, (float("-inf"), 0))
         if now - at < QUIET.total_seconds():
-            self._told[said] = (at, dropped + 1)
+            self._seen[line] = (at, dropped + 1)
             raise structlog.DropEvent
-        self._told[said] = (now, 0)
-        self._told.move_to_end(said)
-        if len(self._told) > MAX_REMEMBERED:
-            self._told.popitem(last=False)
+        self._seen[line] = (now, 0)
+        self._seen.move_to_end(line)
+        if len(self._seen) > MAX_REMEMBERED:
+            self._seen.popitem(last=False)
         if dropped:
             event["repeated"] = dropped
         return event
 
 
 def without_secrets(_logger: Any, _method: str, event: Event) -> Event:
-    """Blank what looks like a credential: messages come from servers and libraries, and may hold what was sent."""
+    """Redact what looks like a credential: messages of servers and libraries may contain what was sent to them."""
     for name, value in event.items():
         if isinstance(value, str):
-            event[name] = _SECRETS.sub(_blanked, value)
+            event[name] = _SECRETS.sub(_redacted, value)
     return event
 
 
-def _blanked(found: re.Match[str]) -> str:
+def _redacted(found: re.Match[str]) -> str:
     kept = found["scheme"] or found["parameter"] or found["user"] or ""
     return f"{kept}{REDACTED}"

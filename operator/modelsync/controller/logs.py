@@ -1,7 +1,7 @@
-"""How the operator logs: one line for each thing that happened, for people or as JSON, on standard error.
+"""Configures logging: one line per event on standard error, as text or JSON.
 
-No traceback unless debug is asked for: what a person can act on is in the message. docs/reference/logs.md tells every
-line.
+Tracebacks are only logged at level debug: the message contains what a user can act on. docs/reference/logs.md lists
+every event.
 """
 
 import logging
@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import structlog
 
-from modelsync.controller.log_filters import Quieter, without_secrets
+from modelsync.controller.log_filters import RepeatFilter, without_secrets
 
 Format = Literal["console", "json"]
 
 
 def configure(form: Format, level: str = "info") -> None:
-    """Set up structlog, and send what libraries log the same way."""
+    """Set up structlog, and route the logs of libraries through it."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -32,7 +32,7 @@ def configure(form: Format, level: str = "info") -> None:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
     )
     structlog.configure(
-        processors=[*shared, Quieter(), renderer],
+        processors=[*shared, RepeatFilter(), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )

@@ -1,4 +1,4 @@
-"""What a process of the operator was told, and how others know it. Reads the environment, and nothing else."""
+"""The options of an operator process, and its identity and address. Reads the environment, and nothing else."""
 
 import os
 import socket
@@ -16,19 +16,19 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Where to listen for the registry's webhooks, and what they must know."""
+    """Where to listen for the registry's webhooks, and the token and secret that they must have."""
 
     host: str
     port: int
     token: str
     secret: str = ""
     certificate: Certificate | None = None
-    """Without one calls come in the clear: something before us must end TLS."""
+    """Without a certificate the receiver serves plain HTTP; a proxy in front of it must terminate TLS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `modelsync run` was told."""
+    """The options of `modelsync run`."""
 
     settings: OperatorSettings
     lease_namespace: str
@@ -40,12 +40,12 @@ class Options:
 
 
 def identity() -> str:
-    """The pod's name, or the machine's."""
+    """Return the pod's name, or the host name outside of a pod."""
     return os.environ.get("POD_NAME") or socket.gethostname()
 
 
 def address(options: Options) -> str | None:
-    """Where other processes pass webhooks on to us; only a pod knows by which address it is reached."""
+    """Return the address to which other replicas relay webhooks. Only a pod knows its address; elsewhere it is None."""
     host = os.environ.get("POD_IP")
     if not host or options.webhook is None:
         return None

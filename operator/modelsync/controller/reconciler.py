@@ -1,7 +1,8 @@
-"""One pass over one ModelDeployment: look, decide, write the intent, act.
+"""One pass over one ModelDeployment: observe, plan, write the status, apply the actions.
 
-The cached objects decide whether there is anything to do; only live ones decide what. The reconciler keeps no state
-that a restart would miss, and decides nothing itself: it carries observations to the planner and actions to `apply`.
+Cached objects are used to find out whether there is anything to write; what is written is decided on live objects. The
+reconciler must not keep state that would be missed after a restart, and decides nothing itself: it passes observations
+to the planner and actions to `Applier`.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from modelsync.api.kinds import MODEL_DEPLOYMENT, Key, Object
 from modelsync.api.reasons import Reason
 from modelsync.api.settings import OperatorSettings
 from modelsync.cluster.cache import Cache
-from modelsync.cluster.credentials import Access, RefusedError
+from modelsync.cluster.credentials import RegistryConfigError, RegistryCredentials
 from modelsync.cluster.errors import ClusterError, ConflictError, NotFoundError, NotLeadingError, UnavailableError
 from modelsync.cluster.event_recorder import Recorder
 from modelsync.cluster.families import CachedFamilies, LiveFamilies
@@ -28,7 +29,7 @@ from modelsync.controller.log_fields import action_text, event_text
 from modelsync.controller.workqueue import ShutDownError, WorkQueue
 from modelsync.effects.adapter_reader import AdapterReader
 from modelsync.effects.apply import Applier
-from modelsync.effects.exams import Exams
+from modelsync.effects.exams import ExamPoller
 from modelsync.effects.silences import Silences
 from modelsync.observe.adapters import Known
 from modelsync.observe.family import Family
@@ -47,13 +48,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a look came to."""
+    """What was observed in a pass, and what follows from it."""
 
     gathered: Gathered
     plan: Plan
     report: Report
     status: Mapping[str, Any]
-    """The report's, on the wire."""
+    """The report's status as JSON."""
 
     @property
     def writes(self) -> bool:
@@ -62,21 +63,22 @@ class Decision:
 
     @property
     def new_status(self) -> bool:
-        """Whether the status is to become another one.
+        """Whether the status has to be written.
 
-        What an operator said that ran before is not taken back only because this one has not asked the registry yet:
-        its first answer, whatever it is, brings the key back.
+        The status of a previous leader is not replaced only because this process has not queried the registry yet: the
+        first answer, whatever it is, queues the key again.
         """
         read, observed = self.gathered.read, self.gathered.observed
-        knows_less = observed.registry.outcome is RegistryOutcome.PENDING
-        told_before = read.status.observed_generation == observed.generation and bool(read.status.conditions)
-        if knows_less and told_before and not self.plan.actions and self.plan.state == read.state:
+        pending = observed.registry.outcome is RegistryOutcome.PENDING
+        current = read.status.observed_generation == observed.generation and bool(read.status.conditions)
+        if pending and current and not self.plan.actions and self.plan.state == read.state:
             return False
         return self.status != (self.gathered.read.family.owner.get("status") or {})
 
 
 class Reconciler:
-    """Works on keys of the queue. `epoch` is the leadership that stamps what it touches first."""
+    """Works on keys of the queue. `epoch` identifies this term of leadership; objects are stamped with it before the
+    first action."""
 
     def __init__(
         self,
@@ -87,13 +89,13 @@ class Reconciler:
         applier: Applier,
         silences: Silences,
         recorder: Recorder,
-        access: Access,
+        credentials: RegistryCredentials,
         poller: Poller,
         adapters: AdapterReader,
         queue: WorkQueue[Key],
         settings: OperatorSettings,
         epoch: str,
-        exams: Exams,
+        exams: ExamPoller,
         instrumentation: Instrumentation,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -103,7 +105,7 @@ class Reconciler:
         self._applier = applier
         self._silences = silences
         self._recorder = recorder
-        self._access = access
+        self._credentials = credentials
         self._poller = poller
         self._adapters = adapters
         self._queue = queue
@@ -130,7 +132,7 @@ class Reconciler:
                 self._queue.done(key)
 
     async def reconcile(self, key: Key) -> timedelta | None:
-        """Look at `key` once and do what is to be done. Returns when to look again though nothing happens.
+        """Run one pass over `key`. Returns after which delay the next pass is due even without an event, or None.
 
         Raises ClusterErrors and UnreadableError.
         """
@@ -143,7 +145,7 @@ class Reconciler:
         if decision.writes:
             found = await self._live.family(family)
             if found is None:
-                # The watch has not told yet, or never will.
+                # It was deleted; the watch event has not arrived, or never will.
                 self._cache.put(MODEL_DEPLOYMENT, family.owner, deleted=True)
                 self._forget(key)
                 return None
@@ -154,13 +156,13 @@ class Reconciler:
 
     async def _work_on(self, key: Key) -> None:
         with structlog.contextvars.bound_contextvars(namespace=key.namespace, name=key.name):
-            began, result = time.monotonic(), "error"
+            started, result = time.monotonic(), "error"
             try:
                 delay = await self.reconcile(key)
             except NotLeadingError as error:
                 log.warning("reconcile.stopped", problem=str(error))
             except (ConflictError, NotFoundError) as error:
-                # Somebody else wrote or deleted meanwhile: look again at once, later if it goes on.
+                # Another client wrote or deleted the object: retry soon, with back-off if it happens again.
                 log.debug("reconcile.conflict", problem=str(error))
                 result = "requeue"
                 self._queue.retry(key)
@@ -174,13 +176,15 @@ class Reconciler:
                 log.warning("reconcile.unreadable", problem=str(error))
                 try:
                     await self._report_unreadable(key, str(error))
-                except ClusterError as told:
+                except ClusterError as write_error:
                     wait = self._queue.retry(key)
-                    log.warning("reconcile.refused", problem=str(told), retry_seconds=round(wait.total_seconds(), 1))
+                    log.warning(
+                        "reconcile.refused", problem=str(write_error), retry_seconds=round(wait.total_seconds(), 1)
+                    )
                 else:
-                    result = "success"  # the spec's error and not ours: its author is told
+                    result = "success"  # the error is in the spec, and its author sees it in the status
             except Exception as error:
-                # A mistake of ours must not stop the others; where it happened is enough to find it.
+                # A defect must not stop other keys. Its location is logged, and at level debug its traceback.
                 wait = self._queue.retry(key)
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 log.error(
@@ -195,7 +199,7 @@ class Reconciler:
                 self._queue.succeeded(key)
                 if delay is not None:
                     self._queue.add_after(key, delay)
-            self._instrumentation.passed(result, timedelta(seconds=time.monotonic() - began))
+            self._instrumentation.on_pass_ended(result, timedelta(seconds=time.monotonic() - started))
 
     async def _decide(self, family: Family) -> Decision:
         found = read(family, self._settings)
@@ -204,14 +208,14 @@ class Reconciler:
         adapters: Known = {}
         if found.registry is not None:
             try:
-                subscription = await self._access.subscription(family.key, found.registry, found.question)
-            except RefusedError as error:
+                subscription = await self._credentials.subscription(family.key, found.registry, found.question)
+            except RegistryConfigError as error:
                 refusal = str(error)
             else:
                 self._poller.subscribe(family.key, subscription)
                 if found.spec.serving.lora:
                     adapters = self._adapters.known(subscription)
-                refusal = self._access.refusal(family.key, found.registry)
+                refusal = self._credentials.credential_problem(family.key, found.registry)
         else:
             self._poller.unsubscribe(family.key)
         gathered = gather(
@@ -221,24 +225,24 @@ class Reconciler:
             refusal=refusal,
             sightings=self._sightings,
             now=self._now(),
-            exams=self._exams.of(family.key, family.pods),
+            exams=self._exams.poll(family.key, family.pods),
             adapters=adapters,
         )
         if subscription is not None and gathered.pinned is not None:
             for artifact in gathered.pinned.lora.to_read:
-                self._adapters.want(family.key, subscription, artifact)
+                self._adapters.request(family.key, subscription, artifact)
         decided = plan(gathered.observed)
         facts = Facts(gathered.observed, decided.state.holds)
-        self._silences.keep(family.uid, frozenset(filter(facts.held, gathered.observed.revisions)))
+        self._silences.keep_only(family.uid, frozenset(filter(facts.held, gathered.observed.revisions)))
         found_report = self._report(gathered, decided)
         status = found_report.status
         alias, pods = str(found.spec.model_ref), family.pods
-        self._instrumentation.looked(family.key, gathered.observed, decided, status, alias=alias, pods=pods)
+        self._instrumentation.on_decided(family.key, gathered.observed, decided, status, alias=alias, pods=pods)
         return Decision(gathered, decided, found_report, status.wire())
 
     def _report(self, gathered: Gathered, decided: Plan) -> Report:
         observed = gathered.observed
-        # What the API server refused is reported, but the planner must go on: only trying again shows that it is over.
+        # A refused write is reported, but not passed to the planner: only a retry shows whether it is still refused.
         if (refused := self._refused_writes.get(gathered.read.family.key)) is not None:
             observed = replace(observed, problems=(*observed.problems, refused))
         return report(
@@ -267,7 +271,9 @@ class Reconciler:
             if decision.new_status:
                 await self._applier.write_status(decision.gathered.read.family.owner, decision.status)
                 wrote_status = True
-                self._instrumentation.wrote(decision.gathered.read.status, decision.plan, decision.report.status)
+                self._instrumentation.on_status_written(
+                    decision.gathered.read.status, decision.plan, decision.report.status
+                )
         except ClusterError as error:
             if not decision.plan.urgent or isinstance(error, NotLeadingError):
                 raise
@@ -280,7 +286,7 @@ class Reconciler:
         except Exception as error:
             failed = error
         if wrote_status or applied:
-            # No later pass sees what has changed with this status: it is told now, whatever became of the actions.
+            # A later pass does not see this status change again: record its events now, even if actions failed.
             owner = decision.gathered.read.family.owner
             await asyncio.gather(*(self._recorder.record(owner, event) for event in decision.report.events))
         if wrote_status or done or kept_up:
@@ -302,25 +308,26 @@ class Reconciler:
         if failed is not None:
             raise failed
         if wrote_status or done or kept_up:
-            # What was written is in the cache already; the next move need not wait for the watch.
+            # The cache already contains what was written; the next step need not wait for the watch.
             self._queue.add(family.key)
         return decision
 
     async def _stamp(self, decision: Decision) -> bool:
-        """Before the first actions of this leadership; say whether what was read is out of date now."""
+        """Stamp the objects before the first actions of this term of leadership. Returns whether what was read is stale
+        now."""
         try:
             stamped = await self._applier.stamp(decision.gathered, self._epoch)
         except ClusterError as error:
             if not decision.plan.urgent or isinstance(error, NotLeadingError):
                 raise
-            # A hold does not wait for it. Some may carry the stamp already, so that all has to be read again.
+            # A hold must not wait for the stamp. Some objects may have got it, so everything has to be read again.
             log.warning("stamp.failed", problem=str(error))
             return True
         self._stamped.add(decision.gathered.read.family.uid)
         return stamped
 
     async def _apply(self, decision: Decision) -> tuple[tuple[Action, ...], int]:
-        """Returns the actions that were done or begun, and how many objects were kept up."""
+        """Returns the actions that were done or started, and the number of objects that upkeep wrote."""
         key = decision.gathered.read.family.key
         try:
             done: tuple[Action, ...] = ()
@@ -328,7 +335,7 @@ class Reconciler:
             if decision.plan.actions:
                 done = await self._applier.apply(decision.gathered, decision.plan)
             else:
-                kept_up = await self._applier.keep_up(decision.gathered, decision.plan.state)
+                kept_up = await self._applier.apply_upkeep(decision.gathered, decision.plan.state)
         except (ConflictError, NotFoundError, UnavailableError, NotLeadingError):
             raise
         except ClusterError as error:
@@ -339,21 +346,21 @@ class Reconciler:
         return done, kept_up
 
     async def _report_unreadable(self, key: Key, message: str) -> None:
-        """Write what is wrong with a spec that cannot be read at all."""
+        """Write the problem of a spec that cannot be read to the status."""
         known = self._cached.family(key)
         family = await self._live.family(known) if known is not None else None
         if family is None:
             return
         generation = int(family.owner["metadata"].get("generation") or 0)
         found = unreadable_spec(status_of(family), generation=generation, message=message, now=self._now())
-        self._instrumentation.unreadable(key, found.status)
+        self._instrumentation.on_unreadable_spec(key, found.status)
         if found.status.wire() != (family.owner.get("status") or {}):
             await self._applier.write_status(family.owner, found.status.wire())
             for event in found.events:
                 await self._recorder.record(family.owner, event)
 
     def _is_wanted(self, owner: Object) -> bool:
-        """One that is being deleted gets nothing new; the garbage collector takes its children."""
+        """A ModelDeployment that is being deleted gets no more writes; the garbage collector deletes its children."""
         return not owner["metadata"].get("deletionTimestamp")
 
     def _forget(self, key: Key) -> None:

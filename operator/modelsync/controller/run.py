@@ -1,6 +1,7 @@
-"""Starts a process of the operator: probes, metrics, webhooks, then the lease, and what it does while it leads.
+"""Starts an operator process: probes, metrics and webhooks, then the lease, then the work of the leader.
 
-A process that waits for the lease answers too, and passes webhooks on. On the way out the lease is handed over last.
+A process that waits for the lease also serves probes and metrics, and relays webhooks. At shutdown the lease is
+released last.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import structlog
 
 from modelsync.api import names
 from modelsync.api.kinds import MODEL_DEPLOYMENT
-from modelsync.cluster.client import Cluster, Count
+from modelsync.cluster.client import Cluster, CountRequest
 from modelsync.cluster.connection import Connection, connect
 from modelsync.cluster.errors import ClusterError, ForbiddenError, KindMissingError, NotFoundError, UnavailableError
 from modelsync.cluster.lease import Elector
@@ -35,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run(options: Options) -> int:
-    """Run until SIGTERM or SIGINT; return the exit code, 1 when the lease was lost. Raises StartError."""
+    """Run until SIGTERM or SIGINT; return the exit code: 1 when the lease was lost. Raises StartError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -44,26 +45,26 @@ async def run(options: Options) -> int:
 
 
 async def run_until(stop: asyncio.Event, options: Options) -> int:
-    """Run until `stop` is set; return the exit code, 1 when the lease was lost. Raises StartError."""
+    """Run until `stop` is set; return the exit code: 1 when the lease was lost. Raises StartError."""
     try:
         connection = await connect(options.kubeconfig)
         async with AsyncExitStack() as stack:
             metrics = Metrics()
-            cluster = Cluster(connection.client(), count=_counted(metrics, connection.server))
+            cluster = Cluster(connection.client(), count_request=_request_counter(metrics, connection.server))
             stack.push_async_callback(cluster.close)
             await _check(cluster, connection, options)
             checks: dict[str, health.Check] = {}
             if (port := options.health_port) is not None:
-                # The kubelet is answered with what `checks` is then: a process that waits for the lease is well too.
+                # `checks` is read at each probe: it is empty, and the process healthy, while it waits for the lease.
                 await _enter(stack, listen(health.application(checks), port=port), f"--health-port {port}")
             lease = lease_name(options)
             metrics.set(catalogue.LEADER, 0, name=lease)
             if (port := options.metrics_port) is not None:
-                # Also one that waits for the lease is to be seen.
+                # Processes that wait for the lease serve metrics too.
                 await _enter(stack, listen(telemetry.application(metrics), port=port), f"--metrics-port {port}")
                 log.info("metrics.listening", port=port)
             elector = _elector(cluster, options)
-            relay = await _take_webhooks(stack, options, elector, metrics)
+            relay = await _serve_webhooks(stack, options, elector, metrics)
             if not await _acquire(elector, stop, options):
                 return 0
             stack.push_async_callback(elector.release)
@@ -80,7 +81,7 @@ async def run_until(stop: asyncio.Event, options: Options) -> int:
 
 
 async def _check(cluster: Cluster, connection: Connection, options: Options) -> None:
-    """Find out now what would fail later, and say what to do. Raises StartError."""
+    """Check at startup what would fail later. Raises StartError, which says what to do."""
     quiet_kopf()
     try:
         await cluster.version()
@@ -88,26 +89,26 @@ async def _check(cluster: Cluster, connection: Connection, options: Options) -> 
             async for _ in cluster.pages(MODEL_DEPLOYMENT, namespace):
                 break
     except UnavailableError as error:
-        raise StartError(f"{error} ({connection.server}); check --kubeconfig and that the cluster runs") from None
+        raise StartError(f"{error} ({connection.server}); check --kubeconfig and that the cluster is running") from None
     except KindMissingError:
         raise StartError(
-            f"the cluster does not know {names.KIND} ({names.API_VERSION}); install its definition: "
+            f"the cluster does not know {names.KIND} ({names.API_VERSION}); install its CRD: "
             "`modelsync crds | kubectl apply --server-side -f -`"
         ) from None
     except ForbiddenError as error:
-        raise _without_rights(error) from None
+        raise _missing_permission(error) from None
 
 
-async def _take_webhooks(stack: AsyncExitStack, options: Options, elector: Elector, metrics: Metrics) -> Relay | None:
-    """Listen from now on: a process that waits passes webhooks on to the one that leads. Raises StartError."""
+async def _serve_webhooks(stack: AsyncExitStack, options: Options, elector: Elector, metrics: Metrics) -> Relay | None:
+    """Start the receiver: a process that waits relays webhooks to the one that leads. Raises StartError."""
     if (hook := options.webhook) is None:
         return None
     relay = Relay(lambda: elector.leader_address, token=hook.token, secret=hook.secret, certificate=hook.certificate)
 
-    def heard(result: str) -> None:
+    def count_webhook(result: str) -> None:
         metrics.count(catalogue.WEBHOOKS, result=result)
 
-    app = webhook.application(relay, token=hook.token, secret=hook.secret, heard=heard)
+    app = webhook.application(relay, token=hook.token, secret=hook.secret, heard=count_webhook)
     listening = listen(app, host=hook.host, port=hook.port, keepalive=webhook.KEEPALIVE, certificate=hook.certificate)
     port = await _enter(stack, listening, f"--webhook-port {hook.port}")
     metrics.set(catalogue.WEBHOOK_LISTENING, 1)
@@ -116,27 +117,27 @@ async def _take_webhooks(stack: AsyncExitStack, options: Options, elector: Elect
 
 
 async def _enter(stack: AsyncExitStack, listening: AbstractAsyncContextManager[int], option: str) -> int:
-    """Listen from now on; gives the port. Raises StartError that names `option`."""
+    """Start to listen; return the port. Raises StartError, which names `option`."""
     try:
         return await stack.enter_async_context(listening)
     except OSError as error:
         raise StartError(f"{option}: {error.strerror}; choose another port") from None
 
 
-def _without_rights(error: ForbiddenError) -> StartError:
+def _missing_permission(error: ForbiddenError) -> StartError:
     return StartError(
-        f"{error}; give the account the rights that the chart's roles (`rbac.create`) or deploy/install.yaml hold"
+        f"{error}; grant the account the permissions in the chart's roles (`rbac.create`) or in deploy/install.yaml"
     )
 
 
 def lease_name(options: Options) -> str:
-    """The name of the lease: operators of other namespaces are none of our rivals. The chart computes the same."""
+    """Return the name of the lease. It differs for operators of other namespaces. The chart computes the same name."""
     if not options.namespaces:
         return LEASE_NAME
     return f"{LEASE_NAME}-{sha256(','.join(sorted(set(options.namespaces))).encode()).hexdigest()[:10]}"
 
 
-def _counted(metrics: Metrics, server: str) -> Count:
+def _request_counter(metrics: Metrics, server: str) -> CountRequest:
     host = urlsplit(server).netloc
 
     def count(method: str, code: str) -> None:
@@ -156,7 +157,7 @@ def _elector(cluster: Cluster, options: Options) -> Elector:
 
 
 async def _acquire(elector: Elector, stop: asyncio.Event, options: Options) -> bool:
-    """Wait until we lead; False when we were told to stop before. Raises StartError."""
+    """Wait until this process leads; False when `stop` was set before. Raises StartError."""
     acquiring = asyncio.create_task(elector.acquire(), name="acquire")
     await first(acquiring, stop.wait())
     if not acquiring.done():
@@ -168,8 +169,8 @@ async def _acquire(elector: Elector, stop: asyncio.Event, options: Options) -> b
     except NotFoundError:
         raise StartError(
             f"namespace {options.lease_namespace}, where the lease is kept, does not exist; create it "
-            f"(`kubectl create namespace {options.lease_namespace}`), or give --lease-namespace"
+            f"(`kubectl create namespace {options.lease_namespace}`), or pass --lease-namespace"
         ) from None
     except ForbiddenError as error:
-        raise _without_rights(error) from None
+        raise _missing_permission(error) from None
     return True

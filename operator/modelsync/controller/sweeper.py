@@ -1,8 +1,8 @@
-"""Reads everything again now and then: what no watch told is noticed, and what is no more is dropped.
+"""Lists all objects periodically, to find changes and deletions that the watches missed.
 
-kopf reports no deletion that happened while a watch was down, and a lost event would otherwise be lost for good. The
-first sweep fills the cache before any key is worked on. It decides nothing: it only puts keys in the queue, behind
-all others.
+kopf reports no deletion that happened while a watch was down, and a missed event would otherwise be lost permanently.
+The first sweep fills the cache before any key is worked on. It decides nothing: it only queues keys, with low priority
+unless an object has changed.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,8 @@ from modelsync.controller.workqueue import Priority
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What a sweep found: objects by kind, what the watches had missed, and kinds that the API server lacks."""
+    """Result of a sweep: the number of objects, of changes (`missed`) and deletions (`ghosts`) that the watches had not
+    reported, and the kinds that the API server does not know."""
 
     objects: int
     missed: int
@@ -27,7 +28,7 @@ class Sweep:
 
 
 class Sweeper:
-    """Lists our kinds in `namespaces` (empty: everywhere), and adds every ModelDeployment with `add`."""
+    """Lists the watched kinds in `namespaces` (empty: all), and queues every ModelDeployment with `add`."""
 
     def __init__(
         self,
@@ -44,9 +45,9 @@ class Sweeper:
         self._swept = False
 
     async def sweep(self) -> Sweep:
-        """List and compare once. Raises ClusterErrors: KindMissingError when the CRD of ModelDeployment is missing."""
+        """List and compare once. Raises ClusterErrors; KindMissingError when the ModelDeployment CRD is missing."""
         objects = missed = ghosts = 0
-        touched: set[Key] = set()
+        affected: set[Key] = set()
         missing: set[Kind] = set()
         for kind in (MODEL_DEPLOYMENT, HTTP_ROUTE, *CHILD_KINDS):
             for namespace in self._namespaces:
@@ -56,9 +57,9 @@ class Sweeper:
                     async for page in self._cluster.pages(kind, namespace, labels=_selector(kind)):
                         for obj in page:
                             live.add((Key(obj["metadata"]["namespace"], name_of(obj)), uid_of(obj)))
-                            news = self._cache.put(kind, obj)
-                            missed += bool(news)
-                            touched |= news
+                            changed = self._cache.put(kind, obj)
+                            missed += bool(changed)
+                            affected |= changed
                 except KindMissingError:
                     if kind == MODEL_DEPLOYMENT:
                         raise
@@ -66,9 +67,9 @@ class Sweeper:
                 gone = before - live
                 objects += len(live)
                 ghosts += len(gone)
-                touched |= self._cache.prune(kind, gone)
+                affected |= self._cache.prune(kind, gone)
         if self._swept:
-            for key in touched:
+            for key in affected:
                 self._add(key, Priority.HIGH)
         self._swept = True
         for key in self._cache.owners():
@@ -77,5 +78,5 @@ class Sweeper:
 
 
 def _selector(kind: Kind) -> str | None:
-    """Only what carries our label; but every ModelDeployment, and every HTTPRoute that may claim our hosts."""
+    """Select objects with our label, but all ModelDeployments and all HTTPRoutes, which may claim our host names."""
     return None if kind in (MODEL_DEPLOYMENT, HTTP_ROUTE) else names.NAME_LABEL

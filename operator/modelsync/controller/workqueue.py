@@ -1,8 +1,8 @@
-"""A queue of keys after client-go's: one entry a key, one worker a key, delayed adds, back-off for each key.
+"""A work queue modelled on client-go's: one entry and one worker per key, delayed adds, and a back-off for each key.
 
-What is added while it is being worked on comes again afterwards, so that no event is lost and none is handled twice.
-Keys of `Priority.HIGH` go first, so that a hold does not stand behind ten thousand keys of a resync. It holds no state
-that a restart would miss.
+A key that is added while it is being worked on is queued again afterwards, so that no event is lost and no key has two
+workers. Keys with `Priority.HIGH` go first, so that a hold does not wait behind ten thousand keys of a resync. It must
+not hold state that would be missed after a restart.
 """
 
 import asyncio
@@ -20,42 +20,42 @@ K = TypeVar("K", bound=Hashable)
 K_contra = TypeVar("K_contra", bound=Hashable, contravariant=True)
 
 BASE_DELAY = timedelta(milliseconds=50)
-"""Most failures are conflicts with someone's write, and over at once."""
+"""Short, since most failures are conflicts with another write, and a retry succeeds at once."""
 MAX_DELAY = timedelta(minutes=5)
 MAX_DOUBLINGS = 30
 JITTER = 0.2
 
 
 class Priority(IntEnum):
-    """Which keys go first."""
+    """Keys with a lower value go first."""
 
     HIGH = 0
-    """Something changed: an object, an alias, a hold, a timer that a plan asked for."""
+    """Something has changed: an object, an alias, a hold; or a timer set by a plan is due."""
     LOW = 1
-    """Nothing is known to have changed: the start and the resync."""
+    """Nothing is known to have changed: startup and resync."""
 
 
 class Observer(Protocol[K_contra]):
-    """Is told of what the queue does. Must not block."""
+    """Called for each step of a key in the queue. Must not block."""
 
     def added(self, key: K_contra) -> None:
-        """`key` waits from now on."""
+        """`key` was queued."""
 
     def taken(self, key: K_contra) -> None:
-        """A worker has it."""
+        """A worker took `key`."""
 
     def done(self, key: K_contra) -> None:
-        """The worker is through with it."""
+        """The worker has finished with `key`."""
 
     def retried(self, key: K_contra) -> None:
-        """It comes again after its back-off."""
+        """`key` will be queued again after its back-off."""
 
     def emptied(self) -> None:
-        """What waited is dropped."""
+        """The waiting keys were dropped."""
 
 
-class _Nobody:
-    """Watches nothing."""
+class _NullObserver:
+    """Ignores every call."""
 
     def added(self, key: object) -> None: ...
     def taken(self, key: object) -> None: ...
@@ -65,11 +65,11 @@ class _Nobody:
 
 
 class ShutDownError(Exception):
-    """The queue was shut down and holds nothing more."""
+    """The queue was shut down and is empty."""
 
 
 class WorkQueue(Generic[K]):
-    """Keys to work on. Not for use from other threads than that of the event loop."""
+    """Keys to work on. Must only be used in the event loop's thread."""
 
     def __init__(
         self,
@@ -80,16 +80,16 @@ class WorkQueue(Generic[K]):
         jitter: Callable[[], float] = random.random,
         observer: Observer[K] | None = None,
     ) -> None:
-        self._observer: Observer[K] = observer or _Nobody()
+        self._observer: Observer[K] = observer or _NullObserver()
         self._base = base
         self._cap = cap
         self._clock = clock
         self._jitter = jitter
         self._ready: dict[Priority, deque[K]] = {priority: deque() for priority in Priority}
         self._dirty: dict[K, Priority] = {}
-        """Keys to be worked on, with the highest priority that anyone asked for."""
+        """Keys to be worked on, with the highest priority they were added with."""
         self._busy: dict[K, float] = {}
-        """Keys being worked on, since when."""
+        """Keys being worked on, with their start times."""
         self._delayed: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._failures: dict[K, int] = {}
@@ -100,14 +100,14 @@ class WorkQueue(Generic[K]):
         self._closing = False
 
     def add(self, key: K, priority: Priority = Priority.HIGH) -> None:
-        """Have `key` worked on, soon."""
+        """Queue `key`."""
         if self._closing:
             return
-        had = self._dirty.get(key)
-        if had is not None and had <= priority:
+        queued = self._dirty.get(key)
+        if queued is not None and queued <= priority:
             return
         self._dirty[key] = priority
-        if had is None:
+        if queued is None:
             self._observer.added(key)
         if key not in self._busy:
             # A key that moves up stays in the lower deque too; `get` skips what is no longer dirty at that priority.
@@ -115,7 +115,7 @@ class WorkQueue(Generic[K]):
             self._changed.set()
 
     def add_after(self, key: K, delay: timedelta) -> None:
-        """Have `key` worked on after `delay`; of several such wishes the earliest counts."""
+        """Queue `key` after `delay`. Of several calls for a key, the earliest due time counts."""
         if self._closing:
             return
         due = self._clock() + max(0.0, delay.total_seconds())
@@ -126,10 +126,10 @@ class WorkQueue(Generic[K]):
         self._arm()
 
     def retry(self, key: K, *, at_least: timedelta = timedelta(0)) -> timedelta:
-        """Have `key` worked on again after its back-off, which doubles with each failure. Returns the delay.
+        """Queue `key` after its back-off, which doubles with each failure. Returns the delay.
 
-        A failure before the back-off is over (an event woke the key meanwhile) does not lengthen it: a burst of events
-        would else keep a key away for minutes, and the hold on it from being told.
+        A failure before the back-off is over (an event queued the key meanwhile) does not extend it: otherwise a burst
+        of events could delay a key for minutes, and with it the report of a hold.
         """
         left = timedelta(seconds=self._retry_at.get(key, 0.0) - self._clock())
         if left > timedelta(0):
@@ -145,12 +145,12 @@ class WorkQueue(Generic[K]):
         return wait
 
     def succeeded(self, key: K) -> None:
-        """Begin the back-off of `key` anew."""
+        """Reset the back-off of `key`."""
         self._failures.pop(key, None)
         self._retry_at.pop(key, None)
 
     def forget(self, key: K) -> None:
-        """Drop the back-off and the timer of a key that is no more."""
+        """Drop the back-off and the timer of a key whose object was deleted."""
         self._failures.pop(key, None)
         self._retry_at.pop(key, None)
         self._due.pop(key, None)
@@ -171,7 +171,7 @@ class WorkQueue(Generic[K]):
             await self._change()
 
     def done(self, key: K) -> None:
-        """`key` has been worked on; if it was added meanwhile it is ready again."""
+        """Mark `key` as no longer busy; if it was added meanwhile, it is ready again."""
         if self._busy.pop(key, None) is not None:
             self._observer.done(key)
         if (priority := self._dirty.get(key)) is not None:
@@ -179,7 +179,8 @@ class WorkQueue(Generic[K]):
         self._changed.set()
 
     async def shut_down(self, *, drain: timedelta) -> bool:
-        """Take no more keys, drop what waits, and give the busy ones `drain` to end. Returns whether all did."""
+        """Accept no more keys, drop the waiting ones, and wait at most `drain` for the busy ones. Returns whether all
+        ended."""
         self._closing = True
         self._dirty.clear()
         self._observer.emptied()
@@ -196,17 +197,17 @@ class WorkQueue(Generic[K]):
         return True
 
     def __len__(self) -> int:
-        """How many keys are ready to be worked on."""
+        """Return how many keys are ready to be worked on."""
         return sum(1 for key in self._dirty if key not in self._busy)
 
     @property
     def longest_running(self) -> timedelta:
-        """How long the oldest key has been busy; a stuck worker shows here."""
+        """How long the oldest key has been busy; this grows when a worker is stuck."""
         now = self._clock()
         return timedelta(seconds=max((now - since for since in self._busy.values()), default=0.0))
 
     async def _change(self) -> None:
-        # Nothing is awaited between the caller's look and `clear`, so no change is missed.
+        # Nothing is awaited between the caller's check and `clear`, so no change is missed.
         self._changed.clear()
         await self._changed.wait()
 

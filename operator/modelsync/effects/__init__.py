@@ -1,1 +1,1 @@
-"""Carries out a plan: writes children, cuts off held pods, asks pods for what only they know."""
+"""Carries out plans: writes children, cuts off held pods, reads exams from pods and adapters from the registry."""

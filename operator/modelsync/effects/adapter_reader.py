@@ -1,7 +1,7 @@
-"""Reads what a LoRA adapter says of itself, once for each content, and says when it is known.
+"""Reads the configuration of LoRA adapters, once for each digest, and reports when it is available.
 
-Answers stay with the (server, credential) pair that they were read with, as the registry's do. A credential is asked
-for at each reading and dropped after it. Nothing is judged here.
+A result is only used for the (server, credential) pair that it was read with, like the registry's answers. The
+credential is fetched for each read and dropped after it; it must never be kept. Nothing is decided here.
 """
 
 import asyncio
@@ -25,22 +25,22 @@ from modelsync.registry.poller import Server, Subscription
 from modelsync.resources.adapter_config import CONFIG_FILE, AdapterConfig, AdapterRefusedError, read_adapter
 from modelsync.resources.revision import Artifact
 
-PARALLEL = 4
-LONGEST = timedelta(seconds=60)
+MAX_CONCURRENT_READS = 4
+READ_TIMEOUT = timedelta(seconds=60)
 BACKOFF = (timedelta(seconds=1), timedelta(minutes=1))
-"""Before an adapter that could not be read is tried again: first, and at most."""
-MOST_KNOWN = 4096
+"""The first and the longest delay before a failed read is retried."""
+MAX_RESULTS = 4096
 
 log = structlog.get_logger(__name__)
 
 _Pair: TypeAlias = tuple[Server, Hashable]
 _Entry: TypeAlias = tuple[_Pair, str]
-Look: TypeAlias = Callable[[Subscription, Artifact], Awaitable[Peek]]
+Inspect: TypeAlias = Callable[[Subscription, Artifact], Awaitable[Peek]]
 
 
 @dataclass(slots=True)
-class _Trouble:
-    """How often an adapter could not be read in a row, and when it may be tried again (the event loop's clock)."""
+class _Backoff:
+    """Consecutive failures of an adapter's reads, and when the next try is allowed (on the event loop's clock)."""
 
     count: int = 0
     until: float = 0.0
@@ -48,33 +48,33 @@ class _Trouble:
 
 @dataclass(slots=True)
 class AdapterReader:
-    """`on_change(key)` is called in the event loop when something that `key` wanted has been read, or may be again."""
+    """Calls `on_change(key)` in the event loop when an adapter that `key` requested was read, or may be read again."""
 
     on_change: Callable[[Key], None]
-    look: Look = field(default_factory=lambda: look_into)
-    _known: dict[_Entry, AdapterConfig | Refused | Failing] = field(default_factory=dict)
-    _trouble: dict[_Entry, _Trouble] = field(default_factory=dict)
+    inspect: Inspect = field(default_factory=lambda: inspect_adapter)
+    _results: dict[_Entry, AdapterConfig | Refused | Failing] = field(default_factory=dict)
+    _backoffs: dict[_Entry, _Backoff] = field(default_factory=dict)
     _tasks: dict[_Entry, asyncio.Task[None]] = field(default_factory=dict)
     _waiting: dict[_Entry, set[Key]] = field(default_factory=dict)
-    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL))
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_READS))
 
     def known(self, subscription: Subscription) -> Known:
-        """What was read as this subscription's pair."""
+        """Return the results that were read with this subscription's server and credential, by digest."""
         pair = _pair(subscription)
-        return {digest: verdict for (asked, digest), verdict in self._known.items() if asked == pair}
+        return {digest: result for (read_with, digest), result in self._results.items() if read_with == pair}
 
-    def want(self, key: Key, subscription: Subscription, artifact: Artifact) -> None:
-        """Read it, unless it is being read or has just failed. `on_change(key)` follows."""
+    def request(self, key: Key, subscription: Subscription, artifact: Artifact) -> None:
+        """Start a read, unless one is running or has just failed. `on_change(key)` is called afterwards."""
         entry = (_pair(subscription), artifact.digest)
         self._waiting.setdefault(entry, set()).add(key)
-        trouble = self._trouble.get(entry)
+        backoff = self._backoffs.get(entry)
         loop = asyncio.get_running_loop()
-        if entry in self._tasks or (trouble is not None and loop.time() < trouble.until):
+        if entry in self._tasks or (backoff is not None and loop.time() < backoff.until):
             return
         self._tasks[entry] = loop.create_task(self._read(entry, subscription, artifact))
 
     async def stop(self) -> None:
-        """End what is under way."""
+        """Cancel all running reads."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -83,58 +83,58 @@ class AdapterReader:
     async def _read(self, entry: _Entry, subscription: Subscription, artifact: Artifact) -> None:
         try:
             async with self._slots:
-                verdict = await self._verdict(subscription, artifact)
+                result = await self._inspect(subscription, artifact)
         finally:
             del self._tasks[entry]
-        self._known[entry] = verdict
-        if len(self._known) > MOST_KNOWN:
-            del self._known[next(iter(self._known))]
-        if isinstance(verdict, Failing):
-            self._try_again_later(entry)
-            log.warning("adapter.unreadable", artifact=artifact.ref, problem=verdict.message)
+        self._results[entry] = result
+        if len(self._results) > MAX_RESULTS:
+            del self._results[next(iter(self._results))]
+        if isinstance(result, Failing):
+            self._schedule_retry(entry)
+            log.warning("adapter.unreadable", artifact=artifact.ref, problem=result.message)
         else:
-            self._trouble.pop(entry, None)
-        self._tell(entry)
+            self._backoffs.pop(entry, None)
+        self._notify(self._waiting.pop(entry, set()))
 
-    async def _verdict(self, subscription: Subscription, artifact: Artifact) -> AdapterConfig | Refused | Failing:
+    async def _inspect(self, subscription: Subscription, artifact: Artifact) -> AdapterConfig | Refused | Failing:
         try:
-            async with asyncio.timeout(LONGEST.total_seconds()):
-                seen = await self.look(subscription, artifact)
-            if CONFIG_FILE not in seen.contents:
+            async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
+                inspected = await self.inspect(subscription, artifact)
+            if CONFIG_FILE not in inspected.contents:
                 return Refused(f"it has no {CONFIG_FILE}; log the folder that PEFT's save_pretrained writes")
-            return read_adapter(seen.files, seen.contents[CONFIG_FILE])
+            return read_adapter(inspected.files, inspected.contents[CONFIG_FILE])
         except AdapterRefusedError as error:
             return Refused(str(error))
         except TimeoutError:
-            return Failing(f"not within {LONGEST.total_seconds():.0f} s")
+            return Failing(f"not within {READ_TIMEOUT.total_seconds():.0f} s")
         except PullError as error:
             return Refused(str(error)) if error.exit_code == EXIT_CONTENT else Failing(str(error))
         except (RegistryError, InvalidCredentialError, InvalidBaseURLError, InvalidCABundleError) as error:
             return Failing(str(error))
-        except Exception as error:  # whatever it is, the others must be read, and this one tried again
+        except Exception as error:  # a defect: other adapters must still be read, and this one is retried
             log.exception("adapter.failed", artifact=artifact.ref)
             return Failing(f"{type(error).__name__}: {error}")
 
-    def _try_again_later(self, entry: _Entry) -> None:
-        trouble = self._trouble.setdefault(entry, _Trouble())
+    def _schedule_retry(self, entry: _Entry) -> None:
+        backoff = self._backoffs.setdefault(entry, _Backoff())
         first, most = (bound.total_seconds() for bound in BACKOFF)
-        delay = min(first * 2 ** min(trouble.count, 30), most)
-        trouble.count += 1
+        delay = min(first * 2 ** min(backoff.count, 30), most)
+        backoff.count += 1
         loop = asyncio.get_running_loop()
-        trouble.until = loop.time() + delay
+        backoff.until = loop.time() + delay
         keys = frozenset(self._waiting.get(entry, ()))
-        loop.call_later(delay, self._tell_all, keys)
+        loop.call_later(delay, self._notify, keys)
 
-    def _tell(self, entry: _Entry) -> None:
-        self._tell_all(self._waiting.pop(entry, set()))
-
-    def _tell_all(self, keys: Iterable[Key]) -> None:
+    def _notify(self, keys: Iterable[Key]) -> None:
         for key in keys:
             self.on_change(key)
 
 
-async def look_into(subscription: Subscription, artifact: Artifact) -> Peek:
-    """Ask the registry and its object store. Raises PullError, RegistryError and what a bad setting raises."""
+async def inspect_adapter(subscription: Subscription, artifact: Artifact) -> Peek:
+    """Read an adapter's file list and configuration from the registry and its object store.
+
+    Raises PullError, RegistryError, and InvalidCredentialError, InvalidBaseURLError or InvalidCABundleError.
+    """
     server = subscription.server
     context = tls(ca_pem=server.ca_pem) if server.ca_pem is not None else None
     credential = await subscription.credential()

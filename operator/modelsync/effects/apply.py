@@ -1,7 +1,7 @@
-"""The only writer: actions of a plan as requests, each with the state that it was decided on as its precondition.
+"""The only writer: sends a plan's actions as requests, with the state they were decided on as their precondition.
 
-Children are written whole by server-side apply and only when they differ; what is not the ModelDeployment's own (by
-owner uid) is never touched. The order of the actions is the planner's and is kept. Nothing is decided here.
+Children are written with server-side apply, in full, and only when they differ. Objects that the ModelDeployment does
+not own (by owner uid) must never be touched. Actions are carried out in the planner's order. Nothing is decided here.
 """
 
 import asyncio
@@ -76,18 +76,18 @@ log = structlog.get_logger(__name__)
 
 
 class ForeignObjectError(ClusterError):
-    """A name that we need is taken by an object that is not ours; it is left alone."""
+    """A name that we need belongs to an object that the ModelDeployment does not own; it is not changed."""
 
 
 class RecordLostError(ClusterError):
-    """A revision is to be brought up again, but its record is gone or cannot be read."""
+    """A revision is needed again, but its record was deleted or cannot be read."""
 
 
 class Applier:
-    """Writes to the cluster what plans say.
+    """Carries out plans.
 
-    `retry` has a key worked on again, after its back-off; `look` at once, when `silences` has something new of it.
-    `acted` is told of each action of a plan whose writes the API server has acknowledged.
+    `retry` queues a key again after its back-off, `requeue` queues it at once. `on_action_done` is called for each
+    action of a plan after the API server has acknowledged its writes.
     """
 
     def __init__(
@@ -98,41 +98,41 @@ class Applier:
         *,
         silences: Silences,
         retry: Callable[[Key], object],
-        look: Callable[[Key], object],
-        acted: Callable[[Key, Observed, Plan, Action], None] = lambda *_: None,
+        requeue: Callable[[Key], object],
+        on_action_done: Callable[[Key, Observed, Plan, Action], None] = lambda *_: None,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._settings = settings
         self._silences = silences
         self._retry = retry
-        self._look = look
-        self._acted = acted
+        self._requeue = requeue
+        self._on_action_done = on_action_done
         self._cuts: dict[tuple[str, Revision], asyncio.Task[None]] = {}
 
     async def write_status(self, owner: Object, status: Mapping[str, Any]) -> None:
-        """Write the status of the ModelDeployment that was read as `owner`. Raises ConflictError."""
+        """Write the status of `owner`. Raises ConflictError when the object has changed since it was read."""
         self._cache.put(MODEL_DEPLOYMENT, await self._cluster.replace_status(MODEL_DEPLOYMENT, owner, status))
 
     async def apply(self, gathered: Gathered, plan: Plan) -> tuple[Action, ...]:
-        """Do the plan's actions in order; return those that were done or begun: cutting off goes on by itself, and a
-        plan that asks for it meanwhile gets nothing new. Raises the first ClusterError.
+        """Carry out the plan's actions in order; return those that were done or started. Raises the first ClusterError.
 
-        Of an urgent plan every action is tried, whatever became of the ones before. Cutting pods off takes a second
-        when they do not answer, and goes on by itself: the routes of others that the same hold concerns must not wait.
+        Pods are cut off in a background task, because that takes a second when they do not respond, and other
+        ModelDeployments affected by the same hold must not wait for it. A running cut-off is not started again. For an
+        urgent plan every action is tried, even after earlier ones failed.
         """
         work = _Pass(self._cluster, self._cache, self._settings, self._silences, gathered, plan)
         first: ClusterError | None = None
         done: list[Action] = []
         for action in plan.actions:
             if isinstance(action, CutOff):
-                if self._begin_cut(work, action):
+                if self._start_cut_off(work, action):
                     done.append(action)
                 continue
             try:
                 await work.do(action)
                 done.append(action)
-                self._acted(gathered.read.family.key, gathered.observed, plan, action)
+                self._on_action_done(gathered.read.family.key, gathered.observed, plan, action)
             except ClusterError as error:
                 if not plan.urgent:
                     raise
@@ -143,12 +143,13 @@ class Applier:
         return tuple(done)
 
     async def finish(self, timeout: timedelta) -> None:
-        """Wait until pods that are being cut off are, but not for ever."""
+        """Wait for running cut-offs, at most `timeout`."""
         if self._cuts:
             await asyncio.wait(self._cuts.values(), timeout=timeout.total_seconds())
 
-    def _begin_cut(self, work: "_Pass", action: CutOff) -> bool:
-        """Cut off once at a time; a plan asks for it again until the pods are gone. Says whether it begins now."""
+    def _start_cut_off(self, work: "_Pass", action: CutOff) -> bool:
+        """Start a cut-off unless one is running: plans repeat the action until the pods are gone. Returns whether it
+        started."""
         family = work.gathered.read.family
         name = (family.uid, action.revision)
         if name in self._cuts:
@@ -157,8 +158,8 @@ class Applier:
         async def cut() -> None:
             try:
                 await work.do(action)
-                self._look(family.key)
-            except Exception as error:  # a task of its own: nobody else would tell or try again
+                self._requeue(family.key)
+            except Exception as error:  # a background task: nothing else would log or retry this
                 log.error("apply.failed", revision=action.revision, action=repr(action), problem=str(error))
                 self._retry(family.key)
             finally:
@@ -167,8 +168,8 @@ class Applier:
         self._cuts[name] = asyncio.create_task(cut(), name=f"cut-{family.key}-{action.revision}")
         return True
 
-    async def keep_up(self, gathered: Gathered, state: State) -> int:
-        """Write what `upkeep` finds; say how many objects were written. Raises the first ClusterError."""
+    async def apply_upkeep(self, gathered: Gathered, state: State) -> int:
+        """Write what `upkeep` returns; return the number of objects written. Raises the first ClusterError."""
         work = _Pass(self._cluster, self._cache, self._settings, self._silences, gathered, Plan(state))
         written = 0
         for piece in upkeep(gathered, state):
@@ -176,9 +177,9 @@ class Applier:
         return written
 
     async def stamp(self, gathered: Gathered, epoch: str) -> bool:
-        """Mark the family as touched by this leadership, so that no write of the leader before can come late.
+        """Stamp the family with this term of leadership, so that a late write of the previous leader conflicts.
 
-        Returns whether anything was stamped; what was read before is then out of date. Raises ClusterErrors.
+        Returns whether anything was stamped; the objects that were read before are then stale. Raises ClusterErrors.
         """
         family = gathered.read.family
         objects = [
@@ -247,7 +248,7 @@ class _Pass:
         if found is not None:
             await self.put(DEPLOYMENT, deployment(found, replicas), live)
             return
-        # Without its record nothing of it can be rendered; the number of pods can be set all the same.
+        # Without its record the Deployment cannot be rendered, but the number of replicas can be set.
         patch = {"metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}, "spec": {"replicas": replicas}}
         self.cache.put(DEPLOYMENT, await self.cluster.merge(DEPLOYMENT, self._owner.namespace, name_of(live), patch))
 
@@ -263,23 +264,23 @@ class _Pass:
 
     async def _cut_off(self, revision: Revision) -> None:
         pods = [pod for pod in self.gathered.read.family.pods if labels_of(pod).get(names.REVISION_LABEL) == revision]
-        await self._blow_fuse(revision, [pod for pod in pods if self._is_to_be_silenced(revision, pod)])
-        # Scaled first, or the ReplicaSet would make a new pod for each one that goes.
-        results = [await _tried(self._scale(revision, 0))]
-        results += await asyncio.gather(*(_tried(self._cut(pod)) for pod in pods))
+        await self._blow_fuse(revision, [pod for pod in pods if self._may_still_serve(revision, pod)])
+        # Scale down first, or the ReplicaSet would replace each deleted pod.
+        results = [await _error_of(self._scale(revision, 0))]
+        results += await asyncio.gather(*(_error_of(self._delete_pod(pod)) for pod in pods))
         log.info("revision.cut_off", revision=revision, pods=len(pods))
         for error in filter(None, results):
             raise error
 
-    async def _cut(self, pod: Object) -> None:
+    async def _delete_pod(self, pod: Object) -> None:
         name = name_of(pod)
         if not await self.cluster.delete(POD, self._owner.namespace, name, uid=uid_of(pod), grace=CUT_GRACE):
-            # No watch has told: without this the plan would go on cutting a ghost.
+            # No watch event has arrived: without this, plans would keep cutting off a deleted pod.
             self.cache.put(POD, pod, deleted=True)
 
-    def _is_to_be_silenced(self, revision: Revision, pod: Object) -> bool:
+    def _may_still_serve(self, revision: Revision, pod: Object) -> bool:
         running = (pod.get("status") or {}).get("phase") == "Running"
-        return running and not self.silences.is_whole(self._owner.uid, revision, uid_of(pod))
+        return running and not self.silences.is_acknowledged(self._owner.uid, revision, uid_of(pod))
 
     async def _blow_fuse(self, revision: Revision, pods: list[Object]) -> None:
         if not pods:
@@ -310,12 +311,12 @@ class _Pass:
         read, pinned = self.gathered.read, self.gathered.pinned
         if pinned is None or pinned.revision != revision:
             raise RecordLostError(
-                f"revision {revision} of {read.family.key} cannot be brought up: its record (ControllerRevision "
-                f"{names.child(self._owner.name, revision)}) is gone; point the alias at a version to make it anew"
+                f"revision {revision} of {read.family.key} cannot be started: its record (ControllerRevision "
+                f"{names.child(self._owner.name, revision)}) was deleted; point the alias at a version to recreate it"
             )
         if pinned.lora.to_read or pinned.lora.problem is not None:
             raise UnavailableError(
-                f"revision {revision} of {read.family.key} cannot be brought up before its adapters have been read"
+                f"revision {revision} of {read.family.key} cannot be started before its adapters have been read"
             )
         token = await self._fuse_token(revision)
         body = record(
@@ -331,7 +332,7 @@ class _Pass:
         try:
             written = await self.cluster.create(CONTROLLER_REVISION, self._owner.namespace, body)
         except AlreadyExistsError:
-            # Written by a pass that ended here, or not yet in what was read: it is immutable, so it counts.
+            # Written by an earlier pass that stopped here, or missing in a stale read. It is immutable, so use it.
             written = await self._own(CONTROLLER_REVISION, name_of(body))
         self.cache.put(CONTROLLER_REVISION, written)
         try:
@@ -340,7 +341,7 @@ class _Pass:
             raise RecordLostError(str(error)) from None
 
     async def _fuse_token(self, revision: Revision) -> str:
-        """The token of the revision's fuse; made once, since the record holds its hash."""
+        """Return the token of the revision's fuse. It is created once, since the record holds its hash."""
         token = secrets.token_urlsafe(32)
         body = fuse_secret(self._owner, revision, token)
         try:
@@ -350,7 +351,7 @@ class _Pass:
         return token
 
     async def _own(self, kind: Kind, name: str) -> Object:
-        """Read what took the name; raise ForeignObjectError unless it is our own."""
+        """Read the object that has the name. Raises ForeignObjectError unless the ModelDeployment owns it."""
         found = await self.cluster.get(kind, self._owner.namespace, name)
         self._check_own(kind, found)
         return found
@@ -358,19 +359,19 @@ class _Pass:
     # --- objects ---
 
     async def put(self, kind: Kind, wanted: Object, live: Object | None) -> bool:
-        """Write `wanted` unless `live`, as it was read, has it all; say whether it was written."""
+        """Write `wanted` unless `live` already matches it. Returns whether it was written."""
         if is_as_wanted(kind, live, wanted):
             return False
         namespace = self._owner.namespace
         if live is None:
-            taken = await self.cluster.find(kind, namespace, name_of(wanted))
-            if taken is not None:
-                self._check_own(kind, taken)
-                live = taken
+            existing = await self.cluster.find(kind, namespace, name_of(wanted))
+            if existing is not None:
+                self._check_own(kind, existing)
+                live = existing
         try:
             written = await self.cluster.apply(kind, namespace, wanted, read=live)
         except ConflictError:
-            # Whatever came between: taking exposure from a held revision is right in every state.
+            # Removing exposure of a held revision is right whatever the other writer changed.
             if not self.plan.urgent or live is None:
                 raise
             written = await self.cluster.apply(kind, namespace, wanted)
@@ -391,8 +392,8 @@ class _Pass:
     def _check_own(self, kind: Kind, found: Object) -> None:
         if not is_controlled_by(found, self._owner.uid):
             raise ForeignObjectError(
-                f"{kind} {self._owner.namespace}/{name_of(found)} is there already and is not this "
-                f"{names.KIND}'s; it is left alone: delete it, or choose another name for the {names.KIND}"
+                f"{kind} {self._owner.namespace}/{name_of(found)} already exists and is not owned by this "
+                f"{names.KIND}, so it is not changed: delete it, or choose another name for the {names.KIND}"
             )
 
     @property
@@ -407,11 +408,11 @@ class _Pass:
 
 
 def _token(secret: Object) -> str:
-    """Raises KeyError or ValueError when it is not there."""
+    """Return the token. Raises KeyError or ValueError when it is missing or malformed."""
     return base64.b64decode(secret["data"][FUSE_TOKEN_KEY], validate=True).decode()
 
 
-async def _tried(work: Awaitable[object]) -> ClusterError | None:
+async def _error_of(work: Awaitable[object]) -> ClusterError | None:
     try:
         await work
     except ClusterError as error:

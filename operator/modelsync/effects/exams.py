@@ -1,8 +1,8 @@
-"""Asks pods how their version's own exam stands (`GET /modelsync/exam`), beside the passes, and remembers verdicts.
+"""Polls pods for the result of their version's exam (`GET /modelsync/exam`) in the background, and keeps the results.
 
-A pass only reads what is known and says which pods there are; the asking goes on in tasks of its own, bounded in number
-and time, and puts the key into the queue when there is something new. What a pod answers is a tenant's word: it is cut,
-checked, and never more than told. Nothing here may hold up a pass or a hold.
+A pass only reads known results and passes in the current pods. Polling runs in separate tasks, limited in number and
+time, and queues the key when a result changes. A pod's response comes from a tenant: it is limited in size, validated,
+and only ever reported. This module must never delay a pass or a hold.
 """
 
 import asyncio
@@ -20,21 +20,21 @@ from modelsync.api.pod_contract import EXAM_PATH
 from modelsync.observe.exams import ListeningPod, ServerStart, exam_of, listening_pod, worse
 from modelsync.rollout.model import Exam, Revision
 
-AT_ONCE = 32
-"""Requests under way, whatever the number of pods."""
+MAX_CONCURRENT_REQUESTS = 32
+"""For all pods together."""
 
 TIMEOUT = timedelta(seconds=2)
 FIRST_PAUSE = timedelta(milliseconds=500)
 LONGEST_PAUSE = timedelta(seconds=5)
-"""Between two questions to one pod: an exam takes seconds to minutes."""
+"""Between two requests to one pod: an exam takes seconds to minutes."""
 
 MAX_BYTES = 64 << 10
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Followed:
-    """One start of a pod's server. `over`: there is a verdict, or there is no exam; it is not asked again."""
+class _PolledServer:
+    """One start of a pod's server. `over`: it has a final result or no exam, and is not polled again."""
 
     revision: Revision
     exam: Exam | None = None
@@ -43,63 +43,63 @@ class _Followed:
 
 
 @dataclass(slots=True)
-class Exams:
-    """How the exams stand, by ModelDeployment. `changed` is called when an answer may matter to a key."""
+class ExamPoller:
+    """Exam results by ModelDeployment. `on_change` is called with a key when one of its results has changed."""
 
-    changed: Callable[[Key], None]
+    on_change: Callable[[Key], None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     port: int = names.PORT
-    _known: dict[Key, dict[ServerStart, _Followed]] = field(default_factory=lambda: defaultdict(dict))
-    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _known: dict[Key, dict[ServerStart, _PolledServer]] = field(default_factory=lambda: defaultdict(dict))
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_REQUESTS))
     _session: aiohttp.ClientSession | None = None
 
-    def of(self, key: Key, pods: Iterable[Object]) -> Mapping[Revision, Exam]:
-        """What is known of the exams of these pods, by revision. Those that are not known are asked from now on; those
-        that are not among `pods` any more are forgotten."""
-        followed = self._known[key]
+    def poll(self, key: Key, pods: Iterable[Object]) -> Mapping[Revision, Exam]:
+        """Return the known results of these pods, by revision. Starts polling new pods, and forgets those that are no
+        longer in `pods`."""
+        polled = self._known[key]
         present = {pod.start: pod for each in pods if (pod := listening_pod(each, self.now())) is not None}
-        for start in followed.keys() - present.keys():
-            _stop(followed.pop(start))
+        for start in polled.keys() - present.keys():
+            _stop(polled.pop(start))
         for start, pod in present.items():
-            if start not in followed and pod.ask:
-                new = followed[start] = _Followed(pod.revision)
-                new.task = asyncio.get_running_loop().create_task(self._follow(key, pod, new))
-        if not followed:
+            if start not in polled and pod.ask:
+                new = polled[start] = _PolledServer(pod.revision)
+                new.task = asyncio.get_running_loop().create_task(self._poll_until_over(key, pod, new))
+        if not polled:
             del self._known[key]
         found: dict[Revision, Exam] = {}
-        for each in followed.values():
+        for each in polled.values():
             if each.exam is not None and worse(each.exam, found.get(each.revision)):
                 found[each.revision] = each.exam
         return found
 
     def forget(self, key: Key) -> None:
-        """The ModelDeployment is no more."""
+        """Stop polling the pods of a ModelDeployment that was deleted."""
         for each in self._known.pop(key, {}).values():
             _stop(each)
 
     async def close(self) -> None:
-        """End all asking."""
+        """Stop all polling."""
         for key in [*self._known]:
             self.forget(key)
         if self._session is not None:
             await self._session.close()
 
-    async def _follow(self, key: Key, pod: ListeningPod, followed: _Followed) -> None:
-        """Ask until there is a verdict, or there is no exam."""
+    async def _poll_until_over(self, key: Key, pod: ListeningPod, polled: _PolledServer) -> None:
+        """Poll until there is a final result, or it is known that there is no exam."""
         pause = FIRST_PAUSE
         while True:
-            async with self._places:
-                answer = await self._ask(pod)
+            async with self._slots:
+                answer = await self._get(pod)
             if answer is not None:
-                exam, followed.over = answer
-                if exam != followed.exam:
-                    followed.exam = exam
-                    self.changed(key)
-                if followed.over:
+                exam, polled.over = answer
+                if exam != polled.exam:
+                    polled.exam = exam
+                    self.on_change(key)
+                if polled.over:
                     if exam is not None:
                         log.info(
                             "exam.over",
-                            revision=followed.revision,
+                            revision=polled.revision,
                             pod=pod.name,
                             outcome=exam.outcome,
                             message=exam.message,
@@ -108,8 +108,8 @@ class Exams:
             await asyncio.sleep(pause.total_seconds())
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _ask(self, pod: ListeningPod) -> tuple[Exam | None, bool] | None:
-        """The exam and whether it is over; None when the pod does not say."""
+    async def _get(self, pod: ListeningPod) -> tuple[Exam | None, bool] | None:
+        """Return the exam and whether it is over; None without a usable response."""
         if self._session is None:
             # Without proxies: pods are never behind one.
             timeout = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())
@@ -119,7 +119,7 @@ class Exams:
             url = f"http://{host}:{self.port}{EXAM_PATH}"
             async with self._session.get(url, allow_redirects=False) as answer:
                 if answer.status == 404:
-                    return None, True  # a middleware that knows of no exams
+                    return None, True  # a middleware version without exams
                 if answer.status != 200:
                     return None
                 return exam_of(await _body(answer))
@@ -128,7 +128,7 @@ class Exams:
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:
-    """At most MAX_BYTES of it."""
+    """Return the body; empty when it is longer than MAX_BYTES."""
     chunks, length = [], 0
     async for chunk in answer.content.iter_chunked(MAX_BYTES):
         chunks.append(chunk)
@@ -138,6 +138,6 @@ async def _body(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def _stop(followed: _Followed) -> None:
-    if followed.task is not None:
-        followed.task.cancel()
+def _stop(polled: _PolledServer) -> None:
+    if polled.task is not None:
+        polled.task.cancel()

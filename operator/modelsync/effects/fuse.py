@@ -1,7 +1,7 @@
-"""Blows the fuse of a held revision: its pods answer 451 from then on and end their open streams (DESIGN §4).
+"""Blows the fuse of a held revision: its pods then respond with 451 and close their open streams.
 
-Best effort and short: the pods are deleted right after, whether they acknowledged or not. The token must never reach
-a log line or an error.
+Best effort, with a short timeout: the pods are deleted right after, whether they acknowledged or not. The token must
+never get into a log line or an error. See docs/design/README.md, "Holds".
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from modelsync.api.pod_contract import FUSE_PATH
 from modelsync.observe.fuse import Acknowledgement, read_acknowledgement
 
 TIMEOUT = timedelta(seconds=1)
-"""Longer than the middleware waits for all server processes of its pod before it answers."""
+"""Longer than the middleware waits for all server processes of its pod before it responds."""
 
 MAX_ANSWER_BYTES = 4096
 
@@ -27,15 +27,15 @@ log = structlog.get_logger(__name__)
 async def blow(
     pods: Iterable[Object], token: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Mapping[str, Acknowledgement | None]:
-    """Tell every one of `pods` that has an address, all at once.
+    """Send the request to all `pods` that have an address, concurrently.
 
-    Returns by the pod's uid what it acknowledged, None when it did not.
+    Returns the acknowledgements by pod uid; None for a pod that did not acknowledge.
     """
     addresses = {uid_of(pod): (name_of(pod), ip) for pod in pods if (ip := (pod.get("status") or {}).get("podIP"))}
     if not addresses:
         return {}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())
-    # Without proxies: pods are never behind one, and the token must not pass one.
+    # Without proxies: pods are never behind one, and the token must not go through one.
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
         answers = await asyncio.gather(*(_blow(session, name, ip, token, now) for name, ip in addresses.values()))
     return dict(zip(addresses, answers, strict=True))

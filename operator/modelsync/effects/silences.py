@@ -1,7 +1,7 @@
-"""Which pods of held revisions have acknowledged that they are silent, as far as this process was told.
+"""Remembers which pods of held revisions have acknowledged that they stopped responding, as seen by this process.
 
-Kept beside the passes: a hold never waits for an acknowledgement, and what is known when it comes is told by the next
-pass. Lost with the process; the pods are gone by then, or are asked again.
+A hold never waits for an acknowledgement: the next pass reports those that have arrived. The memory is lost with the
+process; by then the pods are deleted, or their fuse is blown again. Nothing is decided here.
 """
 
 from collections.abc import Mapping
@@ -14,48 +14,50 @@ from modelsync.rollout.model import Revision
 
 
 @dataclass(slots=True)
-class _Told:
+class _FuseRequest:
+    """The first fuse request to a revision's pods, and the response of each pod by its uid."""
+
     at: datetime
     pods: dict[str, Acknowledgement | None] = field(default_factory=dict)
 
 
 class Silences:
-    """By ModelDeployment and revision, what each pod answered; pods and ModelDeployments by their uids."""
+    """The responses of pods, by ModelDeployment uid, revision and pod uid."""
 
     def __init__(self) -> None:
-        self._told: dict[str, dict[Revision, _Told]] = {}
+        self._requests: dict[str, dict[Revision, _FuseRequest]] = {}
 
     def record(self, uid: str, revision: Revision, at: datetime, answers: Mapping[str, Acknowledgement | None]) -> None:
-        """Pods of the revision were told at `at`; None is one that did not acknowledge."""
-        told = self._told.setdefault(uid, {}).setdefault(revision, _Told(at))
-        told.pods.update(answers)
+        """Store the responses to the requests sent at `at`; None for a pod that did not acknowledge."""
+        request = self._requests.setdefault(uid, {}).setdefault(revision, _FuseRequest(at))
+        request.pods.update(answers)
 
-    def is_whole(self, uid: str, revision: Revision, pod: str) -> bool:
-        """Whether that pod has acknowledged, so that it need not be told again."""
-        told = self._told.get(uid, {}).get(revision)
-        answer = told.pods.get(pod) if told is not None else None
+    def is_acknowledged(self, uid: str, revision: Revision, pod: str) -> bool:
+        """Whether the pod has acknowledged, so that it needs no further request."""
+        request = self._requests.get(uid, {}).get(revision)
+        answer = request.pods.get(pod) if request is not None else None
         return answer is not None and answer.whole
 
     def of(self, uid: str) -> tuple[Silence, ...]:
-        """What is known of the revisions of a ModelDeployment."""
-        return tuple(_summary(revision, told) for revision, told in self._told.get(uid, {}).items())
+        """Return a summary for each revision of a ModelDeployment whose pods got a request."""
+        return tuple(_summary(revision, request) for revision, request in self._requests.get(uid, {}).items())
 
-    def keep(self, uid: str, held: frozenset[Revision]) -> None:
-        """Forget the revisions of a ModelDeployment that are not held any more."""
-        for revision in self._told.get(uid, {}).keys() - held:
-            del self._told[uid][revision]
+    def keep_only(self, uid: str, held: frozenset[Revision]) -> None:
+        """Forget the revisions of a ModelDeployment that are no longer held."""
+        for revision in self._requests.get(uid, {}).keys() - held:
+            del self._requests[uid][revision]
 
     def forget(self, uid: str) -> None:
-        """The ModelDeployment is no more."""
-        self._told.pop(uid, None)
+        """Forget a ModelDeployment that was deleted."""
+        self._requests.pop(uid, None)
 
 
-def _summary(revision: Revision, told: _Told) -> Silence:
-    answers = [answer for answer in told.pods.values() if answer is not None]
+def _summary(revision: Revision, request: _FuseRequest) -> Silence:
+    answers = [answer for answer in request.pods.values() if answer is not None]
     return Silence(
         revision=revision,
-        at=told.at,
-        pods=len(told.pods),
+        at=request.at,
+        pods=len(request.pods),
         acknowledged=sum(answer.whole for answer in answers),
         last_byte=max((answer.last_byte for answer in answers if answer.last_byte is not None), default=None),
     )

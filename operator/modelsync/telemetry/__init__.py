@@ -1,1 +1,1 @@
-"""What the operator tells of itself in numbers. Imports only `api`; decides nothing, and nothing may depend on it."""
+"""The operator's Prometheus metrics. Imports only `api`; nothing may be decided here or depend on a metric."""

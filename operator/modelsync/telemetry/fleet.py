@@ -1,6 +1,6 @@
-"""The series of the ModelDeployments: as many as there are objects, told by whoever has them, and gone when they are.
+"""Metrics of each ModelDeployment: exported by the leader, and removed when the ModelDeployment is deleted.
 
-Ages are computed when they are scraped, so that a quiet world need not be worked on for its numbers to grow.
+Ages are computed at each scrape, so that they grow without a reconcile.
 """
 
 import sys
@@ -20,7 +20,7 @@ from modelsync.telemetry.catalogue import Metric, Scope
 Key = tuple[str, str]
 """Namespace and name."""
 
-TOLD_CONDITIONS: Final = (
+EXPORTED_CONDITIONS: Final = (
     ConditionType.READY,
     ConditionType.AVAILABLE,
     ConditionType.RECONCILING,
@@ -35,15 +35,15 @@ _Sample = tuple[Metric, tuple[str, ...], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What was last seen of one ModelDeployment. Small, since there may be ten thousand: no status is kept."""
+class Snapshot:
+    """The last known values of one ModelDeployment. Small, since there may be ten thousand: no status is kept."""
 
     phase: str
     reason: str
     alias: str
     version: str
     true: frozenset[ConditionType]
-    """Which of TOLD_CONDITIONS are True."""
+    """Which of EXPORTED_CONDITIONS are True."""
     traffic: tuple[tuple[str, str, float], ...]
     """Revision, version, share."""
     replicas: int
@@ -58,19 +58,19 @@ class Sight:
     held_exposed_since: datetime | None
 
 
-def sight_of(
+def snapshot_of(
     status: ModelDeploymentStatus,
     *,
     alias: str,
     drifting_since: datetime | None = None,
     held_exposed_since: datetime | None = None,
-) -> Sight:
-    """What is told of a status, with what only the pass knows that came to it: since when the aliases have named
-    something else than what is promoted, and since when a held revision could be reached though the hold was seen."""
+) -> Snapshot:
+    """Return the snapshot of a status, with two times that the status lacks: since when the aliases have named content
+    that is not promoted, and since when a held revision has been reachable although its hold was seen."""
     ready = find(status.conditions, ConditionType.READY)
     whole = sum(backend.weight for backend in status.traffic)
     move, waiting = status.canary or status.target, status.waiting
-    return Sight(
+    return Snapshot(
         phase=status.phase.value if status.phase is not None else "",
         reason=sys.intern(ready.reason) if ready is not None else "",
         alias=alias,
@@ -94,46 +94,46 @@ def sight_of(
 
 def _true(status: ModelDeploymentStatus) -> frozenset[ConditionType]:
     held = {condition.type for condition in status.conditions if condition.status == "True"}
-    return _SETS.setdefault(found := frozenset(kind for kind in TOLD_CONDITIONS if kind in held), found)
+    return _SETS.setdefault(found := frozenset(kind for kind in EXPORTED_CONDITIONS if kind in held), found)
 
 
 _SETS: dict[frozenset[ConditionType], frozenset[ConditionType]] = {}
-"""Each combination once: most objects are alike."""
+"""Interned sets: most ModelDeployments have the same conditions."""
 
 
 class Fleet(Collector):
-    """What was last seen of each ModelDeployment, as a collector of prometheus_client."""
+    """The snapshots of all ModelDeployments, as a prometheus_client collector."""
 
     def __init__(self) -> None:
-        self._sights: dict[Key, Sight] = {}
-        self._frozen: list[tuple[Key, Sight]] = []
+        self._snapshots: dict[Key, Snapshot] = {}
+        self._frozen: list[tuple[Key, Snapshot]] = []
 
-    def see(self, key: Key, sight: Sight) -> None:
-        """Tell this of `key` from now on."""
-        self._sights[key] = sight
+    def update(self, key: Key, snapshot: Snapshot) -> None:
+        """Export `snapshot` for `key` from now on."""
+        self._snapshots[key] = snapshot
 
     def forget(self, key: Key) -> None:
-        """It is no more: its series end."""
-        self._sights.pop(key, None)
+        """Remove the series of a ModelDeployment that was deleted."""
+        self._snapshots.pop(key, None)
 
     def clear(self) -> None:
-        """Another replica leads, and tells of all of them."""
-        self._sights.clear()
+        """Remove all series: another replica leads and exports them."""
+        self._snapshots.clear()
 
     def freeze(self) -> None:
-        """Take what the next `collect` tells; in the thread that also calls `see`."""
-        self._frozen = list(self._sights.items())
+        """Copy the snapshots for the next `collect`. Must run in the thread that calls `update`."""
+        self._frozen = list(self._snapshots.items())
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """For the registry's check of names; without samples."""
+        """Return the metrics without samples, for the registry's check of names."""
         return [_family(metric) for metric in catalogue.ALL if metric.scope is Scope.OBJECT]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The series of what was frozen."""
+        """Return the series of the frozen snapshots."""
         now = datetime.now(UTC)
         families = {metric.name: _family(metric) for metric in catalogue.ALL if metric.scope is Scope.OBJECT}
-        for key, sight in self._frozen:
-            for metric, labels, value in _samples(sight, now):
+        for key, snapshot in self._frozen:
+            for metric, labels, value in _samples(snapshot, now):
                 families[metric.name].add_metric([*key, *labels], value)
         return families.values()
 
@@ -142,24 +142,24 @@ def _family(metric: Metric) -> GaugeMetricFamily:
     return GaugeMetricFamily(metric.name, metric.help, labels=tuple(metric.labels))
 
 
-def _samples(sight: Sight, now: datetime) -> Iterator[_Sample]:
-    """Labels beside namespace and name, in the catalogue's order."""
-    yield catalogue.INFO, (sight.phase, sight.reason, sight.alias, sight.version), 1
-    for kind in TOLD_CONDITIONS:
-        yield catalogue.CONDITION, (kind.value,), float(kind in sight.true)
-    for revision, version, share in sight.traffic:
+def _samples(snapshot: Snapshot, now: datetime) -> Iterator[_Sample]:
+    """Yield the samples; the labels after namespace and name are in the catalogue's order."""
+    yield catalogue.INFO, (snapshot.phase, snapshot.reason, snapshot.alias, snapshot.version), 1
+    for kind in EXPORTED_CONDITIONS:
+        yield catalogue.CONDITION, (kind.value,), float(kind in snapshot.true)
+    for revision, version, share in snapshot.traffic:
         yield catalogue.WEIGHT, (revision, version), share
-    yield catalogue.REPLICAS, (), sight.replicas
-    yield catalogue.READY_REPLICAS, (), sight.ready_replicas
-    yield catalogue.HOLDS, (), sight.holds
-    yield catalogue.HELD_EXPOSED, (), _age(sight.held_exposed_since, now)
-    if sight.fallback_ready is not None:
-        yield catalogue.FALLBACK, (), float(sight.fallback_ready)
-    yield catalogue.KEPT_WARM, (), float(sight.previous_kept)
-    yield catalogue.DRIFT, (), _age(sight.drifting_since, now)
-    yield catalogue.ROLLOUT_AGE, (), _age(sight.moving_since, now)
-    if sight.waiting is not None:
-        reason, who, since = sight.waiting
+    yield catalogue.REPLICAS, (), snapshot.replicas
+    yield catalogue.READY_REPLICAS, (), snapshot.ready_replicas
+    yield catalogue.HOLDS, (), snapshot.holds
+    yield catalogue.HELD_EXPOSED, (), _age(snapshot.held_exposed_since, now)
+    if snapshot.fallback_ready is not None:
+        yield catalogue.FALLBACK, (), float(snapshot.fallback_ready)
+    yield catalogue.KEPT_WARM, (), float(snapshot.previous_kept)
+    yield catalogue.DRIFT, (), _age(snapshot.drifting_since, now)
+    yield catalogue.ROLLOUT_AGE, (), _age(snapshot.moving_since, now)
+    if snapshot.waiting is not None:
+        reason, who, since = snapshot.waiting
         yield catalogue.WAITING, (reason, who), _age(since, now)
 
 

@@ -1,7 +1,7 @@
-"""The metrics of this process, in a registry of their own, and the few verbs by which the operator counts.
+"""The metrics of this process, in their own registry, and the methods to record them.
 
-Nothing here blocks, waits, or raises for what is counted. Used in the event loop's thread alone; only `render` may run
-in another, after `refresh` has taken stock.
+Recording must never block, wait, or raise because of a value. Everything runs in the event loop's thread; only `render`
+may run in another one, after `refresh`.
 """
 
 import platform
@@ -23,9 +23,9 @@ from modelsync.telemetry.catalogue import Kind, Metric, Scope
 from modelsync.telemetry.fleet import Fleet
 
 CONTROLLER = "modeldeployment"
-"""How dashboards of controller-runtime call a controller and its queue: by the kind, in small letters."""
+"""Controller and queue have the kind in lower case as their name, as with controller-runtime."""
 
-_FROM_THE_START: dict[Metric, tuple[dict[str, str], ...]] = {
+_INITIAL_SERIES: dict[Metric, tuple[dict[str, str], ...]] = {
     catalogue.ALIAS_MOVES: ({},),
     catalogue.WEBHOOKS: tuple({"result": result} for result in ("Accepted", "Refused", "Unserved")),
     catalogue.WATCH_RESTARTS: ({},),
@@ -43,26 +43,26 @@ _FROM_THE_START: dict[Metric, tuple[dict[str, str], ...]] = {
     catalogue.PULLS: ({"outcome": "Pulled"}, {"outcome": "AlreadyPublished"}),
     catalogue.EVENTS: tuple({"result": result} for result in ("Written", "Repeated", "Quiet", "Failed")),
 }
-"""Series that are there, as 0, before anything happened: `increase()` does not see a counter's first step otherwise."""
+"""Series that start as 0: otherwise `increase()` does not see the first increment of a counter."""
 
 
-# A `_created` beside every series doubles them, and no dashboard looks at it.
+# A `_created` series for each series doubles their number, and no dashboard uses it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves out its return type
 
 
 class Metrics:
-    """One for a process."""
+    """The metrics of one process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.fleet = Fleet()
-        self._made: dict[str, Counter | Gauge | Histogram] = {
+        self._metrics: dict[str, Counter | Gauge | Histogram] = {
             metric.name: _make(metric, self.registry) for metric in catalogue.ALL if metric.scope is Scope.PROCESS
         }
-        self._stocktakers: list[Callable[[], None]] = [self.fleet.freeze]
+        self._before_scrape: list[Callable[[], None]] = [self.fleet.freeze]
         self.registry.register(self.fleet)
         ProcessCollector(registry=self.registry)
-        for metric, starts in _FROM_THE_START.items():
+        for metric, starts in _INITIAL_SERIES.items():
             for labels in starts:
                 self._series(metric, labels)
         self.set(catalogue.BUILD, 1, version=__version__, python=platform.python_version())
@@ -81,31 +81,31 @@ class Metrics:
         series.set(value)
 
     def observe(self, metric: Metric, value: float, /, **labels: str) -> None:
-        """Put a value into a histogram; one below 0, which clocks that differ can bring about, counts as 0."""
+        """Add a value to a histogram. A negative one, which differing clocks can cause, counts as 0."""
         series = self._series(metric, labels)
         assert isinstance(series, Histogram)  # noqa: S101 - the catalogue says so
         series.observe(max(0.0, value))
 
     def clear(self, metric: Metric) -> None:
         """Drop all series of a metric."""
-        self._made[metric.name].clear()
+        self._metrics[metric.name].clear()
 
-    def before_each_scrape(self, take_stock: Callable[[], None]) -> None:
-        """Have `take_stock` called for what is looked at and not counted."""
-        self._stocktakers.append(take_stock)
+    def before_each_scrape(self, update: Callable[[], None]) -> None:
+        """Call `update` before each scrape, for gauges that are computed."""
+        self._before_scrape.append(update)
 
     def refresh(self) -> None:
-        """Take stock of what the next `render` tells."""
-        for take_stock in self._stocktakers:
-            take_stock()
+        """Compute the gauges for the next `render`."""
+        for update in self._before_scrape:
+            update()
 
     def render(self) -> bytes:
-        """All series in Prometheus' text format. Touches nothing that the event loop's thread changes."""
+        """Return all series in Prometheus' text format. Safe to call in another thread."""
         return generate_latest(self.registry)
 
     def _series(self, metric: Metric, labels: dict[str, str]) -> Counter | Gauge | Histogram:
-        made = self._made[metric.name]
-        return made.labels(**labels) if metric.labels else made
+        found = self._metrics[metric.name]
+        return found.labels(**labels) if metric.labels else found
 
 
 def _make(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:

@@ -1,4 +1,4 @@
-"""Answers Prometheus: `GET /metrics`, for a port of its own."""
+"""Serves `GET /metrics` for Prometheus, on its own port."""
 
 import asyncio
 
@@ -11,13 +11,13 @@ PATH = "/metrics"
 
 
 def application(metrics: Metrics) -> web.Application:
-    """Make what answers a scrape with `metrics` as they are then."""
+    """Return the application that serves the current `metrics`."""
     one_at_a_time = asyncio.Lock()
 
     async def scrape(_request: web.Request) -> web.Response:
         async with one_at_a_time:
             metrics.refresh()
-            # Thousands of objects make megabytes of text: a hold must not wait for them.
+            # Thousands of objects make megabytes of text; rendering them must not delay a hold.
             body = await asyncio.to_thread(metrics.render)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

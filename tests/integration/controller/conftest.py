@@ -1,7 +1,7 @@
-"""The operator in this process against the cluster's apiserver, with the W&B stand-in; the tests play the kubelet.
+"""Runs the operator in this process against a real API server, with the W&B stand-in; the tests simulate the kubelet.
 
-Pods ask for a node of the test's own, which no kubelet runs; Deployments, ReplicaSets, pods' nodes and EndpointSlices
-are worked on by the cluster's own controllers, and routes by its own gateway.
+Pods select a node of the test, which has no kubelet. Deployments, ReplicaSets, scheduling and EndpointSlices are
+handled by the cluster's own controllers, and routes by its own gateway.
 """
 
 import asyncio
@@ -60,11 +60,11 @@ def standin() -> Iterator[StandIn]:
         yield server
 
 
-async def until(what: str, look: Callable[[], Awaitable[Any]], seconds: float = SECONDS) -> Any:
-    """Look until the answer is true, and return it."""
+async def until(what: str, check: Callable[[], Awaitable[Any]], seconds: float = SECONDS) -> Any:
+    """Repeat `check` until its result is true, and return it."""
     deadline = time.monotonic() + seconds
     while True:
-        found = await look()
+        found = await check()
         if found:
             return found
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -73,7 +73,7 @@ async def until(what: str, look: Callable[[], Awaitable[Any]], seconds: float = 
 
 @dataclass
 class World:
-    """One namespace: its ModelDeployment `chat`, the registry's collection, and a kubelet that obeys the test."""
+    """One namespace: its ModelDeployment `chat`, the registry's collection, and a simulated kubelet."""
 
     cluster: Cluster
     api: ApiServer
@@ -96,11 +96,11 @@ class World:
 
     @property
     def path(self) -> str:
-        """The collection."""
+        """The path of the collection."""
         return f"acme/{self.namespace}/chat"
 
     def log(self, text: str = "first") -> str:
-        """Log a version; returns its name."""
+        """Log a version; return its name."""
         content = {"model.safetensors": f"{self.namespace} {text}".encode()}
         return self.admin.log_artifact("acme", self.namespace, "chat", content).version
 
@@ -145,7 +145,7 @@ class World:
     async def deploy(self, **spec: Any) -> dict[str, Any]:
         return await self.cluster.create(kinds.MODEL_DEPLOYMENT, self.namespace, self.model_deployment(**spec))
 
-    # --- looking ---
+    # --- reading ---
 
     async def read(self) -> dict[str, Any]:
         return await self.cluster.get(kinds.MODEL_DEPLOYMENT, self.namespace, "chat")
@@ -158,32 +158,32 @@ class World:
         return next((each for each in found if each["type"] == kind), {})
 
     async def until_status(self, what: str, ready: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-        async def look() -> dict[str, Any] | None:
+        async def check() -> dict[str, Any] | None:
             status = await self.status()
             return status if ready(status) else None
 
         try:
-            return await until(what, look)
+            return await until(what, check)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{await self.status()}") from None
 
     async def until_phase(self, phase: str) -> dict[str, Any]:
         return await self.until_status(f"phase {phase}", lambda status: status.get("phase") == phase)
 
-    async def until_said(self, kind: str, text: str) -> dict[str, Any]:
-        """Wait until a condition's message holds `text`."""
+    async def until_message(self, kind: str, text: str) -> dict[str, Any]:
+        """Wait until a condition's message contains `text`; return the condition."""
 
-        async def look() -> dict[str, Any] | None:
+        async def check() -> dict[str, Any] | None:
             found = await self.condition(kind)
             return found if text in found.get("message", "") else None
 
         try:
-            return await until(f"{kind} says {text!r}", look)
+            return await until(f"{kind} with the message {text!r}", check)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{(await self.status()).get('conditions')}") from None
 
     async def objects(self) -> dict[str, dict[str, Any]]:
-        """Everything that may belong to the ModelDeployment, by kind and name, without Events and the Lease."""
+        """Return all objects that may belong to the ModelDeployment, by kind and name, without Events and the Lease."""
         chosen = (
             kinds.MODEL_DEPLOYMENT,
             kinds.DEPLOYMENT,
@@ -197,7 +197,7 @@ class World:
         return {f"{obj['kind']}/{obj['metadata']['name']}": obj for found in lists for obj in found}
 
     async def weights(self) -> dict[str, int]:
-        """The live route's shares, by version (or `blocked`)."""
+        """Return the live route's weights by version (or `blocked`)."""
         route = await self.cluster.find(kinds.HTTP_ROUTE, self.namespace, "chat")
         rules = route["spec"]["rules"] if route else []
         backends = [backend for rule in rules for backend in rule["backendRefs"]]
@@ -211,7 +211,7 @@ class World:
 
     @asynccontextmanager
     async def kubelet(self, *, silent: str = "") -> AsyncIterator[None]:
-        """While it is open, pods become ready, and those that are told to end do; those of `silent` never get ready."""
+        """While it is open, pods become ready and terminating ones are deleted; pods of `silent` never become ready."""
         task = asyncio.create_task(self._kubelet(silent))
         try:
             yield
@@ -274,7 +274,7 @@ class World:
 
     @asynccontextmanager
     async def operator(self, *, metrics_port: int | None = None, **settings: Any) -> AsyncIterator[asyncio.Event]:
-        """Run the operator for this namespace alone; it is stopped as by SIGTERM."""
+        """Run the operator for this namespace only, and stop it as SIGTERM does."""
         options = Options(
             settings=self.settings.model_copy(update=settings),
             lease_namespace=self.namespace,
@@ -308,7 +308,7 @@ def node_status() -> dict[str, Any]:
 
 
 def is_held(lease: dict[str, Any]) -> bool:
-    """Whether somebody has renewed it lately; one who was killed leaves its name."""
+    """Whether the lease was renewed recently; a killed holder's name stays in it."""
     renewed = datetime.fromisoformat(lease["spec"]["renewTime"])
     return bool(lease["spec"].get("holderIdentity")) and datetime.now(UTC) - renewed < timedelta(seconds=20)
 
@@ -322,7 +322,7 @@ def is_ready(pod: dict[str, Any]) -> bool:
 async def world(cluster: Cluster, api: ApiServer, namespace: str, standin: StandIn) -> AsyncIterator[World]:
     lease = await cluster.find(kinds.LEASE, "modelsync-system", "modelsync")
     if lease is not None and is_held(lease):
-        pytest.fail("another operator runs in this cluster (that of `make demo`?); end it: `make demo-down`")
+        pytest.fail("another operator runs in this cluster (from `make demo`?); stop it: `make demo-down`")
     made = World(cluster, api, namespace, standin)
     made.add_node()
     yield made

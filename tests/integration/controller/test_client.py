@@ -1,4 +1,4 @@
-"""Requests to a real apiserver: preconditions hold, errors have types, statuses are replaced whole."""
+"""Requests to a real API server: preconditions hold, errors have types, a status is replaced as a whole."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -33,7 +33,7 @@ def service(namespace: str, port: int = 80, **metadata: Any) -> dict[str, Any]:
     }
 
 
-async def test_the_same_intent_again_changes_nothing(cluster: Cluster, namespace: str) -> None:
+async def test_applying_the_same_object_again_changes_nothing(cluster: Cluster, namespace: str) -> None:
     first = await cluster.apply(kinds.SERVICE, namespace, service(namespace))
     again = await cluster.apply(kinds.SERVICE, namespace, service(namespace), read=first)
     assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
@@ -48,7 +48,7 @@ async def test_a_write_that_was_decided_on_an_older_object_is_refused(cluster: C
         await cluster.delete(kinds.SERVICE, namespace, "thing", read=first)
 
 
-async def test_a_write_that_was_decided_on_an_object_that_is_gone_does_not_make_it_anew(
+async def test_a_write_that_was_decided_on_a_deleted_object_does_not_recreate_it(
     cluster: Cluster, namespace: str
 ) -> None:
     first = await cluster.apply(kinds.SERVICE, namespace, service(namespace))
@@ -71,11 +71,11 @@ async def test_a_write_that_was_decided_on_an_earlier_object_of_that_name_is_ref
     await cluster.delete(kinds.SERVICE, namespace, "thing", uid=second["metadata"]["uid"], grace=timedelta(seconds=1))
 
 
-async def test_deleting_what_is_gone_is_fine(cluster: Cluster, namespace: str) -> None:
+async def test_deleting_a_missing_object_is_no_error(cluster: Cluster, namespace: str) -> None:
     await cluster.delete(kinds.SERVICE, namespace, "never-was")
 
 
-async def test_errors_have_types_and_say_what_was_asked(cluster: Cluster, namespace: str) -> None:
+async def test_errors_have_types_and_contain_the_request(cluster: Cluster, namespace: str) -> None:
     with pytest.raises(NotFoundError, match=f"get Service {namespace}/nope"):
         await cluster.get(kinds.SERVICE, namespace, "nope")
     with pytest.raises(KindMissingError):
@@ -89,7 +89,7 @@ async def test_errors_have_types_and_say_what_was_asked(cluster: Cluster, namesp
         await cluster.create(kinds.SERVICE, namespace, service(namespace))
 
 
-async def test_a_kind_that_is_there_but_not_the_object_is_none_and_a_missing_kind_is_told(
+async def test_find_returns_none_for_a_missing_object_and_raises_for_a_missing_kind(
     cluster: Cluster, namespace: str
 ) -> None:
     assert await cluster.find(kinds.HTTP_ROUTE, namespace, "nope") is None
@@ -97,7 +97,7 @@ async def test_a_kind_that_is_there_but_not_the_object_is_none_and_a_missing_kin
         await cluster.find(Kind("nothing.example.com/v1", "Nothing", "nothings"), namespace, "nope")
 
 
-async def test_a_namespace_that_is_being_deleted_counts_as_gone(world: World) -> None:
+async def test_a_namespace_that_is_being_deleted_counts_as_deleted(world: World) -> None:
     await world.deploy()
     metadata = {"metadata": {"finalizers": ["modelsync.test/wait"]}}
     await world.cluster.merge(kinds.MODEL_DEPLOYMENT, world.namespace, "chat", metadata)
@@ -107,7 +107,9 @@ async def test_a_namespace_that_is_being_deleted_counts_as_gone(world: World) ->
     await world.cluster.merge(kinds.MODEL_DEPLOYMENT, world.namespace, "chat", {"metadata": {"finalizers": None}})
 
 
-async def test_lists_come_in_pages_and_whole(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lists_are_read_in_pages_and_complete(
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("modelsync.cluster.client.PAGE_SIZE", 2)
     for number in range(5):
         await cluster.create(kinds.SERVICE, namespace, service(namespace, name=f"thing-{number}", labels={"a": "b"}))
@@ -116,7 +118,7 @@ async def test_lists_come_in_pages_and_whole(cluster: Cluster, namespace: str, m
     assert {(obj["kind"], obj["apiVersion"]) for obj in found} == {("Service", "v1")}
 
 
-async def test_a_status_is_replaced_whole_and_only_if_nobody_wrote_meanwhile(world: World) -> None:
+async def test_a_status_is_replaced_as_a_whole_and_only_if_the_object_has_not_changed(world: World) -> None:
     made = await world.deploy()
     first = await world.cluster.replace_status(
         kinds.MODEL_DEPLOYMENT, made, {"phase": "Pending", "url": "http://x", "promoted": ["v1-aaaaaaaa"]}
@@ -134,7 +136,7 @@ async def test_a_merge_never_creates(cluster: Cluster, namespace: str) -> None:
         await cluster.merge(kinds.SERVICE, namespace, "nope", {"metadata": {"annotations": {"a": "b"}}})
 
 
-async def test_no_write_goes_out_once_the_fence_is_up(cluster: Cluster, namespace: str) -> None:
+async def test_no_write_is_sent_when_the_fence_raises(cluster: Cluster, namespace: str) -> None:
     def fence() -> None:
         raise NotLeadingError("we do not lead")
 
@@ -160,7 +162,7 @@ async def test_an_account_without_rights_and_a_wrong_token_are_forbidden(namespa
     await client.close()
 
 
-async def test_an_api_server_that_is_away_is_told_with_its_address(namespace: str) -> None:
+async def test_the_error_for_an_unreachable_api_server_has_its_address(namespace: str) -> None:
     connection = await connect()
     connection._configuration.host = "https://127.0.0.1:1"
     client = Cluster(connection.client())
@@ -169,7 +171,7 @@ async def test_an_api_server_that_is_away_is_told_with_its_address(namespace: st
     await client.close()
 
 
-async def test_a_kubeconfig_that_is_none_is_told(tmp_path: Path) -> None:
+async def test_a_missing_or_invalid_kubeconfig_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConnectionConfigError, match="there is no such file"):
         await connect(tmp_path / "nothing")
     broken = tmp_path / "config"

@@ -1,4 +1,4 @@
-"""`kubectl modelsync` by a real kubectl against a real apiserver, answered by the running operator."""
+"""`kubectl modelsync` with a real kubectl, a real API server and the running operator."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ USER = "alice@example.com"
 
 
 async def in_canary(world: World) -> None:
-    """v0 serves; v1 waits at 20 % for a person."""
+    """v0 serves; v1 waits at 20 % for a user's promote."""
     world.point(world.log())
     await world.give_credential()
     await world.deploy(rollout={"steps": [{"setWeight": 20}, {"pause": {}}]})
@@ -31,7 +31,7 @@ def waits_for_a_person(status: dict[str, object]) -> bool:
 
 
 def grant(world: World, rules: list[dict[str, object]]) -> None:
-    """Let USER do so much in the world's namespace."""
+    """Grant USER these rules in the world's namespace."""
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "alice"}, "rules": rules}
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -46,12 +46,12 @@ def grant(world: World, rules: list[dict[str, object]]) -> None:
 
 @contextmanager
 def charted(api: ApiServer, namespace: str) -> Iterator[str]:
-    """The chart's policy in force, and people with its roles; the release's name."""
+    """Install the chart's policy and users with its roles; yield the release's name."""
     with policy.installed(api) as release, policy.in_force(api, release, namespace):
         yield release
 
 
-async def test_a_rollout_is_seen_and_steered_by_people_with_the_charts_roles(world: World) -> None:
+async def test_a_rollout_is_viewed_and_steered_by_users_with_the_charts_roles(world: World) -> None:
     here = ("-n", world.namespace)
     approver, responder, viewer = ((*here, "--as", role) for role in ("approver", "responder", "viewer"))
     async with world.operator(), world.kubelet():
@@ -100,30 +100,30 @@ async def test_a_rollout_is_seen_and_steered_by_people_with_the_charts_roles(wor
             world.admin.add_tag(f"{world.path}:v1", "regulatory-hold")
             await plugin("refresh", "chat", *responder)
             await world.until_status("the hold is seen", lambda status: status.get("holds"))
-            told = (await plugin("hold", "chat", *viewer)).out
-            assert f"'regulatory-hold', a tag on the version {world.path}:v1" in told
-            assert f"Revisions      {canary}\n" in told
+            holds = (await plugin("hold", "chat", *viewer)).out
+            assert f"'regulatory-hold', a tag on the version {world.path}:v1" in holds
+            assert f"Revisions      {canary}\n" in holds
             assert "resumed" in (await plugin("resume", "chat", *approver)).out
 
 
 async def refused_without_the_right(
     world: World, viewer: tuple[str, ...], responder: tuple[str, ...], release: str
 ) -> None:
-    """Nobody steers without the right to, and each is told on one line whom to ask for what."""
+    """Users without the right cannot steer, and get one line that names the right and who can grant it."""
     before = await world.read()
-    asked = [(verb, viewer) for verb in ("promote", "abort", "pause", "refresh")] + [("promote", responder)]
-    said = [(await plugin(verb, "chat", *who, code=1)).err for verb, who in asked]
-    *rbac, by_policy = said
+    attempts = [(verb, viewer) for verb in ("promote", "abort", "pause", "refresh")] + [("promote", responder)]
+    errors = [(await plugin(verb, "chat", *who, code=1)).err for verb, who in attempts]
+    *rbac, by_policy = errors
     for line in rbac:
         assert line.startswith('error: modeldeployments.modelsync.dev "chat" is forbidden: User "viewer" cannot patch')
         assert "kubectl create rolebinding NAME --clusterrole=modelsync-" in line
     assert by_policy.startswith("error: responder may not end the pause of a canary: the right to promote ")
     assert f"--clusterrole={release}-approver --namespace={world.namespace} --user=responder" in by_policy
-    assert all(len(line.splitlines()) == 1 for line in said)
+    assert all(len(line.splitlines()) == 1 for line in errors)
     assert (await world.read())["metadata"].get("annotations") == before["metadata"].get("annotations")
 
 
-async def test_whoever_may_not_is_told_what_the_api_server_says(world: World) -> None:
+async def test_a_user_without_rights_gets_the_api_servers_message(world: World) -> None:
     here = ("-n", world.namespace, "--as", USER)
     await world.deploy()
     refused = await plugin("get", *here, code=1)

@@ -1,4 +1,4 @@
-"""One leader at a time: by a Lease of a real apiserver."""
+"""There is one leader at a time, by a Lease on a real API server."""
 
 import asyncio
 from contextlib import suppress
@@ -16,7 +16,7 @@ QUICK = timedelta(milliseconds=50)
 
 
 class Clock:
-    """Time that only moves when told."""
+    """A clock that only moves when the test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -44,9 +44,7 @@ async def test_the_first_one_leads_and_may_write(cluster: Cluster, namespace: st
         one.fence()
 
 
-async def test_a_released_lease_is_taken_at_once_and_counts_as_another_leadership(
-    cluster: Cluster, namespace: str
-) -> None:
+async def test_a_released_lease_is_taken_at_once_and_starts_a_new_term(cluster: Cluster, namespace: str) -> None:
     one, two = elector(cluster, namespace, "one"), elector(cluster, namespace, "two")
     await one.acquire()
     waiting = asyncio.create_task(two.acquire())
@@ -60,9 +58,7 @@ async def test_a_released_lease_is_taken_at_once_and_counts_as_another_leadershi
     await two.release()
 
 
-async def test_whoever_leads_after_the_lease_was_deleted_is_told_from_whoever_led_before(
-    cluster: Cluster, namespace: str
-) -> None:
+async def test_the_epoch_differs_after_the_lease_was_deleted(cluster: Cluster, namespace: str) -> None:
     one, two = elector(cluster, namespace, "one"), elector(cluster, namespace, "two")
     await one.acquire()
     await one.release()
@@ -70,7 +66,7 @@ async def test_whoever_leads_after_the_lease_was_deleted_is_told_from_whoever_le
     async with asyncio.timeout(5):
         await two.acquire()
     assert (await lease(cluster, namespace))["spec"]["leaseTransitions"] == 0
-    assert two.epoch != one.epoch, "or it would take the stamps of the other for its own, and stamp nothing"
+    assert two.epoch != one.epoch, "otherwise it would take the stamps of the other for its own, and stamp nothing"
     await two.release()
 
 
@@ -92,17 +88,19 @@ async def test_a_holder_that_renews_is_not_replaced(cluster: Cluster, namespace:
     await one.release()
 
 
-async def test_a_holder_that_fell_silent_is_replaced_when_its_time_is_over(cluster: Cluster, namespace: str) -> None:
+async def test_a_holder_that_stopped_renewing_is_replaced_when_its_lease_has_expired(
+    cluster: Cluster, namespace: str
+) -> None:
     clock = Clock()
     silent = elector(cluster, namespace, "silent")
     await silent.acquire()
     assert silent._task is not None
-    silent._task.cancel()  # as a process that was killed
+    silent._task.cancel()  # like a process that was killed
 
     two = elector(cluster, namespace, "two", clock=clock)
     waiting = asyncio.create_task(two.acquire())
     await asyncio.sleep(0.5)
-    assert not waiting.done(), "its time runs from when we saw it first"
+    assert not waiting.done(), "its duration starts when we saw it first"
     clock.now += 16
     async with asyncio.timeout(5):
         await waiting
@@ -110,7 +108,9 @@ async def test_a_holder_that_fell_silent_is_replaced_when_its_time_is_over(clust
     await two.release()
 
 
-async def test_a_lease_that_cannot_be_renewed_is_lost_and_no_write_may_go_out(cluster: Cluster, namespace: str) -> None:
+async def test_a_lease_that_cannot_be_renewed_is_lost_and_no_write_may_be_sent(
+    cluster: Cluster, namespace: str
+) -> None:
     clock = Clock()
 
     class Cut(Cluster):
@@ -133,7 +133,7 @@ async def test_a_lease_that_cannot_be_renewed_is_lost_and_no_write_may_go_out(cl
     assert one.remaining == timedelta(0)
 
 
-async def test_a_lease_that_someone_took_is_lost(cluster: Cluster, namespace: str) -> None:
+async def test_a_lease_taken_by_another_process_is_lost(cluster: Cluster, namespace: str) -> None:
     one = elector(cluster, namespace, "one")
     await one.acquire()
 
@@ -151,21 +151,23 @@ async def test_a_lease_that_someone_took_is_lost(cluster: Cluster, namespace: st
         one.fence()
 
 
-async def test_a_namespace_that_is_missing_is_told_at_once(cluster: Cluster) -> None:
+async def test_a_missing_namespace_is_reported_at_once(cluster: Cluster) -> None:
     with pytest.raises(NotFoundError, match="nowhere"):
         await elector(cluster, "nowhere", "one").acquire()
 
 
-async def test_who_waits_knows_where_the_leader_is_reached_until_it_leaves(cluster: Cluster, namespace: str) -> None:
+async def test_a_waiting_process_knows_the_address_of_the_leader_until_it_releases_the_lease(
+    cluster: Cluster, namespace: str
+) -> None:
     one = elector(cluster, namespace, "one", address="10.0.0.1:9443")
     two = elector(cluster, namespace, "two")
     await one.acquire()
     waiting = asyncio.create_task(two.acquire())
     async with asyncio.timeout(5):
-        while two.leader_address is None:  # noqa: ASYNC110  # what the next look at the lease tells
+        while two.leader_address is None:  # noqa: ASYNC110  # set by the next read of the lease
             await asyncio.sleep(0.02)
         assert two.leader_address == "10.0.0.1:9443"
         await one.release()
         await waiting
-    assert two.leader_address is None, "the address is not that of the one before"
+    assert two.leader_address is None, "it must not be the address of the previous leader"
     await two.release()

@@ -1,4 +1,4 @@
-"""The running operator is scraped: everything that dashboards, alerts and the reference page speak of is there."""
+"""A scrape of the running operator contains everything that dashboards, alerts and the reference page use."""
 
 import socket
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ def sampled(metric: catalogue.Metric) -> str:
     return f"{metric.name}_bucket" if metric.kind is Kind.HISTOGRAM else metric.name
 
 
-async def test_what_alerts_and_dashboards_ask_for_is_told_of_a_life_with_a_hold(world: World) -> None:
+async def test_all_metrics_of_alerts_and_dashboards_are_exported_during_a_rollout_and_a_hold(world: World) -> None:
     port = free_port()
     chat = {"namespace": world.namespace, "name": "chat"}
     async with world.operator(metrics_port=port), world.kubelet():
@@ -81,19 +81,19 @@ async def test_what_alerts_and_dashboards_ask_for_is_told_of_a_life_with_a_hold(
             reacted = value(now, "modelsync_hold_reaction_seconds_count", stage="RouteSafe")
             return now if reacted and value(now, "modelsync_held_exposure_seconds", **chat) == 0 else None
 
-        held: Scrape = await until("nothing leads to the held version, and that is told", safe)
+        held: Scrape = await until("the held version gets no requests, and the metrics show it", safe)
         assert value(held, "modelsync_hold_reaction_seconds_count", stage="RouteSafe") == 1
         assert value(held, "modelsync_info", **chat, phase="Blocked") == 1
         assert value(held, "modelsync_waiting_seconds", **chat, reason="RegulatoryHold", who="person") is not None
 
-        told = {name: {key for labels in found for key in labels} - {"="} for name, found in [*healthy.items()]}
+        labels_of = {name: {key for labels in found for key in labels} - {"="} for name, found in [*healthy.items()]}
         for name, found in held.items():
-            told[name] = told.get(name, set()) | {key for labels in found for key in labels} - {"="}
+            labels_of[name] = labels_of.get(name, set()) | {key for labels in found for key in labels} - {"="}
         for metric in catalogue.ALL:
-            assert told.get(sampled(metric), set()) - {"le"} == set(metric.labels), metric.name
+            assert labels_of.get(sampled(metric), set()) - {"le"} == set(metric.labels), metric.name
         for query in queries():
             for each in asked(query):
-                assert each.labels <= told[each.metric], query
+                assert each.labels <= labels_of[each.metric], query
 
         await world.cluster.delete(kinds.MODEL_DEPLOYMENT, world.namespace, "chat")
 
@@ -105,7 +105,7 @@ async def test_what_alerts_and_dashboards_ask_for_is_told_of_a_life_with_a_hold(
         await until("its series end", gone)
 
 
-async def test_a_replica_that_waits_tells_that_it_waits_and_nothing_of_objects(world: World) -> None:
+async def test_a_waiting_replica_exports_that_it_waits_and_no_series_of_objects(world: World) -> None:
     port, other = free_port(), free_port()
     async with world.operator(metrics_port=port), world.kubelet():
         await world.give_credential()
@@ -126,8 +126,8 @@ async def test_a_replica_that_waits_tells_that_it_waits_and_nothing_of_objects(w
             assert value(await scraped(port), "leader_election_master_status") == 1
 
 
-async def test_what_comes_again_is_counted_in_the_series_of_its_event(cluster: Cluster, world: World) -> None:
-    """By the real API server, which judges what of an Event may change."""
+async def test_a_repetition_is_counted_in_the_series_of_its_event(cluster: Cluster, world: World) -> None:
+    """With the real API server, which validates changes of an Event."""
     await world.deploy(suspend=True)
     owner = await world.read()
     clock = iter((0.0, 1000.0, 2000.0)).__next__

@@ -1,4 +1,4 @@
-"""The running operator: what it writes, what it leaves alone, how it starts and ends."""
+"""The running operator: what it writes and does not write, how it starts and stops."""
 
 import asyncio
 from contextlib import suppress
@@ -16,7 +16,7 @@ from modelsync.controller.run import run_until
 
 
 async def serving(world: World, version: str | None = None) -> dict[str, Any]:
-    """A first version that serves."""
+    """Deploy a first version, and wait until it serves."""
     if version is None:
         version = world.log()
         world.point(version)
@@ -25,7 +25,7 @@ async def serving(world: World, version: str | None = None) -> dict[str, Any]:
     return await world.until_phase("Healthy")
 
 
-async def test_a_first_version_is_brought_up_and_gets_all_traffic(world: World) -> None:
+async def test_a_first_version_is_created_and_gets_all_traffic(world: World) -> None:
     async with world.operator(), world.kubelet():
         status = await serving(world)
         revision = status["promoted"][-1]
@@ -46,12 +46,12 @@ async def test_a_first_version_is_brought_up_and_gets_all_traffic(world: World) 
             return wanted <= (await world.objects()).keys()
 
         await until("all children", whole)
-        there = await world.objects()
-        assert there["Service/chat"]["spec"]["selector"][names.REVISION_LABEL] == revision
+        objects = await world.objects()
+        assert objects["Service/chat"]["spec"]["selector"][names.REVISION_LABEL] == revision
         assert await world.condition("Ready")
 
 
-async def test_a_quiet_world_is_not_written_to(world: World) -> None:
+async def test_without_changes_nothing_is_written(world: World) -> None:
     async with world.operator(), world.kubelet():
         await serving(world)
 
@@ -59,7 +59,7 @@ async def test_a_quiet_world_is_not_written_to(world: World) -> None:
         assert await stays(world, await versions(world))
 
 
-async def test_a_restart_in_a_quiet_world_writes_nothing(world: World) -> None:
+async def test_a_restart_without_changes_writes_nothing(world: World) -> None:
     async with world.kubelet():
         async with world.operator():
             await serving(world)
@@ -74,7 +74,7 @@ async def versions(world: World) -> dict[str, str]:
 
 
 async def stays(world: World, before: dict[str, str]) -> bool:
-    """Whether nothing is written while the registry is asked three times about our project."""
+    """Whether nothing is written during three registry requests about our project."""
     after = world.admin.last_request()
     await asyncio.to_thread(world.admin.wait_for_requests, 3, since=after, ref=f"*{world.namespace}*", seconds=30)
     return await versions(world) == before
@@ -87,7 +87,7 @@ async def until_quiet(world: World) -> None:
     await until("nothing is written any more", quiet)
 
 
-async def test_a_hold_takes_the_traffic_and_the_pods_and_says_so_on_the_route(world: World) -> None:
+async def test_a_hold_removes_traffic_and_pods_and_is_shown_on_the_route(world: World) -> None:
     async with world.operator(), world.kubelet():
         await serving(world)
         world.admin.add_tag(f"{world.path}:v0", "regulatory-hold")
@@ -96,7 +96,7 @@ async def test_a_hold_takes_the_traffic_and_the_pods_and_says_so_on_the_route(wo
         async def blocked() -> bool:
             return await world.weights() == {"blocked": 1} and not await world.pods("v0")
 
-        await until("no way leads to the held version", blocked)
+        await until("the held version gets no traffic", blocked)
         there = await world.objects()
         assert "regulatory-hold" in there["HTTPRoute/chat"]["metadata"]["annotations"][names.HOLD_ANNOTATION]
         assert there["Service/chat"]["spec"]["selector"][names.REVISION_LABEL] == "blocked"
@@ -106,22 +106,22 @@ async def test_a_hold_takes_the_traffic_and_the_pods_and_says_so_on_the_route(wo
         assert await world.weights() == {"v0": 100}
 
 
-async def test_pods_that_do_not_answer_their_fuse_are_waited_for_and_not_asked_for_in_a_loop(world: World) -> None:
+async def test_pods_that_do_not_respond_to_their_fuse_are_waited_for_without_a_busy_loop(world: World) -> None:
     async with world.operator(), world.kubelet():
         await serving(world)
-        with structlog.testing.capture_logs() as told:
+        with structlog.testing.capture_logs() as lines:
             world.admin.add_tag(f"{world.path}:v0", "regulatory-hold")
 
             async def gone() -> bool:
                 return not await world.pods("v0")
 
             await until("the pods of the held version are gone", gone)
-        passes = [line for line in told if line["event"] == "reconciled"]
+        passes = [line for line in lines if line["event"] == "reconciled"]
         assert any("CutOff" in action for line in passes for action in line["actions"])
         assert {line["stable"].partition("-")[0] for line in passes} == {"v0"}
-        (held,) = [said for line in passes for said in line["events"] if said.startswith("RegulatoryHold: ")]
+        (held,) = [event for line in passes for event in line["events"] if event.startswith("RegulatoryHold: ")]
         assert "its tag 'regulatory-hold'" in held
-        # Every pass has done something, and each kind of action is begun once, or once more for what it has changed.
+        # Every pass has done something, and the cut-off was started once, or once more for changes in the meantime.
         assert all(line["actions"] or line["kept_up"] or line["status"] for line in passes)
         assert sum("CutOff" in action for line in passes for action in line["actions"]) <= 2
 
@@ -141,13 +141,13 @@ async def test_a_status_that_cannot_be_written_does_not_stop_a_hold(
         async def blocked() -> bool:
             return await world.weights() == {"blocked": 1} and not await world.pods("v0")
 
-        await until("no way leads to the held version", blocked)
+        await until("the held version gets no traffic", blocked)
         assert not (await world.status()).get("holds")
         monkeypatch.undo()
-        await world.until_status("the hold, told late", lambda status: status.get("holds"))
+        await world.until_status("the hold, reported late", lambda status: status.get("holds"))
 
 
-async def test_a_service_of_someone_else_with_our_name_is_left_alone_and_named(world: World) -> None:
+async def test_a_foreign_service_with_our_name_is_not_changed_and_named(world: World) -> None:
     theirs = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -159,7 +159,7 @@ async def test_a_service_of_someone_else_with_our_name_is_left_alone_and_named(w
     await world.give_credential()
     async with world.operator(), world.kubelet():
         await world.deploy()
-        await world.until_said("Ready", f"Service {world.namespace}/chat is there already")
+        await world.until_message("Ready", f"Service {world.namespace}/chat already exists")
         found = await world.cluster.get(kinds.SERVICE, world.namespace, "chat")
         assert found["spec"]["selector"] == {"app": "theirs"}
 
@@ -167,7 +167,7 @@ async def test_a_service_of_someone_else_with_our_name_is_left_alone_and_named(w
         await world.until_phase("Healthy")
 
 
-async def test_what_is_edited_by_hand_is_put_right(world: World) -> None:
+async def test_manual_edits_are_reverted(world: World) -> None:
     async with world.operator(), world.kubelet():
         status = await serving(world)
         child = f"chat-{status['promoted'][-1]}"
@@ -191,7 +191,7 @@ async def test_what_is_edited_by_hand_is_put_right(world: World) -> None:
         await until("everything is as it was", right)
 
 
-async def test_a_service_that_was_deleted_by_hand_comes_back(world: World) -> None:
+async def test_a_service_that_was_deleted_by_hand_is_recreated(world: World) -> None:
     async with world.operator(), world.kubelet():
         status = await serving(world)
         child = f"chat-{status['promoted'][-1]}"
@@ -205,7 +205,7 @@ async def test_a_service_that_was_deleted_by_hand_comes_back(world: World) -> No
         await until("the Service is back", back)
 
 
-async def test_a_deleted_model_deployment_takes_everything_with_it(world: World) -> None:
+async def test_the_children_of_a_deleted_model_deployment_are_deleted(world: World) -> None:
     async with world.operator(), world.kubelet():
         await serving(world)
         await world.cluster.delete(kinds.MODEL_DEPLOYMENT, world.namespace, "chat")
@@ -216,7 +216,7 @@ async def test_a_deleted_model_deployment_takes_everything_with_it(world: World)
         await until("all children are gone", gone)
 
 
-async def test_one_of_the_same_name_starts_afresh(world: World) -> None:
+async def test_a_recreated_model_deployment_has_new_children(world: World) -> None:
     async with world.operator(), world.kubelet():
         first = await serving(world)
         old = (await world.read())["metadata"]["uid"]
@@ -242,7 +242,7 @@ async def test_without_a_gateway_the_service_carries_the_traffic(world: World) -
         assert there["Service/chat"]["spec"]["selector"][names.REVISION_LABEL] == status["promoted"][-1]
 
 
-async def test_the_lease_is_handed_over_at_the_end_and_the_next_leader_stamps_what_it_changes(world: World) -> None:
+async def test_the_lease_is_released_at_shutdown_and_the_next_leader_stamps_what_it_changes(world: World) -> None:
     async with world.operator(), world.kubelet():
         await serving(world)
     (lease,) = await world.cluster.list_all(kinds.LEASE, world.namespace)
@@ -259,7 +259,7 @@ async def test_the_lease_is_handed_over_at_the_end_and_the_next_leader_stamps_wh
             assert there[name]["metadata"]["annotations"][names.LEADER_EPOCH_ANNOTATION] == epoch, name
 
 
-async def test_what_happens_while_the_operator_is_away_is_acted_on_when_it_comes_back(world: World) -> None:
+async def test_a_hold_that_was_set_while_the_operator_was_down_takes_effect_at_its_start(world: World) -> None:
     async with world.kubelet():
         async with world.operator():
             await serving(world)
@@ -269,10 +269,10 @@ async def test_what_happens_while_the_operator_is_away_is_acted_on_when_it_comes
             async def blocked() -> bool:
                 return await world.weights() == {"blocked": 1}
 
-            await until("the hold acts", blocked)
+            await until("the hold takes effect", blocked)
 
 
-async def test_a_route_that_somebody_emptied_is_written_again_and_their_annotation_stays(world: World) -> None:
+async def test_an_emptied_route_is_written_again_and_foreign_annotations_stay(world: World) -> None:
     async with world.operator(), world.kubelet():
         await serving(world)
         rules = [{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": []}]
@@ -288,7 +288,7 @@ async def test_a_route_that_somebody_emptied_is_written_again_and_their_annotati
         assert [match["path"]["value"] for match in route["spec"]["rules"][0]["matches"]] == ["/v1"]
 
 
-async def test_the_events_tell_the_story(world: World) -> None:
+async def test_events_report_the_rollout(world: World) -> None:
     async with world.operator(), world.kubelet():
         status = await serving(world)
 
@@ -323,7 +323,7 @@ async def stand_by(world: World, stop: asyncio.Event) -> None:
     assert await run_until(stop, options) == 0
 
 
-async def test_an_operator_that_lost_its_lease_ends_at_once_and_says_so(world: World) -> None:
+async def test_an_operator_that_lost_its_lease_exits_at_once_with_code_1(world: World) -> None:
     options = Options(settings=world.settings, lease_namespace=world.namespace, namespaces=(world.namespace,))
     running = asyncio.create_task(run_until(asyncio.Event(), options))
 

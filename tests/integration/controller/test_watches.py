@@ -1,4 +1,4 @@
-"""What the watches tell reaches the cache, and what they do not tell the sweeper finds."""
+"""Watch events reach the cache, and the sweeper finds what the watches have missed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,17 +17,17 @@ from modelsync.controller.workqueue import Priority
 
 @asynccontextmanager
 async def watching(world: World) -> AsyncIterator[tuple[Cache, list[tuple[str, str, bool]]]]:
-    """The cache that the watches fill, and what they told."""
-    cache, told = Cache(), []
+    """Yield the cache that the watches fill, and the events that arrived."""
+    cache, events = Cache(), []
 
-    def seen(kind: Kind, obj: dict[str, Any], deleted: bool) -> None:
-        told.append((kind.kind, kinds.name_of(obj), deleted))
+    def on_event(kind: Kind, obj: dict[str, Any], deleted: bool) -> None:
+        events.append((kind.kind, kinds.name_of(obj), deleted))
         cache.put(kind, obj, deleted=deleted)
 
-    shell = Shell(await connect(), seen, namespaces=(world.namespace,))
+    shell = Shell(await connect(), on_event, namespaces=(world.namespace,))
     shell.start()
     try:
-        yield cache, told
+        yield cache, events
     finally:
         await shell.stop()
         async with asyncio.timeout(10):
@@ -39,7 +39,7 @@ def service(world: World, name: str, **labels: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
 
 
-async def test_what_is_made_changed_and_deleted_is_told(world: World) -> None:
+async def test_creation_change_and_deletion_reach_the_cache(world: World) -> None:
     key = Key(world.namespace, "chat")
     async with watching(world) as (cache, _):
         await world.deploy()
@@ -50,8 +50,8 @@ async def test_what_is_made_changed_and_deleted_is_told(world: World) -> None:
         await until("the deletion", lambda: look(lambda: cache.owner(key) is None))
 
 
-async def test_of_others_only_routes_are_told(world: World) -> None:
-    async with watching(world) as (cache, told):
+async def test_of_foreign_objects_only_routes_are_watched(world: World) -> None:
+    async with watching(world) as (cache, events):
         await world.cluster.create(kinds.SERVICE, world.namespace, service(world, "theirs"))
         await world.cluster.create(kinds.SERVICE, world.namespace, service(world, "ours", **{names.NAME_LABEL: "chat"}))
         route = {
@@ -61,12 +61,12 @@ async def test_of_others_only_routes_are_told(world: World) -> None:
             "spec": {"hostnames": ["x.example.com"]},
         }
         await world.cluster.create(kinds.HTTP_ROUTE, world.namespace, route)
-        await until("our Service", lambda: look(lambda: ("Service", "ours", False) in told))
+        await until("our Service", lambda: look(lambda: ("Service", "ours", False) in events))
         await until("their route", lambda: look(lambda: cache.rival_routes(["x.example.com"])))
-        assert ("Service", "theirs", False) not in told
+        assert ("Service", "theirs", False) not in events
 
 
-async def test_what_was_deleted_while_no_watch_was_open_is_found_by_the_sweep(world: World) -> None:
+async def test_a_deletion_while_no_watch_was_open_is_found_by_the_sweep(world: World) -> None:
     key = Key(world.namespace, "chat")
     cache, added = Cache(), []
     sweeper = Sweeper(
@@ -74,7 +74,7 @@ async def test_what_was_deleted_while_no_watch_was_open_is_found_by_the_sweep(wo
     )
     await world.deploy()
     first = await sweeper.sweep()
-    assert added == [(key, Priority.LOW)], "the start is no news"
+    assert added == [(key, Priority.LOW)], "the first sweep reports no changes"
     assert first.missing_kinds == frozenset()
 
     await world.cluster.delete(kinds.MODEL_DEPLOYMENT, world.namespace, "chat")
@@ -85,7 +85,7 @@ async def test_what_was_deleted_while_no_watch_was_open_is_found_by_the_sweep(wo
     assert cache.owner(key) is None
 
 
-async def test_a_sweep_of_a_quiet_world_puts_everything_at_the_end_of_the_queue(world: World) -> None:
+async def test_a_sweep_without_changes_queues_everything_with_low_priority(world: World) -> None:
     cache, added = Cache(), []
     sweeper = Sweeper(
         world.cluster, cache, lambda found, priority: added.append((found, priority)), namespaces=(world.namespace,)

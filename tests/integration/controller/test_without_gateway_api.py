@@ -1,7 +1,7 @@
-"""A cluster without the Gateway API's CRDs: the operator runs, says what is missing, and nothing is a traceback.
+"""Without the Gateway API's CRDs the operator runs, reports what is missing, and logs no traceback.
 
-The cluster is one of its own, a control plane without node; the operator runs as a process inside its network, by the
-command line, with the rights that the chart gives it.
+The test has its own cluster, a control plane without a node. The operator runs as a process in the cluster's network,
+started from the command line, with the permissions that the chart grants.
 """
 
 import json
@@ -38,16 +38,16 @@ def bare() -> Iterator[Cluster]:
         cluster.down()
 
 
-def until(what: str, look: Callable[[], Any]) -> Any:
+def until(what: str, check: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + SECONDS
-    while not (found := look()):
+    while not (found := check()):
         assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
         time.sleep(0.2)
     return found
 
 
 def start_operator(cluster: Cluster, tmp_path: Path) -> Path:
-    """`modelsync run` with the service account's own token; returns its log."""
+    """Start `modelsync run` with the service account's token; return the path of its log."""
     token = cluster.kubectl("create", "token", "modelsync", "--namespace=modelsync-system").strip()
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
@@ -65,7 +65,7 @@ def start_operator(cluster: Cluster, tmp_path: Path) -> Path:
     return log
 
 
-def test_the_missing_kind_and_what_to_install_are_named_and_it_goes_on_once_it_is_there(
+def test_the_missing_crds_are_named_and_the_operator_continues_once_they_are_installed(
     bare: Cluster, tmp_path: Path
 ) -> None:
     log = start_operator(bare, tmp_path)
@@ -77,13 +77,13 @@ def test_the_missing_kind_and_what_to_install_are_named_and_it_goes_on_once_it_i
         found = [c for c in status.get("conditions") or () if c["type"] == "Ready"]
         return found[0] if found else {}
 
-    said = until("the missing kind is told", lambda: (c := ready()).get("reason") == "GatewayAPIMissing" and c)
-    assert said["status"] == "False"
-    assert "spec.traffic.gateway" in said["message"]
-    assert "install the Gateway API's CRDs" in said["message"]
+    condition = until("the missing kind is reported", lambda: (c := ready()).get("reason") == "GatewayAPIMissing" and c)
+    assert condition["status"] == "False"
+    assert "spec.traffic.gateway" in condition["message"]
+    assert "install the Gateway API's CRDs" in condition["message"]
 
     bare.install_gateway_api()
 
-    until("it goes on to the registry", lambda: ready().get("reason") not in ("GatewayAPIMissing", None))
+    until("it continues with the registry", lambda: ready().get("reason") not in ("GatewayAPIMissing", None))
     assert bare.processes.get("modelsync").alive, log.read_text()[-2000:]
     assert "Traceback" not in log.read_text()

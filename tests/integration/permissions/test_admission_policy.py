@@ -155,7 +155,7 @@ def test_a_request_may_name_only_the_person_who_makes_it(people: dict[str, ApiSe
     for name in ("alice", "approver/", "approver/alice", "system:admin"):
         message = said(f"{REVISION}/1/{name}")
         assert message is not None
-        assert "may not ask in the name of somebody else: write REVISION/TOKEN/approver" in message
+        assert "may not make a request in the name of another user: write REVISION/TOKEN/approver" in message
 
 
 def test_a_request_that_was_there_before_is_nobodys_concern(people: dict[str, ApiServer], namespace: str) -> None:

@@ -1,4 +1,4 @@
-"""What the watches told: newest wins, deletions count for the object that was deleted, rivals are known."""
+"""The cache of watched objects: the newest version wins, deletions are matched by uid, rivals are found."""
 
 from typing import Any
 
@@ -20,19 +20,19 @@ def route(name: str = "other", hosts: tuple[str, ...] = ("chat.example.com",), *
     return live(body, **metadata)
 
 
-def test_a_child_matters_to_the_model_deployment_that_its_label_names() -> None:
+def test_a_child_affects_the_model_deployment_in_its_name_label() -> None:
     cache = Cache()
     assert cache.put(DEPLOYMENT, child()) == {CHAT}
     assert [each["metadata"]["name"] for each in cache.children(CHAT, DEPLOYMENT)] == ["chat-v7"]
 
 
-def test_the_same_object_again_is_no_news() -> None:
+def test_an_unchanged_object_affects_nothing() -> None:
     cache = Cache()
     cache.put(DEPLOYMENT, child(5))
     assert cache.put(DEPLOYMENT, child(5)) == set()
 
 
-def test_an_older_event_does_not_cover_a_newer_write() -> None:
+def test_an_older_event_does_not_replace_a_newer_write() -> None:
     cache = Cache()
     cache.put(DEPLOYMENT, child(9, annotations={"is": "new"}))
     assert cache.put(DEPLOYMENT, child(8, annotations={"is": "old"})) == set()
@@ -40,7 +40,7 @@ def test_an_older_event_does_not_cover_a_newer_write() -> None:
     assert kept["metadata"]["annotations"] == {"is": "new"}
 
 
-def test_an_object_that_was_made_anew_counts_though_its_number_is_smaller() -> None:
+def test_a_recreated_object_replaces_the_old_one_although_its_version_is_smaller() -> None:
     cache = Cache()
     cache.put(DEPLOYMENT, child(900))
     assert cache.put(DEPLOYMENT, child(5) | {"metadata": child(5)["metadata"] | {"uid": "uid-new"}}) == {CHAT}
@@ -55,14 +55,14 @@ def test_managed_fields_and_the_last_applied_configuration_are_not_kept() -> Non
     assert kept["metadata"]["annotations"] == {"mine": "1"}
 
 
-def test_what_is_taken_out_is_a_copy() -> None:
+def test_returned_objects_are_copies() -> None:
     cache = Cache()
     cache.put(DEPLOYMENT, child())
     cache.children(CHAT, DEPLOYMENT)[0]["metadata"]["name"] = "changed"
     assert cache.children(CHAT, DEPLOYMENT)[0]["metadata"]["name"] == "chat-v7"
 
 
-def test_a_late_deletion_of_an_earlier_object_does_not_hide_the_one_of_the_same_name() -> None:
+def test_a_late_deletion_of_an_earlier_object_does_not_remove_a_new_one_with_the_same_name() -> None:
     cache = Cache()
     cache.put(MODEL_DEPLOYMENT, model_deployment(uid="uid-new"))
     cache.put(MODEL_DEPLOYMENT, model_deployment(uid="uid-old"), deleted=True)
@@ -72,7 +72,7 @@ def test_a_late_deletion_of_an_earlier_object_does_not_hide_the_one_of_the_same_
     assert cache.owner(CHAT) is None
 
 
-def test_ghosts_are_pruned_and_what_came_meanwhile_stays() -> None:
+def test_deleted_objects_are_pruned_and_newer_ones_stay() -> None:
     cache = Cache()
     cache.put(DEPLOYMENT, child())
     before = cache.known(DEPLOYMENT, None)
@@ -82,14 +82,14 @@ def test_ghosts_are_pruned_and_what_came_meanwhile_stays() -> None:
     assert cache.owners() == [CHAT]
 
 
-def test_who_else_claims_a_host_is_known_and_told_when_it_changes() -> None:
+def test_rivals_for_a_host_are_known_and_their_changes_affect_the_model_deployment() -> None:
     cache = Cache()
     cache.put(MODEL_DEPLOYMENT, model_deployment())
     assert cache.put(HTTP_ROUTE, route()) == {CHAT}
     assert cache.rival_routes(["chat.example.com"]) == [Key("shop", "other")]
 
     moved = route(hosts=("shop.example.com",))
-    assert cache.put(HTTP_ROUTE, moved) == {CHAT}, "the one who waited for the host has to hear of it"
+    assert cache.put(HTTP_ROUTE, moved) == {CHAT}, "the one that waited for the host must be queued"
     assert cache.rival_routes(["chat.example.com"]) == []
     assert cache.put(HTTP_ROUTE, moved, deleted=True) == set()
 
@@ -113,7 +113,7 @@ def test_a_gateway_without_host_names_claims_all_of_the_listener() -> None:
     assert cache.rival_owners(CHAT, ["*"]) == [Key("prod", "other")]
 
 
-def test_our_route_that_lost_its_label_is_still_told_of() -> None:
+def test_our_route_without_its_label_still_affects_the_model_deployment() -> None:
     cache = Cache()
     cache.put(MODEL_DEPLOYMENT, model_deployment())
     ours = live({"kind": "HTTPRoute", "metadata": {"name": "chat", "namespace": "prod"}, "spec": {}})

@@ -1,4 +1,4 @@
-"""Events on the wire: told once, counted in a series when they come again, and never a reason to fail."""
+"""Events are written once, counted in a series when they are repeated, and never fail a pass."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ EVENT = Event("Warning", "Flapped", "Step", "v3-33333333 lost all its pods", "v3
 
 
 class Api:
-    """What the recorder asks of the API server."""
+    """The requests of the recorder to the API server."""
 
     def __init__(self) -> None:
         self.created: list[dict[str, Any]] = []
@@ -43,10 +43,10 @@ class Scene:
             self.api,  # type: ignore[arg-type]
             instance="modelsync-0",
             clock=lambda: self.now,
-            count=self.counted.append,
+            count_result=self.counted.append,
         )
 
-    async def tell(self, after: float = 0.0, event: Event = EVENT) -> None:
+    async def record(self, after: float = 0.0, event: Event = EVENT) -> None:
         self.now += after
         await self.recorder.record(OWNER, event)
 
@@ -57,7 +57,7 @@ def scene() -> Scene:
 
 
 async def test_an_event_is_about_the_model_deployment_and_names_the_revisions_deployment(scene: Scene) -> None:
-    await scene.tell()
+    await scene.record()
     (body,) = scene.api.created
     assert body["apiVersion"] == "events.k8s.io/v1"
     assert (body["regarding"]["kind"], body["regarding"]["name"]) == ("ModelDeployment", "chat")
@@ -66,17 +66,17 @@ async def test_an_event_is_about_the_model_deployment_and_names_the_revisions_de
     assert "series" not in body
 
 
-async def test_a_pass_that_is_repeated_at_once_tells_nothing_new(scene: Scene) -> None:
-    await scene.tell()
-    await scene.tell(after=1)
+async def test_a_pass_that_is_repeated_at_once_writes_no_event(scene: Scene) -> None:
+    await scene.record()
+    await scene.record(after=1)
     assert (len(scene.api.created), scene.api.patched) == (1, [])
     assert scene.counted == ["Written", "Quiet"]
 
 
-async def test_what_comes_again_later_is_counted_in_the_series_of_the_same_event(scene: Scene) -> None:
-    await scene.tell()
+async def test_a_later_repetition_is_counted_in_the_series_of_the_same_event(scene: Scene) -> None:
+    await scene.record()
     for _ in range(2):
-        await scene.tell(after=QUIET.total_seconds() + 1)
+        await scene.record(after=QUIET.total_seconds() + 1)
     (body,) = scene.api.created
     assert [name for name, _ in scene.api.patched] == [body["metadata"]["name"]] * 2
     assert [patch["series"]["count"] for _, patch in scene.api.patched] == [2, 3]
@@ -84,31 +84,31 @@ async def test_what_comes_again_later_is_counted_in_the_series_of_the_same_event
     assert scene.counted == ["Written", "Repeated", "Repeated"]
 
 
-async def test_an_event_that_the_api_server_has_forgotten_is_written_anew(scene: Scene) -> None:
-    await scene.tell()
-    await scene.tell(after=SERIES.total_seconds() + 1)
+async def test_an_event_that_the_api_server_has_deleted_is_written_again(scene: Scene) -> None:
+    await scene.record()
+    await scene.record(after=SERIES.total_seconds() + 1)
     scene.api.gone = True
-    await scene.tell(after=QUIET.total_seconds() + 1)
+    await scene.record(after=QUIET.total_seconds() + 1)
     assert (len(scene.api.created), scene.api.patched) == (3, [])
 
 
-async def test_another_sentence_is_another_event(scene: Scene) -> None:
-    await scene.tell()
-    await scene.tell(event=Event("Warning", "Flapped", "Step", "v4-44444444 lost all its pods", "v4-44444444"))
+async def test_another_note_is_another_event(scene: Scene) -> None:
+    await scene.record()
+    await scene.record(event=Event("Warning", "Flapped", "Step", "v4-44444444 lost all its pods", "v4-44444444"))
     assert len(scene.api.created) == 2
 
 
-async def test_an_event_that_is_refused_fails_nothing_and_is_tried_again(scene: Scene) -> None:
+async def test_a_refused_event_fails_nothing_and_is_retried(scene: Scene) -> None:
     scene.api.refuse = ForbiddenError("create Event: forbidden")
-    await scene.tell()
+    await scene.record()
     scene.api.refuse = None
-    await scene.tell(after=1)
+    await scene.record(after=1)
     assert len(scene.api.created) == 1
     assert scene.counted == ["Failed", "Written"]
 
 
-async def test_a_note_is_cut_to_what_the_api_server_takes(scene: Scene) -> None:
-    await scene.tell(event=Event("Normal", "Step", "Step", "é" * MAX_NOTE))
+async def test_a_note_is_truncated_to_the_limit_of_the_api_server(scene: Scene) -> None:
+    await scene.record(event=Event("Normal", "Step", "Step", "é" * MAX_NOTE))
     (body,) = scene.api.created
     assert len(body["note"].encode()) <= MAX_NOTE
     assert body["note"].endswith("…")

@@ -1,4 +1,4 @@
-"""The table of rights: what the operator may do, and what it must never be allowed."""
+"""The RBAC table: what the operator is allowed to do, and what it must never be allowed to do."""
 
 import ast
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ def test_nothing_is_granted_by_a_wildcard() -> None:
     assert not [right for right in TABLE if "*" in (right.kind.group, right.resource, *right.verbs)]
 
 
-def test_the_spec_of_a_model_deployment_is_not_the_operators_to_write() -> None:
-    # `patch` is the stamp of a new leader on the metadata; RBAC cannot tell them apart.
+def test_the_operator_may_not_update_the_spec_of_a_model_deployment() -> None:
+    # A new leader patches the metadata; RBAC cannot distinguish that from a patch of the spec.
     assert verbs("modeldeployments") == {"get", "list", "watch", "patch"}
     assert verbs("modeldeployments/status") == {"update"}
 
 
-def test_nothing_is_granted_that_lets_it_run_code_or_raise_its_rights() -> None:
+def test_nothing_is_granted_that_allows_to_run_code_or_to_escalate_privileges() -> None:
     granted = {right.resource for right in TABLE}
     assert not granted & {
         "pods/exec",
@@ -58,16 +58,16 @@ _VERBS = {
     "list_recent": {"list"},
     "pages": {"list"},
     "create": {"create"},
-    "apply": {"patch", "create"},  # server-side apply makes what is not there
+    "apply": {"patch", "create"},  # server-side apply creates missing objects
     "replace": {"update"},
     "merge": {"patch"},
     "delete": {"delete"},
 }
-"""What each call of `cluster.client.Cluster` is to RBAC."""
+"""The RBAC verbs that each method of `cluster.client.Cluster` needs."""
 
 
 def named_calls(source: str) -> Iterator[tuple[str, Kind, str]]:
-    """(method, kind, subresource) of each call on a cluster whose kind is written where it is called."""
+    """Yield (method, kind, subresource) of each call on a cluster that names its kind literally."""
     for node in ast.walk(ast.parse(source)):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
             continue
@@ -80,7 +80,7 @@ def named_calls(source: str) -> Iterator[tuple[str, Kind, str]]:
 
 def operator_sources() -> list[Path]:
     root = Path(permissions.__file__).parents[1]
-    return [path for part in ("cluster", "controller") for path in sorted((root / part).rglob("*.py"))]
+    return [path for part in ("cluster", "controller", "effects") for path in sorted((root / part).rglob("*.py"))]
 
 
 def test_every_call_that_names_its_kind_is_granted() -> None:
@@ -95,7 +95,7 @@ def test_every_call_that_names_its_kind_is_granted() -> None:
     assert not missing
 
 
-def test_every_kind_that_is_watched_may_be_watched_and_listed() -> None:
+def test_every_watched_kind_may_be_listed_and_watched() -> None:
     for kind in (kinds.MODEL_DEPLOYMENT, kinds.HTTP_ROUTE, *CHILD_KINDS):
         assert {"list", "watch"} <= verbs(kind.plural), kind
 

@@ -1,4 +1,4 @@
-"""A line of the log says what was done, and why, as people speak of it."""
+"""Log lines show actions and events in a short form."""
 
 import pytest
 
@@ -10,7 +10,7 @@ V1, V2 = "v1-11111111", "v2-22222222"
 
 
 @pytest.mark.parametrize(
-    ("action", "told"),
+    ("action", "text"),
     [
         (SetRoute(((V1, 80), (V2, 20)), "why"), f"SetRoute({V1} 80 %, {V2} 20 %)"),
         (SetRoute(((V1, 100),), "why", (Rule(V2, RuleKind.TEST),)), f"SetRoute({V1} 100 %, Test to {V2})"),
@@ -22,11 +22,11 @@ V1, V2 = "v1-11111111", "v2-22222222"
     ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
-def test_an_action_is_told_with_its_revisions_and_numbers(action: Action, told: str) -> None:
-    assert action_text(action) == told
+def test_an_action_is_shown_with_its_revisions_and_numbers(action: Action, text: str) -> None:
+    assert action_text(action) == text
 
 
-def test_an_event_is_told_with_its_reason() -> None:
+def test_an_event_is_shown_with_its_reason() -> None:
     assert event_text(Event("Normal", "Promoted", "Promote", f"{V1} is the stable", V1)) == (
         f"Promoted: {V1} is the stable"
     )

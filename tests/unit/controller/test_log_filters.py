@@ -1,4 +1,4 @@
-"""The log stays readable and harmless, and its reference page has every line."""
+"""Repeated warnings are dropped, credentials are redacted, and the reference page lists every event."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from modelsync.controller.log_filters import QUIET, REDACTED, Quieter, without_secrets
+from modelsync.controller.log_filters import QUIET, REDACTED, RepeatFilter, without_secrets
 
 ROOT = Path(__file__).parents[3]
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -18,37 +18,37 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 class Log:
     def __init__(self) -> None:
         self.now = 0.0
-        self._quieter = Quieter(clock=lambda: self.now)
+        self._filter = RepeatFilter(clock=lambda: self.now)
 
-    def says(self, level: str = "warning", after: float = 0.0, **event: Any) -> dict[str, Any] | None:
+    def write(self, level: str = "warning", after: float = 0.0, **event: Any) -> dict[str, Any] | None:
         self.now += after
         try:
-            return dict(self._quieter(None, level, {"event": "reconcile.refused", "name": "chat", **event}))
+            return dict(self._filter(None, level, {"event": "reconcile.refused", "name": "chat", **event}))
         except structlog.DropEvent:
             return None
 
 
-def test_the_same_trouble_is_told_once_a_minute_with_how_often_it_came() -> None:
+def test_the_same_warning_is_logged_once_a_minute_with_the_number_of_repetitions() -> None:
     log = Log()
-    assert log.says(problem="quota", retry_seconds=1) is not None
-    assert log.says(problem="quota", retry_seconds=2, after=1) is None
-    assert log.says(problem="quota", retry_seconds=4, after=2) is None
-    again = log.says(problem="quota", after=QUIET.total_seconds())
+    assert log.write(problem="quota", retry_seconds=1) is not None
+    assert log.write(problem="quota", retry_seconds=2, after=1) is None
+    assert log.write(problem="quota", retry_seconds=4, after=2) is None
+    again = log.write(problem="quota", after=QUIET.total_seconds())
     assert again is not None
     assert again["repeated"] == 2
 
 
-def test_other_trouble_and_other_objects_are_told_at_once() -> None:
+def test_other_warnings_and_other_objects_are_logged_at_once() -> None:
     log = Log()
-    assert log.says(problem="quota")
-    assert log.says(problem="no rights")
-    assert log.says(problem="quota", name="other")
-    assert log.says(level="error", problem="another level, another line")
+    assert log.write(problem="quota")
+    assert log.write(problem="no rights")
+    assert log.write(problem="quota", name="other")
+    assert log.write(level="error", problem="another level, another line")
 
 
-def test_what_went_well_is_always_told() -> None:
+def test_info_lines_are_never_dropped() -> None:
     log = Log()
-    assert all(log.says(level="info", phase="Canary") for _ in range(3))
+    assert all(log.write(level="info", phase="Canary") for _ in range(3))
 
 
 @pytest.mark.parametrize(
@@ -64,25 +64,25 @@ def test_what_went_well_is_always_told() -> None:
         ("prod/chat: v7-3fa9c1d2 is the stable", "prod/chat: v7-3fa9c1d2 is the stable"),
     ],
 )
-def test_what_looks_like_a_credential_is_blanked_and_nothing_else(text: str, left: str) -> None:
+def test_only_what_looks_like_a_credential_is_redacted(text: str, left: str) -> None:
     assert without_secrets(None, "warning", {"event": "x", "problem": text})["problem"] == left
 
 
 def lines() -> Iterator[tuple[str, str]]:
-    """Level and name of every line that the operator can write."""
+    """Yield level and event name of every line that the operator can log."""
     for path in (ROOT / "operator" / "modelsync").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
                 continue
             first = node.args[0]
-            told = isinstance(first, ast.Constant) and isinstance(first.value, str)
-            if told and isinstance(node.func.value, ast.Name) and node.func.value.id == "log":
+            literal = isinstance(first, ast.Constant) and isinstance(first.value, str)
+            if literal and isinstance(node.func.value, ast.Name) and node.func.value.id == "log":
                 yield {"exception": "error"}.get(node.func.attr, node.func.attr), first.value
 
 
-def test_the_reference_page_has_every_line_with_its_level_and_no_other() -> None:
+def test_the_reference_page_lists_exactly_these_events_with_their_levels() -> None:
     page = (ROOT / "docs" / "reference" / "logs.md").read_text()
     written = {(level, name) for name, level in re.findall(r"^\| `([\w.]+)` \| (\w+) \|", page, re.MULTILINE)}
-    there = set(lines())
-    assert len(there) > 30
-    assert written == there
+    logged = set(lines())
+    assert len(logged) > 30
+    assert written == logged

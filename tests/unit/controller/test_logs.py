@@ -1,4 +1,4 @@
-"""One line for each thing that happened, and no traceback."""
+"""Each event is one line, without a traceback."""
 
 import json
 import logging
@@ -30,10 +30,10 @@ def test_json_lines_hold_the_fields_and_the_cause_but_no_traceback(capsys: pytes
     logs.configure("json")
     fail()
     (line,) = capsys.readouterr().err.splitlines()
-    said = json.loads(line)
-    assert said["event"] == "went_wrong"
-    assert said["key"] == "prod/chat"
-    assert said["problem"] == "ValueError: the cause in two lines"
+    entry = json.loads(line)
+    assert entry["event"] == "went_wrong"
+    assert entry["key"] == "prod/chat"
+    assert entry["problem"] == "ValueError: the cause in two lines"
     assert "Traceback" not in line
 
 
@@ -43,7 +43,7 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_what_libraries_log_comes_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_of_libraries_have_the_same_format(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("json")
     logging.getLogger("some.library").warning("careful: %s", "now")
     logging.getLogger("some.library").info("not this")
@@ -51,7 +51,7 @@ def test_what_libraries_log_comes_the_same_way(capsys: pytest.CaptureFixture[str
     assert json.loads(line)["event"] == "careful: now"
 
 
-def test_the_console_has_a_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_format_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("console")
     structlog.get_logger("test").info("lease.acquired", epoch=3)
     line = capsys.readouterr().err

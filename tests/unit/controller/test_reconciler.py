@@ -1,4 +1,4 @@
-"""What a pass tells when not all that it wanted to write was written."""
+"""What a pass reports when not all of its writes succeeded."""
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from unit.observe.test_gather import NOW, answers, resolved
 
 @dataclass
 class Api:
-    """The API server, as far as a pass writes there: the status is taken, the actions end with `refusal`."""
+    """Stands in for everything a pass writes to: status writes succeed, actions raise `refusal`."""
 
     refusal: ClusterError | None = None
     statuses: list[dict[str, Any]] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Api:
 
 
 def reconciler(api: Api, found: Family) -> Reconciler:
-    """One whose registry says that the alias names v7."""
+    """Return a reconciler whose registry resolves the alias to v7."""
 
     async def live(_known: Family) -> Family:
         return found
@@ -63,32 +63,32 @@ def reconciler(api: Api, found: Family) -> Reconciler:
         "cached": SimpleNamespace(family=lambda _key: found),
         "live": SimpleNamespace(family=live),
         "applier": api,
-        "silences": SimpleNamespace(keep=nothing, of=lambda _uid: ()),
+        "silences": SimpleNamespace(keep_only=nothing, of=lambda _uid: ()),
         "recorder": api,
-        "access": SimpleNamespace(subscription=subscription, refusal=nothing),
+        "credentials": SimpleNamespace(subscription=subscription, credential_problem=nothing),
         "poller": poller,
         "adapters": SimpleNamespace(),
         "queue": api,
-        "exams": SimpleNamespace(of=lambda _key, _pods: {}),
+        "exams": SimpleNamespace(poll=lambda _key, _pods: {}),
     }
     return Reconciler(
         **cast(Any, parts), settings=SETTINGS, epoch=1, instrumentation=Instrumentation(Metrics()), now=lambda: NOW
     )
 
 
-async def test_a_transition_that_the_status_tells_is_told_though_its_actions_are_refused() -> None:
+async def test_the_event_of_a_written_status_is_recorded_although_its_actions_are_refused() -> None:
     api = Api(refusal=ConflictError("written by another"))
     with structlog.testing.capture_logs() as lines, pytest.raises(ConflictError):
         await reconciler(api, family()).reconcile(KEY)
     assert [status["target"]["reason"] for status in api.statuses] == ["First"]
-    assert [event.reason for event in api.events] == ["First"], "the next pass finds the status as it should be"
+    assert [event.reason for event in api.events] == ["First"], "the next pass finds no difference in the status"
     (line,) = lines
     assert (line["event"], line["actions"], line["status"]) == ("reconciled", [], True)
     assert line["events"][0].startswith("First: v7-")
-    assert api.again == [], "whoever calls decides when to try again"
+    assert api.again == [], "the caller decides when to retry"
 
 
-async def test_a_pass_that_did_all_it_wanted_tells_it_and_looks_again() -> None:
+async def test_a_complete_pass_is_logged_and_queues_the_key_again() -> None:
     api = Api()
     with structlog.testing.capture_logs() as lines:
         await reconciler(api, family()).reconcile(KEY)

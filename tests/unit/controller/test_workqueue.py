@@ -1,4 +1,4 @@
-"""The queue of keys: nothing lost, nothing twice at once, urgent keys first."""
+"""The work queue: no key is lost, no key has two workers, urgent keys go first."""
 
 import asyncio
 from datetime import timedelta
@@ -9,7 +9,7 @@ from modelsync.controller.workqueue import Priority, ShutDownError, WorkQueue
 
 
 class Clock:
-    """Time that only moves when told."""
+    """A clock that only moves when the test moves it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -28,7 +28,7 @@ async def soon(queue: WorkQueue[str]) -> str:
 
 
 async def drained(queue: WorkQueue[str]) -> list[str]:
-    """All that is ready now, each finished at once."""
+    """Return all keys that are ready now, after finishing each of them."""
     keys = []
     while len(queue):
         key = await soon(queue)
@@ -37,14 +37,14 @@ async def drained(queue: WorkQueue[str]) -> list[str]:
     return keys
 
 
-async def test_a_key_that_is_added_many_times_comes_once() -> None:
+async def test_a_key_that_is_added_many_times_is_returned_once() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for _ in range(20):
         queue.add("a")
     assert await drained(queue) == ["a"]
 
 
-async def test_a_key_that_is_added_while_busy_comes_again_after_done_and_not_before() -> None:
+async def test_a_key_that_is_added_while_busy_is_returned_again_after_done_and_not_before() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add("a")
     key = await soon(queue)
@@ -63,7 +63,7 @@ async def test_a_hold_goes_before_a_resync_of_everything() -> None:
     assert await soon(queue) == "held"
 
 
-async def test_a_waiting_key_moves_up_when_something_happens_to_it_and_still_comes_once() -> None:
+async def test_a_waiting_key_moves_up_when_added_with_high_priority_and_is_returned_once() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for name in ("a", "b", "c"):
         queue.add(name, Priority.LOW)
@@ -101,7 +101,7 @@ async def test_of_several_delays_the_earliest_counts() -> None:
     assert len(queue) == 0
 
 
-async def test_the_back_off_doubles_up_to_its_cap_and_begins_anew_after_a_success() -> None:
+async def test_the_back_off_doubles_up_to_its_cap_and_is_reset_after_a_success() -> None:
     clock = Clock()
     queue: WorkQueue[str] = WorkQueue(base=seconds(1), cap=seconds(10), jitter=lambda: 0.5, clock=clock)
     assert [failed_again(queue, clock) for _ in range(6)] == [seconds(n) for n in (1, 2, 4, 8, 10, 10)]
@@ -116,18 +116,18 @@ async def test_many_failures_do_not_overflow_the_back_off() -> None:
         assert failed_again(queue, clock) <= seconds(10)
 
 
-async def test_failures_within_the_back_off_do_not_lengthen_it() -> None:
+async def test_failures_within_the_back_off_do_not_extend_it() -> None:
     clock = Clock()
     queue: WorkQueue[str] = WorkQueue(base=seconds(1), cap=seconds(300), jitter=lambda: 0.5, clock=clock)
     assert queue.retry("a") == seconds(1)
     clock.now += 0.25
-    assert [queue.retry("a") for _ in range(10)] == [seconds(0.75)] * 10, "events woke it, and it failed each time"
+    assert [queue.retry("a") for _ in range(10)] == [seconds(0.75)] * 10, "events queued it, and it failed each time"
     clock.now += 0.75
     assert queue.retry("a") == seconds(2)
 
 
 def failed_again(queue: WorkQueue[str], clock: Clock) -> timedelta:
-    """The delay after a failure, which is then over."""
+    """Fail once; return the delay, after waiting for it."""
     wait = queue.retry("a")
     clock.now += wait.total_seconds()
     return wait
@@ -143,7 +143,7 @@ async def test_a_server_that_asks_for_a_longer_wait_gets_it() -> None:
     assert queue.retry("a", at_least=seconds(60)) == seconds(60)
 
 
-async def test_a_forgotten_key_does_not_come_back_by_its_timer() -> None:
+async def test_a_forgotten_key_is_not_queued_by_its_timer() -> None:
     clock = Clock()
     queue: WorkQueue[str] = WorkQueue(clock=clock)
     queue.add_after("gone", seconds(0))
@@ -174,7 +174,7 @@ async def test_shutting_down_gives_up_on_a_stuck_worker() -> None:
     assert await queue.shut_down(drain=seconds(0.01)) is False
 
 
-async def test_the_longest_running_key_shows() -> None:
+async def test_the_longest_running_key_is_reported() -> None:
     clock = Clock()
     queue: WorkQueue[str] = WorkQueue(clock=clock)
     queue.add("a")

@@ -1,4 +1,4 @@
-"""Reading adapters: once for each content, apart for each credential, again after a failure."""
+"""Adapters are read once for each digest, separately for each credential, and again after a failure."""
 
 import asyncio
 import json
@@ -24,22 +24,22 @@ FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 
 
 async def no_credential() -> Any:
-    raise AssertionError("the fake looks without one")
+    raise AssertionError("the fake needs no credential")
 
 
 def subscription(identity: str = "wandb") -> Subscription:
     return Subscription(Server("https://w"), identity, no_credential, Question(refs=frozenset()), timedelta(seconds=30))
 
 
-class Looks:
-    """What the registry would give: one answer for each look, the last one for ever."""
+class Registry:
+    """Stands in for the registry: one answer for each read; the last one is repeated."""
 
     def __init__(self, *answers: Peek | PullError | Exception) -> None:
         self.answers = list(answers)
-        self.asked: list[tuple[Any, str]] = []
+        self.reads: list[tuple[Any, str]] = []
 
     async def __call__(self, subscription: Subscription, artifact: Any) -> Peek:
-        self.asked.append((subscription.identity, artifact.digest))
+        self.reads.append((subscription.identity, artifact.digest))
         await asyncio.sleep(0)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
@@ -47,67 +47,67 @@ class Looks:
         return answer
 
 
-class Told:
-    """The keys that were told of a change."""
+class Changes:
+    """Records the keys that were notified of a change."""
 
     def __init__(self) -> None:
         self.keys: list[Key] = []
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def __call__(self, key: Key) -> None:
         self.keys.append(key)
-        self._news.set()
+        self._changed.set()
 
     async def next(self) -> None:
         async with asyncio.timeout(10):
-            await self._news.wait()
-        self._news.clear()
+            await self._changed.wait()
+        self._changed.clear()
 
 
 GOOD = Peek(FILES, {"adapter_config.json": PLAIN})
 
 
-async def test_an_adapter_is_read_once_and_everyone_who_wanted_it_is_told() -> None:
-    told, looks = Told(), Looks(GOOD)
-    reader = AdapterReader(told, looks)
+async def test_an_adapter_is_read_once_and_every_key_that_requested_it_is_notified() -> None:
+    changes, registry = Changes(), Registry(GOOD)
+    reader = AdapterReader(changes, registry)
     for key in (CHAT, OTHER, CHAT):
-        reader.want(key, subscription(), artifact())
+        reader.request(key, subscription(), artifact())
     assert reader.known(subscription()) == {}
-    await told.next()
+    await changes.next()
     assert reader.known(subscription()) == {artifact().digest: AdapterConfig(8)}
-    assert (sorted(told.keys), len(looks.asked)) == ([CHAT, OTHER], 1)
+    assert (sorted(changes.keys), len(registry.reads)) == ([CHAT, OTHER], 1)
 
 
-async def test_what_one_credential_has_read_is_nothing_to_another() -> None:
-    told, looks = Told(), Looks(GOOD)
-    reader = AdapterReader(told, looks)
-    reader.want(CHAT, subscription("one"), artifact())
-    await told.next()
+async def test_a_result_is_not_shared_with_another_credential() -> None:
+    changes, registry = Changes(), Registry(GOOD)
+    reader = AdapterReader(changes, registry)
+    reader.request(CHAT, subscription("one"), artifact())
+    await changes.next()
     assert reader.known(subscription("two")) == {}
-    reader.want(CHAT, subscription("two"), artifact())
-    await told.next()
-    assert [identity for identity, _ in looks.asked] == ["one", "two"]
+    reader.request(CHAT, subscription("two"), artifact())
+    await changes.next()
+    assert [identity for identity, _ in registry.reads] == ["one", "two"]
 
 
-async def test_one_that_cannot_be_read_is_tried_again_after_a_while_and_not_before(
+async def test_a_failed_read_is_retried_after_the_back_off_and_not_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(adapter_reader, "BACKOFF", (timedelta(milliseconds=20), timedelta(seconds=1)))
-    told, looks = Told(), Looks(UnreachableError("502"), GOOD)
-    reader = AdapterReader(told, looks)
-    reader.want(CHAT, subscription(), artifact())
-    await told.next()
+    changes, registry = Changes(), Registry(UnreachableError("502"), GOOD)
+    reader = AdapterReader(changes, registry)
+    reader.request(CHAT, subscription(), artifact())
+    await changes.next()
     assert reader.known(subscription()) == {artifact().digest: Failing("502")}
-    reader.want(CHAT, subscription(), artifact())
-    assert len(looks.asked) == 1
-    await told.next()
-    reader.want(CHAT, subscription(), artifact())
-    await told.next()
+    reader.request(CHAT, subscription(), artifact())
+    assert len(registry.reads) == 1
+    await changes.next()
+    reader.request(CHAT, subscription(), artifact())
+    await changes.next()
     assert reader.known(subscription()) == {artifact().digest: AdapterConfig(8)}
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("answer", "message"),
     [
         (Peek(FILES, {"adapter_config.json": b"{}"}), "lacks r"),
         (Peek(frozenset({"model.safetensors"}), {}), "no adapter_config.json"),
@@ -115,35 +115,35 @@ async def test_one_that_cannot_be_read_is_tried_again_after_a_while_and_not_befo
         (CorruptFileError("other bytes"), "other bytes"),
     ],
 )
-async def test_bad_content_is_refused_for_good(answer: Any, says: str) -> None:
-    told = Told()
-    reader = AdapterReader(told, Looks(answer))
-    reader.want(CHAT, subscription(), artifact())
-    await told.next()
-    (verdict,) = reader.known(subscription()).values()
-    assert isinstance(verdict, Refused)
-    assert says in verdict.message
+async def test_bad_content_is_refused_permanently(answer: Any, message: str) -> None:
+    changes = Changes()
+    reader = AdapterReader(changes, Registry(answer))
+    reader.request(CHAT, subscription(), artifact())
+    await changes.next()
+    (result,) = reader.known(subscription()).values()
+    assert isinstance(result, Refused)
+    assert message in result.message
 
 
-async def test_a_mistake_of_ours_stops_no_other_reading() -> None:
-    told = Told()
-    reader = AdapterReader(told, Looks(RuntimeError("a defect"), GOOD))
-    reader.want(CHAT, subscription(), artifact())
-    await told.next()
-    reader.want(OTHER, subscription(), artifact("v8", "8" * 16))
-    await told.next()
+async def test_a_defect_does_not_stop_other_reads() -> None:
+    changes = Changes()
+    reader = AdapterReader(changes, Registry(RuntimeError("a defect"), GOOD))
+    reader.request(CHAT, subscription(), artifact())
+    await changes.next()
+    reader.request(OTHER, subscription(), artifact("v8", "8" * 16))
+    await changes.next()
     known = reader.known(subscription())
     assert known[artifact().digest] == Failing("RuntimeError: a defect")
     assert known["8" * 16] == AdapterConfig(8)
 
 
-async def test_stopping_ends_what_is_under_way() -> None:
+async def test_stop_cancels_running_reads() -> None:
     async def never(subscription: Subscription, artifact: Any) -> Peek:
         await asyncio.Event().wait()
         raise AssertionError
 
-    reader = AdapterReader(Told(), never)
-    reader.want(CHAT, subscription(), artifact())
+    reader = AdapterReader(Changes(), never)
+    reader.request(CHAT, subscription(), artifact())
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
         await reader.stop()

@@ -1,4 +1,4 @@
-"""The operator's call to the pods of a held revision: what it says, whom it believes, and for how long it waits."""
+"""The operator's fuse request to the pods of a held revision: its content, valid responses, and its timeout."""
 
 import asyncio
 import socket
@@ -43,7 +43,7 @@ async def pods_that(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 
 async def blown(body: Any, monkeypatch: pytest.MonkeyPatch, status: int = 200) -> Acknowledgement | None:
-    """What is made of one pod's answer."""
+    """Return the acknowledgement read from one pod's response."""
 
     async def answer(request: web.Request) -> web.Response:
         return web.json_response(body, status=status)
@@ -52,53 +52,53 @@ async def blown(body: Any, monkeypatch: pytest.MonkeyPatch, status: int = 200) -
         return (await fuse.blow([pod("a")], "token", now=lambda: NOW))["uid-a"]
 
 
-async def test_every_pod_with_an_address_is_told_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str, str]] = []
+async def test_every_pod_with_an_address_gets_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[tuple[str, str, str]] = []
 
     async def answer(request: web.Request) -> web.Response:
-        asked.append((request.method, request.path, request.headers["authorization"]))
+        requests.append((request.method, request.path, request.headers["authorization"]))
         return web.json_response(SILENT)
 
     async with pods_that(answer, monkeypatch):
         answers = await fuse.blow([pod("a"), pod("b"), pod("starting", None)], "token")
 
-    assert asked == [("POST", "/modelsync/fuse", "Bearer token")] * 2
+    assert requests == [("POST", "/modelsync/fuse", "Bearer token")] * 2
     assert answers.keys() == {"uid-a", "uid-b"}
 
 
-async def test_the_age_of_the_last_byte_counts_since_clocks_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_age_of_the_last_byte_is_used_since_clocks_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await blown(SILENT, monkeypatch) == Acknowledgement(True, NOW - timedelta(seconds=0.25))
     assert await blown({**SILENT, "lastByteAge": None}, monkeypatch) == Acknowledgement(True, None)
 
 
-async def test_a_pod_of_which_a_process_did_not_answer_has_not_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pod_with_a_process_that_did_not_respond_has_not_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = await blown({**SILENT, "acknowledged": 1}, monkeypatch)
 
     assert answer is not None
     assert not answer.whole
 
 
-async def test_an_earlier_middleware_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_response_of_an_earlier_middleware_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     earlier = {"blown": True, "cut": 0, "left": 0, "lastByte": 1.0}
 
     assert await blown(earlier, monkeypatch) == Acknowledgement(True, None)
 
 
 @pytest.mark.parametrize("body", ["text", [], 1, None])
-async def test_an_answer_that_is_none_is_not_believed(body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_response_is_no_acknowledgement(body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await blown(body, monkeypatch) == Acknowledgement(False, None)
 
 
 @pytest.mark.parametrize("age", ["1", -1, 1e300, {}])
-async def test_a_time_that_cannot_be_is_left_out(age: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_impossible_time_is_ignored(age: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await blown({**SILENT, "lastByteAge": age}, monkeypatch) == Acknowledgement(True, None)
 
 
-async def test_a_refusal_is_no_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_status_is_no_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await blown({}, monkeypatch, status=403) is None
 
 
-async def test_a_pod_that_does_not_answer_is_given_up_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_request_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuse, "TIMEOUT", timedelta(milliseconds=50))
 
     async def hang(request: web.Request) -> web.Response:
@@ -109,18 +109,18 @@ async def test_a_pod_that_does_not_answer_is_given_up_after_its_time(monkeypatch
         assert await fuse.blow([pod("a")], "token") == {"uid-a": None}
 
 
-def test_a_pod_that_acknowledged_once_is_not_told_again_and_what_is_free_is_forgotten() -> None:
+def test_acknowledged_pods_are_remembered_and_released_revisions_are_forgotten() -> None:
     silences = Silences()
     silences.record("uid", "v1-1", NOW, {"a": Acknowledgement(True, NOW), "b": None})
 
-    assert silences.is_whole("uid", "v1-1", "a")
-    assert not silences.is_whole("uid", "v1-1", "b")
+    assert silences.is_acknowledged("uid", "v1-1", "a")
+    assert not silences.is_acknowledged("uid", "v1-1", "b")
     silences.record("uid", "v1-1", NOW + timedelta(seconds=1), {"b": Acknowledgement(True, None)})
     [silence] = silences.of("uid")
     assert (silence.at, silence.pods, silence.acknowledged, silence.last_byte) == (NOW, 2, 2, NOW)
 
-    silences.keep("uid", frozenset({"v1-1"}))
+    silences.keep_only("uid", frozenset({"v1-1"}))
     assert silences.of("uid")
-    silences.keep("uid", frozenset())
+    silences.keep_only("uid", frozenset())
     assert silences.of("uid") == ()
-    assert not silences.is_whole("uid", "v1-1", "a")
+    assert not silences.is_acknowledged("uid", "v1-1", "a")

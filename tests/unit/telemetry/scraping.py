@@ -1,4 +1,4 @@
-"""What a scrape says, as values by name and labels."""
+"""Parses a scrape into values by name and labels."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -8,7 +8,7 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def series(text: str) -> Series:
-    """Every sample of a scraped text."""
+    """Return every sample of a scraped text."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -22,5 +22,5 @@ def scraped(metrics: Metrics) -> Series:
 
 
 def value(metrics: Metrics, name: str, /, **labels: str) -> float | None:
-    """One sample's value; None when there is none."""
+    """Return the value of one sample; None when there is none."""
     return scraped(metrics).get((name, frozenset(labels.items())))

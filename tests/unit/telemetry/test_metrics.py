@@ -1,4 +1,4 @@
-"""The registry of metrics: what the catalogue says, and nothing else."""
+"""The metrics registry contains exactly the metrics of the catalogue."""
 
 import aiohttp
 import pytest
@@ -7,7 +7,7 @@ from modelsync.api.status import ModelDeploymentStatus, TrafficStatus
 from modelsync.controller.listen import listen
 from modelsync.telemetry import catalogue, server
 from modelsync.telemetry.catalogue import Kind, Metric
-from modelsync.telemetry.fleet import sight_of
+from modelsync.telemetry.fleet import snapshot_of
 from modelsync.telemetry.metrics import Metrics
 from modelsync.telemetry.queue import QueueMetrics
 from unit.telemetry.scraping import scraped, series, value
@@ -15,18 +15,18 @@ from unit.telemetry.scraping import scraped, series, value
 BLOCKED = ModelDeploymentStatus(traffic=(TrafficStatus(revision="blocked", weight=1),))
 
 
-def test_every_metric_of_the_catalogue_is_told_under_its_name_and_kind() -> None:
+def test_every_metric_of_the_catalogue_is_exported_with_its_name_and_type() -> None:
     metrics = Metrics()
-    told = {family.name: family.type for family in metrics.registry.collect()}
+    exported = {family.name: family.type for family in metrics.registry.collect()}
     for metric in catalogue.ALL:
         name = metric.name.removesuffix("_total") if metric.kind is Kind.COUNTER else metric.name
-        assert told[name] == metric.kind.value, metric.name
-    ours = {name for name in told if not name.startswith("process_")}
+        assert exported[name] == metric.kind.value, metric.name
+    ours = {name for name in exported if not name.startswith("process_")}
     assert len(ours) == len(catalogue.ALL)
 
 
 @pytest.mark.parametrize("metric", catalogue.ALL, ids=lambda metric: metric.name)
-def test_a_metrics_name_tells_its_unit_and_its_help_is_a_sentence(metric: Metric) -> None:
+def test_a_metrics_name_has_its_unit_and_its_help_is_a_sentence(metric: Metric) -> None:
     assert metric.help.endswith(".")
     if metric.kind is Kind.COUNTER:
         assert metric.name.endswith("_total")
@@ -35,43 +35,43 @@ def test_a_metrics_name_tells_its_unit_and_its_help_is_a_sentence(metric: Metric
         assert list(metric.buckets) == sorted(metric.buckets)
 
 
-def test_two_processes_metrics_do_not_know_of_each_other() -> None:
+def test_the_metrics_of_two_processes_are_independent() -> None:
     one, other = Metrics(), Metrics()
     one.count(catalogue.ALIAS_MOVES)
     assert value(one, "modelsync_alias_moves_total") == 1
     assert value(other, "modelsync_alias_moves_total") == 0
 
 
-def test_what_an_alert_looks_for_an_increase_of_is_there_before_anything_happened() -> None:
+def test_counters_that_alerts_use_with_increase_start_as_zero() -> None:
     metrics = Metrics()
     assert value(metrics, "modelsync_webhooks_total", result="Accepted") == 0
     assert value(metrics, "modelsync_rollouts_total", outcome="Failed", trigger="Pods") == 0
     assert value(metrics, "modelsync_hold_reaction_seconds_count", stage="RouteSafe") == 0
 
 
-def test_an_objects_series_go_when_the_object_goes() -> None:
+def test_the_series_of_an_object_end_when_it_is_deleted() -> None:
     metrics = Metrics()
-    metrics.fleet.see(("prod", "chat"), sight_of(BLOCKED, alias="acme/m/chat:production"))
+    metrics.fleet.update(("prod", "chat"), snapshot_of(BLOCKED, alias="acme/m/chat:production"))
     labels = {"namespace": "prod", "name": "chat"}
     assert value(metrics, "modelsync_traffic_weight_ratio", **labels, revision="blocked", version="") == 1
     metrics.fleet.forget(("prod", "chat"))
     assert not [name for name, found in scraped(metrics) if ("name", "chat") in found]
 
 
-def test_an_objects_series_change_as_a_whole() -> None:
+def test_the_series_of_an_object_are_replaced_together() -> None:
     metrics = Metrics()
     for weights in ((("v1-11111111", 95), ("v2-22222222", 5)), (("v2-22222222", 100),)):
         traffic = tuple(TrafficStatus(revision=each, version=each[:2], weight=weight) for each, weight in weights)
-        metrics.fleet.see(("prod", "chat"), sight_of(ModelDeploymentStatus(traffic=traffic), alias=""))
-    told = {
+        metrics.fleet.update(("prod", "chat"), snapshot_of(ModelDeploymentStatus(traffic=traffic), alias=""))
+    shares = {
         dict(labels)["revision"]: share
         for (name, labels), share in scraped(metrics).items()
         if name == "modelsync_traffic_weight_ratio"
     }
-    assert told == {"v2-22222222": 1.0}
+    assert shares == {"v2-22222222": 1.0}
 
 
-def test_the_queues_numbers_are_those_of_client_go() -> None:
+def test_the_queue_metrics_match_those_of_client_go() -> None:
     clock = iter(range(0, 1000, 10)).__next__
     metrics = Metrics()
     queue: QueueMetrics[str] = QueueMetrics(metrics, clock=clock)
@@ -81,11 +81,11 @@ def test_the_queues_numbers_are_those_of_client_go() -> None:
     queue.taken("a")  # at 20
     name = {"name": "modeldeployment"}
     now = scraped(metrics)  # at 30
-    told = {key: now[f"workqueue_{key}", frozenset(name.items())] for key in (
+    values = {key: now[f"workqueue_{key}", frozenset(name.items())] for key in (
         "depth", "adds_total", "queue_duration_seconds_sum", "unfinished_work_seconds",
         "longest_running_processor_seconds",
     )}  # fmt: skip
-    assert told == {
+    assert values == {
         "depth": 1,
         "adds_total": 2,
         "queue_duration_seconds_sum": 20,
@@ -99,7 +99,7 @@ def test_the_queues_numbers_are_those_of_client_go() -> None:
     assert value(metrics, "controller_runtime_active_workers", controller="modeldeployment") == 0
 
 
-async def test_prometheus_gets_its_text_by_plain_http() -> None:
+async def test_metrics_are_served_over_plain_http() -> None:
     metrics = Metrics()
     app = server.application(metrics)
     async with listen(app, host="127.0.0.1", port=0) as port, aiohttp.ClientSession() as session:

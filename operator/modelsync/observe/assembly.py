@@ -1,0 +1,88 @@
+"""Assembles a Family from raw objects, and lists the children of a ModelDeployment that must be read by name. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelsync.api import names
+from modelsync.api.kinds import (
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    POD_DISRUPTION_BUDGET,
+    SERVICE,
+    Key,
+    Kind,
+    Object,
+    by_name,
+    is_controlled_by,
+    name_of,
+    uid_of,
+)
+from modelsync.observe.family import Family
+
+CONTROLLED_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET)
+"""Kinds of children that count only when the ModelDeployment is their controller, whatever their labels say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rivals:
+    """Other objects that claim host names of a ModelDeployment."""
+
+    routes: tuple[Object, ...] = ()
+    owners: tuple[Object, ...] = ()
+
+
+def assemble(
+    key: Key,
+    owner: Object,
+    children: Mapping[Kind, list[Object]],
+    *,
+    pods: list[Object],
+    slices: list[Object],
+    route: Object | None,
+    gateway_api: bool,
+    rivals: Rivals,
+) -> Family:
+    """Return the family of `owner`, without children and a route that it does not control."""
+    uid = uid_of(owner)
+    own = {kind: by_name(obj for obj in found if is_controlled_by(obj, uid)) for kind, found in children.items()}
+    foreign_route = route is not None and not is_controlled_by(route, uid)
+    return Family(
+        key=key,
+        owner=owner,
+        records=own[CONTROLLER_REVISION],
+        deployments=own[DEPLOYMENT],
+        services=own[SERVICE],
+        budgets=own[POD_DISRUPTION_BUDGET],
+        pods=tuple(pods),
+        slices=tuple(slices),
+        route=None if foreign_route else route,
+        gateway_api=gateway_api,
+        rival_routes=rivals.routes,
+        rival_owners=rivals.owners,
+    )
+
+
+def children_to_read(known: Family) -> list[tuple[Kind, str]]:
+    """Return kind and name of the children that are known, and of those of the revisions that the status mentions."""
+    name = known.key.name
+    children = {*known.deployments, *known.services} - {name, names.child(name, names.BLOCKED)}
+    children |= {names.child(name, revision) for revision in _revisions_in_status(known.owner)}
+    services = {name, *children} | ({*known.services} & {names.child(name, names.BLOCKED)})
+    return [
+        *((DEPLOYMENT, child) for child in sorted(children)),
+        *((SERVICE, child) for child in sorted(services)),
+        *((ENDPOINT_SLICE, name_of(each)) for each in known.slices),
+    ]
+
+
+def _revisions_in_status(owner: Object) -> set[str]:
+    """Return the stable revision, the ones being rolled out and the one kept warm. Never raises, whatever the status
+    contains."""
+    status = owner.get("status") or {}
+    moves = [status.get(part) for part in ("target", "canary", "previous")]
+    found = [move.get("revision") for move in moves if isinstance(move, Mapping)]
+    promoted = status.get("promoted")
+    if isinstance(promoted, list):
+        found += promoted[-1:]
+    return {revision for revision in found if isinstance(revision, str)}
