@@ -1,7 +1,7 @@
-"""Grafana's dashboards of the chart, as JSON: one of the fleet and the operator, one of a single ModelDeployment.
+"""The chart's Grafana dashboards, as JSON: one for the fleet and the operator, one for a single ModelDeployment.
 
-Written in a few words a panel, so that a query can be read and reviewed; a test holds every metric and label in them
-against what is told.
+Panels are written compactly, so that the queries can be read and reviewed; a test checks every metric and label in them
+against the metrics that the operator exports.
 """
 
 import itertools
@@ -20,10 +20,10 @@ _ONE = 'namespace="$namespace", name="$name"'
 
 @dataclass(frozen=True)
 class Panel:
-    """`says` is for who sees it the first time; `queries` are (PromQL, legend); `width` in Grafana's 24 columns."""
+    """`description` explains the panel; `queries` are (PromQL, legend); `width` is in Grafana's 24 columns."""
 
     title: str
-    says: str
+    description: str
     queries: Sequence[tuple[str, str]]
     unit: str = "short"
     kind: str = "timeseries"
@@ -41,20 +41,20 @@ class Row:
     panels: Sequence[Panel]
 
 
-def stat(title: str, says: str, query: str, *, bad_above: float | None = None) -> Panel:
+def stat(title: str, description: str, query: str, *, bad_above: float | None = None) -> Panel:
     """A single number, red above `bad_above`."""
-    return Panel(title, says, [(query, "")], kind="stat", width=4, bad_above=bad_above)
+    return Panel(title, description, [(query, "")], kind="stat", width=4, bad_above=bad_above)
 
 
 def quantiles(metric: str, by: str = "", where: str = "") -> list[tuple[str, str]]:
-    """The median and the 99th of a hundred."""
+    """The median and the 99th percentile of a histogram."""
     inner = f"sum by (le{', ' + by if by else ''}) (rate({metric}_bucket{where}[$__rate_interval]))"
     legend = f" {{{{{by}}}}}" if by else ""
     return [(f"histogram_quantile({share}, {inner})", f"p{share * 100:g}{legend}") for share in (0.5, 0.99)]
 
 
 def increase(metric: str, *by: str) -> tuple[str, str]:
-    """How much a counter grew in each interval of the picture."""
+    """How much a counter grew in each interval of the graph."""
     return f"sum by ({', '.join(by)}) (increase({metric}[$__rate_interval]))", " ".join(
         f"{{{{{name}}}}}" for name in by
     )
@@ -64,10 +64,10 @@ FLEET = (
     Row(
         "Now",
         (
-            stat("ModelDeployments", "All that the leader knows.", "count(modelsync_info)"),
+            stat("ModelDeployments", "All ModelDeployments that the leader knows.", "count(modelsync_info)"),
             stat(
                 "On hold",
-                "A hold is in force on what serves or is asked for. A person decided so.",
+                "A hold is in force on the serving or the requested version. Somebody set it deliberately.",
                 'sum(modelsync_condition{condition="OnHold"})',
                 bad_above=0,
             ),
@@ -79,31 +79,31 @@ FLEET = (
             ),
             stat(
                 "Not available",
-                "Nothing serves: a first version starts, nothing is wanted, or pods are lost.",
+                "Nothing serves: a first version is starting, 0 replicas are wanted, or pods were lost.",
                 'count(modelsync_condition{condition="Available"} == 0) or vector(0)',
                 bad_above=0,
             ),
             stat(
-                "Needing a person",
-                "Stalled: nothing goes on by itself.",
+                "Stalled",
+                "Needs manual intervention: nothing continues automatically.",
                 'sum(modelsync_condition{condition="Stalled"})',
                 bad_above=0,
             ),
             stat(
-                "Held, and still reached",
-                "Anything but 0 for more than moments is an incident.",
+                "Held but reachable",
+                "Any value other than 0 for more than a few seconds is an incident.",
                 "count(modelsync_held_exposure_seconds > 0) or vector(0)",
                 bad_above=0,
             ),
             Panel(
                 "By phase",
-                "What ModelDeployments are doing.",
+                "Number of ModelDeployments in each phase.",
                 [("count by (phase) (modelsync_info)", "{{phase}}")],
                 width=12,
             ),
             Panel(
-                "Longest drift: alias moved, not yet served",
-                "The five that have waited longest for what their alias names.",
+                "Longest alias drift",
+                "The five ModelDeployments whose alias moved longest ago and is not served yet.",
                 [("topk(5, modelsync_alias_drift_seconds > 0)", "{{namespace}}/{{name}}")],
                 "s",
                 width=12,
@@ -114,21 +114,21 @@ FLEET = (
         "Holds",
         (
             Panel(
-                "Hold seen to out of reach",
-                "From the question whose answer showed the hold, to the acknowledged write of the route.",
+                "Hold seen to route safe",
+                "From the registry query that showed the hold to the acknowledged write of the route.",
                 quantiles("modelsync_hold_reaction_seconds", where='{stage="RouteSafe"}'),
                 "s",
             ),
             Panel(
                 "Hold seen to last byte",
-                "Until the last byte of the held version had left, as its pods acknowledged.",
+                "From the registry query that showed the hold to the last byte that its pods acknowledged.",
                 quantiles("modelsync_hold_reaction_seconds", where='{stage="LastByte"}'),
                 "s",
             ),
             Panel(
                 "Without a warm fallback",
-                "A hold on these would stop their answers until a pod has started.",
-                [("count(modelsync_fallback_ready == 0) or vector(0)", "a hold would stop the answers")],
+                "A hold on these ModelDeployments would interrupt service until a pod has started.",
+                [("count(modelsync_fallback_ready == 0) or vector(0)", "a hold would interrupt service")],
             ),
         ),
     ),
@@ -137,36 +137,36 @@ FLEET = (
         (
             Panel(
                 "Ended, by outcome",
-                "Moves to a revision that ended, and what had begun them.",
+                "Rollouts that ended, by outcome and by what started them.",
                 [increase("modelsync_rollouts_total", "outcome", "trigger")],
                 kind="bars",
             ),
             Panel(
                 "Alias moved to served",
-                "From when an alias was seen to name new content until that served fully.",
+                "From the time when a moved alias was seen until its version served fully.",
                 quantiles("modelsync_alias_served_seconds", "move"),
                 "s",
             ),
             Panel(
                 "Duration",
-                "Of moves that ended, from their begin.",
+                "Duration of rollouts that ended.",
                 quantiles("modelsync_rollout_duration_seconds", "outcome"),
                 "s",
             ),
             Panel(
                 "Pulls, by outcome",
-                "Pulls that ended in a pod.",
+                "Pulls that ended, by outcome.",
                 [increase("modelsync_pulls_total", "outcome")],
                 kind="bars",
             ),
             Panel(
                 "Pulled",
-                "What pulls fetched; what they could reuse is not counted.",
-                [("sum(rate(modelsync_pulled_bytes_total[$__rate_interval]))", "bytes a second")],
+                "Bytes that pulls fetched; reused files are not counted.",
+                [("sum(rate(modelsync_pulled_bytes_total[$__rate_interval]))", "bytes per second")],
                 "Bps",
             ),
             Panel(
-                "Duration of pulls", "Of pulls that fetched bytes.", quantiles("modelsync_pull_duration_seconds"), "s"
+                "Duration of pulls", "Only pulls that fetched bytes.", quantiles("modelsync_pull_duration_seconds"), "s"
             ),
         ),
     ),
@@ -175,7 +175,7 @@ FLEET = (
         (
             Panel(
                 "Requests",
-                "Questions to W&B servers, by what came of them.",
+                "Requests to W&B servers, by outcome.",
                 [
                     (
                         "sum by (server, outcome) (rate(modelsync_registry_requests_total[$__rate_interval]))",
@@ -186,13 +186,13 @@ FLEET = (
             ),
             Panel(
                 "Duration",
-                "Until a W&B server has answered.",
+                "Response time of W&B servers.",
                 quantiles("modelsync_registry_request_duration_seconds", "server"),
                 "s",
             ),
             Panel(
                 "Since the last answer",
-                "How long a server has given a namespace's credential no positive answer.",
+                "Time since a server last answered the credential of a namespace positively.",
                 [
                     (
                         "time() - min by (server, namespace) (modelsync_registry_last_answer_timestamp_seconds > 0)",
@@ -203,14 +203,14 @@ FLEET = (
             ),
             Panel(
                 "Webhooks",
-                "What W&B told: accepted, refused for token or signature, or unserved for want of a leader.",
+                "Webhooks from W&B: accepted, refused (token or signature), or unserved (no leader).",
                 [increase("modelsync_webhooks_total", "result")],
                 kind="bars",
                 width=12,
             ),
             Panel(
                 "Aliases moved",
-                "Compare with the webhooks: moves without any were seen by polling alone.",
+                "Compare with the webhooks: moves without a webhook were seen only by polling.",
                 [("sum(increase(modelsync_alias_moves_total[$__rate_interval]))", "moves")],
                 width=12,
             ),
@@ -221,32 +221,32 @@ FLEET = (
         (
             Panel(
                 "Leader",
-                "1 on the replica that leads. Two at once, or none, for more than moments is wrong.",
+                "1 on the replica that leads. Two leaders, or none, for more than a few seconds is a problem.",
                 [('leader_election_master_status{name=~"modelsync.*"}', "{{pod}} {{name}}")],
                 most=1,
             ),
             Panel(
                 "Queue: waiting for a worker",
-                "A hold waits as long, too.",
+                "Holds are delayed by the same time.",
                 quantiles("workqueue_queue_duration_seconds", where='{name="modeldeployment"}'),
                 "s",
             ),
             Panel(
                 "Queue: depth and work",
-                "Keys are ModelDeployments that are to be looked at.",
+                "The keys in the queue are ModelDeployments to reconcile.",
                 [
                     ('sum(workqueue_depth{name="modeldeployment"})', "waiting"),
-                    ('sum(controller_runtime_active_workers{controller="modeldeployment"})', "worked on"),
-                    ('sum(rate(workqueue_adds_total{name="modeldeployment"}[$__rate_interval]))', "added a second"),
+                    ('sum(controller_runtime_active_workers{controller="modeldeployment"})', "being reconciled"),
+                    ('sum(rate(workqueue_adds_total{name="modeldeployment"}[$__rate_interval]))', "added per second"),
                     (
                         'sum(rate(workqueue_retries_total{name="modeldeployment"}[$__rate_interval]))',
-                        "retried a second",
+                        "retried per second",
                     ),
                 ],
             ),
             Panel(
-                "Passes, by result",
-                "A pass looks at one ModelDeployment and does what its plan says.",
+                "Reconciles, by result",
+                "Each reconcile observes one ModelDeployment and carries out its plan.",
                 [
                     (
                         "sum by (result) (rate(controller_runtime_reconcile_total"
@@ -257,20 +257,20 @@ FLEET = (
                 "ops",
             ),
             Panel(
-                "Duration of passes",
-                "With the writes that they wait for.",
+                "Duration of reconciles",
+                "Includes the writes that they wait for.",
                 quantiles("controller_runtime_reconcile_time_seconds", where='{controller="modeldeployment"}'),
                 "s",
             ),
             Panel(
-                "Longest pass that is under way",
-                "One that grows without end hangs.",
+                "Longest running reconcile",
+                "If it keeps growing, a reconcile hangs.",
                 [('max(workqueue_longest_running_processor_seconds{name="modeldeployment"})', "longest")],
                 "s",
             ),
             Panel(
                 "Requests to the API server",
-                "429 is its priority and fairness, 403 a right that lacks.",
+                "429 comes from API priority and fairness, 403 from a missing right.",
                 [
                     (
                         "sum by (method, code) (rate(rest_client_requests_total[$__rate_interval])"
@@ -281,23 +281,23 @@ FLEET = (
                 "reqps",
             ),
             Panel(
-                "What the watches told",
-                "Objects, by kind: what floods the operator shows here.",
+                "Watch events",
+                "Objects received, by kind. Shows what floods the operator.",
                 [("sum by (kind) (rate(modelsync_watch_events_total[$__rate_interval]))", "{{kind}}")],
                 "ops",
             ),
             Panel(
-                "What only a sweep found",
-                "Anything but rare: watches lose what happens.",
+                "Found only by a sweep",
+                "Should be rare. Otherwise, watches lose events.",
                 [
                     increase("modelsync_sweep_found_total", "what"),
-                    ("sum(increase(modelsync_watch_restarts_total[$__rate_interval]))", "watches opened anew"),
+                    ("sum(increase(modelsync_watch_restarts_total[$__rate_interval]))", "watches reopened"),
                 ],
                 kind="bars",
             ),
             Panel(
                 "CPU",
-                "Of one core.",
+                "CPU usage, as a share of one core.",
                 [
                     (
                         "rate(process_cpu_seconds_total[$__rate_interval])"
@@ -309,7 +309,7 @@ FLEET = (
             ),
             Panel(
                 "Memory",
-                "Resident, of each replica.",
+                "Resident memory of each replica.",
                 [
                     (
                         "process_resident_memory_bytes"
@@ -321,7 +321,7 @@ FLEET = (
             ),
             Panel(
                 "Events",
-                "Kubernetes Events, by what became of them.",
+                "Kubernetes Events, by the result of writing them.",
                 [increase("modelsync_events_total", "result")],
                 kind="bars",
             ),
@@ -341,10 +341,12 @@ ONE = (
                 width=12,
             ),
             stat(
-                "Ready pods", "Of those that share the load: stable and canary.", f"modelsync_ready_replicas{{{_ONE}}}"
+                "Ready pods",
+                "Ready pods that share the load: stable and canary.",
+                f"modelsync_ready_replicas{{{_ONE}}}",
             ),
-            stat("Holds", "Marks in force on anything that it has.", f"modelsync_holds{{{_ONE}}}", bad_above=0),
-            stat("Fallback ready", "0: a hold would stop the answers.", f"modelsync_fallback_ready{{{_ONE}}}"),
+            stat("Holds", "Holds in force on any of its versions.", f"modelsync_holds{{{_ONE}}}", bad_above=0),
+            stat("Fallback ready", "0: a hold would interrupt service.", f"modelsync_fallback_ready{{{_ONE}}}"),
         ),
     ),
     Row(
@@ -361,7 +363,7 @@ ONE = (
             ),
             Panel(
                 "Pods",
-                "Of those that share the load, without warm and blocked ones.",
+                "Pods that share the load, without warm and blocked ones.",
                 [
                     (f"modelsync_replicas{{{_ONE}}}", "wanted"),
                     (f"modelsync_ready_replicas{{{_ONE}}}", "ready"),
@@ -377,43 +379,43 @@ ONE = (
         ),
     ),
     Row(
-        "Moves and holds",
+        "Rollouts and holds",
         (
             Panel(
                 "Alias drift",
-                "How long the alias has named something else than what is promoted.",
+                "How long the alias has named something other than the promoted revision.",
                 [(f"modelsync_alias_drift_seconds{{{_ONE}}}", "not served since the alias moved")],
                 "s",
             ),
             Panel(
                 "Waiting",
-                "For what and for whom nothing moves, and how long the move has been under way.",
+                "What and whom the rollout waits for, and how long it has been under way.",
                 [
-                    (f"modelsync_waiting_seconds{{{_ONE}}}", "for {{who}}: {{reason}}"),
-                    (f"modelsync_rollout_age_seconds{{{_ONE}}}", "the move has been under way"),
+                    (f"modelsync_waiting_seconds{{{_ONE}}}", "waits for {{who}}: {{reason}}"),
+                    (f"modelsync_rollout_age_seconds{{{_ONE}}}", "age of the rollout"),
                 ],
                 "s",
             ),
             Panel(
-                "Held, and still reached",
-                "How long the route has led to a held version. Anything but moments is an incident.",
+                "Held but reachable",
+                "How long the route has led to a held version. More than a few seconds is an incident.",
                 [(f"modelsync_held_exposure_seconds{{{_ONE}}}", "since the hold was seen")],
                 "s",
                 bad_above=0,
             ),
             Panel(
-                "Warm version before",
-                "Whether it is to be kept, and whether a hold would find it ready.",
+                "Warm previous version",
+                "Whether it should be kept, and whether it is ready as the fallback of a hold.",
                 [
-                    (f"modelsync_previous_kept{{{_ONE}}}", "to be kept warm"),
+                    (f"modelsync_previous_kept{{{_ONE}}}", "should be kept warm"),
                     (f"modelsync_fallback_ready{{{_ONE}}}", "a fallback is ready"),
                 ],
                 most=1,
                 width=12,
             ),
             Panel(
-                "Marks of holds",
-                "Tags and aliases in the registry that hold something of it.",
+                "Holds",
+                "Tags and aliases in the registry that put one of its versions on hold.",
                 [(f"modelsync_holds{{{_ONE}}}", "in force")],
                 width=12,
             ),
@@ -423,12 +425,12 @@ ONE = (
 
 
 def fleet() -> str:
-    """The dashboard of all ModelDeployments, and of the operator."""
+    """The dashboard for all ModelDeployments and the operator."""
     return _dashboard("modelsync: fleet", "modelsync-fleet", FLEET, [])
 
 
 def model_deployment() -> str:
-    """The dashboard of one ModelDeployment."""
+    """The dashboard for one ModelDeployment."""
     variables = [
         _variable("namespace", "label_values(modelsync_info, namespace)"),
         _variable("name", 'label_values(modelsync_info{namespace="$namespace"}, name)'),
@@ -531,7 +533,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
     return {
         "type": types.get(panel.kind, panel.kind),
         "title": panel.title,
-        "description": panel.says,
+        "description": panel.description,
         "datasource": _DATASOURCE,
         "fieldConfig": {"defaults": defaults, "overrides": []},
         "options": _options(panel),

@@ -45,7 +45,7 @@ namespace: {{ $root.Release.Namespace }}
 {{ include "modelsync.clusterMetadata" $root }}
 {{- end -}}
 
-{{/* Labels and annotations alone, for objects that have no namespace or a name of another kind. */}}
+{{/* Labels and annotations only, for objects without a namespace or with a differently formed name. */}}
 {{- define "modelsync.clusterMetadata" -}}
 labels:
   {{- include "modelsync.labels" . | nindent 2 }}
@@ -55,14 +55,14 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{/* One image for the operator and for the init container of models' pods; a digest says it all. */}}
+{{/* One image for the operator and for the init container of models' pods; a digest needs no tag. */}}
 {{- define "modelsync.image" -}}
 {{- $image := .Values.image -}}
 {{- $tag := default (ternary "" .Chart.AppVersion (ne $image.digest "")) $image.tag -}}
 {{- $image.repository }}{{ with $tag }}:{{ . }}{{ end }}{{ with $image.digest }}@{{ . }}{{ end -}}
 {{- end -}}
 
-{{/* Operators of other namespaces are no rivals, so each set of namespaces has a lease of its own, named as in the code. */}}
+{{/* Operators for different namespaces do not compete, so each set of namespaces has its own lease, named as in the code. */}}
 {{- define "modelsync.leaseName" -}}
 {{- with .Values.watchNamespaces -}}
 modelsync-{{ join "," (sortAlpha (uniq .)) | sha256sum | trunc 10 }}

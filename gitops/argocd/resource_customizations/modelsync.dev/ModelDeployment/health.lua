@@ -1,40 +1,40 @@
--- Health of a ModelDeployment, from its kstatus conditions and its phase. A version that waits for a person is Suspended,
--- as an Argo Rollout that waits is; one that moves by itself is Progressing.
+-- Health of a ModelDeployment, from its kstatus conditions and its phase. A rollout that waits for a manual promotion is
+-- Suspended, like a paused Argo Rollout; one that continues automatically is Progressing.
 local hs = { status = "Progressing", message = "Waiting for the spec to be observed" }
 
 if obj.metadata.deletionTimestamp ~= nil then
-  hs.message = "Waiting for the models to end"
+  hs.message = "Waiting for the models to terminate"
   return hs
 end
 
--- What is said of an older spec says nothing of this one.
+-- The status of an older generation does not apply to the current spec.
 if obj.status == nil or obj.status.observedGeneration ~= obj.metadata.generation then
   return hs
 end
 
-local said = {}
+local conditions = {}
 for _, condition in ipairs(obj.status.conditions or {}) do
-  said[condition.type] = condition
+  conditions[condition.type] = condition
 end
-if said.Ready == nil then
+if conditions.Ready == nil then
   return hs
 end
 
-hs.message = said.Ready.message
-if said.Stalled ~= nil and said.Stalled.status == "True" then
+hs.message = conditions.Ready.message
+if conditions.Stalled ~= nil and conditions.Stalled.status == "True" then
   hs.status = "Degraded"
 elseif obj.status.phase == "Suspended" then
   hs.status = "Suspended"
-elseif said.Ready.status == "True" then
+elseif conditions.Ready.status == "True" then
   hs.status = "Healthy"
 elseif obj.status.phase == "Paused" then
   hs.status = "Suspended"
-elseif obj.status.phase == "Degraded" and said.Available ~= nil and said.Available.status == "False" then
-  -- What served lost its last pod: people get errors, even though pods are coming.
+elseif obj.status.phase == "Degraded" and conditions.Available ~= nil and conditions.Available.status == "False" then
+  -- The serving version lost its last pod: clients get errors, even though new pods are starting.
   hs.status = "Degraded"
 end
 
--- Elsewhere the message says already what a person can do.
+-- In other phases the message already contains what the user can do.
 if obj.status.phase == "Paused" and obj.status.waiting ~= nil then
   hs.message = hs.message .. "; waits for " .. obj.status.waiting.message
 end

@@ -1,4 +1,4 @@
--- What the operator would act on now; everything else is shown and disabled.
+-- Enables the actions on which the operator would act now; the others are shown as disabled.
 local status = obj.status or {}
 local canary = status.canary
 local suspended = obj.spec.suspend == true
@@ -31,27 +31,27 @@ return {
   },
   ["abort"] = {
     ["disabled"] = canary == nil and not goingBack,
-    ["displayName"] = "Abort: take it back",
+    ["displayName"] = "Abort: roll back",
     ["iconClass"] = "fa fa-fw fa-undo"
   },
   ["retry"] = {
     ["disabled"] = not failed,
-    ["displayName"] = "Retry what failed",
+    ["displayName"] = "Retry the failed version",
     ["iconClass"] = "fa fa-fw fa-redo"
   },
   ["refresh"] = {
     ["disabled"] = false,
-    ["displayName"] = "Ask the registry now",
+    ["displayName"] = "Query the registry now",
     ["iconClass"] = "fa fa-fw fa-sync"
   },
   ["pause"] = {
     ["disabled"] = suspended,
-    ["displayName"] = "Stop forward moves",
+    ["displayName"] = "Pause rollouts",
     ["iconClass"] = "fa fa-fw fa-pause"
   },
   ["resume"] = {
     ["disabled"] = not suspended,
-    ["displayName"] = "Let forward moves go on",
+    ["displayName"] = "Resume rollouts",
     ["iconClass"] = "fa fa-fw fa-play"
   }
 }

@@ -1,4 +1,4 @@
--- Takes the canary back, or ends a way back.
+-- Rolls the canary back, or ends a rollback to an earlier version.
 local os = require("os")
 local status = obj.status or {}
 local revision = nil
@@ -9,11 +9,11 @@ if revision == nil and status.target ~= nil and status.target.reason == "Rollbac
   revision = status.target.revision
 end
 if revision == nil then
-  error("nothing is being rolled out, and nothing goes back")
+  error("nothing is being rolled out or rolled back")
 end
 if obj.metadata.annotations == nil then
   obj.metadata.annotations = {}
 end
--- The time makes a second click another request than the first.
+-- With the time, a second click is a new request.
 obj.metadata.annotations["modelsync.dev/abort"] = revision .. "/" .. tostring(os.time())
 return obj

@@ -1,3 +1,3 @@
--- No forward move from now on; holds and going back still act.
+-- Stops forward moves; holds and rollbacks still take effect.
 obj.spec.suspend = true
 return obj

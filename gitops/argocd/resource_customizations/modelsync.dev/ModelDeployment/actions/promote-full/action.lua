@@ -1,4 +1,4 @@
--- Skips the steps that are left of the canary.
+-- Skips the remaining steps of the canary.
 local os = require("os")
 local status = obj.status or {}
 local revision = nil
@@ -11,6 +11,6 @@ end
 if obj.metadata.annotations == nil then
   obj.metadata.annotations = {}
 end
--- The time makes a second click another request than the first.
+-- With the time, a second click is a new request.
 obj.metadata.annotations["modelsync.dev/promote-full"] = revision .. "/" .. tostring(os.time())
 return obj

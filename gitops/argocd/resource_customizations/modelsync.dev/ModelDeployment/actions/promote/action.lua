@@ -1,4 +1,4 @@
--- Ends the pause that the canary is in.
+-- Ends the canary's current pause.
 local os = require("os")
 local status = obj.status or {}
 local revision = nil
@@ -11,6 +11,6 @@ end
 if obj.metadata.annotations == nil then
   obj.metadata.annotations = {}
 end
--- The time makes a second click another request than the first.
+-- With the time, a second click is a new request.
 obj.metadata.annotations["modelsync.dev/promote"] = revision .. "/" .. tostring(os.time())
 return obj

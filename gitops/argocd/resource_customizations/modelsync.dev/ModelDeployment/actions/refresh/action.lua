@@ -1,4 +1,4 @@
--- Asks for a look at the registry now.
+-- Requests a registry query now.
 local os = require("os")
 if obj.metadata.annotations == nil then
   obj.metadata.annotations = {}

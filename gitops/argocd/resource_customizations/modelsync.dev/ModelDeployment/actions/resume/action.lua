@@ -1,3 +1,3 @@
--- Forward moves go on. Not nil: where git says `suspend: false`, leaving it out would be a difference.
+-- Allows forward moves again. Not nil: where Git has `suspend: false`, omitting the field would show as a difference.
 obj.spec.suspend = false
 return obj

@@ -1,4 +1,4 @@
--- Lets the version that the alias names be tried again.
+-- Tries the failed version that the alias names again.
 local os = require("os")
 local status = obj.status or {}
 local revision = nil
@@ -8,11 +8,11 @@ for _, failure in ipairs(status.failed or {}) do
   end
 end
 if revision == nil then
-  error("what the alias names has not failed")
+  error("the version that the alias names has not failed")
 end
 if obj.metadata.annotations == nil then
   obj.metadata.annotations = {}
 end
--- The time makes a second click another request than the first.
+-- With the time, a second click is a new request.
 obj.metadata.annotations["modelsync.dev/retry"] = revision .. "/" .. tostring(os.time())
 return obj
