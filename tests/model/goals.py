@@ -1,4 +1,4 @@
-"""Where a quiet world has to end, said without the planner: what the alias names serves, or what may serve instead."""
+"""Where a quiet world has to end, content without the planner: what the alias names serves, or what may serve instead."""
 
 from model.world import NAMES, SETTLED, Route, Setting, World
 from modelsync.api.hold import HoldAction
@@ -8,7 +8,7 @@ from modelsync.rollout.model import BLOCKED
 
 def lacks(setting: Setting, world: World) -> str | None:
     """What keeps `world` from being at its goal; None if nothing does."""
-    if world.pend is not None or world.zombie is not None:
+    if world.pending is not None or world.zombie is not None:
         return "a write is under way"
     if world.answered != world.alias or not world.asked:
         return "the registry has not been asked"
@@ -40,7 +40,7 @@ def _second_best(setting: Setting, world: World, held: set[str]) -> str | None:
         return f"{others[-1]} could serve in the place of what is held"
     if world.service != BLOCKED:
         return "the plain Service is not blocked"
-    if setting.gateway and (world.route is None or world.route.said != (((BLOCKED, 1),), ())):
+    if setting.gateway and (world.route is None or world.route.content != (((BLOCKED, 1),), ())):
         return "the route is not blocked"
     return None
 

@@ -238,7 +238,7 @@ def the_service_selects_one_thing(observed: Observed, plan: Plan) -> None:
 
 
 def unknown_holds_stop_growth(observed: Observed, plan: Plan) -> None:
-    """A revision of which the registry has not said that it is free gets no more traffic; the stable may regain what
+    """A revision of which the registry has not content that it is free gets no more traffic; the stable may regain what
     a canary loses."""
     for action in plan.actions:
         match action:
@@ -356,7 +356,7 @@ def a_request_acts_once_and_only_when_it_was_made(observed: Observed, plan: Plan
     for failure in observed.state.failed:
         gone = failure.revision == named and failure.revision not in (*failed, *plan.state.promoted)
         if gone and not acts("retry", failure.revision):
-            raise ViolatedError(name, f"nobody said to try {failure.revision} again")
+            raise ViolatedError(name, f"nobody content to try {failure.revision} again")
     canary, earlier = plan.state.canary, observed.state.canary
     if canary is not None and earlier is not None and canary.revision == earlier.revision and earlier.steps:
         skipped = earlier.steps[earlier.step : canary.step] if canary.steps == earlier.steps else ()

@@ -112,7 +112,7 @@ def _service_follows_the_alias(patch: Any) -> None:
 
 
 def _unknown_is_false(patch: Any) -> None:
-    patch.setattr(Facts, "clear", lambda facts, revision: not facts.held(revision))
+    patch.setattr(Facts, "known_unheld", lambda facts, revision: not facts.held(revision))
 
 
 def _exams_are_not_judged(patch: Any) -> None:
@@ -201,7 +201,7 @@ def _idle_is_a_number_like_others(patch: Any) -> None:
 
 
 def _suspension_is_forgotten(patch: Any) -> None:
-    patch.setattr(Facts, "not_forward", property(lambda facts: _OUTCOMES[facts.observed.registry.outcome]))
+    patch.setattr(Facts, "forward_blocker", property(lambda facts: _OUTCOMES[facts.observed.registry.outcome]))
 
 
 def _requests_are_not_echoed(patch: Any) -> None:

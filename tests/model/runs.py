@@ -62,7 +62,7 @@ def _world(engine: Engine, state: State, revs: tuple[Rev, ...], serves: str | No
         asked=serves is not None,
         reads=known if serves is not None else (None,) * len(digests),
         marks=(False,) * len(digests),
-        pend=None,
+        pending=None,
         zombie=None,
         stamped=True,
         budget=budget,

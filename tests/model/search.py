@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from model.invariants import ViolatedError
-from model.world import Engine, Setting, World, told_state
+from model.world import Engine, Setting, World, state_line
 from modelsync.rollout.model import Observed, Plan
 
 GOAL = "the_goal_is_reached"
@@ -211,7 +211,7 @@ def _shown(world: World) -> str:
     parts = [
         f"alias v{world.alias + 1}",
         f"hold on {'/'.join(marks)}" if marks else "no hold",
-        told_state(world.state),
+        state_line(world.state),
         f"route {route}",
         f"service {world.service and world.service[:2]}",
         f"pods {pods or 'none'}",

@@ -75,7 +75,7 @@ GONE, DRAINS, CUT = 0, 1, 2
 class Rev(NamedTuple):
     """A revision in the cluster. `ready_class`: 0 asked since it got ready, 1 not yet, 2 ready for long.
     `lost`: without a ready pod for longer than a flap. `ending`: pods that still run after they were scaled away.
-    `flunked`: one of its pods failed the version's own exam, and is not ready until it is replaced."""
+    `failed_exam`: one of its pods failed the version's own exam, and is not ready until it is replaced."""
 
     recorded: bool = False
     deployed: bool = False
@@ -84,7 +84,7 @@ class Rev(NamedTuple):
     ready_class: int = 0
     lost: bool = False
     crashed: bool = False
-    flunked: bool = False
+    failed_exam: bool = False
     ending: int = GONE
     silent: bool = False  # its pods have been told to fall silent, and are never ready again
 
@@ -118,7 +118,7 @@ class Intent:
         self.value = value
 
 
-class Pend:
+class PendingPass:
     """What the operator is about to write, and what it has read to decide that. One object for all that are equal."""
 
     __slots__ = ("read", "urgent", "writes")
@@ -139,13 +139,13 @@ class Route(NamedTuple):
     rules: tuple[Rule, ...] = ()
 
     @property
-    def said(self) -> object:
+    def content(self) -> object:
         """What a write to it is decided on."""
         return (self.weights, self.rules)
 
 
 class World(NamedTuple):
-    """Everything. `answered` is what the registry last said (it survives in the status); `reads` what this process
+    """Everything. `answered` is what the registry last content (it survives in the status); `reads` what this process
     knows of holds (None: nothing), `marks` what is so; `asked`: this process has an answer. `replicas` and `suspend`
     are the spec's, `requests` a person's annotations."""
 
@@ -159,8 +159,8 @@ class World(NamedTuple):
     asked: bool
     reads: tuple[bool | None, ...]
     marks: tuple[bool, ...]
-    pend: Pend | None
-    zombie: Pend | None
+    pending: PendingPass | None
+    zombie: PendingPass | None
     stamped: bool
     budget: Budget
     replicas: int
@@ -228,7 +228,7 @@ Step = tuple[str, World, bool]
 """What happened, the world after it, and whether it is a disturbance (else it happens in a quiet world, too)."""
 
 _CRASH = Trouble(TroubleKind.CRASHED, "crashed")
-_FLUNKED = Exam(ExamOutcome.FAILED)
+_FAILED_EXAM = Exam(ExamOutcome.FAILED)
 _MARKS = {
     digest: HoldMark(digest, "c", digest.replace("d", "v"), "VersionTag", "hold")
     for digest in (*sum(APART, ()), *sum(SHARED, ()))
@@ -252,10 +252,10 @@ class Engine:
         self._policies: dict[tuple[int, bool], Policy] = {}
         self.planner = setting.planner or planner
         self.check: Callable[[Observed, Plan], None] = lambda observed, plan: None
-        self._plans: dict[object, tuple[Pend | None, bool]] = {}
+        self._plans: dict[object, tuple[PendingPass | None, bool]] = {}
         self._views: dict[tuple[int, Rev], RevisionView] = {}
         self._intents: dict[State, Intent] = {}
-        self._pends: dict[object, Pend] = {}
+        self._pending_passes: dict[object, PendingPass] = {}
 
     # --- what the planner sees, and says ---
 
@@ -316,12 +316,12 @@ class Engine:
                 ready_since=_READY_SINCE[rev.ready_class] if rev.ready else None,
                 unready_since=None if rev.ready or not rev.deployed else DOWN_FOR_LONG if rev.lost else JUST_NOW,
                 trouble=_CRASH if rev.crashed else None,
-                exam=_FLUNKED if rev.flunked else None,
+                exam=_FAILED_EXAM if rev.failed_exam else None,
             )
             self._views[key] = view
         return view
 
-    def plan(self, world: World) -> tuple[Pend | None, bool]:
+    def plan(self, world: World) -> tuple[PendingPass | None, bool]:
         """What a pass would write, and whether it asks for a look at the registry. Raises what `check` raises."""
         key = (
             world.intent,
@@ -343,8 +343,8 @@ class Engine:
             self.check(observed, made)
             intent = self.intent(canonical(made.state))
             writes: tuple[Write, ...] = made.actions if intent is world.intent else (intent, *made.actions)
-            read = (world.intent, world.route and world.route.said, world.service, world.revs)
-            found = (self._pend(writes, made.urgent, read) if writes else None, made.look)
+            read = (world.intent, world.route and world.route.content, world.service, world.revs)
+            found = (self._pending_pass(writes, made.urgent, read) if writes else None, made.look)
             self._plans[key] = found
         return found
 
@@ -355,15 +355,15 @@ class Engine:
             found = self._intents[state] = Intent(state)
         return found
 
-    def _pend(
+    def _pending_pass(
         self, writes: tuple[Write, ...], urgent: bool, read: tuple[Intent, object, object, tuple[Rev, ...]]
-    ) -> Pend | None:
+    ) -> PendingPass | None:
         if not writes:
             return None
         key = (writes, urgent, read)
-        found = self._pends.get(key)
+        found = self._pending_passes.get(key)
         if found is None:
-            found = self._pends[key] = Pend(writes, urgent, read)
+            found = self._pending_passes[key] = PendingPass(writes, urgent, read)
         return found
 
     # --- what may happen next ---
@@ -376,7 +376,7 @@ class Engine:
         """
         yield from self._pods_fail(world)
         yield from self._process_fails(world)
-        if world.pend is None:
+        if world.pending is None:
             yield from self._registry_moves(world)
             yield from self._people(world)
             yield from self._time_and_pods(world)
@@ -439,12 +439,12 @@ class Engine:
         if budget.exams:
             less = budget._replace(exams=budget.exams - 1)
             for index, rev in enumerate(world.revs):
-                if rev.replicas and not rev.flunked:
+                if rev.replicas and not rev.failed_exam:
                     ready = min(rev.ready, rev.replicas - 1)
-                    flunked = rev._replace(
-                        ready=ready, flunked=True, ready_class=rev.ready_class if ready else 0, lost=False
+                    failed_exam = rev._replace(
+                        ready=ready, failed_exam=True, ready_class=rev.ready_class if ready else 0, lost=False
                     )
-                    revs = _put(world.revs, index, flunked)
+                    revs = _put(world.revs, index, failed_exam)
                     yield f"a pod of {NAMES[index][:2]} fails its exam", world._replace(revs=revs, budget=less), True
         if not budget.flaps:
             return
@@ -458,36 +458,36 @@ class Engine:
                 yield f"pods of {NAMES[index][:2]} crash", world._replace(revs=revs, budget=less), True
 
     def _process_fails(self, world: World) -> Iterator[Step]:
-        budget, pend = world.budget, world.pend
-        if not budget.crashes or pend is None:
+        budget, pending = world.budget, world.pending
+        if not budget.crashes or pending is None:
             return
         fresh = world._replace(
-            pend=None,
+            pending=None,
             budget=budget._replace(crashes=budget.crashes - 1),
             outcome=RegistryOutcome.PENDING,
             asked=False,
             reads=(None,) * len(world.reads),
         )
         yield "operator killed", fresh, True
-        if isinstance(first := pend.writes[0], CutOff):
+        if isinstance(first := pending.writes[0], CutOff):
             index = _INDEX[first.revision]
             told = world.revs[index]._replace(ready=0, ready_class=0, silent=bool(world.revs[index].replicas))
             after = fresh._replace(revs=_put(world.revs, index, told))
             yield f"operator killed when it has told the pods of {NAMES[index][:2]}", after, True
         if world.zombie is None and self.setting.failover:
-            late = self._pend(pend.writes[:1], pend.urgent, pend.read)
+            late = self._pending_pass(pending.writes[:1], pending.urgent, pending.read)
             yield "failover, a write is still under way", fresh._replace(zombie=late, stamped=False), True
-        if isinstance(pend.writes[0], Intent):
-            left = self._pend(pend.writes[1:], pend.urgent, pend.read) if pend.urgent else None
-            yield "status write refused", world._replace(pend=left, budget=fresh.budget), True
+        if isinstance(pending.writes[0], Intent):
+            left = self._pending_pass(pending.writes[1:], pending.urgent, pending.read) if pending.urgent else None
+            yield "status write refused", world._replace(pending=left, budget=fresh.budget), True
 
     def _time_and_pods(self, world: World) -> Iterator[Step]:
         for index, rev in enumerate(world.revs):
             name = NAMES[index][:2]
-            if rev.flunked:
-                revs = _put(world.revs, index, rev._replace(flunked=False))
+            if rev.failed_exam:
+                revs = _put(world.revs, index, rev._replace(failed_exam=False))
                 yield f"the pod of {name} that failed its exam is replaced", world._replace(revs=revs), False
-            if rev.ready < rev.replicas - rev.flunked and not rev.silent:
+            if rev.ready < rev.replicas - rev.failed_exam and not rev.silent:
                 up = rev._replace(ready=rev.ready + 1, lost=False, crashed=False)
                 if not rev.ready:
                     up = up._replace(ready_class=1)
@@ -568,43 +568,43 @@ class Engine:
             late = world.zombie.writes[0]
             done = self._write(world._replace(zombie=None), late, world.zombie)
             if done is not None:
-                yield f"the old leader writes {_told(late)}", done, False
+                yield f"the old leader writes {_write_line(late)}", done, False
             yield "the old leader gives up", world._replace(zombie=None), False
-        if world.pend is not None:
-            write, rest = world.pend.writes[0], world.pend.writes[1:]
-            left = world._replace(pend=self._pend(rest, world.pend.urgent, world.pend.read))
-            done = self._write(_overtaking(left, write), write, world.pend)
+        if world.pending is not None:
+            write, rest = world.pending.writes[0], world.pending.writes[1:]
+            left = world._replace(pending=self._pending_pass(rest, world.pending.urgent, world.pending.read))
+            done = self._write(_overtaking(left, write), write, world.pending)
             if done is not None and not self.setting.live_reads:
                 done = done._replace(behind=(world.intent, world.revs, world.route, world.service))
-            yield _told(write), done if done is not None else world._replace(pend=None), False
+            yield _write_line(write), done if done is not None else world._replace(pending=None), False
             return
-        pend, _ = self.plan(world)
-        if pend is None and self.setting.live_reads:
+        pending, _ = self.plan(world)
+        if pending is None and self.setting.live_reads:
             return
-        acts = pend is not None and any(not isinstance(write, Intent) for write in pend.writes)
+        acts = pending is not None and any(not isinstance(write, Intent) for write in pending.writes)
         if acts and not world.stamped and self.setting.stamp:
             # The stamp changes the ModelDeployment and every child, so that what was decided before meets a conflict.
             # What is not there cannot be stamped; a write that makes it ends with its timeout, before another may lead.
             yield "the new leader stamps", world._replace(stamped=True, zombie=None), False
             return
-        if pend is not None:
-            yield "plan", world._replace(pend=pend), False
+        if pending is not None:
+            yield "plan", world._replace(pending=pending), False
         if not self.setting.live_reads and world.behind is not None:
             intent, revs, route, service = world.behind
             stale = world._replace(intent=intent, revs=revs, route=route, service=service)
-            pend, _ = self.plan(stale)
-            if pend is not None:
-                yield "plan on what the cache has", world._replace(pend=pend), False
+            pending, _ = self.plan(stale)
+            if pending is not None:
+                yield "plan on what the cache has", world._replace(pending=pending), False
 
-    def _write(self, world: World, write: Write, pend: Pend) -> World | None:
+    def _write(self, world: World, write: Write, pending: PendingPass) -> World | None:
         """The world after the write; None: the object is not as it was read. Who wrote it in between is refused though
         it has the same value again: see `_overtaking`."""
-        state, said, service, revs = pend.read
+        state, content, service, revs = pending.read
         if isinstance(write, Intent):
             return world._replace(intent=write) if _same(state, world.intent) else None
         match write:
             case SetRoute(new, _, rules):
-                if (world.route and world.route.said) != said:
+                if (world.route and world.route.content) != content:
                     return None
                 return world._replace(route=Route(new, PENDING, rules))
             case RemoveRoute():
@@ -642,7 +642,7 @@ class Engine:
             ready=ready,
             ready_class=rev.ready_class if ready else 0,
             crashed=rev.crashed and replicas > 0,
-            flunked=rev.flunked and replicas > 0,
+            failed_exam=rev.failed_exam and replicas > 0,
             ending=ending,
             silent=rev.silent and replicas > 0,
         )
@@ -756,9 +756,9 @@ def _put(items: tuple[T, ...], index: int, item: T) -> tuple[T, ...]:
     return (*items[:index], item, *items[index + 1 :])
 
 
-def _told(write: Write) -> str:
+def _write_line(write: Write) -> str:
     if isinstance(write, Intent):
-        return f"write status: {told_state(write.value)}"
+        return f"write status: {state_line(write.value)}"
     match write:
         case SetRoute(weights, _, rules):
             told = [f"{rule.revision[:2]} {rule.kind}" for rule in rules]
@@ -770,7 +770,7 @@ def _told(write: Write) -> str:
             return str(write)
 
 
-def told_state(state: State) -> str:
+def state_line(state: State) -> str:
     """Intent in one line."""
     parts = ["stack " + "/".join(name[:2] for name in state.promoted)]
     if state.canary is not None:
