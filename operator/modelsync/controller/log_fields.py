@@ -19,5 +19,5 @@ def action_text(action: Action) -> str:
 
 
 def event_text(event: Event) -> str:
-    """`Promoted: v1-94ad0a89 is the stable`; the API server keeps Events for an hour only."""
+    """`Promoted: v1-94ad0a89 is the stable revision`; the API server keeps Events for an hour only."""
     return f"{event.reason}: {event.note}"

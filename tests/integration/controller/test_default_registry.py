@@ -57,7 +57,7 @@ async def test_another_default_rolls_nothing_out_and_loses_no_hold(world: World)
         other.admin.set_alias(f"{world.path}:v0", "production")
         moved = default.model_copy(update={"base_url": other.url})
         async with world.operator(registry=moved), world.kubelet():
-            said = await world.until_said("Ready", f"set at {world.standin.url}, which is not asked any more")
+            said = await world.until_said("Ready", f"set on {world.standin.url}, which is no longer queried")
             assert said["reason"] == "RegulatoryHold"
             await world.until_said("ModelResolved", "the alias names v0")
             (hold,) = (await world.status())["holds"]
