@@ -1,6 +1,6 @@
-"""Planners and disciplines that are broken on purpose, one for each invariant, to see that the search notices.
+"""Mutants: planners that are broken on purpose, at least one for each invariant, which the search must detect.
 
-Each replaces one piece of the production planner by one that a person could have written.
+Each replaces one piece of the production planner by a plausible mistake.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from modelsync.rollout.model import BLOCKED, CutOff, Revision, State
 from modelsync.rollout.plan_builder import PlanBuilder
 
 Patch = Callable[[Any], None]
-"""Breaks something, through pytest's monkeypatch."""
+"""Breaks the planner, through pytest's monkeypatch."""
 
 
 PRODUCTION = Setting()
@@ -25,7 +25,7 @@ PRODUCTION = Setting()
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is broken, and which invariant has to notice under which budget."""
+    """A mutant, the invariant that it must violate, and the budget in which the search must find it."""
 
     name: str
     violates: str
@@ -124,7 +124,7 @@ def _clock_never_starts(patch: Any) -> None:
 
 
 def _promote_in_two_writes(patch: Any) -> None:
-    """The route is judged by what is in it, not by what is intended: an abort leaves it where it is."""
+    """Derives the route from the live route instead of the intent, so an abort leaves it unchanged."""
     right = traffic.wanted
 
     def forgetful(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
