@@ -46,7 +46,7 @@ def _change_reason(facts: Facts, state: State, goal: Goal, builder: PlanBuilder)
     if goal.way is not Way.STEPS or target is None or target.revision != goal.revision:
         return state
     # The stable recovered before the takeover was complete: roll the revision out by the steps instead.
-    if _may_leave(facts, state, target.revision, goal) and facts.forward_blocker is None:
+    if _may_abandon(facts, state, target.revision, goal) and facts.forward_blocker is None:
         return replace(state, target=None, canary=new_canary(facts, target.revision))
     return state
 
@@ -56,7 +56,7 @@ def _abandon(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> St
     if moving is None or goal.way is Way.STAY or _is_wanted(state, goal):
         return state
     revision = moving.revision
-    if not _may_leave(facts, state, revision, goal):
+    if not _may_abandon(facts, state, revision, goal):
         builder.wait(Reason.STABLE_NOT_READY, revision)
         return state
     outcome, why = _outcome(facts, state, revision, goal)
@@ -75,7 +75,7 @@ def _is_wanted(state: State, goal: Goal) -> bool:
     return target is not None and goal.way in (Way.STEPS, Way.AT_ONCE) and goal.revision == target.revision
 
 
-def _may_leave(facts: Facts, state: State, revision: Revision, goal: Goal) -> bool:
+def _may_abandon(facts: Facts, state: State, revision: Revision, goal: Goal) -> bool:
     """Whether the move may be abandoned: only if something else can serve, except for a hold or when going idle."""
     if goal.way is Way.IDLE or facts.held(revision) or not facts.serving(revision) or facts.ready(revision) == 0:
         return True

@@ -60,8 +60,10 @@ def _record_hold_changes(facts: Facts, state: State, holds: tuple[Hold, ...], bu
     for hold in holds:
         if hold.mark not in before:
             mark = hold.mark
-            note = f"{mark.collection}:{mark.version} must not serve: {WORDING[mark.via].owner} {mark.name!r}"
-            builder.warning(Reason.REGULATORY_HOLD, "Hold", note)
+            because = f"{WORDING[mark.via].owner} {mark.name!r} puts it on hold"
+            builder.warning(
+                Reason.REGULATORY_HOLD, "Hold", f"{mark.collection}:{mark.version} must not serve: {because}"
+            )
     for hold in state.holds:
         if hold.mark not in now:
             note = f"hold on {hold.mark.collection}:{hold.mark.version} lifted ({hold.mark.name!r} was removed)"
