@@ -30,7 +30,7 @@ def advance(facts: Facts, state: State, canary: Canary, builder: PlanBuilder) ->
         # The gateway was removed from the spec: traffic cannot be split, so a step's weight would never settle.
         canary = replace(canary, step=0, weight=0, steps=(), step_started_at=None, look_after=facts.now)
     while True:
-        further = _flap(facts, canary, builder) or _clock(facts, canary) or _step(facts, state, canary, builder)
+        further = _flap(facts, canary, builder) or _start_clock(facts, canary) or _step(facts, state, canary, builder)
         if further is None:
             return replace(state, canary=canary) if canary is not state.canary else state
         if isinstance(further, State):
@@ -53,7 +53,7 @@ def _flap(facts: Facts, canary: Canary, builder: PlanBuilder) -> Canary | None:
     return None
 
 
-def _clock(facts: Facts, canary: Canary) -> Canary | None:
+def _start_clock(facts: Facts, canary: Canary) -> Canary | None:
     """Start the step's clock once its weight and segment are in the live route, accepted and settled."""
     if canary.step_started_at is not None or canary.flapped or not facts.settled:
         return None
