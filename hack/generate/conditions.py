@@ -1,4 +1,4 @@
-"""The reference page of conditions and reasons, made of the types and of the comments that stand beside them."""
+"""Generates the reference page of conditions and reasons from the types and the comments next to them."""
 
 import re
 from collections.abc import Iterator
@@ -17,23 +17,23 @@ _REASON = re.compile(r'    \w+ = "(\w+)"  # (.+)')
 
 
 def conditions_page() -> str:
-    """Every condition, and every reason with what it tells its reader."""
+    """The page: every condition, and every reason with its meaning."""
     lines = [
         NOTE,
         "# Conditions and reasons",
         "",
         "`kubectl get mdep NAME -o yaml` shows them in `status.conditions`. `Ready`, `Reconciling` and `Stalled` are "
-        "those of kstatus, so `kubectl wait`, Flux and `helm --wait` understand them. Those that say that something is "
-        "amiss are absent when it is not.",
+        "those of kstatus, so `kubectl wait`, Flux and `helm --wait` understand them. A condition that reports a "
+        "problem is absent while there is none.",
         "",
-        "| condition | when all is well | what True means |",
+        "| condition | normal value | meaning of True |",
         "|---|---|---|",
-        *(f"| `{kind}` | {_when_well(kind)} | {MEANING[kind]} |" for kind in ConditionType),
+        *(f"| `{kind}` | {_normal_value(kind)} | {MEANING[kind]} |" for kind in ConditionType),
         "",
         "## Reasons",
         "",
-        "The words of a condition's `reason`, of `status.waiting.reason` and of [events](events.md). A word that has "
-        "been released keeps its meaning.",
+        "Values of a condition's `reason`, of `status.waiting.reason` and of the reason of [events](events.md). The "
+        "meaning of a released reason does not change.",
         "",
     ]
     for title, rows in reasons_by_title():
@@ -44,7 +44,7 @@ def conditions_page() -> str:
 
 
 def reasons_by_title() -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The reasons' sections in their order. Raises ValueError for a reason that nobody explains."""
+    """The sections of reasons, in order. Raises ValueError for a reason without a comment."""
     title, rows, seen = "", list[tuple[str, str]](), set[str]()
     for line in Path(reasons.__file__).read_text(encoding="utf-8").splitlines():
         if found := _TITLE.fullmatch(line):
@@ -56,10 +56,10 @@ def reasons_by_title() -> Iterator[tuple[str, list[tuple[str, str]]]]:
             seen.add(found[1])
     yield title, rows
     if missing := [reason.value for reason in Reason if reason.value not in seen]:
-        raise ValueError(f"{', '.join(missing)}: say in a comment beside it what it tells its reader")
+        raise ValueError(f"{', '.join(missing)}: add a comment after the value with its meaning")
 
 
-def _when_well(kind: ConditionType) -> str:
+def _normal_value(kind: ConditionType) -> str:
     if kind in ABNORMAL:
         return "absent"
     return "True, or absent" if kind is ConditionType.EXAM_PASSED else "True"

@@ -1,7 +1,6 @@
-"""The page on which the rollout policy is reviewed: for every state and every event, what the planner answers.
+"""Generates docs/reference/rollout-table.md: the planner's decision for every state and every event.
 
-`hack/generate` writes it to docs/reference/rollout-table.md. Each row is one call of the production planner, so the
-page cannot say anything that the code does not do.
+Each row is one call of the production planner, so the page always matches the code.
 """
 
 from collections.abc import Callable, Iterator
@@ -71,15 +70,15 @@ POLICY = Policy(
 )
 
 Event = Callable[[Observed], Observed | None]
-"""The world after the event; None where it cannot happen."""
+"""Returns the world after the event, or None if the event cannot happen in it."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """A state of a rollout, as a heading and as a world at rest."""
+    """A state of a rollout: heading, description, and an `Observed` in which nothing is left to do."""
 
     title: str
-    told: str
+    description: str
     world: Observed
 
 
@@ -89,15 +88,15 @@ def rollout_table() -> str:
         NOTE,
         "# What happens when",
         "",
-        "Every row is an answer of the planner: the state in the heading, the event in the first column, and what one "
-        "pass decides. Later passes go on from there, when pods are ready and the gateway has accepted the route. "
-        "Versions: `v1` and `v2` were promoted in this order, `v3` is new, `v4` newer. The spec asks for 2 replicas, "
-        "the default steps, and `hold.action: Fallback`.",
+        "Every row is a decision of the planner: the state is in the heading, the event in the first column, and the "
+        "other columns show what one pass decides. Later passes continue when pods are ready and the gateway has "
+        "accepted the route. Versions: `v1` and `v2` were promoted in this order, `v3` is new, `v4` is newer. The spec "
+        "has 2 replicas, the default steps, and `hold.action: Fallback`.",
         "",
     ]
     for situation in situations():
-        lines += [f"## {situation.title}", "", situation.told, ""]
-        lines += ["| event | intent | written now | then waits for |", "|---|---|---|---|"]
+        lines += [f"## {situation.title}", "", situation.description, ""]
+        lines += ["| event | intent | actions | then waits for |", "|---|---|---|---|"]
         lines += list(_rows(situation.world))
         lines.append("")
     return "\n".join(lines)
@@ -109,13 +108,13 @@ def _rows(world: Observed) -> Iterator[str]:
         if after is None:
             continue
         made = plan(after)
-        intent = "; ".join(_intents(after.state, made.state)) or "stays"
+        intent = "; ".join(_intents(after.state, made.state)) or "unchanged"
         actions = ", ".join(_action(action) for action in made.actions) or "–"
         waits = ", ".join(dict.fromkeys(wait.reason for wait in made.waits)) or "–"
         yield f"| {name} | {intent} | {actions} | {waits} |"
 
 
-# --- in words ------------------------------------------------------------------------------------------------------
+# --- rendering -----------------------------------------------------------------------------------------------------
 
 
 def _intents(before: State, after: State) -> Iterator[str]:
@@ -123,14 +122,14 @@ def _intents(before: State, after: State) -> Iterator[str]:
         yield "hold latched" if len(after.holds) > len(before.holds) else "hold ended"
     if after.failed != before.failed:
         new = [failure for failure in after.failed if failure not in before.failed]
-        yield f"{_short(new[0].revision)} has failed ({new[0].reason})" if new else "failure forgotten"
+        yield f"{_short(new[0].revision)} failed ({new[0].reason})" if new else "failure cleared"
     if after.promoted != before.promoted:
         yield f"stack {' '.join(map(_short, after.promoted))}"
     yield from _moves(before, after)
     if after.previous != before.previous:
         yield f"{_short(after.previous.revision)} kept warm" if after.previous else "nothing kept warm"
     if after.handled != before.handled:
-        yield "request answered"
+        yield "request handled"
 
 
 def _moves(before: State, after: State) -> Iterator[str]:
@@ -143,9 +142,9 @@ def _moves(before: State, after: State) -> Iterator[str]:
     if after.canary is None or after.canary == before.canary:
         return
     if before.canary is None or before.canary.revision != after.canary.revision:
-        yield f"canary {_short(after.canary.revision)} begins"
+        yield f"canary {_short(after.canary.revision)} starts"
     elif after.canary.flapped and not before.canary.flapped:
-        yield "canary has to be ready for 30 s first"
+        yield "canary must be ready for 30 s first"
     else:
         yield f"canary at step {after.canary.step + 1}, {after.canary.weight} %"
 
@@ -183,7 +182,7 @@ def _short(revision: Revision) -> str:
 
 
 def situations() -> tuple[Situation, ...]:
-    """The states of a rollout, each at rest."""
+    """The states of a rollout, in each of which nothing is left to do."""
     serving = _world(State(promoted=(V1, V2)), {V1: _cold(V1), V2: _up(V2, 2)}, ((V2, 100),), named=V2)
     warm = replace(
         serving,
@@ -246,17 +245,17 @@ def situations() -> tuple[Situation, ...]:
     return (
         Situation("Nothing yet", "No version serves; the alias names `v1`.", _first()),
         Situation("Serving", "`v2` serves, `v1` is cold.", serving),
-        Situation("Serving, the version before is warm", "`v2` serves, one pod of `v1` is kept.", warm),
-        Situation("Canary starting", "`v3` is being brought up beside `v2`.", starting),
-        Situation("Canary in a pause", "`v3` has 5 % and one pod.", paused),
+        Situation("Serving, the previous version is warm", "`v2` serves, one pod of `v1` is kept warm.", warm),
+        Situation("Canary starting", "`v3` is starting beside `v2`.", starting),
+        Situation("Canary in a pause", "`v3` has 5 % of the traffic and one pod.", paused),
         Situation("Promoting", "`v3` has all traffic; the route has not settled yet.", promoting),
-        Situation("Going back", "The alias is back on `v1`, which is being started; `v2` serves.", back),
-        Situation("A fallback serves", "`v2` is held and still named; `v1` serves.", fallback),
-        Situation("Blocked", "`v2` is held, and nothing else was ever promoted.", blocked),
-        Situation("Idle", "The spec asks for 0 replicas; `v2` was promoted last.", idle),
-        Situation("Waking", "2 replicas again; no pod of `v2` is ready yet.", waking),
+        Situation("Rolling back", "The alias names `v1` again, which is starting; `v2` serves.", back),
+        Situation("A fallback serves", "`v2` is on hold and the alias still names it; `v1` serves.", fallback),
+        Situation("Blocked", "`v2` is on hold, and nothing else was ever promoted.", blocked),
+        Situation("Idle", "`spec.replicas` is 0; `v2` was promoted last.", idle),
+        Situation("Scaling up from 0", "`spec.replicas` is 2 again; no pod of `v2` is ready yet.", waking),
         Situation("Without a gateway", "`v2` serves through the plain Service.", plain),
-        Situation("Taken back", "`v3` crashed and is still named; `v2` serves.", failed),
+        Situation("Canary failed", "`v3` crashed and the alias still names it; `v2` serves.", failed),
     )
 
 
@@ -394,12 +393,12 @@ def _pods(which: Callable[[Observed], Revision | None], *, since: datetime, trou
     return event
 
 
-def _flunks(world: Observed) -> Observed | None:
+def _fails_exam(world: Observed) -> Observed | None:
     revision = _moving(world)
     view = world.revisions.get(revision) if revision is not None else None
     if revision is None or view is None or not view.pods:
         return None
-    return replace(world, revisions={**world.revisions, revision: replace(view, exam=_FLUNKED)})
+    return replace(world, revisions={**world.revisions, revision: replace(view, exam=_FAILED_EXAM)})
 
 
 def _ready(world: Observed) -> Observed | None:
@@ -498,7 +497,7 @@ def _expired(world: Observed) -> Observed | None:
 _CRASH = Trouble(TroubleKind.CRASHED, "crashed", since=NOW)
 _NO_NODE = Trouble(TroubleKind.UNSCHEDULABLE, "no node has room", since=NOW)
 
-_FLUNKED = Exam(ExamOutcome.FAILED, 11, 12, 2.5, "11 of 12 answers are as expected")
+_FAILED_EXAM = Exam(ExamOutcome.FAILED, 11, 12, 2.5, "11 of 12 answers are as expected")
 
 EVENTS: dict[str, Event] = {
     "nothing": lambda world: world,
@@ -506,21 +505,21 @@ EVENTS: dict[str, Event] = {
     "alias → `v2`": _alias(V2),
     "alias → `v3`": _alias(V3),
     "alias → `v4`": _alias(V4),
-    "spec of the pods changes": _spec,
-    "hold on what moves": _hold(_moving),
+    "pod spec changes": _spec,
+    "hold on the moving version": _hold(_moving),
     "hold on the stable": _hold(_stable),
-    "hold on the version kept warm": _hold(_previous),
+    "hold on the warm version": _hold(_previous),
     "hold lifted": _lifted,
-    "pods of what moves are ready": _ready,
-    "what moves loses all pods": _pods(_moving, since=JUST_NOW),
-    "what moves crashes": _pods(_moving, since=JUST_NOW, trouble=_CRASH),
-    "what moves fails its own exam": _flunks,
-    "no node for what moves": _pods(_moving, since=JUST_NOW, trouble=_NO_NODE),
+    "pods of the moving version are ready": _ready,
+    "the moving version loses all pods": _pods(_moving, since=JUST_NOW),
+    "the moving version crashes": _pods(_moving, since=JUST_NOW, trouble=_CRASH),
+    "the moving version fails its exam": _fails_exam,
+    "no node for the moving version": _pods(_moving, since=JUST_NOW, trouble=_NO_NODE),
     "the stable loses all pods": _pods(_stable, since=JUST_NOW),
     "… for 15 s": _pods(_stable, since=NOW - timedelta(seconds=16)),
     "the route settles": _settled,
     "the pause ends": _pause_over,
-    "the warm time ends": _expired,
+    "the time to keep a version warm ends": _expired,
     "registry unreachable": _silent,
     "operator restarted": _restarted,
     "suspend": _suspended,
@@ -528,12 +527,12 @@ EVENTS: dict[str, Event] = {
     "replicas: 0": _replicas(0),
     "replicas: 2 again": _awake,
     "a gateway is added to the spec": _with_gateway,
-    "gateway taken out of the spec": _without_gateway,
+    "the gateway is removed from the spec": _without_gateway,
     "settle: 60s": _slower,
-    "a person: promote": _asked("promote", _moving),
-    "a person: promote-full": _asked("promote_full", _moving),
-    "a person: abort": _asked("abort", _moving),
-    "a person: retry": _asked("retry", _failed),
-    "the route is edited by hand": _drifted,
+    "user request: promote": _asked("promote", _moving),
+    "user request: promote-full": _asked("promote_full", _moving),
+    "user request: abort": _asked("abort", _moving),
+    "user request: retry": _asked("retry", _failed),
+    "the route is edited manually": _drifted,
 }
-"""Whatever can happen to a rollout, one thing at a time."""
+"""Every event, by the name in the first column."""

@@ -56,7 +56,7 @@ async def test_every_way_to_a_held_version_is_silent_within_a_second_and_status_
 
     told = json.loads(scene.stage.cluster.kubectl("get", "events", "-n", scene.namespace, "-o", "json"))["items"]
     [event] = [each for each in told if each["reason"] == "Silenced"]
-    assert f"{silenced['within']} after the hold was seen; 1 of 1 pods acknowledged" in event["message"]
+    assert f"{silenced['within']} after the hold was detected; 1 of 1 pods acknowledged" in event["message"]
 
     scene.lift("v0")
     status = await deployment.until("it serves again", lambda status: not status.get("silenced"))

@@ -62,7 +62,7 @@ async def test_a_person_promotes_and_aborts_by_the_kubectl_plugin(scene):
         status = await deployment.until("it waits for a person", waits_for_a_person)
         assert weight_of(status, "v1") == 20
         chat = ("chat", "-n", scene.namespace)
-        assert "a person's promote" in (await plugin("status", *chat, "--watch=false")).out
+        assert "a manual promotion" in (await plugin("status", *chat, "--watch=false")).out
         await plugin("promote", *chat)
         assert "v1" in (await plugin("status", *chat, "--timeout=90s")).out.splitlines()[-1]
         await deployment.until_serving("v1")
@@ -70,7 +70,7 @@ async def test_a_person_promotes_and_aborts_by_the_kubectl_plugin(scene):
         scene.point("v2")
         await deployment.until("it waits for a person", waits_for_a_person)
         assert "v1" in (await plugin("abort", *chat)).out
-        assert "said abort" in (await plugin("status", *chat, code=3)).err
+        assert "aborted by " in (await plugin("status", *chat, code=3)).err
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 

@@ -53,7 +53,7 @@ def test_what_is_being_deleted_is_progressing() -> None:
 
 def test_who_has_to_act_is_told() -> None:
     (said,) = health([recorded("a canary waits for a person")])
-    assert said["message"].endswith("; waits for a person's promote")
+    assert said["message"].endswith("; waits for a manual promotion")
 
 
 ALWAYS = {"refresh"}

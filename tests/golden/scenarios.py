@@ -1,6 +1,6 @@
-"""The scenarios of the golden logs: what people, pods and the registry do, one function each.
+"""The scenarios of the golden logs: actions of users, pods and the registry, one function each.
 
-A scenario ends in rest; its end must not depend on the order in which things of one moment happen.
+A scenario ends when nothing is left to do. Its end state must not depend on the order of simultaneous events.
 """
 
 from collections.abc import Callable
@@ -25,28 +25,28 @@ FOUR = replace(POLICY, replicas=4)
 
 
 def rollout_by_steps(world: World) -> None:
-    """v1 to v2: 5 %, 50 %, all; v1 stays warm for an hour."""
+    """From v1 to v2 by 5 % and 50 % to 100 %; v1 stays warm for an hour."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=100)
 
 
 def rollout_of_four_pods(world: World) -> None:
-    """The canary is sized to its share."""
+    """The canary's number of pods follows its share."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=30)
 
 
 def segment_before_the_shares(world: World) -> None:
-    """Internal users first, then shares beside them; the segment ends when v2 has everything."""
+    """Internal users first, then shares in addition; the segment ends when v2 has all traffic."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=40)
 
 
 def hold_on_a_canary_that_has_only_a_segment(world: World) -> None:
-    """Its rule goes with the write that sees the hold; who is in the segment is served by the stable."""
+    """The first write after the hold removes the rule; clients in the segment are served by the stable."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=3)
@@ -55,7 +55,7 @@ def hold_on_a_canary_that_has_only_a_segment(world: World) -> None:
 
 
 def test_header(world: World) -> None:
-    """A canary can be named before it has a share, and what is kept warm for as long as it is."""
+    """The test header can name a canary before it has a share, and the previous version while it is warm."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=30)
@@ -64,7 +64,7 @@ def test_header(world: World) -> None:
 
 
 def alias_back_in_mid_canary(world: World) -> None:
-    """One route write ends the canary's exposure; its pods go when the data plane knows."""
+    """One route write ends the canary's exposure; its pods are removed once that route has settled."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=20)
@@ -73,7 +73,7 @@ def alias_back_in_mid_canary(world: World) -> None:
 
 
 def canary_crashes_under_traffic(world: World) -> None:
-    """A crash after loading fails the version at once; it is not tried again until the alias has left it."""
+    """A crash after loading fails the version at once; it is not retried until the alias moves away."""
     serving(world, "v1")
     world.behaviours["v2"] = Behaviour(crashes_after=60)
     world.move_alias("v2")
@@ -83,7 +83,7 @@ def canary_crashes_under_traffic(world: World) -> None:
 
 
 def canary_crashes_while_loading(world: World) -> None:
-    """Three restarts before it was ever ready: the model is to blame."""
+    """Three restarts before it was ever ready: the model is at fault."""
     serving(world, "v1")
     world.behaviours["v2"] = Behaviour(crashes_loading=True)
     world.move_alias("v2")
@@ -91,7 +91,7 @@ def canary_crashes_while_loading(world: World) -> None:
 
 
 def canary_fails_its_own_exam(world: World) -> None:
-    """It never gets traffic, and is not tried again; the version after it passes its own and goes by the steps."""
+    """It never gets traffic and is not retried; the next version passes its exam and is rolled out by the steps."""
     serving(world, "v1")
     world.behaviours["v2"] = Behaviour(exam=ExamOutcome.FAILED)
     world.behaviours["v3"] = Behaviour(exam=ExamOutcome.PASSED)
@@ -102,7 +102,7 @@ def canary_fails_its_own_exam(world: World) -> None:
 
 
 def first_version_fails_its_own_exam(world: World) -> None:
-    """Nothing else can serve: it stays, calls for a person, and makes room for the next."""
+    """Nothing else can serve: it stays, becomes Stalled, and is replaced by the next version."""
     world.behaviours["v1"] = Behaviour(exam=ExamOutcome.FAILED)
     world.move_alias("v1")
     world.run(minutes=5)
@@ -111,7 +111,7 @@ def first_version_fails_its_own_exam(world: World) -> None:
 
 
 def canary_misses_its_deadline(world: World) -> None:
-    """Pods that load for ever."""
+    """The pods never finish loading."""
     serving(world, "v1")
     world.behaviours["v2"] = Behaviour(never_ready=True)
     world.move_alias("v2")
@@ -119,7 +119,7 @@ def canary_misses_its_deadline(world: World) -> None:
 
 
 def canary_finds_no_node(world: World) -> None:
-    """Infrastructure is never the model's fault: it waits, and calls for a person after half an hour."""
+    """Infrastructure is never the model's fault: the canary waits, and becomes Stalled after 30 minutes."""
     serving(world, "v1")
     world.behaviours["v2"] = Behaviour(unschedulable=True)
     world.move_alias("v2")
@@ -127,7 +127,7 @@ def canary_finds_no_node(world: World) -> None:
 
 
 def back_to_a_warm_version(world: World) -> None:
-    """v2 is the stable and v1 still warm when the alias goes back."""
+    """v2 is the stable and v1 is still warm when the alias moves back."""
     serving(world, "v1", "v2")
     world.move_alias("v1")
     world.run(minutes=5)
@@ -141,7 +141,7 @@ def back_to_a_cold_version(world: World) -> None:
 
 
 def hold_on_the_canary(world: World) -> None:
-    """The canary is cut off, whatever the hold's action; when the hold is lifted it starts again by the steps."""
+    """The canary is cut off, whatever `hold.action` is; after the hold is lifted it starts its steps again."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=20)
@@ -152,21 +152,21 @@ def hold_on_the_canary(world: World) -> None:
 
 
 def hold_on_the_stable_with_a_warm_fallback(world: World) -> None:
-    """The version before takes all in the same pass."""
+    """The previous version gets all traffic in the same pass."""
     serving(world, "v1", "v2")
     world.hold("v2")
     world.run(minutes=5)
 
 
 def hold_on_the_stable_with_a_cold_fallback(world: World) -> None:
-    """Blocked until the version before has started."""
+    """Blocked until the previous version has started."""
     serving(world, "v1", "v2")
     world.hold("v2")
     world.run(minutes=5)
 
 
 def hold_on_the_stable_without_a_fallback(world: World) -> None:
-    """Blocked; lifted, it serves again without steps."""
+    """Blocked; after the hold is lifted it serves again without steps."""
     serving(world, "v1")
     world.hold("v1")
     world.run(minutes=5)
@@ -175,7 +175,7 @@ def hold_on_the_stable_without_a_fallback(world: World) -> None:
 
 
 def hold_that_blocks(world: World) -> None:
-    """`hold.action: Block` although a version before is warm; another version then starts by rule 5."""
+    """`hold.action: Block` although the previous version is warm; then another version starts by rule 5."""
     serving(world, "v1", "v2")
     world.hold("v2")
     world.run(minutes=5)
@@ -184,7 +184,7 @@ def hold_that_blocks(world: World) -> None:
 
 
 def hold_lifted_while_a_fallback_serves(world: World) -> None:
-    """What was held comes back by the steps."""
+    """The version that was held is rolled out again by the steps."""
     serving(world, "v1", "v2")
     world.hold("v2")
     world.run(minutes=5)
@@ -202,7 +202,7 @@ def hold_lifted_while_blocked(world: World) -> None:
 
 
 def hold_on_the_stable_after_the_alias_moved_on(world: World) -> None:
-    """v2 is held while v3 is its canary: v1 takes over, and v3 begins its steps again."""
+    """v2 is held while v3 is the canary: v1 takes over, and v3 starts its steps again."""
     serving(world, "v1", "v2")
     world.move_alias("v3")
     world.run(minutes=20)
@@ -211,8 +211,8 @@ def hold_on_the_stable_after_the_alias_moved_on(world: World) -> None:
 
 
 def hold_on_the_stable_while_the_alias_names_a_failed_version(world: World) -> None:
-    """v3 crashed and is still named when v2 is held: v1 serves because of the hold, and that is told before the
-    failure until the hold is lifted, which brings nothing back by itself."""
+    """v3 crashed and the alias still names it when v2 is held: v1 serves because of the hold, which is reported before
+    the failure until the hold is lifted. Lifting it does not bring v2 back."""
     serving(world, "v1", "v2")
     world.behaviours["v3"] = Behaviour(crashes_after=60)
     world.move_alias("v3")
@@ -224,14 +224,14 @@ def hold_on_the_stable_while_the_alias_names_a_failed_version(world: World) -> N
 
 
 def hold_on_the_previous(world: World) -> None:
-    """Nothing but its warm pods is touched."""
+    """Only its warm pods are affected."""
     serving(world, "v1", "v2")
     world.hold("v1")
     world.run(minutes=5)
 
 
 def superseded(world: World) -> None:
-    """A third version in mid-canary takes the canary's place; the stable stays the stable."""
+    """A third version replaces the canary during its rollout; the stable does not change."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=20)
@@ -240,7 +240,7 @@ def superseded(world: World) -> None:
 
 
 def suspended(world: World) -> None:
-    """No forward move while suspended; going back acts."""
+    """No forward move while suspended; a rollback still happens."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=5)
@@ -254,7 +254,7 @@ def suspended(world: World) -> None:
 
 
 def registry_down_in_mid_canary(world: World) -> None:
-    """Nothing moves forward without the registry, and nothing is taken back for its silence."""
+    """While the registry is unreachable nothing moves forward, and nothing is rolled back."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=5)
@@ -265,7 +265,7 @@ def registry_down_in_mid_canary(world: World) -> None:
 
 
 def stable_loses_its_pods(world: World) -> None:
-    """A flap moves nothing; when the node is gone the canary takes over."""
+    """A flap changes nothing; when the node is lost the canary takes over."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=5)
@@ -276,7 +276,7 @@ def stable_loses_its_pods(world: World) -> None:
 
 
 def canary_flaps(world: World) -> None:
-    """No weight without pods, and none again until it was ready for a while."""
+    """No weight without ready pods, and no weight again until it has been ready for a while."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=5)
@@ -285,7 +285,7 @@ def canary_flaps(world: World) -> None:
 
 
 def without_a_gateway(world: World) -> None:
-    """The plain Service is switched when all pods are ready, and back likewise."""
+    """The plain Service is switched when all pods are ready, in both directions."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=5)
@@ -298,7 +298,7 @@ def without_a_gateway(world: World) -> None:
 
 
 def spec_change(world: World) -> None:
-    """The same model with other pods is an ordinary rollout, back to the old spec too."""
+    """The same model with another pod spec is an ordinary rollout, also back to the old spec."""
     serving(world, "v1")
     world.change_spec("b")
     world.run(minutes=30)
@@ -307,7 +307,7 @@ def spec_change(world: World) -> None:
 
 
 def promoted_and_aborted_by_annotation(world: World) -> None:
-    """Open pauses end with promote; abort fails the version; retry tries it again; others are refused."""
+    """promote ends an open pause, abort fails the version, retry starts it again; other requests are ignored."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=5)
@@ -327,14 +327,14 @@ def promoted_and_aborted_by_annotation(world: World) -> None:
 
 
 def gateway_taken_out_of_the_spec(world: World) -> None:
-    """The route goes, and the plain Service carries the traffic."""
+    """The route is deleted, and the plain Service carries the traffic."""
     serving(world, "v1")
     world.change_spec(gateway=False)
     world.run(minutes=2)
 
 
 def gateway_taken_out_in_mid_canary(world: World) -> None:
-    """There are no shares any more: the canary goes on as a switch."""
+    """Traffic can no longer be split: the canary continues as a switch."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=5)
@@ -343,7 +343,7 @@ def gateway_taken_out_in_mid_canary(world: World) -> None:
 
 
 def gateway_added_in_mid_switch(world: World) -> None:
-    """What began as a switch ends as one; the next version goes by the steps."""
+    """A rollout that started as a switch ends as one; the next version is rolled out by the steps."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(seconds=10)
@@ -354,7 +354,7 @@ def gateway_added_in_mid_switch(world: World) -> None:
 
 
 def settle_raised_in_mid_canary(world: World) -> None:
-    """The longer time counts from the next write of the route on, also for pods that are to go."""
+    """The longer settle time applies from the next route write on, also to pods that are about to be removed."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=5)
@@ -364,7 +364,7 @@ def settle_raised_in_mid_canary(world: World) -> None:
 
 
 def pods_change_in_a_long_pause(world: World) -> None:
-    """After hours in a pause a greater total, a lost pod and a suspension do not make the canary miss its deadline."""
+    """After a long pause, neither more replicas, a lost pod nor a suspension makes the canary miss its deadline."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=90)
@@ -381,8 +381,8 @@ def pods_change_in_a_long_pause(world: World) -> None:
 
 
 def idle_and_back(world: World) -> None:
-    """No replicas: first the traffic goes, then the pods. From none the stable starts at once; what the alias names
-    meanwhile goes by the steps."""
+    """At 0 replicas, traffic is removed first, then the pods. When scaled up, the stable starts at once; the version
+    that the alias names by then is rolled out by the steps."""
     serving(world, "v1", "v2")
     world.change_spec(replicas=0)
     world.run(minutes=5)
@@ -393,7 +393,7 @@ def idle_and_back(world: World) -> None:
 
 
 def idle_in_mid_canary(world: World) -> None:
-    """What moves ends; from none it begins again."""
+    """The move ends; when scaled up from 0 it starts again."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=20)
@@ -404,7 +404,7 @@ def idle_in_mid_canary(world: World) -> None:
 
 
 def alias_back_while_idle(world: World) -> None:
-    """The version that the alias went back to is the one that starts."""
+    """When scaled up, the version that the alias moved back to starts."""
     serving(world, "v1", "v2")
     world.change_spec(replicas=0)
     world.run(minutes=5)
@@ -415,7 +415,7 @@ def alias_back_while_idle(world: World) -> None:
 
 
 def hold_while_idle(world: World) -> None:
-    """A hold is latched while nothing runs; the fallback is what starts."""
+    """A hold is latched while nothing runs; when scaled up, the fallback starts."""
     serving(world, "v1", "v2")
     world.change_spec(replicas=0)
     world.run(minutes=5)
@@ -426,7 +426,7 @@ def hold_while_idle(world: World) -> None:
 
 
 def replicas_change_in_mid_canary(world: World) -> None:
-    """Both sides follow the total; no share moves that the pods can carry."""
+    """Both revisions follow the total; a share that the pods can carry does not change."""
     serving(world, "v1")
     world.move_alias("v2")
     world.run(minutes=12)
@@ -437,28 +437,28 @@ def replicas_change_in_mid_canary(world: World) -> None:
 
 
 def adapter_alias_moves(world: World) -> None:
-    """A new version of an adapter goes by the steps as a new version of the model does: a revision of the same v1."""
+    """A new adapter version is rolled out by the steps like a new model version: another revision of the same v1."""
     serving(world, "v1+v1")
     world.move_alias("v1+v2")
     world.run(minutes=30)
 
 
 def hold_on_an_adapter(world: World) -> None:
-    """The revision that contains it is cut off, and the one with the adapter before takes all."""
+    """The revision that contains it is cut off, and the one with the previous adapter version gets all traffic."""
     serving(world, "v1+v1", "v1+v2")
     world.hold("adapter-v2")
     world.run(minutes=5)
 
 
 def adapter_alias_back(world: World) -> None:
-    """All that is resolved equals a revision further down the stack: back to it, as it ran."""
+    """All resolved parts equal an earlier revision of the stack: roll back to it, exactly as it ran."""
     serving(world, "v1+v1", "v1+v2")
     world.move_alias("v1+v1")
     world.run(minutes=5)
 
 
 def serving(world: World, *versions: str) -> None:
-    """Each version in turn is rolled out to its end; a person skips the steps."""
+    """Roll out each version in turn, skipping the steps by promote-full."""
     for version in versions:
         world.move_alias(version)
         world.run(seconds=1)
@@ -473,14 +473,14 @@ def serving(world: World, *versions: str) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A story, under the spec that it is told with."""
+    """A scenario and the policy that it runs under."""
 
-    tell: Callable[[World], None]
+    script: Callable[[World], None]
     policy: Policy = POLICY
 
     @property
     def name(self) -> str:
-        return self.tell.__name__.replace("_", "-")
+        return self.script.__name__.replace("_", "-")
 
 
 SCENARIOS = (

@@ -1,8 +1,8 @@
-"""A small world for the planner: pods that start, crash and end, a gateway that accepts routes, a registry, a clock.
+"""Simulates a small cluster for the planner: pods that start, crash and terminate, a gateway, a registry, a clock.
 
-Everything that a real cluster does between two passes is an event with a time here; the planner is the production one.
-What happens is written down as a log that a person can read. With a seed, times get jitter, events of one moment come
-in any order, passes come unasked, and status writes are refused now and then: the end must be the same.
+Everything that a real cluster does between two passes is a timed event here; the planner is the production one. Events
+are recorded in a readable log. With a seed, times get jitter, simultaneous events come in random order, and status
+writes are rejected now and then: the end state must be the same.
 """
 
 import heapq
@@ -76,7 +76,7 @@ POLICY = Policy(
 )
 
 
-_FLUNKED = 'line 3 (capital): wanted as token 1 " Paris" at -0.20 ± 0.2, got " Rome" at -0.31'
+_FAILED_EXAM = 'line 3 (capital): wanted as token 1 " Paris" at -0.20 ± 0.2, got " Rome" at -0.31'
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Behaviour:
     crashes_after: float | None = None  # seconds of being ready
     never_ready: bool = False
     unschedulable: bool = False
-    exam: ExamOutcome | None = None  # the version brings one, and it ends so
+    exam: ExamOutcome | None = None  # the result of the version's exam; None: it has no exam
     exam_takes: float = 5
 
 
@@ -106,7 +106,7 @@ class Pod:
 
 @dataclass
 class SimRevision:
-    """One revision as the simulated cluster has it."""
+    """One revision in the simulated cluster."""
 
     name: str
     version: str
@@ -128,7 +128,7 @@ class SimRevision:
 
 
 class World:
-    """The simulated cluster, the registry, and the operator's loop over them."""
+    """The simulated cluster, the registry, and the operator's reconcile loop."""
 
     def __init__(self, policy: Policy = POLICY, seed: int | None = None) -> None:
         self.now = START
@@ -161,62 +161,62 @@ class World:
         self._wake: datetime | None = None
         self._poll_every(30)
 
-    # --- what the scenario does ---
+    # --- actions of a scenario ---
 
     def move_alias(self, version: str) -> None:
-        """The registry's alias names another version, and its webhook says so."""
+        """Move the alias to another version; the webhook triggers a query."""
         self.alias = version
-        self.say(f"alias -> {version}")
+        self.record(f"alias -> {version}")
         self.look()
 
     def hold(self, version: str) -> None:
-        """A regulatory-hold tag appears on a version; of an adapter, on `adapter-v2`."""
+        """Set the regulatory-hold tag on a version; `adapter-v2` is version v2 of the adapter."""
         place = COLLECTION.replace("chat", "legal") if version.startswith("adapter-") else COLLECTION
         named = version.removeprefix("adapter-")
         self.marks[version] = HoldMark(f"digest-{version}", place, named, "VersionTag", "regulatory-hold")
-        self.say(f"hold on {version}")
+        self.record(f"hold on {version}")
         self.look()
 
     def lift(self, version: str) -> None:
-        """The tag goes away."""
+        """Remove the tag."""
         del self.marks[version]
-        self.say(f"hold on {version} lifted")
+        self.record(f"hold on {version} lifted")
         self.look()
 
     def registry(self, *, reachable: bool) -> None:
-        """The registry goes away, or is back."""
+        """Make the registry unreachable or reachable."""
         self.reachable = reachable
-        self.say(f"registry {'answers again' if reachable else 'is unreachable'}")
+        self.record(f"registry {'is reachable again' if reachable else 'is unreachable'}")
         if not reachable:
             self.outcome = RegistryOutcome.UNREACHABLE
         self.look()
 
     def restart(self) -> None:
-        """Another operator process: it knows what is in the cluster, and nothing yet of the registry."""
-        self.say("the operator starts anew")
+        """Start a new operator process, which knows the cluster but has no registry answers yet."""
+        self.record("the operator restarts")
         self.reads, self.asked_at, self.outcome = {}, None, RegistryOutcome.PENDING
         self.reconcile()
         self.look()
 
     def change_spec(self, variant: str = "", **policy: object) -> None:
-        """Another spec: of the pods (`variant`), or of the rollout."""
+        """Change the spec of the pods (`variant`) or of the rollout."""
         self.generation += 1
         self.spec_variant = variant or self.spec_variant
         self.policy = replace(self.policy, **policy)  # type: ignore[arg-type]
-        told = ", ".join([f"pods {variant}"] * bool(variant) + [f"{key}={value}" for key, value in policy.items()])
-        self.say(f"spec: {told}")
+        changes = ", ".join([f"pods {variant}"] * bool(variant) + [f"{key}={value}" for key, value in policy.items()])
+        self.record(f"spec: {changes}")
         self.reconcile()
 
     def request(self, **requests: str | None) -> None:
-        """A person annotates the ModelDeployment."""
+        """Annotate the ModelDeployment with user requests."""
         self.requests = replace(self.requests, **requests)
-        self.say("annotate " + ", ".join(f"{key}={value}" for key, value in requests.items()))
+        self.record("annotate " + ", ".join(f"{key}={value}" for key, value in requests.items()))
         self.reconcile()
 
     def lose_pods(self, version: str) -> None:
-        """All pods of a version become unready and come back by themselves after a reload."""
+        """Make all pods of a version unready; they recover automatically after reloading the model."""
         revision = self.revisions[self.name_of(version)]
-        self.say(f"all pods of {version} lost")
+        self.record(f"all pods of {version} lost")
         for pod in revision.pods:
             if pod.stage == "ready":
                 pod.stage = "loading"
@@ -225,10 +225,10 @@ class World:
         self.reconcile()
 
     def kill_node(self, version: str) -> None:
-        """All pods of a version are lost, and their node does not come back."""
+        """Lose all pods of a version, together with their node, permanently."""
         self.behaviours[version] = replace(self.behaviour(version), unschedulable=True)
         revision = self.revisions[self.name_of(version)]
-        self.say(f"the node of {version} died")
+        self.record(f"the node of {version} died")
         for pod in revision.pods:
             pod.stage = "waiting"
         revision.trouble = Trouble(TroubleKind.UNSCHEDULABLE, "no node has room", since=self.now)
@@ -248,7 +248,7 @@ class World:
     # --- time ---
 
     def run(self, *, minutes: float = 0, seconds: float = 0, until: Callable[["World"], bool] | None = None) -> None:
-        """Let time pass, or until something is so."""
+        """Let time pass, or run until a condition is true."""
         end = self.now + timedelta(minutes=minutes, seconds=seconds)
         passes = 0
         while True:
@@ -258,7 +258,7 @@ class World:
             if moment is None or moment > end:
                 break
             passes += 1
-            assert passes < 5000, "no end of events: the planner does not come to rest\n" + "\n".join(self.log[-40:])
+            assert passes < 5000, "endless events: the planner does not converge\n" + "\n".join(self.log[-40:])
             self.now = max(self.now, moment)
             if self._wake is not None and self._wake <= self.now:
                 self._wake = None
@@ -267,7 +267,7 @@ class World:
                 _, _, _, happen = heapq.heappop(self._events)
                 happen()
         self.now = end
-        assert until is None, "it never came:\n" + "\n".join(self.log[-40:])
+        assert until is None, "the condition never became true:\n" + "\n".join(self.log[-40:])
 
     def _later(self, seconds: float, happen: Callable[[], None]) -> None:
         self._count += 1
@@ -288,7 +288,7 @@ class World:
         self._later(seconds, poll)
 
     def look(self) -> None:
-        """Ask the registry; the answer comes a little later."""
+        """Query the registry; the answer arrives 0.2 s later."""
         if self.looking:
             return
         self.looking = True
@@ -371,7 +371,7 @@ class World:
         return revision.lacking_since
 
     def reconcile(self) -> None:
-        """Gather, plan, apply, again until nothing is left to do."""
+        """Observe, plan and apply, until nothing is left to do."""
         for _ in range(20):
             observed = self.observe()
             made = plan(observed)
@@ -379,11 +379,11 @@ class World:
             status = report(observed, made, self.status, name="chat").status
             if made.state != observed.state or status != self.status:
                 if self.random is not None and self.random.random() < 0.1 and not made.urgent:
-                    self._wake = self.now + timedelta(seconds=1)  # refused: the pass ends
+                    self._wake = self.now + timedelta(seconds=1)  # rejected: the pass ends
                     return
                 self._write_status(status, made)
             for event in made.events:
-                self.say(f"  event {event.type} {event.reason}: {event.note}")
+                self.record(f"  event {event.type} {event.reason}: {event.note}")
             for action in made.actions:
                 if self.random is not None and self.random.random() < 0.05:
                     break  # the operator is killed between two writes
@@ -396,22 +396,22 @@ class World:
                 if plan(self.observe()).actions:
                     raise AssertionError("a second plan of the same world has actions")
                 return
-        raise AssertionError("the planner does not come to rest\n" + "\n".join(self.log[-40:]))
+        raise AssertionError("the planner does not converge\n" + "\n".join(self.log[-40:]))
 
     def _write_status(self, status: ModelDeploymentStatus, made: Plan) -> None:
         self.status = ModelDeploymentStatus.model_validate(status.wire())
-        assert load(self.status) == made.state, "what is intended does not survive the status"
+        assert load(self.status) == made.state, "the intent does not survive the round trip through the status"
         self.writes += 1
         ready = next(condition for condition in status.conditions if condition.type == "Ready")
         phase = f"{status.phase}, Ready={ready.status} {ready.reason}"
         if phase != self._phase:
             self._phase = phase
-            self.say(f"  = {phase}: {ready.message}")
+            self.record(f"  = {phase}: {ready.message}")
         waits = f"waits for {status.waiting.message} ({status.waiting.who})" if status.waiting is not None else ""
         if waits != self._waits:
             self._waits = waits
             if waits:
-                self.say(f"  . {waits}")
+                self.record(f"  . {waits}")
 
     def _apply(self, action: Action) -> None:
         self.writes += 1
@@ -425,25 +425,25 @@ class World:
                 revision.deployed = True
                 revision.unready_since = self.now
                 revision.trouble = None
-                self.say(f"  > bring up {name} with {replicas} pods")
+                self.record(f"  > bring up {name} with {replicas} pods")
                 self._scale(revision, replicas)
             case Scale(name, replicas):
-                self.say(f"  > scale {name} {self.revisions[name].replicas} -> {replicas}")
+                self.record(f"  > scale {name} {self.revisions[name].replicas} -> {replicas}")
                 self._scale(self.revisions[name], replicas)
             case SetRoute(weights, _, rules):
-                self.say(f"  > route {told_routing(action.routing)}")
-                # Read back: other objects, equal.
+                self.record(f"  > route {routing_line(action.routing)}")
+                # As if read back: equal, but other objects.
                 self.route = RouteView(tuple(each for each in weights), accepted=None, rules=tuple(rules))
                 self._later(1, self._accepter(self.route))
             case RemoveRoute():
-                self.say("  > route removed")
+                self.record("  > route removed")
                 self.route = None
             case PointService(name):
-                self.say(f"  > service {name}")
+                self.record(f"  > service {name}")
                 self.service = name
             case CutOff(name):
                 revision = self.revisions[name]
-                self.say(f"  > cut off {name}")
+                self.record(f"  > cut off {name}")
                 revision.replicas = 0
                 for pod in revision.pods:
                     pod.stage, pod.cut = "ending", True
@@ -451,10 +451,10 @@ class World:
                 self._readiness(revision)
             case Remove(name, forget):
                 if forget:
-                    self.say(f"  > forget {name}")
+                    self.record(f"  > forget {name}")
                     del self.revisions[name]
                 else:
-                    self.say(f"  > remove {name}")
+                    self.record(f"  > remove {name}")
                     self._scale(self.revisions[name], 0)
                     self.revisions[name].deployed = False
                     self.revisions[name].trouble = None
@@ -529,9 +529,9 @@ class World:
         if pod.stage != "examined" or behaviour.exam is None:
             return
         passed = behaviour.exam is ExamOutcome.PASSED
-        told = "12 of 12 answers are as expected" if passed else _FLUNKED
-        revision.exam = Exam(behaviour.exam, 12 if passed else 11, 12, behaviour.exam_takes, told)
-        self.say(f"the exam of {revision.name}: {behaviour.exam}")
+        message = "12 of 12 answers are as expected" if passed else _FAILED_EXAM
+        revision.exam = Exam(behaviour.exam, 12 if passed else 11, 12, behaviour.exam_takes, message)
+        self.record(f"the exam of {revision.name}: {behaviour.exam}")
         if passed:
             self._pod_ready(revision, pod)
         else:
@@ -542,7 +542,7 @@ class World:
             return
         pod.stage = "crashed"
         pod.restarts += 1
-        self.say(f"a pod of {revision.name} crashed")
+        self.record(f"a pod of {revision.name} crashed")
         revision.trouble = Trouble(TroubleKind.CRASHED, "CUDA error: illegal memory access", pod.restarts, self.now)
         self._readiness(revision)
         self.reconcile()
@@ -565,20 +565,20 @@ class World:
         else:
             revision.ready_since = None
             revision.unready_since = revision.unready_since or self.now
-        told = f"pods of {revision.name}: {revision.ready}/{revision.replicas} ready"
-        if not self.log or not self.log[-1].endswith(told):
-            self.say(told)
+        line = f"pods of {revision.name}: {revision.ready}/{revision.replicas} ready"
+        if not self.log or not self.log[-1].endswith(line):
+            self.record(line)
 
     # --- the log ---
 
-    def say(self, what: str) -> None:
-        """A line of the log."""
+    def record(self, what: str) -> None:
+        """Append a line to the log."""
         passed = self.now - START
         minutes, seconds = divmod(int(passed.total_seconds()), 60)
         self.log.append(f"{minutes:4d}:{seconds:02d}  {what}")
 
     def end_state(self) -> tuple[object, ...]:
-        """What must not depend on the order of events."""
+        """The part of the state that must not depend on the order of events."""
         state: State = load(self.status)
         serving = {name: revision.replicas for name, revision in self.revisions.items() if revision.deployed}
         return (
@@ -593,7 +593,7 @@ class World:
         )
 
 
-def told_routing(routing: Routing) -> str:
+def routing_line(routing: Routing) -> str:
     """Rules and shares in one line."""
     words = {RuleKind.SEGMENT: "segment", RuleKind.TEST: "test header", RuleKind.SESSION: "sessions"}
     rules = [f"{rule.revision} {words[rule.kind]}" for rule in routing.rules]
@@ -601,7 +601,7 @@ def told_routing(routing: Routing) -> str:
 
 
 def _split(version: str) -> tuple[str, str]:
-    """`v1+v2` is v1 of the model with v2 of an adapter."""
+    """Splits `v1+v2`: v1 of the model with v2 of an adapter."""
     model, _, adapter = version.partition("+")
     return model, adapter
 

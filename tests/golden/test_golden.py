@@ -1,4 +1,4 @@
-"""Whole rollouts as logs that a person can read; `pytest tests/golden --update-golden` rewrites them."""
+"""Whole rollouts as readable logs. `pytest tests/golden --update-golden` rewrites the logs."""
 
 import difflib
 from pathlib import Path
@@ -15,30 +15,30 @@ each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenar
 
 
 @each_scenario
-def test_a_rollout_goes_as_its_golden_log_says(scenario: Scenario, request: pytest.FixtureRequest) -> None:
-    world = told(scenario)
-    log = f"# {(scenario.tell.__doc__ or '').strip()}\n" + "\n".join(world.log) + "\n"
+def test_a_rollout_matches_its_golden_log(scenario: Scenario, request: pytest.FixtureRequest) -> None:
+    world = play(scenario)
+    log = f"# {(scenario.script.__doc__ or '').strip()}\n" + "\n".join(world.log) + "\n"
     golden = HERE / f"{scenario.name}.log"
     if request.config.getoption("--update-golden"):
         golden.write_text(log)
         return
-    assert golden.exists(), f"{golden.name} is missing; write it with --update-golden and read it"
+    assert golden.exists(), f"{golden.name} is missing; create it with --update-golden and review it"
     before = golden.read_text()
     difference = "\n".join(difflib.unified_diff(before.splitlines(), log.splitlines(), "golden", "now", lineterm=""))
-    assert log == before, f"another course of events; read it, then --update-golden\n{difference}"
+    assert log == before, f"the log differs; review the difference, then run with --update-golden\n{difference}"
 
 
 @each_scenario
 def test_the_end_does_not_depend_on_the_order_of_events(scenario: Scenario) -> None:
-    expected = told(scenario).end_state()
+    expected = play(scenario).end_state()
     for seed in SEEDS:
-        assert told(scenario, seed).end_state() == expected, f"seed {seed} ends elsewhere"
+        assert play(scenario, seed).end_state() == expected, f"seed {seed} has another end state"
 
 
-def told(scenario: Scenario, seed: int | None = None) -> World:
-    """The world after the story."""
+def play(scenario: Scenario, seed: int | None = None) -> World:
+    """The world after the scenario."""
     world = World(scenario.policy, seed)
-    scenario.tell(world)
+    scenario.script(world)
     return world
 
 

@@ -1,6 +1,8 @@
-"""Random walks through a bigger world than the model check can search: four pods, a spec that changes, deadlines,
-suspend, a person's requests, versions that crash. Invariants hold on every pass (the simulator asserts them);
-when the world is quiet again, what the alias names serves, or what may serve in its place.
+"""Random walks through a larger world than the model check can search: four pods, spec changes, deadlines, suspend,
+user requests, crashing versions.
+
+The simulator asserts the invariants on every pass. Once nothing happens any more, the version that the alias names must
+serve, or the one that may serve in its place.
 """
 
 import random
@@ -14,7 +16,7 @@ from modelsync.rollout.model import BLOCKED
 from modelsync.rollout.state import load
 
 VERSIONS = ("v1", "v2", "v3", "v4", "v5")
-HOPELESS = ("v4", "v5")  # these may crash or never get ready
+HOPELESS = ("v4", "v5")  # these may crash or never become ready
 
 WALKS = range(25)
 
@@ -43,11 +45,11 @@ def test_after_any_walk_a_quiet_world_comes_to_its_goal(seed: int) -> None:
     assert wrong_with(world) is None, f"{wrong_with(world)}\n" + "\n".join(world.log[-60:])
     writes = world.writes
     world.run(minutes=30)
-    assert world.writes == writes, "a quiet world is written to\n" + "\n".join(world.log[-20:])
+    assert world.writes == writes, "there are writes although nothing happened\n" + "\n".join(world.log[-20:])
 
 
 def step(world: World, choice: random.Random) -> None:
-    """Something happens."""
+    """One random event."""
     version = choice.choice(VERSIONS)
     event = choice.randrange(13)
     if event <= 3:
@@ -79,7 +81,7 @@ def step(world: World, choice: random.Random) -> None:
 
 
 def quieten(world: World) -> None:
-    """Nobody touches anything any more, and the registry answers."""
+    """Make the registry reachable, resume and scale up if necessary, then let 3 hours pass."""
     if not world.reachable:
         world.registry(reachable=True)
     if world.policy.suspend:
@@ -90,11 +92,11 @@ def quieten(world: World) -> None:
 
 
 def wrong_with(world: World) -> str | None:
-    """What keeps the world from its goal; None if nothing does."""
+    """Why the world is not in its goal state; None if it is."""
     state = load(world.status)
     assert world.alias is not None
     if {hold.mark.version for hold in state.holds} - set(world.marks):
-        return "a hold is latched that is lifted"
+        return "a lifted hold is still latched"
     stable = state.stable
     held = stable is not None and stable.partition("-")[0] in world.marks
     failed = {failure.revision.partition("-")[0] for failure in state.failed}
@@ -111,7 +113,7 @@ def wrong_with(world: World) -> str | None:
 
 
 def serving(world: World, stable: str) -> str | None:
-    """The stable has all pods and all traffic."""
+    """Why the stable does not have all pods and all traffic; None if it does."""
     if world.service != stable:
         return f"the Service selects {world.service}"
     if world.policy.gateway and (world.route is None or world.route.weights != ((stable, 100),)):

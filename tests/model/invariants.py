@@ -1,8 +1,8 @@
-"""The invariants of DESIGN §5, each a named function, asserted on every transition of the model check, in every golden
-scenario, and by name in the e2e tests.
+"""The invariants (docs/design/README.md, "Invariants"), each a named function.
 
-`check_actions` judges what a plan is about to write, against the world that it was made from; `check_world` judges the
-world between passes. Each raises `ViolatedError` with the name of the invariant.
+They are asserted on every transition of the model check, in every golden scenario, and by name in the e2e tests.
+`check_actions` checks a plan against the observation that it was made from; `check_world` checks the world between
+passes. Both raise `ViolatedError` with the name of the invariant.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from modelsync.rollout.model import (
 
 
 class ViolatedError(AssertionError):
-    """An invariant does not hold. `name` is the invariant's."""
+    """An invariant is violated. `name` is the name of the invariant."""
 
     def __init__(self, name: str, what: str) -> None:
         super().__init__(f"{name}: {what}")
@@ -35,7 +35,7 @@ class ViolatedError(AssertionError):
 
 
 def held(observed: Observed, state: State, revision: str) -> bool:
-    """A latched hold covers the revision."""
+    """Whether a latched hold covers the revision."""
     view = observed.revisions.get(revision)
     if view is None:
         return False
@@ -44,14 +44,14 @@ def held(observed: Observed, state: State, revision: str) -> bool:
 
 
 def live_weights(observed: Observed) -> Mapping[str, int]:
-    """Shares as clients see them: of the route, or of the plain Service where no gateway is asked for."""
+    """Shares as clients see them: of the route or, without a gateway, of the plain Service."""
     if observed.policy.gateway:
         return dict(observed.route.weights) if observed.route is not None else {}
     return {observed.service: 100} if observed.service is not None else {}
 
 
 def grows(observed: Observed, write: SetRoute) -> list[str]:
-    """The revisions that a route write exposes more than they are: by share, or by a rule that was not there."""
+    """The revisions whose exposure a route write increases, by a larger share or a new rule."""
     before = live_weights(observed)
     rules = observed.route.rules if observed.route is not None else ()
     grown = [name for name, weight in write.weights if weight > before.get(name, 0)]
@@ -59,7 +59,7 @@ def grows(observed: Observed, write: SetRoute) -> list[str]:
 
 
 def exposure_of_a_held_revision_never_grows(observed: Observed, plan: Plan) -> None:
-    """No weight, rule, Service or pod for a revision that a latched hold covers."""
+    """A revision that a latched hold covers gets no weight, rule, Service or pod."""
     for action in plan.actions:
         match action:
             case SetRoute():
@@ -77,7 +77,7 @@ def exposure_of_a_held_revision_never_grows(observed: Observed, plan: Plan) -> N
 
 
 def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> None:
-    """The plan that sees a hold takes the revision out of the route and the Service and cuts its pods."""
+    """The plan that sees a hold removes the revision from the route and the Service, and cuts off its pods."""
     weights = dict(observed.route.weights) if observed.route is not None else {}
     rules = observed.route.rules if observed.route is not None else ()
     service, cut = observed.service, set()
@@ -103,9 +103,11 @@ def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> 
             or ((view.replicas or (view.pods and not view.cut)) and name not in cut)
         )
         if still:
-            raise ViolatedError("exposure_of_a_held_revision_ends_at_once", f"{name} stays: {plan.actions}")
+            raise ViolatedError("exposure_of_a_held_revision_ends_at_once", f"{name} is still exposed: {plan.actions}")
         if not plan.urgent and (cut & {name}):
-            raise ViolatedError("exposure_of_a_held_revision_ends_at_once", "a refused status write would stop it")
+            raise ViolatedError(
+                "exposure_of_a_held_revision_ends_at_once", "a rejected status write would stop the cut-off"
+            )
 
 
 def no_new_weight_without_ready_pods(observed: Observed, plan: Plan) -> None:
@@ -123,8 +125,8 @@ def no_new_weight_without_ready_pods(observed: Observed, plan: Plan) -> None:
 
 
 def no_rule_without_ready_pods(observed: Observed, plan: Plan) -> None:
-    """A segment, the test header or a session leads to no revision without a ready pod, once the plan is done; a route
-    that may not be written is all that may keep one."""
+    """After the plan, no segment, test-header or session rule leads to a revision without a ready pod, unless the route
+    must not be written."""
     rules = observed.route.rules if observed.route is not None and observed.policy.gateway else ()
     for action in plan.actions:
         match action:
@@ -141,9 +143,10 @@ def no_rule_without_ready_pods(observed: Observed, plan: Plan) -> None:
 
 
 def a_share_grows_only_in_a_settled_route(observed: Observed, plan: Plan) -> None:
-    """A planned move grows, by share or rule, only in a route that is accepted and settled and lists its backend
-    already; where the
-    stable serves nothing, waiting would only lengthen the outage."""
+    """A planned move gets a larger share or a rule only in a route that is accepted, settled, and lists its backend.
+
+    Not checked if the stable has no ready pod: waiting would only prolong the outage.
+    """
     route = observed.route
     stable = plan.state.stable
     view = observed.revisions.get(stable) if stable is not None else None
@@ -164,14 +167,16 @@ def a_share_grows_only_in_a_settled_route(observed: Observed, plan: Plan) -> Non
 
 
 def nothing_exposed_is_deleted(observed: Observed, plan: Plan) -> None:
-    """A revision that is in the live route, or that the plain Service selects, keeps its pods (but for a hold)."""
+    """A revision that is in the live route, or that the plain Service selects, keeps its pods (except for a hold)."""
     named = {name for name, _ in observed.route.weights} if observed.route is not None else set()
     ruled = {rule.revision for rule in observed.route.rules} if observed.route is not None else set()
     named |= ruled
     weights = live_weights(observed)
     for action in plan.actions:
         if isinstance(action, Remove) and (action.revision in named or action.revision == observed.service):
-            raise ViolatedError("nothing_exposed_is_deleted", f"{action.revision} is deleted while it is routed to")
+            raise ViolatedError(
+                "nothing_exposed_is_deleted", f"{action.revision} is deleted while it is still routed to"
+            )
         if isinstance(action, Scale) and action.revision != plan.state.stable:
             carried = weights.get(action.revision, 0)
             needed = max(-(-carried * observed.policy.replicas // 100), int(action.revision in ruled))
@@ -182,7 +187,7 @@ def nothing_exposed_is_deleted(observed: Observed, plan: Plan) -> None:
 
 
 def pods_go_only_when_the_data_plane_knows(observed: Observed, plan: Plan) -> None:
-    """What lost its traffic keeps its pods until the route without it is accepted and settled (but for a hold)."""
+    """A revision that lost its traffic keeps its pods until that route is accepted and settled (except for a hold)."""
     route = observed.route
     if route is None or not observed.policy.gateway:
         return
@@ -201,8 +206,10 @@ def pods_go_only_when_the_data_plane_knows(observed: Observed, plan: Plan) -> No
 
 
 def weights_add_up_or_the_route_is_blocked(observed: Observed, plan: Plan) -> None:
-    """100 per cent, or exactly the blocked Service, or what somebody else wrote and nobody may judge yet; and no rule
-    leads to what is not listed."""
+    """Weights add up to 100, or are exactly the blocked Service, or are the unchanged weights of a foreign edit.
+
+    No rule leads to a revision that is not listed.
+    """
     for action in plan.actions:
         if not isinstance(action, SetRoute):
             continue
@@ -217,7 +224,7 @@ def weights_add_up_or_the_route_is_blocked(observed: Observed, plan: Plan) -> No
 
 
 def what_is_promoted_was_fully_promoted(observed: Observed, plan: Plan) -> None:
-    """Only what has all traffic, accepted and settled, enters the stack; and only the pass that sees it does so."""
+    """Only a revision that has all traffic, in an accepted route, is added to the stack."""
     for name in plan.state.promoted:
         if name in observed.state.promoted:
             continue
@@ -229,7 +236,7 @@ def what_is_promoted_was_fully_promoted(observed: Observed, plan: Plan) -> None:
 
 
 def the_service_selects_one_thing(observed: Observed, plan: Plan) -> None:
-    """The plain Service selects one revision that exists, or nothing on purpose."""
+    """The plain Service selects one existing revision, or deliberately nothing."""
     for action in plan.actions:
         if isinstance(action, PointService) and action.revision != BLOCKED:
             view = observed.revisions.get(action.revision)
@@ -238,8 +245,8 @@ def the_service_selects_one_thing(observed: Observed, plan: Plan) -> None:
 
 
 def unknown_holds_stop_growth(observed: Observed, plan: Plan) -> None:
-    """A revision of which the registry has not said that it is free gets no more traffic; the stable may regain what
-    a canary loses."""
+    """A revision gets no more traffic unless the registry has answered for its holds. The stable may regain what a
+    canary loses."""
     for action in plan.actions:
         match action:
             case SetRoute():
@@ -257,8 +264,10 @@ def unknown_holds_stop_growth(observed: Observed, plan: Plan) -> None:
 
 
 def no_share_beyond_what_ready_pods_carry(observed: Observed, plan: Plan) -> None:
-    """A share that grows beside a stable that serves is at most that of the revision's ready pods: of the pods that the
-    spec asks for, or of those that are there."""
+    """Beside a serving stable, a growing share is at most what the revision's ready pods can carry.
+
+    Measured against the pods that the spec asks for, or against all ready pods.
+    """
     stable = plan.state.stable
     beside = observed.revisions.get(stable) if stable is not None else None
     if beside is None or not beside.deployed or not beside.ready or beside.trouble or not observed.policy.gateway:
@@ -277,8 +286,8 @@ def no_share_beyond_what_ready_pods_carry(observed: Observed, plan: Plan) -> Non
 
 
 def the_stable_keeps_the_pods_of_its_share(observed: Observed, plan: Plan) -> None:
-    """Whoever asks for fewer replicas: the stable keeps what its live share needs, and loses the last pod only when it
-    has no traffic and the data plane knows (but for a hold)."""
+    """When scaled down, the stable keeps the pods that its live share needs, and loses its last pod only when it has no
+    traffic in a settled route (except for a hold)."""
     stable, route = plan.state.stable, observed.route
     for action in plan.actions:
         if not isinstance(action, Scale) or action.revision != stable:
@@ -297,7 +306,7 @@ def the_stable_keeps_the_pods_of_its_share(observed: Observed, plan: Plan) -> No
 
 
 def idle_starts_nothing(observed: Observed, plan: Plan) -> None:
-    """With 0 replicas nothing gets pods, traffic or a move."""
+    """With 0 replicas, no revision gets pods or traffic, and no move starts."""
     if observed.policy.replicas:
         return
     before = live_weights(observed)
@@ -315,30 +324,30 @@ def idle_starts_nothing(observed: Observed, plan: Plan) -> None:
         if grows:
             raise ViolatedError("idle_starts_nothing", f"{action}")
     if plan.state.canary is not None or plan.state.target is not None:
-        raise ViolatedError("idle_starts_nothing", "something moves")
+        raise ViolatedError("idle_starts_nothing", "a move is in progress")
 
 
 def suspended_nothing_moves_forward(observed: Observed, plan: Plan) -> None:
-    """While suspended no canary and no first version begins, and no canary gets on or is promoted by its steps."""
+    """While suspended, no canary and no first version starts, and no canary advances or is promoted."""
     if not observed.policy.suspend:
         return
     before, after = observed.state, plan.state
     if after.target is not None and after.target.reason is MoveReason.FIRST and before.target != after.target:
-        raise ViolatedError("suspended_nothing_moves_forward", f"{after.target.revision} begins")
+        raise ViolatedError("suspended_nothing_moves_forward", f"{after.target.revision} starts")
     canary, earlier = after.canary, before.canary
     if canary is None:
         if earlier is not None and after.stable == earlier.revision and before.stable != after.stable:
             raise ViolatedError("suspended_nothing_moves_forward", f"{earlier.revision} is promoted")
         return
     if earlier is None or earlier.revision != canary.revision:
-        raise ViolatedError("suspended_nothing_moves_forward", f"{canary.revision} begins")
+        raise ViolatedError("suspended_nothing_moves_forward", f"{canary.revision} starts")
     if canary.steps == earlier.steps and (canary.step, canary.weight) > (earlier.step, earlier.weight):
-        raise ViolatedError("suspended_nothing_moves_forward", f"{canary.revision} gets on")
+        raise ViolatedError("suspended_nothing_moves_forward", f"{canary.revision} advances")
 
 
 def a_request_acts_once_and_only_when_it_was_made(observed: Observed, plan: Plan) -> None:
-    """Only a new abort fails a revision for a person, only a new retry takes a failure back while the alias stays, only
-    a new promote skips a pause that has no end; each is echoed in the same write."""
+    """Only a new abort fails a revision as `Aborted`, only a new retry clears a failure while the alias stays, and only
+    a new promote skips a pause without a duration. Each is echoed in the same write."""
     asked, before, after = observed.requests, observed.state.handled, plan.state.handled
 
     def acts(kind: str, revision: str) -> bool:
@@ -350,23 +359,23 @@ def a_request_acts_once_and_only_when_it_was_made(observed: Observed, plan: Plan
     for failure in plan.state.failed:
         new = failure not in observed.state.failed
         if new and failure.reason == Reason.ABORTED and not acts("abort", failure.revision):
-            raise ViolatedError(name, f"nobody aborted {failure.revision}")
+            raise ViolatedError(name, f"no request aborted {failure.revision}")
     named = observed.registry.candidate.revision if observed.registry.candidate is not None else None
     failed = {failure.revision for failure in plan.state.failed}
     for failure in observed.state.failed:
         gone = failure.revision == named and failure.revision not in (*failed, *plan.state.promoted)
         if gone and not acts("retry", failure.revision):
-            raise ViolatedError(name, f"nobody said to try {failure.revision} again")
+            raise ViolatedError(name, f"no request retried {failure.revision}")
     canary, earlier = plan.state.canary, observed.state.canary
     if canary is not None and earlier is not None and canary.revision == earlier.revision and earlier.steps:
         skipped = earlier.steps[earlier.step : canary.step] if canary.steps == earlier.steps else ()
         if Pause() in skipped and not (acts("promote", canary.revision) or acts("promote_full", canary.revision)):
-            raise ViolatedError(name, f"nobody ended the pause of {canary.revision}")
+            raise ViolatedError(name, f"no request ended the pause of {canary.revision}")
 
 
 def only_what_waits_for_pods_misses_a_deadline(observed: Observed, plan: Plan) -> None:
-    """A revision with all its pods ready never fails for want of progress, nor one that has no pods asked for, nor
-    any while forward moves are suspended."""
+    """A revision does not miss its deadline if all its pods are ready, if no pods are requested for it, or while
+    suspended."""
     for failure in plan.state.failed:
         if failure in observed.state.failed or failure.reason != Reason.PROGRESS_DEADLINE_EXCEEDED:
             continue
@@ -377,8 +386,7 @@ def only_what_waits_for_pods_misses_a_deadline(observed: Observed, plan: Plan) -
 
 
 def a_version_that_failed_its_exam_gains_nothing(observed: Observed, plan: Plan) -> None:
-    """A canary, or the target of a way back, with a pod that failed the version's own exam has failed, and no share of
-    it grows."""
+    """A canary or rollback target with a pod that failed its exam has failed, and its share does not grow."""
     state = observed.state
     moving = state.canary.revision if state.canary is not None else None
     if state.target is not None and state.target.reason in (MoveReason.ROLLBACK, MoveReason.RECOVERY):
@@ -387,7 +395,7 @@ def a_version_that_failed_its_exam_gains_nothing(observed: Observed, plan: Plan)
     if view is None or view.exam is None or view.exam.outcome is not ExamOutcome.FAILED:
         return
     if all(failure.revision != moving for failure in plan.state.failed):
-        raise ViolatedError("a_version_that_failed_its_exam_gains_nothing", f"{moving} goes on")
+        raise ViolatedError("a_version_that_failed_its_exam_gains_nothing", f"{moving} has not failed")
     before = live_weights(observed)
     for action in plan.actions:
         if isinstance(action, SetRoute) and dict(action.weights).get(view.revision, 0) > before.get(view.revision, 0):
@@ -417,17 +425,17 @@ ON_ACTIONS = (
 
 
 def check_actions(observed: Observed, plan: Plan) -> None:
-    """Every invariant on what is about to be written."""
+    """Check every invariant on the planned writes."""
     for invariant in ON_ACTIONS:
         invariant(observed, plan)
 
 
 def check_world(observed: Observed) -> None:
-    """Between passes, when all is written: nothing held is exposed, and the route names nothing that is gone."""
+    """Check the world between passes: the route names no revision that does not exist."""
     route = observed.route
     if route is None:
         return
     for name in (*(name for name, _ in route.weights), *(rule.revision for rule in route.rules)):
         view = observed.revisions.get(name)
         if name != BLOCKED and (view is None or not view.deployed):
-            raise ViolatedError("nothing_exposed_is_deleted", f"the route names {name}, which is gone")
+            raise ViolatedError("nothing_exposed_is_deleted", f"the route names {name}, which does not exist")

@@ -1,6 +1,6 @@
-"""Planners and disciplines that are broken on purpose, one for each invariant, to see that the search notices.
+"""Mutants: planners that are broken on purpose, at least one for each invariant, which the search must detect.
 
-Each replaces one piece of the production planner by one that a person could have written.
+Each replaces one piece of the production planner by a plausible mistake.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from modelsync.rollout.model import BLOCKED, CutOff, Revision, State
 from modelsync.rollout.plan_builder import PlanBuilder
 
 Patch = Callable[[Any], None]
-"""Breaks something, through pytest's monkeypatch."""
+"""Breaks the planner, through pytest's monkeypatch."""
 
 
 PRODUCTION = Setting()
@@ -25,7 +25,7 @@ PRODUCTION = Setting()
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is broken, and which invariant has to notice under which budget."""
+    """A mutant, the invariant that it must violate, and the budget in which the search must find it."""
 
     name: str
     violates: str
@@ -112,7 +112,7 @@ def _service_follows_the_alias(patch: Any) -> None:
 
 
 def _unknown_is_false(patch: Any) -> None:
-    patch.setattr(Facts, "clear", lambda facts, revision: not facts.held(revision))
+    patch.setattr(Facts, "known_unheld", lambda facts, revision: not facts.held(revision))
 
 
 def _exams_are_not_judged(patch: Any) -> None:
@@ -120,11 +120,11 @@ def _exams_are_not_judged(patch: Any) -> None:
 
 
 def _clock_never_starts(patch: Any) -> None:
-    patch.setattr(steps, "_clock", lambda facts, canary: None)
+    patch.setattr(steps, "_start_clock", lambda facts, canary: None)
 
 
 def _promote_in_two_writes(patch: Any) -> None:
-    """The route is judged by what is in it, not by what is intended: an abort leaves it where it is."""
+    """Derives the route from the live route instead of the intent, so an abort leaves it unchanged."""
     right = traffic.wanted
 
     def forgetful(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
@@ -201,7 +201,7 @@ def _idle_is_a_number_like_others(patch: Any) -> None:
 
 
 def _suspension_is_forgotten(patch: Any) -> None:
-    patch.setattr(Facts, "not_forward", property(lambda facts: _OUTCOMES[facts.observed.registry.outcome]))
+    patch.setattr(Facts, "forward_blocker", property(lambda facts: _OUTCOMES[facts.observed.registry.outcome]))
 
 
 def _requests_are_not_echoed(patch: Any) -> None:
@@ -239,14 +239,14 @@ MUTANTS = (
         Budget(holds=1),
     ),
     Mutant(
-        "a hold on an adapter is overlooked",
+        "a hold on an adapter is ignored",
         "exposure_of_a_held_revision_ends_at_once",
         _only_models_are_held,
         Budget(holds=1),
         Setting(parts=SHARED),
     ),
     Mutant(
-        "a hold that is lifted leaves silent pods",
+        "a lifted hold leaves pods with a blown fuse",
         GOAL,
         _a_hold_ends_before_its_cut,
         Budget(holds=2, crashes=1),
@@ -267,18 +267,23 @@ MUTANTS = (
         Budget(moves=1),
     ),
     Mutant(
-        "pods go with the route's write",
+        "pods are removed together with the route write",
         "pods_go_only_when_the_data_plane_knows",
         _impatient_removal,
         Budget(moves=2),
     ),
     Mutant(
-        "what the route still lists is removed",
+        "a revision that the route still lists is removed",
         "nothing_exposed_is_deleted",
         _removes_what_is_routed,
         Budget(moves=2),
     ),
-    Mutant("shares of a canary come on top", "weights_add_up_or_the_route_is_blocked", _sums_wrongly, Budget(moves=1)),
+    Mutant(
+        "the canary's share exceeds 100 in total",
+        "weights_add_up_or_the_route_is_blocked",
+        _sums_wrongly,
+        Budget(moves=1),
+    ),
     Mutant(
         "promotion counts steps, not traffic",
         "what_is_promoted_was_fully_promoted",
@@ -292,7 +297,7 @@ MUTANTS = (
         Budget(moves=1),
     ),
     Mutant(
-        "unknown is taken for not held",
+        "unknown is treated as not held",
         "unknown_holds_stop_growth",
         _unknown_is_false,
         Budget(moves=1, crashes=1),
@@ -305,21 +310,21 @@ MUTANTS = (
         Setting(replicas=2),
     ),
     Mutant(
-        "pods go with the number of replicas",
+        "pods are removed as soon as spec.replicas is lowered",
         "the_stable_keeps_the_pods_of_its_share",
         _the_stable_shrinks_at_will,
         Budget(scales=1),
         Setting(gateway=True, totals=(0, 1)),
     ),
     Mutant(
-        "a rollout begins while idle",
+        "a rollout starts while idle",
         "idle_starts_nothing",
         _idle_is_a_number_like_others,
         Budget(moves=1, scales=1),
         Setting(totals=(0, 1)),
     ),
     Mutant(
-        "a suspended rollout goes on",
+        "a suspended rollout proceeds",
         "suspended_nothing_moves_forward",
         _suspension_is_forgotten,
         Budget(moves=1, suspends=1),
@@ -332,26 +337,26 @@ MUTANTS = (
         Setting(open_pause=True),
     ),
     Mutant(
-        "the deadline does not look at pods",
+        "the deadline ignores the pods",
         "only_what_waits_for_pods_misses_a_deadline",
         _deadline_by_the_clock_alone,
         Budget(moves=1, deadlines=1),
     ),
     Mutant(
-        "pods that drain are not cut off",
+        "draining pods are not cut off",
         "exposure_of_a_held_revision_ends_at_once",
         _draining_pods_are_forgotten,
         Budget(moves=2, holds=1),
         Setting(drains=True),
     ),
     Mutant(
-        "a failed exam is not judged",
+        "a failed exam is ignored",
         "a_version_that_failed_its_exam_gains_nothing",
         _exams_are_not_judged,
         Budget(moves=1, exams=1),
     ),
     Mutant("the step's clock never starts", GOAL, _clock_never_starts, Budget(moves=1)),
-    Mutant("an abort leaves the route as it is", GOAL, _promote_in_two_writes, Budget(moves=2)),
+    Mutant("an abort leaves the route unchanged", GOAL, _promote_in_two_writes, Budget(moves=2)),
     Mutant(
         "the test header ignores a hold",
         "unknown_holds_stop_growth",
@@ -373,7 +378,7 @@ MUTANTS = (
         Budget(moves=1),
         Setting(segment=True),
     ),
-    Mutant("warm pods come and go", QUIET, _restless, Budget()),
+    Mutant("warm pods are scaled up and down endlessly", QUIET, _restless, Budget()),
     Mutant(
         "a new leader does not stamp",
         "no_new_weight_without_ready_pods",
@@ -382,7 +387,7 @@ MUTANTS = (
         Setting(stamp=False),
     ),
     Mutant(
-        "what is written was decided on a stale read",
+        "writes are planned on a stale read",
         "no_new_weight_without_ready_pods",
         None,
         Budget(moves=3),

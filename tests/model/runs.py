@@ -1,4 +1,4 @@
-"""Where the search starts, under which settings, with what budget of disturbances."""
+"""The searches: start states, settings, and budgets of disturbances."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ V1, V2, V3 = NAMES
 
 
 def starts(engine: Engine, budget: Budget) -> list[World]:
-    """Nothing yet; one version serving; two promoted, the earlier one warm, and cold."""
+    """Start states: nothing yet; one version serving; two promoted, with the earlier one warm or cold."""
     setting = engine.setting
     serving = Rev(recorded=True, deployed=True, replicas=setting.replicas, ready=setting.replicas)
     warm = Rev(recorded=True, deployed=True, replicas=1, ready=1)
@@ -62,7 +62,7 @@ def _world(engine: Engine, state: State, revs: tuple[Rev, ...], serves: str | No
         asked=serves is not None,
         reads=known if serves is not None else (None,) * len(digests),
         marks=(False,) * len(digests),
-        pend=None,
+        pending=None,
         zombie=None,
         stamped=True,
         budget=budget,
@@ -71,17 +71,23 @@ def _world(engine: Engine, state: State, revs: tuple[Rev, ...], serves: str | No
 
 
 def on_edge(setting: Setting, before: World, after: World) -> None:
-    """What no write may do to the world as it really is, whatever it was decided on: an old leader's late write, and
-    one that the world overtook."""
+    """Invariants on the actual world that every write must keep, whatever it was planned on.
+
+    They catch late writes of an old leader, and writes that were planned on a stale observation.
+    """
     if before.revs is not after.revs:
         for name, old, new in zip(NAMES, before.revs, after.revs, strict=True):
             gone = old.deployed and not new.deployed
             if gone and after.route is not None and any(backend == name and w for backend, w in after.route[0]):
-                raise ViolatedError("nothing_exposed_is_deleted", f"{name} goes while the live route sends it traffic")
+                raise ViolatedError(
+                    "nothing_exposed_is_deleted", f"{name} is removed while the live route sends it traffic"
+                )
             if gone and after.route is not None and any(rule.revision == name for rule in after.route.rules):
-                raise ViolatedError("nothing_exposed_is_deleted", f"{name} goes while a rule leads to it")
+                raise ViolatedError("nothing_exposed_is_deleted", f"{name} is removed while a rule leads to it")
             if gone and after.service == name:
-                raise ViolatedError("nothing_exposed_is_deleted", f"{name} goes while the plain Service selects it")
+                raise ViolatedError(
+                    "nothing_exposed_is_deleted", f"{name} is removed while the plain Service selects it"
+                )
     if before.route is not after.route and after.route is not None and after.route[1] == 0:
         held = {hold.mark.digest for hold in before.state.holds}
         old_weights = dict(before.route[0]) if before.route is not None else {}
@@ -90,16 +96,18 @@ def on_edge(setting: Setting, before: World, after: World) -> None:
                 continue
             index = NAMES.index(backend)
             if held.intersection(setting.parts[index]) and weight > old_weights.get(backend, 0):
-                raise ViolatedError("exposure_of_a_held_revision_never_grows", f"{backend} gets {weight} late")
+                raise ViolatedError("exposure_of_a_held_revision_never_grows", f"a late write gives {backend} {weight}")
             if not after.revs[index].deployed and weight > old_weights.get(backend, 0):
-                raise ViolatedError("no_new_weight_without_ready_pods", f"{backend} gets {weight}, and is gone")
+                raise ViolatedError("no_new_weight_without_ready_pods", f"{backend} gets {weight}, but does not exist")
         old_rules = before.route.rules if before.route is not None else ()
         for rule in after.route.rules:
             index = NAMES.index(rule.revision)
             if held.intersection(setting.parts[index]) and rule not in old_rules:
-                raise ViolatedError("exposure_of_a_held_revision_never_grows", f"{rule} comes late")
+                raise ViolatedError("exposure_of_a_held_revision_never_grows", f"a late write adds {rule}")
             if not after.revs[index].deployed and rule not in old_rules:
-                raise ViolatedError("no_rule_without_ready_pods", f"{rule} comes late, and it is gone")
+                raise ViolatedError(
+                    "no_rule_without_ready_pods", f"a late write adds {rule}, but the revision does not exist"
+                )
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class Run:
 
 
 def execute(run: Run, limit: int = 10_000_000) -> Result:
-    """Search, and say what was found."""
+    """Run the search."""
     engine = Engine(run.setting, plan)
 
     def check(observed: Observed, made: Plan) -> None:
@@ -171,7 +179,7 @@ RUNS = (
     Run("deadlines: a move, pods", Setting(), Budget(moves=1, flaps=1, deadlines=1)),
     Run("deadlines: two moves", Setting(), Budget(moves=2, deadlines=1)),
 )
-"""What CI searches: a minute or two of one core."""
+"""The searches of CI: one or two minutes on one core."""
 
 LARGE = (
     Run("large: two moves, a hold, pods", Setting(), Budget(moves=2, holds=1, flaps=1)),
@@ -186,4 +194,4 @@ LARGE = (
     Run("large: exams: two moves, a pod fails it", Setting(), Budget(moves=2, exams=1)),
     Run("large: Block", _BLOCK, Budget(moves=2, holds=1, flaps=1)),
 )
-"""What takes longer: `MODELSYNC_MODEL_BUDGET=large`, some minutes and a gigabyte."""
+"""Larger searches, with `MODELSYNC_MODEL_BUDGET=large`: several minutes and 1 GB of memory."""

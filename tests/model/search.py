@@ -1,8 +1,8 @@
-"""Breadth-first search over every interleaving, and what is proved on the graph that it finds.
+"""Breadth-first search over every interleaving, and the checks on the resulting graph.
 
-Safety is judged on every transition. Liveness is judged on the finished graph: from every state, through steps that
-happen in a quiet world, the goal can be reached (backward reachability), and no cycle of a quiet world holds a write
-(strongly connected components); together: in a quiet world the goal is reached, and then nothing is written.
+Safety is checked on every transition. Liveness is checked on the finished graph: from every state the goal can be
+reached by steps without disturbances (backward reachability), and no cycle of such steps contains a write (strongly
+connected components). Together: without disturbances the goal is reached, and then nothing is written.
 """
 
 import time
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from model.invariants import ViolatedError
-from model.world import Engine, Setting, World, told_state
+from model.world import Engine, Setting, World, state_line
 from modelsync.rollout.model import Observed, Plan
 
 GOAL = "the_goal_is_reached"
@@ -20,7 +20,7 @@ QUIET = "a_quiet_world_is_not_written_to"
 
 @dataclass
 class Counterexample:
-    """The shortest way to a violation, as a log."""
+    """The shortest path to a violation, as a log."""
 
     name: str
     what: str
@@ -32,7 +32,7 @@ class Counterexample:
 
 @dataclass
 class Result:
-    """What a run found."""
+    """Result of a search."""
 
     states: int = 0
     edges: int = 0
@@ -49,9 +49,11 @@ def search(
     on_edge: Callable[[World, World], None],
     limit: int = 10_000_000,
 ) -> Result:
-    """Visit every state from `starts`, or `limit` of them. Stops at the first unsafe transition; `at_goal` says what
-    a state that cannot move by itself lacks, None when it lacks nothing."""
-    began = time.process_time()
+    """Visit every state reachable from `starts`, or `limit` of them. Stops at the first unsafe transition.
+
+    `at_goal` returns why a state is not a goal state, or None if it is one.
+    """
+    started = time.process_time()
     result = Result()
     index: dict[World, int] = {}
     worlds: list[World] = []
@@ -60,13 +62,13 @@ def search(
     writes: list[list[bool]] = []
     queue: deque[int] = deque()
 
-    def number(world: World, parent: int, told: str) -> int:
+    def number(world: World, parent: int, step: str) -> int:
         known = index.get(world)
         if known is not None:
             return known
         index[world] = known = len(worlds)
         worlds.append(world)
-        parents.append((parent, told))
+        parents.append((parent, step))
         quiet.append([])
         writes.append([])
         queue.append(known)
@@ -78,13 +80,13 @@ def search(
         here = queue.popleft()
         world = worlds[here]
         try:
-            for told, after, disturbance in engine.steps(world):
+            for step, after, disturbance in engine.steps(world):
                 result.edges += 1
                 on_edge(world, after)
-                there = number(after, here, told)
+                there = number(after, here, step)
                 if not disturbance:
                     quiet[here].append(there)
-                    writes[here].append(told.startswith("plan"))
+                    writes[here].append(step.startswith("plan"))
         except ViolatedError as violated:
             result.found.append(Counterexample(violated.name, str(violated), _log(worlds, parents, here)))
             break
@@ -94,7 +96,7 @@ def search(
     result.states = len(worlds)
     if result.complete and not result.found:
         _liveness(engine, worlds, parents, quiet, writes, at_goal, result)
-    result.seconds = time.process_time() - began
+    result.seconds = time.process_time() - started
     return result
 
 
@@ -121,17 +123,17 @@ def _liveness(
     for number, is_good in enumerate(good):
         if not is_good:
             end = _run_quietly(worlds, quiet, number)
-            lacks = at_goal(engine.setting, worlds[end]) or "the planner still wants to write"
+            lacks = at_goal(engine.setting, worlds[end]) or "the planner still plans writes"
             stuck = sum(not is_good for is_good in good)
-            log = [*_log(worlds, parents, number), "in a quiet world this ends as:", f"      {_shown(worlds[end])}"]
-            result.found.append(Counterexample(GOAL, f"{lacks} ({stuck} states never get there)", log))
+            log = [*_log(worlds, parents, number), "without disturbances this ends as:", f"      {_shown(worlds[end])}"]
+            result.found.append(Counterexample(GOAL, f"{lacks} ({stuck} states never reach the goal)", log))
             return
     component = _components(quiet)
     for here, successors in enumerate(quiet):
         for there, is_write in zip(successors, writes[here], strict=True):
             if is_write and component[here] == component[there] and here != there:
                 log = _log(worlds, parents, here)
-                result.found.append(Counterexample(QUIET, "the planner writes round in circles", log))
+                result.found.append(Counterexample(QUIET, "the planner writes in an endless cycle", log))
                 return
 
 
@@ -187,9 +189,9 @@ def _components(graph: list[list[int]]) -> list[int]:
 def _log(worlds: list[World], parents: list[tuple[int, str]], number: int) -> list[str]:
     lines: list[str] = []
     while number != -1:
-        parent, told = parents[number]
+        parent, step = parents[number]
         lines.append(f"      {_shown(worlds[number])}")
-        lines.append(f"- {told}")
+        lines.append(f"- {step}")
         number = parent
     return lines[::-1]
 
@@ -197,11 +199,11 @@ def _log(worlds: list[World], parents: list[tuple[int, str]], number: int) -> li
 def _shown(world: World) -> str:
     route = "none"
     if world.route is not None:
-        told = ", ".join(
+        backends = ", ".join(
             [f"{rule.revision[:2]} {rule.kind}" for rule in world.route.rules]
             + [f"{name[:2]} {weight}" for name, weight in world.route.weights]
         )
-        route = f"{told} ({('written', 'accepted', 'settled')[world.route.stage]})"
+        route = f"{backends} ({('written', 'accepted', 'settled')[world.route.stage]})"
     pods = ", ".join(
         f"v{number} {rev.ready}/{rev.replicas}{' crashed' if rev.crashed else ''}"
         for number, rev in enumerate(world.revs, 1)
@@ -211,7 +213,7 @@ def _shown(world: World) -> str:
     parts = [
         f"alias v{world.alias + 1}",
         f"hold on {'/'.join(marks)}" if marks else "no hold",
-        told_state(world.state),
+        state_line(world.state),
         f"route {route}",
         f"service {world.service and world.service[:2]}",
         f"pods {pods or 'none'}",

@@ -1,6 +1,6 @@
-"""Every interleaving of a small world, against every invariant of DESIGN §5, over the production planner.
+"""Checks every interleaving of a small world against every invariant (docs/design/README.md, "Invariants").
 
-`MODELSYNC_MODEL_BUDGET=large` searches far more than fits into CI.
+The planner is the production one. `MODELSYNC_MODEL_BUDGET=large` searches far more than fits into CI.
 """
 
 import os
@@ -18,8 +18,8 @@ SEARCHES = (*RUNS, *LARGE) if os.environ.get("MODELSYNC_MODEL_BUDGET") == "large
 def test_no_interleaving_violates_an_invariant(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     result = execute(run)
     with capsys.disabled():
-        told = f"{result.states:,} states, {result.edges:,} edges, {result.seconds:.1f} s of CPU"
-        sys.stdout.write(f"\n  {run.name}: {told} ")
+        summary = f"{result.states:,} states, {result.edges:,} edges, {result.seconds:.1f} s of CPU"
+        sys.stdout.write(f"\n  {run.name}: {summary} ")
     assert result.complete
     assert not result.found, "\n" + str(result.found[0])
 
@@ -30,4 +30,4 @@ def test_a_planner_broken_on_purpose_is_caught(mutant: Mutant, monkeypatch: pyte
         mutant.patch(monkeypatch)
     result = execute(Run(mutant.name, mutant.setting, mutant.budget), limit=150_000)
     assert [found.name for found in result.found] == [mutant.violates], [str(found) for found in result.found]
-    assert result.found[0].log, "there is no counterexample to read"
+    assert result.found[0].log, "the counterexample has no log"

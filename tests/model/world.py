@@ -1,13 +1,13 @@
-"""A small world around the production planner, small enough to visit every state of it.
+"""A world around the production planner that is small enough to visit every state of it.
 
-Three versions, a registry, a gateway, pods, and an operator that plans on a live read and then writes one thing after
-another; between any two writes the world may move, the operator may die, or another may take over while a write of the
-old one is still under way. A cache that is behind decides only whether to look, so it adds no transition: a pass may
-come at any time, or not at all.
+It has three versions, a registry, a gateway, pods, and an operator that plans on a live read and then writes one object
+after another. Between any two writes the world may change, the operator may crash, or another may take over while a
+write of the old one is still pending. A stale cache only affects when a pass starts, so it adds no transition: a pass
+may start at any time, or not at all.
 
-Time. `NOW` never moves. A moment is in one of a few classes that the planner can tell apart (a pause runs or is over; a
-registry answer is older or newer than a wait), and each class change is an event of its own: that allows more
-interleavings than real clocks do, and keeps the world finite.
+`NOW` never advances. Each time is in one of a few classes that the planner can distinguish (a pause runs or is over; a
+registry answer is older or newer than a wait), and each change of class is an event of its own. This allows more
+interleavings than real clocks, and keeps the world finite.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,9 +49,9 @@ from modelsync.rollout.model import (
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ASKED = NOW - timedelta(seconds=5)  # when the last answer of the registry was asked for
+ASKED = NOW - timedelta(seconds=5)  # when the last registry answer was requested
 BEFORE_ASKED = NOW - timedelta(seconds=10)
-JUST_NOW = NOW - timedelta(seconds=1)  # later than the registry was asked
+JUST_NOW = NOW - timedelta(seconds=1)  # later than the last registry request
 LONG_AGO = NOW - timedelta(hours=2)  # longer than any deadline
 READY_FOR_LONG = NOW - timedelta(seconds=31)
 DOWN_FOR_LONG = NOW - timedelta(seconds=20)
@@ -63,9 +63,9 @@ WARM_NO_MORE = JUST_NOW
 SEGMENT = (HeaderMatch("x-user-group", "internal"),)
 NAMES = ("v1-aaaaaaaa", "v2-bbbbbbbb", "v3-cccccccc")
 APART = (("d1",), ("d2",), ("d3",))
-"""What each version is made of: a model of its own."""
+"""Parts of each version: a separate model each."""
 SHARED = (("m1", "a1"), ("m1", "a2"), ("m2", "a2"))
-"""A model and an adapter: from v1 to v2 the adapter moves, from v2 to v3 the model; a hold may be on either of both."""
+"""A model and an adapter: from v1 to v2 the adapter changes, from v2 to v3 the model. Either can be held."""
 _INDEX = {name: index for index, name in enumerate(NAMES)}
 
 PENDING, ACCEPTED, SETTLED = 0, 1, 2
@@ -73,9 +73,12 @@ GONE, DRAINS, CUT = 0, 1, 2
 
 
 class Rev(NamedTuple):
-    """A revision in the cluster. `ready_class`: 0 asked since it got ready, 1 not yet, 2 ready for long.
-    `lost`: without a ready pod for longer than a flap. `ending`: pods that still run after they were scaled away.
-    `flunked`: one of its pods failed the version's own exam, and is not ready until it is replaced."""
+    """A revision in the cluster.
+
+    `ready_class`: 0 the registry was queried since it became ready, 1 not queried since, 2 ready for `READY_AGAIN`.
+    `lost`: no ready pod for longer than a flap. `ending`: pods that still run after they were scaled down.
+    `failed_exam`: one of its pods failed the version's exam, and is not ready until it is replaced.
+    """
 
     recorded: bool = False
     deployed: bool = False
@@ -84,24 +87,24 @@ class Rev(NamedTuple):
     ready_class: int = 0
     lost: bool = False
     crashed: bool = False
-    flunked: bool = False
+    failed_exam: bool = False
     ending: int = GONE
-    silent: bool = False  # its pods have been told to fall silent, and are never ready again
+    silent: bool = False  # its pods have blown their fuses, and are never ready again
 
 
 class Budget(NamedTuple):
-    """How often each disturbance may still come."""
+    """How often each disturbance may still occur."""
 
     moves: int = 0
     holds: int = 0
     flaps: int = 0
-    crashes: int = 0  # of the operator: killed, failed over, refused status write
+    crashes: int = 0  # of the operator: killed, failover, rejected status write
     outages: int = 0  # of the registry
     scales: int = 0  # of spec.replicas, to any of `Setting.totals`
     suspends: int = 0
-    requests: int = 0  # of a person: promote, promote-full, abort, retry
-    exams: int = 0  # a pod fails the version's own exam
-    deadlines: int = 0  # what moves made no progress for longer than its deadline
+    requests: int = 0  # of a user: promote, promote-full, abort, retry
+    exams: int = 0  # a pod fails the version's exam
+    deadlines: int = 0  # the current move exceeds its progress deadline
 
 
 Write: TypeAlias = "Intent | Action"
@@ -110,7 +113,7 @@ T = TypeVar("T")
 
 
 class Intent:
-    """A `State`, one object for all that are equal: told apart by identity, or hashing would take most of the time."""
+    """An interned `State`: one object for all equal ones, compared by identity because hashing would be too slow."""
 
     __slots__ = ("value",)
 
@@ -118,8 +121,8 @@ class Intent:
         self.value = value
 
 
-class Pend:
-    """What the operator is about to write, and what it has read to decide that. One object for all that are equal."""
+class PendingPass:
+    """The remaining writes of a pass, and what they were planned on. Interned: one object for all equal ones."""
 
     __slots__ = ("read", "urgent", "writes")
 
@@ -132,22 +135,25 @@ class Pend:
 
 
 class Route(NamedTuple):
-    """Backends with their weights, how far the gateway has come with them, and the rules before them."""
+    """Backends with their weights, the gateway's progress with them (`stage`), and the rules before them."""
 
     weights: tuple[tuple[str, int], ...]
     stage: int
     rules: tuple[Rule, ...] = ()
 
     @property
-    def said(self) -> object:
-        """What a write to it is decided on."""
+    def content(self) -> object:
+        """What a write of the route is planned on."""
         return (self.weights, self.rules)
 
 
 class World(NamedTuple):
-    """Everything. `answered` is what the registry last said (it survives in the status); `reads` what this process
-    knows of holds (None: nothing), `marks` what is so; `asked`: this process has an answer. `replicas` and `suspend`
-    are the spec's, `requests` a person's annotations."""
+    """The whole world.
+
+    `alias` and `marks` are the registry's actual state. `answered` is the last answer for the alias (it survives in the
+    status), `asked` whether this process has an answer, `reads` what it knows about holds (None: unknown). `replicas`
+    and `suspend` are from the spec, `requests` are the user's annotations.
+    """
 
     intent: Intent
     revs: tuple[Rev, ...]
@@ -159,8 +165,8 @@ class World(NamedTuple):
     asked: bool
     reads: tuple[bool | None, ...]
     marks: tuple[bool, ...]
-    pend: Pend | None
-    zombie: Pend | None
+    pending: PendingPass | None
+    zombie: PendingPass | None
     stamped: bool
     budget: Budget
     replicas: int
@@ -170,16 +176,18 @@ class World(NamedTuple):
 
     @property
     def state(self) -> State:
-        """What is intended."""
+        """The planner's state."""
         return self.intent.value
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What of the spec and of the discipline is varied between runs. `totals` are the numbers of replicas that somebody
-    may ask for; `parts` are the digests of each version; with `drains`, pods that are scaled away still run for a
-    while; with `open_pause` a person has to promote. `stamp` and `live_reads` are on in production: the tests switch
-    them off to see that the check notices."""
+    """What is varied between runs: the spec, and safeguards of the operator.
+
+    `totals` are the values that `spec.replicas` may change to. `parts` are the digests of each version. With `drains`,
+    pods that are scaled down still run for a while. With `open_pause`, a user has to promote. `stamp` and `live_reads`
+    are safeguards that are always on in production; mutants switch them off.
+    """
 
     gateway: bool = True
     replicas: int = 1
@@ -193,16 +201,16 @@ class Setting:
     parts: tuple[tuple[str, ...], ...] = APART
     stamp: bool = True
     live_reads: bool = True
-    failover: bool = True  # off where late writes of an old leader would only make the world bigger
+    failover: bool = True  # off where late writes of an old leader would only enlarge the search
     planner: Callable[[Observed], Plan] | None = None
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
-        """Everything that a hold may be on."""
+        """All digests that can be held."""
         return tuple(dict.fromkeys(digest for parts in self.parts for digest in parts))
 
     def policy(self, replicas: int, *, suspend: bool) -> Policy:
-        """What the planner goes by, as the spec stands."""
+        """The planner's policy."""
         return Policy(
             replicas=replicas,
             steps=(
@@ -225,10 +233,10 @@ class Setting:
 
 
 Step = tuple[str, World, bool]
-"""What happened, the world after it, and whether it is a disturbance (else it happens in a quiet world, too)."""
+"""Description, the world afterwards, and whether it is a disturbance (else it also happens in a quiet world)."""
 
 _CRASH = Trouble(TroubleKind.CRASHED, "crashed")
-_FLUNKED = Exam(ExamOutcome.FAILED)
+_FAILED_EXAM = Exam(ExamOutcome.FAILED)
 _MARKS = {
     digest: HoldMark(digest, "c", digest.replace("d", "v"), "VersionTag", "hold")
     for digest in (*sum(APART, ()), *sum(SHARED, ()))
@@ -242,7 +250,7 @@ _READY_SINCE = (BEFORE_ASKED, JUST_NOW, READY_FOR_LONG)
 
 
 class Engine:
-    """Successors of a world under one setting, with the planner's answers remembered."""
+    """Computes the successors of a world under one setting, and caches the plans."""
 
     def __init__(self, setting: Setting, planner: Callable[[Observed], Plan]) -> None:
         self.setting = setting
@@ -252,15 +260,15 @@ class Engine:
         self._policies: dict[tuple[int, bool], Policy] = {}
         self.planner = setting.planner or planner
         self.check: Callable[[Observed, Plan], None] = lambda observed, plan: None
-        self._plans: dict[object, tuple[Pend | None, bool]] = {}
+        self._plans: dict[object, tuple[PendingPass | None, bool]] = {}
         self._views: dict[tuple[int, Rev], RevisionView] = {}
         self._intents: dict[State, Intent] = {}
-        self._pends: dict[object, Pend] = {}
+        self._pending_passes: dict[object, PendingPass] = {}
 
-    # --- what the planner sees, and says ---
+    # --- the planner's input and output ---
 
     def policy(self, world: World) -> Policy:
-        """The spec as it stands."""
+        """The policy of the current spec."""
         key = (world.replicas, world.suspend)
         found = self._policies.get(key)
         if found is None:
@@ -268,7 +276,7 @@ class Engine:
         return found
 
     def observe(self, world: World) -> Observed:
-        """The world as a live read has it."""
+        """The observation of a live read."""
         revisions = {
             NAMES[index]: self._view(index, rev)
             for index, rev in enumerate(world.revs)
@@ -316,13 +324,13 @@ class Engine:
                 ready_since=_READY_SINCE[rev.ready_class] if rev.ready else None,
                 unready_since=None if rev.ready or not rev.deployed else DOWN_FOR_LONG if rev.lost else JUST_NOW,
                 trouble=_CRASH if rev.crashed else None,
-                exam=_FLUNKED if rev.flunked else None,
+                exam=_FAILED_EXAM if rev.failed_exam else None,
             )
             self._views[key] = view
         return view
 
-    def plan(self, world: World) -> tuple[Pend | None, bool]:
-        """What a pass would write, and whether it asks for a look at the registry. Raises what `check` raises."""
+    def plan(self, world: World) -> tuple[PendingPass | None, bool]:
+        """The writes of a pass, and whether it requests a registry query. Raises what `check` raises."""
         key = (
             world.intent,
             world.revs,
@@ -343,40 +351,40 @@ class Engine:
             self.check(observed, made)
             intent = self.intent(canonical(made.state))
             writes: tuple[Write, ...] = made.actions if intent is world.intent else (intent, *made.actions)
-            read = (world.intent, world.route and world.route.said, world.service, world.revs)
-            found = (self._pend(writes, made.urgent, read) if writes else None, made.look)
+            read = (world.intent, world.route and world.route.content, world.service, world.revs)
+            found = (self._pending_pass(writes, made.urgent, read) if writes else None, made.look)
             self._plans[key] = found
         return found
 
     def intent(self, state: State) -> Intent:
-        """The one object for `state`."""
+        """The interned object for `state`."""
         found = self._intents.get(state)
         if found is None:
             found = self._intents[state] = Intent(state)
         return found
 
-    def _pend(
+    def _pending_pass(
         self, writes: tuple[Write, ...], urgent: bool, read: tuple[Intent, object, object, tuple[Rev, ...]]
-    ) -> Pend | None:
+    ) -> PendingPass | None:
         if not writes:
             return None
         key = (writes, urgent, read)
-        found = self._pends.get(key)
+        found = self._pending_passes.get(key)
         if found is None:
-            found = self._pends[key] = Pend(writes, urgent, read)
+            found = self._pending_passes[key] = PendingPass(writes, urgent, read)
         return found
 
-    # --- what may happen next ---
+    # --- transitions ---
 
     def steps(self, world: World) -> Iterator[Step]:
         """Every transition out of `world`.
 
-        Between a plan and its writes only pods and the operator's process are let move: whatever else happens then
-        is not seen before the next pass, and so is no different from happening after the writes.
+        Between a plan and its writes, only pods and the operator's process change: anything else would not be observed
+        before the next pass, so it is equivalent to happening after the writes.
         """
         yield from self._pods_fail(world)
         yield from self._process_fails(world)
-        if world.pend is None:
+        if world.pending is None:
             yield from self._registry_moves(world)
             yield from self._people(world)
             yield from self._time_and_pods(world)
@@ -384,22 +392,24 @@ class Engine:
         yield from self._operator(world)
 
     def _registry_moves(self, world: World) -> Iterator[Step]:
-        """A change in the registry, and the answer that shows it: a change that nobody has asked for yet is no
-        different from one that comes later."""
+        """A change in the registry together with the answer that shows it.
+
+        A change that has not been observed yet is equivalent to one that happens later.
+        """
         budget = world.budget
         if budget.moves:
             less = budget._replace(moves=budget.moves - 1)
             for index in range(len(NAMES)):
                 if index != world.alias:
                     moved = world._replace(alias=index, budget=less)
-                    yield f"alias -> {NAMES[index][:2]}, and the registry says so", self._answered(moved), True
+                    yield f"alias -> {NAMES[index][:2]}, and the registry answers", self._answered(moved), True
         if budget.holds:
             less = budget._replace(holds=budget.holds - 1)
             for index, marked in enumerate(world.marks):
                 moved = world._replace(marks=_put(world.marks, index, not marked), budget=less)
-                told = "lifted" if marked else "set"
+                change = "lifted" if marked else "set"
                 yield (
-                    f"hold on {_MARKS[self.setting.digests[index]].version} {told}, and the registry says so",
+                    f"hold on {_MARKS[self.setting.digests[index]].version} {change}, and the registry answers",
                     self._answered(moved),
                     True,
                 )
@@ -408,7 +418,7 @@ class Engine:
             yield "registry unreachable", world._replace(outcome=RegistryOutcome.UNREACHABLE, budget=less), True
 
     def _people(self, world: World) -> Iterator[Step]:
-        """Somebody changes the spec, or annotates; and in a quiet world does what is waited for."""
+        """A user changes the spec or annotates, and in a quiet world resumes or promotes."""
         budget = world.budget
         if budget.scales:
             less = budget._replace(scales=budget.scales - 1)
@@ -426,25 +436,25 @@ class Engine:
                 for index, rev in enumerate(world.revs):
                     if rev.recorded and getattr(world.requests, kind) != NAMES[index]:
                         asked = replace(world.requests, **{kind: NAMES[index]})
-                        told = f"a person: {kind} {NAMES[index][:2]}"
-                        yield told, world._replace(requests=asked, budget=less), True
+                        step = f"user request: {kind} {NAMES[index][:2]}"
+                        yield step, world._replace(requests=asked, budget=less), True
         canary = world.state.canary
         if self.setting.open_pause and canary is not None and canary.step == 1 and canary.step_started_at is not None:
             asked = replace(world.requests, promote=f"{canary.revision}/{not (world.requests.promote or '')[12:]}")
             if world.requests.promote == world.state.handled.promote:
-                yield "a person ends the pause", world._replace(requests=asked), False
+                yield "a user ends the pause", world._replace(requests=asked), False
 
     def _pods_fail(self, world: World) -> Iterator[Step]:
         budget = world.budget
         if budget.exams:
             less = budget._replace(exams=budget.exams - 1)
             for index, rev in enumerate(world.revs):
-                if rev.replicas and not rev.flunked:
+                if rev.replicas and not rev.failed_exam:
                     ready = min(rev.ready, rev.replicas - 1)
-                    flunked = rev._replace(
-                        ready=ready, flunked=True, ready_class=rev.ready_class if ready else 0, lost=False
+                    failed = rev._replace(
+                        ready=ready, failed_exam=True, ready_class=rev.ready_class if ready else 0, lost=False
                     )
-                    revs = _put(world.revs, index, flunked)
+                    revs = _put(world.revs, index, failed)
                     yield f"a pod of {NAMES[index][:2]} fails its exam", world._replace(revs=revs, budget=less), True
         if not budget.flaps:
             return
@@ -458,42 +468,46 @@ class Engine:
                 yield f"pods of {NAMES[index][:2]} crash", world._replace(revs=revs, budget=less), True
 
     def _process_fails(self, world: World) -> Iterator[Step]:
-        budget, pend = world.budget, world.pend
-        if not budget.crashes or pend is None:
+        budget, pending = world.budget, world.pending
+        if not budget.crashes or pending is None:
             return
         fresh = world._replace(
-            pend=None,
+            pending=None,
             budget=budget._replace(crashes=budget.crashes - 1),
             outcome=RegistryOutcome.PENDING,
             asked=False,
             reads=(None,) * len(world.reads),
         )
         yield "operator killed", fresh, True
-        if isinstance(first := pend.writes[0], CutOff):
+        if isinstance(first := pending.writes[0], CutOff):
             index = _INDEX[first.revision]
-            told = world.revs[index]._replace(ready=0, ready_class=0, silent=bool(world.revs[index].replicas))
-            after = fresh._replace(revs=_put(world.revs, index, told))
-            yield f"operator killed when it has told the pods of {NAMES[index][:2]}", after, True
+            cut = world.revs[index]._replace(ready=0, ready_class=0, silent=bool(world.revs[index].replicas))
+            after = fresh._replace(revs=_put(world.revs, index, cut))
+            yield f"operator killed after blowing the fuses of {NAMES[index][:2]}", after, True
         if world.zombie is None and self.setting.failover:
-            late = self._pend(pend.writes[:1], pend.urgent, pend.read)
-            yield "failover, a write is still under way", fresh._replace(zombie=late, stamped=False), True
-        if isinstance(pend.writes[0], Intent):
-            left = self._pend(pend.writes[1:], pend.urgent, pend.read) if pend.urgent else None
-            yield "status write refused", world._replace(pend=left, budget=fresh.budget), True
+            late = self._pending_pass(pending.writes[:1], pending.urgent, pending.read)
+            yield "failover while a write is pending", fresh._replace(zombie=late, stamped=False), True
+        if isinstance(pending.writes[0], Intent):
+            left = self._pending_pass(pending.writes[1:], pending.urgent, pending.read) if pending.urgent else None
+            yield "status write rejected", world._replace(pending=left, budget=fresh.budget), True
 
     def _time_and_pods(self, world: World) -> Iterator[Step]:
         for index, rev in enumerate(world.revs):
             name = NAMES[index][:2]
-            if rev.flunked:
-                revs = _put(world.revs, index, rev._replace(flunked=False))
+            if rev.failed_exam:
+                revs = _put(world.revs, index, rev._replace(failed_exam=False))
                 yield f"the pod of {name} that failed its exam is replaced", world._replace(revs=revs), False
-            if rev.ready < rev.replicas - rev.flunked and not rev.silent:
+            if rev.ready < rev.replicas - rev.failed_exam and not rev.silent:
                 up = rev._replace(ready=rev.ready + 1, lost=False, crashed=False)
                 if not rev.ready:
                     up = up._replace(ready_class=1)
                 yield f"a pod of {name} is ready", world._replace(revs=_put(world.revs, index, up)), False
             if rev.ending:
-                yield f"pods of {name} have ended", world._replace(revs=_put(world.revs, index, _ended(rev))), False
+                yield (
+                    f"pods of {name} have terminated",
+                    world._replace(revs=_put(world.revs, index, _ended(rev))),
+                    False,
+                )
             if rev.deployed and not rev.ready and not rev.lost and self._base(world) == index:
                 lost = rev._replace(lost=True)
                 yield f"{name} is down for 15 s", world._replace(revs=_put(world.revs, index, lost)), False
@@ -515,11 +529,11 @@ class Engine:
             yield "the previous was warm for long enough", world._replace(intent=self.intent(state)), False
         if world.route is not None and world.route[1] != SETTLED:
             stage = world.route.stage
-            told = "the route is accepted" if stage == PENDING else "the route has settled"
-            yield told, world._replace(route=world.route._replace(stage=stage + 1)), False
+            step = "the route is accepted" if stage == PENDING else "the route has settled"
+            yield step, world._replace(route=world.route._replace(stage=stage + 1)), False
 
     def _deadlines(self, world: World) -> Iterator[Step]:
-        """What moves was begun, and last waited for, longer ago than its deadline."""
+        """The current move started, and last waited, longer ago than its deadline."""
         canary, target, budget = world.state.canary, world.state.target, world.budget
         if not budget.deadlines:
             return
@@ -542,7 +556,7 @@ class Engine:
             yield "the registry answers", after, False
 
     def _answered(self, world: World) -> World:
-        """A poll answers for the alias and for every revision that is known."""
+        """The world after an answer for the alias and for every known revision."""
         asked = {
             digest
             for index, rev in enumerate(world.revs)
@@ -568,43 +582,45 @@ class Engine:
             late = world.zombie.writes[0]
             done = self._write(world._replace(zombie=None), late, world.zombie)
             if done is not None:
-                yield f"the old leader writes {_told(late)}", done, False
+                yield f"the old leader writes {_write_line(late)}", done, False
             yield "the old leader gives up", world._replace(zombie=None), False
-        if world.pend is not None:
-            write, rest = world.pend.writes[0], world.pend.writes[1:]
-            left = world._replace(pend=self._pend(rest, world.pend.urgent, world.pend.read))
-            done = self._write(_overtaking(left, write), write, world.pend)
+        if world.pending is not None:
+            write, rest = world.pending.writes[0], world.pending.writes[1:]
+            left = world._replace(pending=self._pending_pass(rest, world.pending.urgent, world.pending.read))
+            done = self._write(_overtaking(left, write), write, world.pending)
             if done is not None and not self.setting.live_reads:
                 done = done._replace(behind=(world.intent, world.revs, world.route, world.service))
-            yield _told(write), done if done is not None else world._replace(pend=None), False
+            yield _write_line(write), done if done is not None else world._replace(pending=None), False
             return
-        pend, _ = self.plan(world)
-        if pend is None and self.setting.live_reads:
+        pending, _ = self.plan(world)
+        if pending is None and self.setting.live_reads:
             return
-        acts = pend is not None and any(not isinstance(write, Intent) for write in pend.writes)
+        acts = pending is not None and any(not isinstance(write, Intent) for write in pending.writes)
         if acts and not world.stamped and self.setting.stamp:
-            # The stamp changes the ModelDeployment and every child, so that what was decided before meets a conflict.
-            # What is not there cannot be stamped; a write that makes it ends with its timeout, before another may lead.
+            # The stamp changes the ModelDeployment and every child, so writes planned before it get a conflict. A child
+            # that does not exist cannot be stamped; a create times out before another operator may lead.
             yield "the new leader stamps", world._replace(stamped=True, zombie=None), False
             return
-        if pend is not None:
-            yield "plan", world._replace(pend=pend), False
+        if pending is not None:
+            yield "plan", world._replace(pending=pending), False
         if not self.setting.live_reads and world.behind is not None:
             intent, revs, route, service = world.behind
             stale = world._replace(intent=intent, revs=revs, route=route, service=service)
-            pend, _ = self.plan(stale)
-            if pend is not None:
-                yield "plan on what the cache has", world._replace(pend=pend), False
+            pending, _ = self.plan(stale)
+            if pending is not None:
+                yield "plan on the stale cache", world._replace(pending=pending), False
 
-    def _write(self, world: World, write: Write, pend: Pend) -> World | None:
-        """The world after the write; None: the object is not as it was read. Who wrote it in between is refused though
-        it has the same value again: see `_overtaking`."""
-        state, said, service, revs = pend.read
+    def _write(self, world: World, write: Write, pending: PendingPass) -> World | None:
+        """The world after the write; None if the object has changed since it was read.
+
+        A write in between causes a conflict even if the value is the same again: see `_overtaking`.
+        """
+        state, routing, service, revs = pending.read
         if isinstance(write, Intent):
             return world._replace(intent=write) if _same(state, world.intent) else None
         match write:
             case SetRoute(new, _, rules):
-                if (world.route and world.route.said) != said:
+                if (world.route and world.route.content) != routing:
                     return None
                 return world._replace(route=Route(new, PENDING, rules))
             case RemoveRoute():
@@ -642,7 +658,7 @@ class Engine:
             ready=ready,
             ready_class=rev.ready_class if ready else 0,
             crashed=rev.crashed and replicas > 0,
-            flunked=rev.flunked and replicas > 0,
+            failed_exam=rev.failed_exam and replicas > 0,
             ending=ending,
             silent=rev.silent and replicas > 0,
         )
@@ -650,7 +666,7 @@ class Engine:
 
 
 def canonical(state: State) -> State:
-    """The same intent with every moment in its class."""
+    """The same intent with every time replaced by the representative of its class."""
     canary, target, previous = state.canary, state.target, state.previous
     if canary is not None:
         canary = replace(
@@ -686,7 +702,7 @@ def _waited(moment: datetime | None) -> datetime | None:
 
 
 def _asked_again(state: State) -> State:
-    """Every wait that was newer than the last answer is older than this one."""
+    """The state after a new answer: every wait that was newer than the last answer is now older."""
     canary, target = state.canary, state.target
     if canary is not None and canary.look_after == JUST_NOW:
         canary = replace(canary, look_after=BEFORE_ASKED)
@@ -701,11 +717,10 @@ def _asked_again(state: State) -> State:
 
 
 def _overtaking(world: World, write: Write) -> World:
-    """A write gives its object another resourceVersion: the old leader's, decided on the one before, is refused.
+    """Drops the old leader's pending write if `write` changes the resourceVersion of the same object.
 
-    A counter in each object would make every history a state of its own. All that is ever compared is whether the
-    object was written between the read and the write, and of the old leader one write is under way: one that cannot
-    land any more is dropped.
+    A counter in each object would multiply the states. It is enough to know whether the object was written between the
+    old leader's read and its one pending write; a write that can no longer succeed is dropped.
     """
     if world.zombie is not None and _object(world.zombie.writes[0]) == _object(write):
         return world._replace(zombie=None)
@@ -713,7 +728,7 @@ def _overtaking(world: World, write: Write) -> World:
 
 
 def _object(write: Write) -> str:
-    """What is written: the status, the route, the plain Service, or the Deployment of a revision."""
+    """The object that is written: the status, the route, the plain Service, or the Deployment of a revision."""
     match write:
         case SetRoute() | RemoveRoute():
             return "route"
@@ -725,7 +740,7 @@ def _object(write: Write) -> str:
 
 
 def _same(read: Intent, now: Intent) -> bool:
-    """The status object is the one that was read: moments age in this model without anybody writing them."""
+    """Whether the status is still as it was read. Times change their class in this model without a write."""
     return read is now or _ageless(read.value) == _ageless(now.value)
 
 
@@ -743,7 +758,7 @@ def _ageless(state: State) -> State:
 
 
 def _unchanged(world: World, revs: tuple[Rev, ...], index: int) -> bool:
-    """The Deployment as it was read; readiness is in its status and does not count."""
+    """Whether the Deployment's spec is as it was read; readiness is in its status and does not count."""
     now, read = world.revs[index], revs[index]
     return (now.deployed, now.replicas) == (read.deployed, read.replicas)
 
@@ -756,22 +771,22 @@ def _put(items: tuple[T, ...], index: int, item: T) -> tuple[T, ...]:
     return (*items[:index], item, *items[index + 1 :])
 
 
-def _told(write: Write) -> str:
+def _write_line(write: Write) -> str:
     if isinstance(write, Intent):
-        return f"write status: {told_state(write.value)}"
+        return f"write status: {state_line(write.value)}"
     match write:
         case SetRoute(weights, _, rules):
-            told = [f"{rule.revision[:2]} {rule.kind}" for rule in rules]
-            told += [f"{name[:2] if name != BLOCKED else name} {weight}" for name, weight in weights]
-            return "write route: " + ", ".join(told)
+            backends = [f"{rule.revision[:2]} {rule.kind}" for rule in rules]
+            backends += [f"{name[:2] if name != BLOCKED else name} {weight}" for name, weight in weights]
+            return "write route: " + ", ".join(backends)
         case PointService(name):
             return f"point service at {name[:2] if name != BLOCKED else name}"
         case _:
             return str(write)
 
 
-def told_state(state: State) -> str:
-    """Intent in one line."""
+def state_line(state: State) -> str:
+    """The intent in one line."""
     parts = ["stack " + "/".join(name[:2] for name in state.promoted)]
     if state.canary is not None:
         canary = state.canary

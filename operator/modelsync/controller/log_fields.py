@@ -19,5 +19,5 @@ def action_text(action: Action) -> str:
 
 
 def event_text(event: Event) -> str:
-    """`Promoted: v1-94ad0a89 is the stable`. Logged because the API server keeps Events for only an hour."""
+    """`Promoted: v1-94ad0a89 is the stable revision`. Logged because the API server keeps Events for only an hour."""
     return f"{event.reason}: {event.note}"

@@ -1,1 +1,1 @@
-"""PURE. What a pass did, for people: `.status`, conditions, events, history. Decides nothing."""
+"""PURE. Reports a pass to users: `.status`, conditions, events, history. Must never decide anything."""

@@ -1,7 +1,8 @@
-"""Which events there are, and those that follow from one status becoming another. Nothing is decided here.
+"""The catalogue of events, and the events that follow from a change of the status.
 
-The planner tells of moves, steps and holds where it decides them (`notes`); what a person has to put right, and what
-the registry says, is told when the status that says so is written for the first time.
+The planner adds events for moves, steps and holds where it decides them (`PlanBuilder`). Events for problems that a
+user must fix, and for registry results, are derived here from the first status that contains them. This module must
+never decide anything.
 """
 
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from modelsync.rollout.part_names import versions
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """One sort of event: what a rule that matches events can rely on. `reason` is a word, or says which."""
+    """One kind of event, which rules that match events can rely on. `reason` is a reason, or describes which ones."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -26,45 +27,51 @@ class EventKind:
 
 
 EVENTS: tuple[EventKind, ...] = (
-    EventKind("Normal", Reason.ALIAS_MOVED, "Resolve", "an alias came to name other content"),
-    EventKind("Normal", Reason.FIRST, "Move", "a first version starts, without steps"),
-    EventKind("Normal", Reason.STARTED, "Start", "a canary begins"),
-    EventKind("Normal", Reason.STEP, "Step", "a canary reached its next step"),
-    EventKind("Normal", Reason.STEP, "Promote", "a person ended a pause"),
-    EventKind("Normal", Reason.PROMOTING, "Promote", "a person skipped the steps that were left"),
-    EventKind("Normal", Reason.PROMOTED, "Promote", "a revision is the stable now"),
-    EventKind("Normal", Reason.ROLLBACK, "Move", "the alias went back, and the traffic goes with it"),
-    EventKind("Normal", Reason.RECOVERY, "Move", "the stable lost all its pods, and the canary takes over"),
-    EventKind("Normal", Reason.TAKEN_BACK, "Abort", "a move without steps ends before it was done"),
+    EventKind("Normal", Reason.ALIAS_MOVED, "Resolve", "an alias now names other content"),
+    EventKind("Normal", Reason.FIRST, "Move", "the first version starts, without steps"),
+    EventKind("Normal", Reason.STARTED, "Start", "a canary started"),
+    EventKind("Normal", Reason.STEP, "Step", "a canary completed a step"),
+    EventKind("Normal", Reason.STEP, "Promote", "a user ended a pause"),
+    EventKind("Normal", Reason.PROMOTING, "Promote", "a user skipped the remaining steps"),
+    EventKind("Normal", Reason.PROMOTED, "Promote", "a revision became the stable"),
+    EventKind("Normal", Reason.ROLLBACK, "Move", "the alias names an earlier version again: a rollback starts"),
+    EventKind("Normal", Reason.RECOVERY, "Move", "the stable lost all its pods and the canary takes over"),
+    EventKind("Normal", Reason.TAKEN_BACK, "Abort", "a move without steps was cancelled"),
     EventKind("Warning", Reason.TAKEN_BACK, "Abort", "a canary lost its traffic"),
-    EventKind("Warning", Reason.SUPERSEDED, "Abort", "a third version took a canary's place"),
+    EventKind("Warning", Reason.SUPERSEDED, "Abort", "a newer version replaced the canary"),
     EventKind("Warning", Reason.FLAPPED, "Step", "a canary lost all its pods"),
-    EventKind("Warning", Reason.FAILED, "Judge", "a revision has failed and is not tried again"),
-    EventKind("Warning", Reason.FAILED, "Abort", "a canary lost its traffic because of that"),
-    EventKind("Normal", Reason.RETRIED, "Retry", "a person had a failed revision tried again"),
-    EventKind("Warning", Reason.REQUEST_IGNORED, "Request", "a person's annotation does not fit what goes on"),
-    EventKind("Warning", Reason.REGULATORY_HOLD, "Hold", "a hold was seen"),
-    EventKind("Warning", Reason.REGULATORY_HOLD, "Abort", "a canary lost its traffic because of a hold"),
-    EventKind("Normal", Reason.FALLBACK, "Move", "a hold is on the stable, and an earlier version takes over"),
-    EventKind("Normal", Reason.SILENCED, "CutOff", "all pods of a held version acknowledged that it answers no more"),
-    EventKind("Warning", Reason.SILENCED, "CutOff", "some of its pods did not; they are ended with a short grace"),
-    EventKind("Normal", Reason.HOLD_LIFTED, "Hold", "a hold is gone"),
-    EventKind("Warning", "the reason of Stalled", "Stall", "a person is needed: the condition Stalled became True"),
-    EventKind("Warning", "the reason of ModelResolved", "Resolve", "the registry stops to say what the alias names"),
-    EventKind("Normal", Reason.RESOLVED, "Resolve", "the registry says again what the alias names"),
+    EventKind("Warning", Reason.FAILED, "Judge", "a revision failed and will not be retried"),
+    EventKind("Warning", Reason.FAILED, "Abort", "a canary lost its traffic because it failed"),
+    EventKind("Normal", Reason.RETRIED, "Retry", "a user requested a retry of a failed revision"),
+    EventKind(
+        "Warning", Reason.REQUEST_IGNORED, "Request", "a request annotation does not apply to the current rollout"
+    ),
+    EventKind("Warning", Reason.REGULATORY_HOLD, "Hold", "a hold was detected"),
+    EventKind("Warning", Reason.REGULATORY_HOLD, "Abort", "a canary lost its traffic because it is on hold"),
+    EventKind("Normal", Reason.FALLBACK, "Move", "the stable is on hold and an earlier version takes over"),
+    EventKind(
+        "Normal", Reason.SILENCED, "CutOff", "all pods of a held version acknowledged that they no longer respond"
+    ),
+    EventKind(
+        "Warning", Reason.SILENCED, "CutOff", "some of its pods did not; they are terminated with a short grace period"
+    ),
+    EventKind("Normal", Reason.HOLD_LIFTED, "Hold", "a hold was lifted"),
+    EventKind("Warning", "the reason of Stalled", "Stall", "a user must act: the condition Stalled became True"),
+    EventKind("Warning", "the reason of ModelResolved", "Resolve", "the alias can no longer be resolved"),
+    EventKind("Normal", Reason.RESOLVED, "Resolve", "the alias can be resolved again"),
 )
-"""Every sort of event on a ModelDeployment."""
+"""Every kind of event on a ModelDeployment."""
 
 
 def transitions(
-    before: ModelDeploymentStatus, after: ModelDeploymentStatus, told: Iterable[Event] = ()
+    before: ModelDeploymentStatus, after: ModelDeploymentStatus, others: Iterable[Event] = ()
 ) -> tuple[Event, ...]:
-    """What is new in `after`; what the planner has `told` in this pass is not told in other words again."""
-    reasons = {event.reason for event in told}
+    """Events for what is new in `after`, without those that duplicate one of this pass's `others`."""
+    reasons = {event.reason for event in others}
     events = [*_alias_moved(before.resolved, after.resolved), *_registry(before, after)]
     stalled, was = find(after.conditions, ConditionType.STALLED), find(before.conditions, ConditionType.STALLED)
-    news = stalled is not None and (was is None or was.reason != stalled.reason)
-    if stalled is not None and news and Reason.FAILED not in reasons and stalled.reason != Reason.REGULATORY_HOLD:
+    is_new = stalled is not None and (was is None or was.reason != stalled.reason)
+    if stalled is not None and is_new and Reason.FAILED not in reasons and stalled.reason != Reason.REGULATORY_HOLD:
         events = [event for event in events if event.reason != stalled.reason]
         events.append(Event("Warning", stalled.reason, "Stall", stalled.message))
     return tuple(events)
@@ -74,9 +81,9 @@ def _alias_moved(before: ResolvedStatus | None, after: ResolvedStatus | None) ->
     if before is None or after is None or before.first_seen == after.first_seen:
         return ()
     if before.alias == after.alias and before.collection == after.collection and before.digest != after.digest:
-        note = f"{after.collection}:{after.alias} names {after.version} now, {before.version} before"
+        note = f"{after.collection}:{after.alias} now names {after.version} (was {before.version})"
     else:
-        note = f"the spec's references name {_versions(after)} now, {_versions(before)} before"
+        note = f"the spec's references now name {_versions(after)} (were {_versions(before)})"
     return (Event("Normal", Reason.ALIAS_MOVED, "Resolve", note),)
 
 
@@ -94,5 +101,5 @@ def _registry(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> It
 
 
 def _not_asked_yet(condition: Condition) -> bool:
-    """After a start nothing is known for a moment, which is no news of the registry."""
+    """Whether the registry has not been queried yet, as after a start of the operator: not worth an event."""
     return condition.reason == Reason.RESOLVING

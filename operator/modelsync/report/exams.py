@@ -1,4 +1,4 @@
-"""What is told of the versions' own exams: `status.exams` and the condition `ExamPassed`. Nothing is decided here."""
+"""Reports exams: `status.exams` and the condition `ExamPassed`. Must never decide anything."""
 
 from datetime import timedelta
 from typing import Literal
@@ -23,21 +23,26 @@ _MAX = 8
 
 
 def exam_statuses(facts: Facts, state: State, previous: tuple[ExamStatus, ...]) -> tuple[ExamStatus, ...]:
-    """Of the stable, of what moves, and of what failed its exam, as long as the failure counts: pods that are gone
-    cannot be asked any more."""
+    """Exams of the stable, the current move, and every failed revision.
+
+    The exam of a failed revision is kept from the previous status, because its pods no longer exist.
+    """
     before = {each.revision: each for each in previous}
-    told = []
-    for revision in _of_interest(state):
+    statuses = []
+    for revision in _reported(state):
         exam = facts.view(revision).exam
         if exam is not None:
-            told.append(_status(revision, exam))
+            statuses.append(_status(revision, exam))
         elif revision in before and any(f.revision == revision and f.reason in _FAILURES for f in state.failed):
-            told.append(before[revision])
-    return tuple(told[:_MAX])
+            statuses.append(before[revision])
+    return tuple(statuses[:_MAX])
 
 
 def exam_condition(context: ReportContext) -> tuple[Truth, Reason, str] | None:
-    """Of what failed its exam and is named by the alias, else of what moves, else of the stable; None without one."""
+    """Status, reason and message of `ExamPassed`, or None if the revision has no exam.
+
+    Of the revision that the alias names if it failed its exam, else of the current move, else of the stable.
+    """
     facts, state = context.facts, context.state
     for failure in state.failed:
         if failure.revision == facts.named and failure.reason in _FAILURES:
@@ -49,7 +54,7 @@ def exam_condition(context: ReportContext) -> tuple[Truth, Reason, str] | None:
         return None
     about = context.version(revision)
     if exam.outcome is ExamOutcome.RUNNING:
-        return "Unknown", Reason.EXAM_RUNNING, f"{about}: the exam that the version brings is under way"
+        return "Unknown", Reason.EXAM_RUNNING, f"{about}: its exam is running"
     if exam.outcome is ExamOutcome.PASSED:
         took = duration.render(_took(exam))
         return "True", Reason.EXAM_PASSED, f"{about}: {exam.passed} of {exam.total} answers are as expected, in {took}"
@@ -57,20 +62,20 @@ def exam_condition(context: ReportContext) -> tuple[Truth, Reason, str] | None:
     return "False", reason, f"{about}: {exam.message}"
 
 
-def _of_interest(state: State) -> list[Revision]:
+def _reported(state: State) -> list[Revision]:
     moving = [move.revision for move in (state.canary, state.target) if move is not None]
     stable = [state.stable] if state.stable is not None else []
     return list(dict.fromkeys([*stable, *moving, *(failure.revision for failure in state.failed)]))
 
 
 def _status(revision: Revision, exam: Exam) -> ExamStatus:
-    over = exam.outcome is not ExamOutcome.RUNNING
+    finished = exam.outcome is not ExamOutcome.RUNNING
     return ExamStatus(
         revision=revision,
         outcome=_OUTCOMES[exam.outcome],
         passed=exam.passed,
         total=exam.total,
-        duration=duration.render(_took(exam)) if over else None,
+        duration=duration.render(_took(exam)) if finished else None,
         message=exam.message or None,
     )
 

@@ -1,4 +1,4 @@
-"""`status.history`: which moves there were, how they ended, and what came of them. Nothing is decided here."""
+"""`status.history`: past moves and how they ended. Must never decide anything."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -12,11 +12,11 @@ from modelsync.rollout.model import Finished, MoveReason, Outcome, Plan, Revisio
 from modelsync.rollout.part_names import difference
 
 _LENGTH = 20
-"""Entries that are kept; the registry and events have the rest."""
+"""Entries that are kept."""
 
 
 def history(facts: Facts, plan: Plan, before: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
-    """`before`, oldest first, with what came to its end in this pass."""
+    """`before`, oldest first, plus the moves that ended in this pass."""
     entries = before
     for finished in plan.finished:
         if finished.outcome is Outcome.PROMOTED:
@@ -25,10 +25,10 @@ def history(facts: Facts, plan: Plan, before: tuple[HistoryEntry, ...]) -> tuple
     return entries[-_LENGTH:]
 
 
-def lost_to_a_hold(
+def displaced_by_hold(
     entries: tuple[HistoryEntry, ...], stable: Revision, held: Callable[[Revision], bool]
 ) -> Revision | None:
-    """What would be the stable, were it not held: holds have led from it to `stable`, and popped it from the stack."""
+    """The held revision that `stable` replaced, directly or through further fallbacks; None if there is none."""
     promoted = [entry for entry in reversed(entries) if entry.outcome == Outcome.PROMOTED.value]
     if not promoted or promoted[0].revision != stable:
         return None
@@ -65,7 +65,7 @@ def _model_digest(view: RevisionView) -> str | None:
 
 
 def _changed(facts: Facts, finished: Finished, plan: Plan) -> str | None:
-    """Against the stable; of what has just become the stable, against the one before."""
+    """Changed parts compared with the stable; for a new stable, compared with the previous one."""
     before = _stable_before(finished, plan)
     if before is None:
         return None
@@ -87,7 +87,7 @@ def _trigger(facts: Facts, finished: Finished, plan: Plan) -> str:
     before = _stable_before(finished, plan)
     if finished.reason == Reason.CANARY and before is not None:
         one, other = facts.view(before), facts.view(finished.revision)
-        # Other parts than before are asked for by the spec; the same ones with other content, by an alias.
+        # The spec adds or removes parts; an alias changes the content of existing parts.
         same_parts = {part.key for part in one.parts} == {part.key for part in other.parts}
         return "Spec" if one.content == other.content or not same_parts else "Alias"
     return "Alias"

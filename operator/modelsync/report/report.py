@@ -1,7 +1,7 @@
-"""What is said of a pass: `.status`, from what was observed and what was planned.
+"""Builds `.status` and the events of a pass from the observation and the plan.
 
-Equal worlds give equal statuses: nothing here moves with the clock alone, or a quiet cluster would be written to for
-ever. Nothing is decided here.
+Equal observations must give equal statuses: nothing here may change with the clock alone, or an idle cluster would be
+written to forever. This module must never decide anything.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ _MAX_BACKENDS = 16
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What people are shown of a pass: the status to write, and the events to record once it is written."""
+    """The status to write, and the events to record once it is written."""
 
     status: ModelDeploymentStatus
     events: tuple[Event, ...]
@@ -67,17 +67,19 @@ def report(
     url: str | None = None,
     silences: Sequence[Silence] = (),
 ) -> Report:
-    """Report `plan`. `previous` is the status that is there; `name` is the ModelDeployment's; `registry`, `resolved`
-    (else the one before), `pods` (worst first), `url` and `silences` are what the controller knows and no plan needs.
+    """Report `plan`.
+
+    `previous` is the current status and `name` the ModelDeployment's name. `registry`, `resolved` (default: that of
+    `previous`), `pods` (worst first), `url` and `silences` come from the controller; the planner does not need them.
     """
     facts = Facts(replace(observed, state=plan.state), plan.state.holds)
     entries = history(facts, plan, previous.history)
     context = ReportContext(facts, plan.state, plan.waits, plan.actions, entries)
-    told = situation(context)
+    current = situation(context)
     counted = _counted(context)
     status = ModelDeploymentStatus(
         observed_generation=observed.generation,
-        phase=told.phase,
+        phase=current.phase,
         registry=registry,
         resolved=resolved or previous.resolved,
         **dump(plan.state),
@@ -86,21 +88,21 @@ def report(
         traffic=_traffic(facts),
         fallback=_fallback(context),
         pods=tuple(pods[:_MAX_PODS]),
-        waiting=waiting(name, context, told, previous.waiting),
+        waiting=waiting(name, context, current, previous.waiting),
         history=entries,
         replicas=sum(facts.view(revision).replicas for revision in counted),
         ready_replicas=sum(facts.ready(revision) for revision in counted),
         selector=_selector(name, counted) if counted else None,
         url=url,
-        conditions=merged(previous.conditions, _conditions(context, told)),
+        conditions=merged(previous.conditions, _conditions(context, current)),
     )
     events = (*plan.events, *silence_events(previous.silenced, status.silenced))
-    # What happened outside comes before what is done about it.
+    # External changes come before the reaction to them.
     return Report(status, (*transitions(previous, status, events), *events))
 
 
 def unreadable_spec(previous: ModelDeploymentStatus, *, generation: int, message: str, now: datetime) -> Report:
-    """The report on a spec that cannot be read at all: Ready and Stalled say why, all else in the status stays."""
+    """The report for an unreadable spec: Ready and Stalled contain the reason, the rest of the status is unchanged."""
     truths: dict[ConditionType, Truth] = {ConditionType.READY: "False", ConditionType.STALLED: "True"}
     others = [
         condition for condition in previous.conditions if condition.type not in (*truths, ConditionType.RECONCILING)
@@ -127,7 +129,7 @@ def unreadable_spec(previous: ModelDeploymentStatus, *, generation: int, message
 
 
 def _selector(name: str, revisions: Sequence[Revision]) -> str:
-    """In the set-based form when a canary runs: an autoscaler has to see the pods that `replicas` counts."""
+    """Label selector of the counted revisions; set-based for several, so that an autoscaler sees all counted pods."""
     labels = names.selector(name, revisions[0])
     if len(revisions) > 1:
         revision = labels.pop(names.REVISION_LABEL)
@@ -137,9 +139,11 @@ def _selector(name: str, revisions: Sequence[Revision]) -> str:
 
 
 def _counted(context: ReportContext) -> list[Revision]:
-    """What the scale sub-resource speaks of: the revisions that share the load. An autoscaler takes a pod that is not
-    ready for one that will help, so warm pods, held ones, and a canary that has no traffic yet would keep it from
-    adding pods while the stable is overloaded."""
+    """Revisions that the scale subresource counts: those that share the load.
+
+    An autoscaler expects a pod that is not ready to help soon. Counting warm pods, held pods, or a canary without
+    traffic would keep it from adding pods while the stable is overloaded.
+    """
     state = context.state
     stable = [state.stable] if state.stable is not None else []
     moves = [move.revision for move in (state.canary, state.target) if move is not None]
@@ -165,32 +169,37 @@ def _traffic(facts: Facts) -> tuple[TrafficStatus, ...]:
 
 
 def _with_ruled(routing: Routing) -> Weights:
-    """Also what only a rule leads to: somebody else's edit must not hide an exposure."""
+    """Weights plus revisions that only a rule leads to, so that a manual edit cannot hide an exposure."""
     ruled = dict.fromkeys(rule.revision for rule in routing.rules if not routing.lists(rule.revision))
     return (*routing.weights, *((revision, 0) for revision in ruled))
 
 
 def _rule(rule: Rule) -> str:
-    """A rule in a few words."""
+    """One-line description of a rule."""
     match rule.kind:
         case RuleKind.TEST:
-            return "requests that name it by spec.traffic.testHeader"
+            return "requests that name it in the test header (spec.traffic.testHeader)"
         case RuleKind.SESSION:
-            return "clients that it has answered (spec.traffic.sessionAffinity)"
-    told = (f"{match.name} {'matches' if match.regex else 'is'} {match.value}" for match in rule.match)
-    return f"requests whose header {' or '.join(told)}"[:1024]
+            return "clients that it has served (spec.traffic.sessionAffinity)"
+    headers = (f"{match.name} {'matches' if match.regex else 'is'} {match.value}" for match in rule.match)
+    return f"requests whose header {' or '.join(headers)}"[:1024]
 
 
 def _fallback(context: ReportContext) -> FallbackStatus | None:
     if context.state.stable is None:
         return None
     if context.facts.policy.hold_action is HoldAction.BLOCK:
-        return FallbackStatus(ready=False, reason="spec.hold.action is Block: a hold on the stable blocks")
+        return FallbackStatus(
+            ready=False, reason="spec.hold.action is Block: a hold on the stable revision blocks all traffic"
+        )
     revision = fallback_of_stable(context.facts, context.state)
     if revision is None:
-        return FallbackStatus(ready=False, reason="no earlier promoted version may serve: a hold on the stable blocks")
+        return FallbackStatus(
+            ready=False,
+            reason="no earlier promoted version may serve: a hold on the stable revision blocks all traffic",
+        )
     if context.facts.ready(revision):
-        return FallbackStatus(revision=revision, ready=True, reason="it is warm: a hold takes effect without a gap")
+        return FallbackStatus(revision=revision, ready=True, reason="it is warm: after a hold it takes over at once")
     message = "it is cold: after a hold nothing serves until it has started"
     return FallbackStatus(revision=revision, ready=False, reason=message)
 
@@ -198,9 +207,9 @@ def _fallback(context: ReportContext) -> FallbackStatus | None:
 # --- conditions ----------------------------------------------------------------------------------------------------
 
 
-def _conditions(context: ReportContext, told: Situation) -> list[Condition]:
+def _conditions(context: ReportContext, current: Situation) -> list[Condition]:
     found = [
-        _condition(context, ConditionType.READY, told.ready, told.reason, told.message),
+        _condition(context, ConditionType.READY, current.ready, current.reason, current.message),
         _available(context),
         _model_resolved(context),
         _model_verified(context),
@@ -209,14 +218,14 @@ def _conditions(context: ReportContext, told: Situation) -> list[Condition]:
     ]
     if (exam := exam_condition(context)) is not None:
         found.append(_condition(context, ConditionType.EXAM_PASSED, *exam))
-    if told.reconciling:
-        found.append(_condition(context, ConditionType.RECONCILING, "True", told.reason, told.message))
-    if told.stalled:
-        found.append(_condition(context, ConditionType.STALLED, "True", told.reason, told.message))
-    if told.reason == Reason.REGULATORY_HOLD:
-        found.append(_condition(context, ConditionType.ON_HOLD, "True", told.reason, told.message))
+    if current.reconciling:
+        found.append(_condition(context, ConditionType.RECONCILING, "True", current.reason, current.message))
+    if current.stalled:
+        found.append(_condition(context, ConditionType.STALLED, "True", current.reason, current.message))
+    if current.reason == Reason.REGULATORY_HOLD:
+        found.append(_condition(context, ConditionType.ON_HOLD, "True", current.reason, current.message))
     if (failure := context.failure) is not None:
-        message = f"{context.version(failure.revision)} was taken back: {failure.message}"
+        message = f"{context.version(failure.revision)} was rolled back: {failure.message}"
         found.append(_condition(context, ConditionType.ROLLED_BACK, "True", failure.reason, message))
     return found
 
@@ -234,11 +243,11 @@ def _condition(context: ReportContext, kind: ConditionType, status: Truth, reaso
 
 def _available(context: ReportContext) -> Condition:
     if context.available:
-        return _condition(context, ConditionType.AVAILABLE, "True", Reason.SERVING, "clients get answers")
+        return _condition(context, ConditionType.AVAILABLE, "True", Reason.SERVING, "clients are being served")
     if context.facts.idle:
         message = "clients get 503: spec.replicas is 0"
         return _condition(context, ConditionType.AVAILABLE, "False", Reason.IDLE, message)
-    return _condition(context, ConditionType.AVAILABLE, "False", Reason.NOT_SERVING, "clients get no answers")
+    return _condition(context, ConditionType.AVAILABLE, "False", Reason.NOT_SERVING, "clients are not being served")
 
 
 def _model_resolved(context: ReportContext) -> Condition:
@@ -250,13 +259,13 @@ def _model_resolved(context: ReportContext) -> Condition:
     if registry.outcome is RegistryOutcome.PENDING:
         message = registry.message or "the registry has not answered yet"
         return _condition(context, kind, "Unknown", Reason.RESOLVING, message)
-    message = registry.message or "the registry gave no answer"
+    message = registry.message or "the registry did not answer"
     withdrawn = registry.outcome is RegistryOutcome.WITHDRAWN
     return _condition(context, kind, "False" if withdrawn else "Unknown", registry.outcome.value, message)
 
 
 def _model_verified(context: ReportContext) -> Condition:
-    """Of what moves; else of the stable."""
+    """`ModelVerified` for the current move, else for the stable."""
     state, facts = context.state, context.facts
     moving = state.canary or state.target
     revision = moving.revision if moving is not None else state.stable
@@ -270,10 +279,10 @@ def _model_verified(context: ReportContext) -> Condition:
     if view.verified is not None:
         proof = view.verified
         several = f" of {proof.artifacts} artifacts" if proof.artifacts > 1 else ""
-        says = f"their digests say, the model's {proof.digest}" if several else f"digest {proof.digest} says"
+        digests = f"their digests (model: {proof.digest})" if several else f"digest {proof.digest}"
         message = (
             f"{context.version(revision)}: {proof.files} files{several}, {proof.size} bytes in {proof.seconds:.1f} s, "
-            f"all as {says}"
+            f"matching {digests}"
         )
         return _condition(context, kind, "True", Reason.VERIFIED, message)
     reason = Reason.PULLING if view.pulling else Reason.NOT_YET_PULLED
@@ -290,13 +299,13 @@ def _route_ready(context: ReportContext) -> Condition:
             return _condition(context, kind, "False", problem.reason, problem.message)
     route = facts.route
     if route is None:
-        return _condition(context, kind, "Unknown", Reason.NO_ROUTE, "no route is written yet")
+        return _condition(context, kind, "Unknown", Reason.NO_ROUTE, "the route has not been written yet")
     if route.accepted:
         return _condition(context, kind, "True", Reason.ACCEPTED, "every gateway accepted the route")
     if route.accepted is None:
-        return _condition(context, kind, "Unknown", Reason.ROUTE_NOT_ACCEPTED, "no gateway has spoken of the route yet")
-    said = route.message or "no reason was given"
-    return _condition(context, kind, "False", Reason.ROUTE_NOT_ACCEPTED, f"the gateway refuses the route: {said}")
+        return _condition(context, kind, "Unknown", Reason.ROUTE_NOT_ACCEPTED, "no gateway has reported a status yet")
+    why = route.message or "no reason was given"
+    return _condition(context, kind, "False", Reason.ROUTE_NOT_ACCEPTED, f"the gateway rejects the route: {why}")
 
 
 def _spec_applied(context: ReportContext) -> Condition:
@@ -308,10 +317,10 @@ def _spec_applied(context: ReportContext) -> Condition:
     if candidate is None:
         return _condition(context, kind, "Unknown", Reason.RESOLVING, "the registry has not answered yet")
     if facts.idle:
-        return _condition(context, kind, "True", Reason.APPLIED, "spec.replicas is 0: nothing has to start")
-    acted_on = {state.stable, facts.named if facts.named in state.promoted else None}
-    acted_on |= {moving.revision for moving in (state.canary, state.target) if moving is not None}
-    acted_on |= {failure.revision for failure in state.failed}
-    if candidate.revision in acted_on or facts.named in acted_on or facts.held(candidate.revision):
-        return _condition(context, kind, "True", Reason.APPLIED, "the spec has been acted on")
-    return _condition(context, kind, "False", Reason.PENDING, "the spec's revision has not been begun yet")
+        return _condition(context, kind, "True", Reason.APPLIED, "spec.replicas is 0: nothing to start")
+    applied = {state.stable, facts.named if facts.named in state.promoted else None}
+    applied |= {moving.revision for moving in (state.canary, state.target) if moving is not None}
+    applied |= {failure.revision for failure in state.failed}
+    if candidate.revision in applied or facts.named in applied or facts.held(candidate.revision):
+        return _condition(context, kind, "True", Reason.APPLIED, "the spec has been applied")
+    return _condition(context, kind, "False", Reason.PENDING, "the rollout of the current spec has not started yet")

@@ -1,7 +1,7 @@
-"""The truth table of DESIGN §2: what the world looks like, as phase, Ready, and whether somebody is needed.
+"""Summarizes the state of a ModelDeployment as phase, Ready, message, and whether a user must act.
 
-A chain like the goal's, first match wins; what a pager has to know first stands first. Only words come from here:
-nothing may be decided by them.
+An ordered list of rules, first match wins, most urgent for the on-call engineer first (docs/design/README.md,
+"Status"). For reporting only: the planner must never decide by it.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from modelsync.api.conditions import Truth
 from modelsync.api.reasons import Reason
 from modelsync.api.settings import same_server
 from modelsync.api.status import HistoryEntry, Phase
-from modelsync.report.history import lost_to_a_hold
+from modelsync.report.history import displaced_by_hold
 from modelsync.rollout.facts import CRASHES_LOADING, Facts
 from modelsync.rollout.failing import deadline, exam_reason
 from modelsync.rollout.goal import Way, goal
@@ -32,12 +32,12 @@ from modelsync.rollout.model import (
     Wait,
 )
 from modelsync.rollout.part_names import versions
-from modelsync.rollout.steps import segment, sized_for
+from modelsync.rollout.steps import segment, sizing_weight
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """`stalled`: a person is needed. `reconciling`: something is under way or will be by itself."""
+    """`stalled`: a user must act. `reconciling`: work is in progress, or will be without a user."""
 
     phase: Phase
     ready: Truth
@@ -49,30 +49,30 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class ReportContext:
-    """What a situation is told from: the facts, the intent, what the planner waits for and what it is about to do."""
+    """Input of a report: the facts, the intent, the planner's waits and actions, and the history."""
 
     facts: Facts
     state: State
     waits: tuple[Wait, ...]
-    about_to: tuple[Action, ...]
+    actions: tuple[Action, ...]
     history: tuple[HistoryEntry, ...]
 
     @property
     def available(self) -> bool:
-        """Clients get answers: who has most of the traffic has a ready pod."""
+        """Whether clients are served: the revision with most of the traffic has a ready pod."""
         facts = self.facts
         route = facts.route
         if not facts.policy.gateway:
             return facts.observed.service is not None and facts.ready(facts.observed.service) > 0
         if route is None:
             return False
-        # An edit by hand may leave no backend at all.
+        # A manual edit may leave no backend at all.
         revision, _ = max(route.weights, key=lambda backend: backend[1], default=(BLOCKED, 0))
         return facts.ready(revision) > 0
 
     @property
     def at_goal(self) -> bool:
-        """The stable is what the alias names, and nothing moves."""
+        """Whether the stable is what the alias names and no move is in progress."""
         return (
             self.state.stable is not None
             and self.facts.named == self.state.stable
@@ -82,29 +82,29 @@ class ReportContext:
 
     @property
     def failure(self) -> Failure | None:
-        """Of what the alias names."""
+        """The failure of the revision that the alias names, if it failed."""
         return next((failure for failure in self.state.failed if failure.revision == self.facts.named), None)
 
     @property
-    def lost_to_a_hold(self) -> Revision | None:
-        """The held revision in whose place the stable serves, while what the alias names instead is not on its way."""
+    def displaced_by_hold(self) -> Revision | None:
+        """The held revision that the stable replaced, unless a move to what the alias names is in progress."""
         state, facts = self.state, self.facts
         if state.stable is None or facts.idle or self.at_goal or state.canary is not None or state.target is not None:
             return None
-        return lost_to_a_hold(self.history, state.stable, facts.held)
+        return displaced_by_hold(self.history, state.stable, facts.held)
 
     @property
-    def barred(self) -> Revision | None:
-        """The held revision that matters: the stable, else what the alias names, else what was the stable before.
+    def held_revision(self) -> Revision | None:
+        """The held revision to report: the stable, else what the alias names, else the one that the stable replaced.
 
-        The last is popped from the stack as soon as its fallback serves: when the alias names a version that has
-        failed, or that may not begin, nothing else tells why an earlier version serves.
+        The last one is popped from the stack as soon as its fallback serves. If the alias names a version that failed
+        or cannot start, nothing else explains why an earlier version serves.
         """
-        return self.barred_now or self.lost_to_a_hold
+        return self.held_now or self.displaced_by_hold
 
     @property
-    def barred_now(self) -> Revision | None:
-        """The held revision that would serve, or be moved to, were it not for the hold."""
+    def held_now(self) -> Revision | None:
+        """The stable or the named revision, if it is held."""
         both = (self.state.stable, self.facts.named)
         return next((revision for revision in both if revision is not None and self.facts.held(revision)), None)
 
@@ -117,21 +117,21 @@ class ReportContext:
 
 
 def situation(context: ReportContext) -> Situation:
-    """The first that fits."""
+    """The situation of the first rule that applies."""
     return (
         _blocked(context)
         or _on_hold(context)
-        or _spec_needs_a_person(context)
-        or _registry_needs_a_person(context)
+        or _spec_needs_user(context)
+        or _registry_needs_user(context)
         or _route_refused(context)
         or _idle(context)
         or _taken_back(context)
         or _suspended(context)
         or _target(context)
         or _canary(context)
-        or _unanswered(context)
-        or _lacking(context)
-        or _serving_or_about_to(context)
+        or _no_stable(context)
+        or _under_capacity(context)
+        or _serving_or_pending(context)
     )
 
 
@@ -139,42 +139,46 @@ def _holds_on(context: ReportContext, revision: Revision | None) -> str:
     if revision is None:
         return ""
     digests = context.facts.view(revision).digests
-    named = (
+    marks = (
         f"{hold.mark.name!r} on {hold.mark.collection}:{hold.mark.version}{_elsewhere(context, hold)}"
         for hold in context.state.holds
         if hold.mark.digest in digests
     )
-    return ", ".join(dict.fromkeys(named))
+    return ", ".join(dict.fromkeys(marks))
 
 
 def _elsewhere(context: ReportContext, hold: Hold) -> str:
-    """Whoever looks for the mark where the registry is now would not find it."""
-    asked = context.facts.observed.registry.server
-    if not hold.server or not asked or same_server(hold.server, asked):
+    """A hint for a hold that was set on a server that is no longer configured."""
+    current = context.facts.observed.registry.server
+    if not hold.server or not current or same_server(hold.server, current):
         return ""
-    return f" (set at {hold.server}, which is not asked any more; set it at {asked} and take it away there)"
+    return f" (set on {hold.server}, which is no longer queried; to lift it, set it on {current} and remove it there)"
 
 
 def _blocked(context: ReportContext) -> Situation | None:
-    barred = context.barred
+    held_revision = context.held_revision
     stable = context.state.stable
-    if barred is None or (stable is not None and not context.facts.held(stable)) or _serving(context) is not None:
+    if (
+        held_revision is None
+        or (stable is not None and not context.facts.held(stable))
+        or _serving(context) is not None
+    ):
         return None
     target = context.state.target
-    next_one = "remove the hold, or move the alias to a version that may serve"
+    next_step = "remove the hold, or move the alias to a version that may serve"
     if target is not None:
-        next_one = f"{context.version(target.revision)} takes over when a pod of it is ready"
-    message = f"nothing serves, clients get 503: hold {_holds_on(context, barred)}; {next_one}"
+        next_step = f"{context.version(target.revision)} takes over as soon as one of its pods is ready"
+    message = f"nothing serves, clients get 503: hold {_holds_on(context, held_revision)}; {next_step}"
     return Situation(Phase.BLOCKED, "False", Reason.REGULATORY_HOLD, message, stalled=True)
 
 
 def _serving(context: ReportContext) -> Revision | None:
-    """What clients reach, or will when this pass is through: the status is written before the route is."""
+    """What serves clients after this pass. The status is written before the route, so its actions are included."""
     facts = context.facts
     weights = facts.route.weights if facts.route is not None else ()
     if not facts.policy.gateway and facts.observed.service is not None:
         weights = ((facts.observed.service, 100),)
-    for action in context.about_to:
+    for action in context.actions:
         if isinstance(action, SetRoute):
             weights = action.weights
         elif isinstance(action, PointService) and not facts.policy.gateway:
@@ -184,17 +188,17 @@ def _serving(context: ReportContext) -> Revision | None:
 
 
 def _on_hold(context: ReportContext) -> Situation | None:
-    barred = context.barred
-    if barred is None:
+    held_revision = context.held_revision
+    if held_revision is None:
         return None
-    hold, serving = _holds_on(context, barred), context.version(_serving(context))
-    message = f"{context.version(barred)} must not serve: hold {hold}; {serving} serves"
+    hold, serving = _holds_on(context, held_revision), context.version(_serving(context))
+    message = f"{context.version(held_revision)} must not serve: hold {hold}; {serving} serves"
     if context.failure is not None:
         message += f"; {_failed(context, context.failure)}"
     return Situation(Phase.ON_HOLD, "False", Reason.REGULATORY_HOLD, message, stalled=True)
 
 
-def _spec_needs_a_person(context: ReportContext) -> Situation | None:
+def _spec_needs_user(context: ReportContext) -> Situation | None:
     problems = context.facts.observed.problems
     if not problems:
         return None
@@ -202,7 +206,7 @@ def _spec_needs_a_person(context: ReportContext) -> Situation | None:
     return Situation(Phase.STALLED, "False", problems[0].reason, problems[0].message + more, stalled=True)
 
 
-_PERSON = {
+_NEEDS_USER = {
     RegistryOutcome.MISSING: Reason.MISSING,
     RegistryOutcome.DENIED: Reason.DENIED,
     RegistryOutcome.REFUSED: Reason.REFUSED,
@@ -210,38 +214,40 @@ _PERSON = {
 }
 
 
-def _registry_needs_a_person(context: ReportContext) -> Situation | None:
+def _registry_needs_user(context: ReportContext) -> Situation | None:
     registry = context.facts.observed.registry
-    reason = _PERSON.get(registry.outcome)
+    reason = _NEEDS_USER.get(registry.outcome)
     if reason is None or (reason is Reason.WITHDRAWN and context.at_goal):
         return None
-    return Situation(Phase.STALLED, "False", reason, registry.message or "the registry refused", stalled=True)
+    return Situation(
+        Phase.STALLED, "False", reason, registry.message or "the registry refused the request", stalled=True
+    )
 
 
 def _route_refused(context: ReportContext) -> Situation | None:
     route, counts_at = context.facts.route, context.facts.refusal_counts_at
     if route is None or counts_at is None or counts_at > context.facts.now:
         return None
-    said = route.message or "no reason was given"
-    message = f"the gateway refuses the route: {said}; check spec.traffic.gateway.parentRefs"
+    why = route.message or "no reason was given"
+    message = f"the gateway rejects the route: {why}; check spec.traffic.gateway.parentRefs"
     return Situation(Phase.STALLED, "False", Reason.ROUTE_NOT_ACCEPTED, message, stalled=True)
 
 
 def _idle(context: ReportContext) -> Situation | None:
-    """As asked, and so Ready: a check of health must not wait for ever for pods that nobody wants."""
+    """Ready, because it is as requested: a health check must not wait forever for pods that are not wanted."""
     facts, stable = context.facts, context.state.stable
     if not facts.idle or (stable is None and facts.named is None):
         return None
     if any(view.replicas or facts.exposed(view.revision) for view in facts.views.values()):
-        message = "spec.replicas is 0: the traffic ends, then the pods go"
+        message = "spec.replicas is 0: traffic is removed first, then the pods"
         return Situation(Phase.IDLE, "Unknown", Reason.IDLE, message, reconciling=True)
-    first = context.version(_woken(context))
+    first = context.version(_first_to_start(context))
     message = f"spec.replicas is 0: nothing runs, clients get 503; {first} starts when it is raised"
     return Situation(Phase.IDLE, "True", Reason.IDLE, message)
 
 
-def _woken(context: ReportContext) -> Revision | None:
-    """What would start first with replicas."""
+def _first_to_start(context: ReportContext) -> Revision | None:
+    """The revision that would start first if `spec.replicas` were raised."""
     observed, state = context.facts.observed, context.state
     awake = Facts(replace(observed, policy=replace(observed.policy, replicas=1)), state.holds)
     wanted = goal(awake, state)
@@ -256,14 +262,14 @@ def _taken_back(context: ReportContext) -> Situation | None:
 
 
 def _failed(context: ReportContext, failure: Failure) -> str:
-    return f"{context.version(failure.revision)} failed and is not tried again: {failure.message}"
+    return f"{context.version(failure.revision)} failed and will not be retried: {failure.message}"
 
 
 def _suspended(context: ReportContext) -> Situation | None:
     if not context.facts.policy.suspend:
         return None
     if not context.at_goal:
-        message = "spec.suspend is true: nothing moves forward; set it to false to go on"
+        message = "spec.suspend is true: no rollout proceeds; set it to false to continue"
         return Situation(Phase.SUSPENDED, "Unknown", Reason.SUSPENDED, message, reconciling=True)
     if _lacks_pods(context) or not context.available:
         return None
@@ -284,18 +290,18 @@ _TROUBLE = {
 
 
 def trouble_reason(trouble: Trouble) -> Reason:
-    """The reason under which a kind of trouble is told."""
+    """The condition reason for a kind of trouble."""
     return _TROUBLE[trouble.kind]
 
 
 def _trouble(context: ReportContext, revision: Revision, phase: Phase) -> Situation | None:
-    """What keeps pods from serving, as long as it does."""
+    """The situation while trouble keeps pods of `revision` from serving, else None."""
     facts = context.facts
     view = facts.view(revision)
-    if facts.ready(revision) >= facts.full:
+    if facts.ready(revision) >= facts.full_replicas:
         return None
-    if (exam := facts.flunked(revision)) is not None:
-        message = f"{context.version(revision)} cannot be ready, by its own exam: {exam.message}"
+    if (exam := facts.failed_exam(revision)) is not None:
+        message = f"{context.version(revision)} cannot become ready because of its exam: {exam.message}"
         return Situation(Phase.STALLED, "False", exam_reason(exam), message, stalled=True)
     trouble = view.trouble
     if trouble is None:
@@ -304,10 +310,10 @@ def _trouble(context: ReportContext, revision: Revision, phase: Phase) -> Situat
     reason = trouble_reason(trouble)
     ends = facts.patience_ends(revision)
     patience_over = ends is not None and ends <= facts.now
-    never_by_itself = trouble.kind is TroubleKind.CONTENT_REFUSED or (
+    never_automatically = trouble.kind is TroubleKind.CONTENT_REFUSED or (
         trouble.kind is TroubleKind.CRASHED_LOADING and trouble.count >= CRASHES_LOADING
     )
-    if patience_over or never_by_itself:
+    if patience_over or never_automatically:
         return Situation(Phase.STALLED, "False", reason, message, stalled=True)
     return Situation(phase, "Unknown", reason, message, reconciling=True)
 
@@ -326,7 +332,7 @@ def _target(context: ReportContext) -> Situation | None:
         message = (
             f"{context.version(target.revision)} made no progress for "
             f"{duration.render(facts.policy.progress_deadline)}; "
-            "nothing else can serve, so it is still tried; look at its pods"
+            "nothing else can serve, so it is still retried; check its pods"
         )
         return Situation(Phase.STALLED, "False", Reason.PROGRESS_DEADLINE_EXCEEDED, message, stalled=True)
     message = f"{_TARGET[target.reason]} {context.version(target.revision)}, {_pods(context, target.revision)}"
@@ -335,9 +341,9 @@ def _target(context: ReportContext) -> Situation | None:
 
 _TARGET = {
     MoveReason.FIRST: "first deployment of",
-    MoveReason.ROLLBACK: "going back to",
+    MoveReason.ROLLBACK: "rolling back to",
     MoveReason.FALLBACK: "falling back to",
-    MoveReason.RECOVERY: "the stable has no ready pod; traffic goes to",
+    MoveReason.RECOVERY: "the stable revision has no ready pod; traffic moves to",
 }
 
 
@@ -378,13 +384,13 @@ def _canary_phase(context: ReportContext) -> tuple[Phase, Reason]:
 
 def _pods(context: ReportContext, revision: Revision) -> str:
     facts, canary = context.facts, context.state.canary
-    wanted = facts.policy.replicas if revision == context.state.stable else facts.full
+    wanted = facts.policy.replicas if revision == context.state.stable else facts.full_replicas
     if canary is not None and canary.revision == revision:
-        wanted = facts.needed(sized_for(canary))
+        wanted = facts.needed(sizing_weight(canary))
     return f"{facts.ready(revision)} of {wanted} pods ready"
 
 
-def _unanswered(context: ReportContext) -> Situation | None:
+def _no_stable(context: ReportContext) -> Situation | None:
     if context.state.stable is not None:
         return None
     registry = context.facts.observed.registry
@@ -401,7 +407,7 @@ def _lacks_pods(context: ReportContext) -> bool:
     return stable is not None and context.facts.ready(stable) < context.facts.policy.replicas
 
 
-def _lacking(context: ReportContext) -> Situation | None:
+def _under_capacity(context: ReportContext) -> Situation | None:
     stable = context.state.stable
     if stable is None or not _lacks_pods(context):
         return None
@@ -410,21 +416,21 @@ def _lacking(context: ReportContext) -> Situation | None:
     if context.facts.blocked:
         reason = context.facts.pods_reason(stable)
         phase = Phase.PULLING if reason is Reason.PULLING else Phase.STARTING
-        message = f"{context.version(stable)} starts again, {_pods(context, stable)}; until then clients get 503"
+        message = f"{context.version(stable)} is starting again, {_pods(context, stable)}; until then clients get 503"
         return Situation(phase, "Unknown", reason, message, reconciling=True)
     message = f"{context.version(stable)} serves with {_pods(context, stable)}"
     return Situation(Phase.DEGRADED, "False", Reason.UNDER_CAPACITY, message, reconciling=True)
 
 
-def _serving_or_about_to(context: ReportContext) -> Situation:
+def _serving_or_pending(context: ReportContext) -> Situation:
     serving = context.version(context.state.stable)
     if not context.at_goal:
-        # The next move has been seen and not begun: the planner says what it waits for.
+        # The next move has not started yet: the planner's wait is the reason.
         wait = context.waits[0].reason if context.waits else Reason.STARTING
         message = f"{serving} serves; the alias names {context.version(context.facts.named)}"
         return Situation(Phase.PENDING, "Unknown", wait, message, reconciling=True)
     if not context.available:
-        # Who waits for Ready sends a request next: the route has to lead there first, and the status is written before.
-        message = f"all pods of {serving} are ready; clients get 503 until the traffic leads to them"
+        # A client that waits for Ready sends requests next, so not Ready until the route is written, after this status.
+        message = f"all pods of {serving} are ready; clients get 503 until traffic is routed to them"
         return Situation(Phase.STARTING, "Unknown", Reason.STARTING, message, reconciling=True)
     return Situation(Phase.HEALTHY, "True", Reason.HEALTHY, f"{serving} serves")

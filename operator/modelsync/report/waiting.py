@@ -1,6 +1,7 @@
-"""`status.waiting`: for what nothing moves, who ends it, and what a person can type.
+"""`status.waiting`: what has to happen before the next move, who is responsible, and the command that helps.
 
-The planner's waits in words. A wait that ends by itself says when; one that needs a person says how.
+Each message completes the sentence "waits for …". A wait that ends automatically has a time, if known; one that needs a
+user has a command, if there is one. This module must never decide anything.
 """
 
 from collections.abc import Callable
@@ -19,9 +20,9 @@ Who = Literal["modelsync", "Kubernetes", "registry", "gateway", "person"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Words:
+class _Template:
     who: Who
-    message: str  # with {revision}
+    message: str  # may contain {revision}
     command: Callable[[str, str], str] | None = None
 
 
@@ -46,54 +47,60 @@ def _look(name: str, revision: Revision) -> str:
     return annotate(name, REFRESH.annotation, '"$(date +%s)"')
 
 
-_WORDS: dict[str, _Words] = {
-    Reason.RESOLVING: _Words("registry", "the registry's first answer"),
-    Reason.MISSING: _Words("person", "a reference that exists: see the condition ModelResolved", _look),
-    Reason.DENIED: _Words("person", "a credential that the registry accepts: see the condition ModelResolved", _look),
-    Reason.THROTTLED: _Words("registry", "the registry's rate limit to end"),
-    Reason.UNREACHABLE: _Words("registry", "the registry to answer again; nothing moves forward meanwhile"),
-    Reason.REFUSED: _Words("person", "a server and a credential that may be used: see the condition ModelResolved"),
-    Reason.WITHDRAWN: _Words("person", "the alias to name a version that exists", _look),
-    Reason.PENDING: _Words("person", "a spec that can be acted on: see the condition Ready"),
-    Reason.SUSPENDED: _Words("person", "spec.suspend to be false", _resume),
-    Reason.PULLING: _Words("Kubernetes", "the bytes of {revision} to arrive and to be verified"),
-    Reason.STARTING: _Words("Kubernetes", "pods of {revision} to be ready"),
-    Reason.SETTLING: _Words("modelsync", "the data plane to follow the route (spec.traffic.settle)"),
-    Reason.ROUTE_NOT_ACCEPTED: _Words("gateway", "the gateway to accept the route"),
-    Reason.FRESH_LOOK: _Words("registry", "an answer of the registry that is newer than the last wait of {revision}"),
-    Reason.HOLD_STATE_UNKNOWN: _Words("registry", "the registry to say whether {revision} is on hold"),
-    Reason.STABLE_NOT_READY: _Words("Kubernetes", "a ready pod of the stable, to which {revision} could give way"),
-    Reason.FLAPPED: _Words("modelsync", "{revision} to stay ready for a while: it lost all its pods"),
-    Reason.PAUSED: _Words("modelsync", "the pause of this step to end; promote ends it now", _promote),
-    Reason.AWAITING_PROMOTION: _Words("person", "a person's promote", _promote),
+_TEMPLATES: dict[str, _Template] = {
+    Reason.RESOLVING: _Template("registry", "the registry's first answer"),
+    Reason.MISSING: _Template("person", "a reference that exists: see the condition ModelResolved", _look),
+    Reason.DENIED: _Template(
+        "person", "a credential that the registry accepts: see the condition ModelResolved", _look
+    ),
+    Reason.THROTTLED: _Template("registry", "the registry's rate limit to end"),
+    Reason.UNREACHABLE: _Template("registry", "the registry to be reachable again; no rollout proceeds until then"),
+    Reason.REFUSED: _Template("person", "an allowed server and a usable credential: see the condition ModelResolved"),
+    Reason.WITHDRAWN: _Template("person", "the alias to name a version that exists", _look),
+    Reason.PENDING: _Template("person", "the problem in the condition Ready to be fixed"),
+    Reason.SUSPENDED: _Template("person", "spec.suspend to be set to false", _resume),
+    Reason.PULLING: _Template("Kubernetes", "the files of {revision} to be downloaded and verified"),
+    Reason.STARTING: _Template("Kubernetes", "pods of {revision} to become ready"),
+    Reason.SETTLING: _Template("modelsync", "the data plane to apply the route (spec.traffic.settle)"),
+    Reason.ROUTE_NOT_ACCEPTED: _Template("gateway", "the gateway to accept the route"),
+    Reason.FRESH_LOOK: _Template("registry", "a fresh registry answer before {revision} gets more traffic"),
+    Reason.HOLD_STATE_UNKNOWN: _Template("registry", "the registry to confirm that {revision} is not on hold"),
+    Reason.STABLE_NOT_READY: _Template(
+        "Kubernetes", "a ready pod of the stable revision, to fall back to from {revision}"
+    ),
+    Reason.FLAPPED: _Template("modelsync", "{revision} to stay ready for a while after it lost all its pods"),
+    Reason.PAUSED: _Template("modelsync", "the pause of this step to end; a promotion ends it now", _promote),
+    Reason.AWAITING_PROMOTION: _Template("person", "a manual promotion", _promote),
 }
 
 
-def waiting(name: str, context: ReportContext, told: Situation, previous: WaitingStatus | None) -> WaitingStatus | None:
-    """What has to happen before something moves; None when nothing is left to do."""
-    if told.ready == "True":
-        return None  # what is left is tidying up, and nobody waits for that
-    found = _for_a_person(name, context, told) or _of_plan(name, context) or _for_pods(context, told)
+def waiting(
+    name: str, context: ReportContext, current: Situation, previous: WaitingStatus | None
+) -> WaitingStatus | None:
+    """What has to happen before the next move; None if nothing is left to do."""
+    if current.ready == "True":
+        return None  # only cleanup is left
+    found = _for_user(name, context, current) or _of_plan(name, context) or _for_pods(context, current)
     if found is None or previous is None or previous.reason != found.reason:
         return found
     return found.model_copy(update={"since": previous.since})
 
 
-def _for_a_person(name: str, context: ReportContext, told: Situation) -> WaitingStatus | None:
-    """A hold, or a version that failed: what would move is barred, so the planner does not wait for anything."""
-    if context.barred_now is not None:
+def _for_user(name: str, context: ReportContext, current: Situation) -> WaitingStatus | None:
+    """A wait for a user, because of a hold, a failure or a problem: the planner itself waits for nothing then."""
+    if context.held_now is not None:
         if context.state.target is not None and context.waits:
-            return None  # a fallback is on its way
+            return None  # a fallback is starting
         return _waiting(
-            context, told.reason, "person", "the hold to be removed, or the alias to name a version that may serve"
+            context, current.reason, "person", "the hold to be removed, or the alias to name a version that may serve"
         )
     if (failure := context.failure) is not None:
-        message = f"the alias to leave {context.version(failure.revision)}, or a person's retry"
-        return _waiting(context, told.reason, "person", message, command=_retry(name, failure.revision))
-    if context.barred is not None and context.waits:
-        return None  # the planner says why what the alias names has not begun
-    if told.stalled:
-        return _waiting(context, told.reason, "person", f"somebody to act: {told.message}")
+        message = f"the alias to move away from {context.version(failure.revision)}, or a manual retry"
+        return _waiting(context, current.reason, "person", message, command=_retry(name, failure.revision))
+    if context.held_revision is not None and context.waits:
+        return None  # the planner's wait explains why the named version has not started
+    if current.stalled:
+        return _waiting(context, current.reason, "person", f"a user to act: {current.message}")
     return None
 
 
@@ -101,7 +108,7 @@ def _of_plan(name: str, context: ReportContext) -> WaitingStatus | None:
     if not context.waits:
         return None
     wait = context.waits[0]
-    words = _WORDS[wait.reason]
+    words = _TEMPLATES[wait.reason]
     revision = wait.revision or ""
     throttled_until = context.facts.observed.registry.retry_at if wait.reason is Reason.THROTTLED else None
     return _waiting(
@@ -114,10 +121,10 @@ def _of_plan(name: str, context: ReportContext) -> WaitingStatus | None:
     )
 
 
-def _for_pods(context: ReportContext, told: Situation) -> WaitingStatus | None:
-    if context.about_to:
-        return None  # something moves
-    return _waiting(context, told.reason, "Kubernetes", f"pods to be ready: {told.message}")
+def _for_pods(context: ReportContext, current: Situation) -> WaitingStatus | None:
+    if context.actions:
+        return None  # actions are still pending
+    return _waiting(context, current.reason, "Kubernetes", f"pods to become ready: {current.message}")
 
 
 def _waiting(

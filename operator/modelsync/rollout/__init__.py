@@ -1,4 +1,4 @@
-"""PURE. Observed world -> plan. No I/O, no clock, no randomness; imports only `modelsync.api`."""
+"""PURE. Turns an `Observed` into a `Plan`. No I/O, no clock, no randomness; imports only `modelsync.api`."""
 
 from modelsync.rollout.plan import plan
 

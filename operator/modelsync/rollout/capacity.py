@@ -1,7 +1,7 @@
-"""How many pods each revision is to have, and which revisions go.
+"""How many pods each revision should have, and which revisions are removed.
 
-A stable stays whole until a promotion has settled, so that taking a canary back needs no pod. Nothing here may take a
-pod from a revision that has traffic, or that the data plane may still send some.
+The stable keeps all its pods until a promotion has settled, so that aborting a canary needs no new pod. This module
+must never take a pod from a revision that has traffic, or that the data plane may still be sending traffic to.
 """
 
 from modelsync.rollout.facts import Facts
@@ -15,20 +15,20 @@ from modelsync.rollout.model import (
     Scale,
     State,
 )
-from modelsync.rollout.steps import sized_for
+from modelsync.rollout.steps import sizing_weight
 from modelsync.rollout.traffic import may_be_held
 
 
 def wanted_replicas(facts: Facts, state: State) -> dict[Revision, int]:
-    """Pods of every revision that is to have any, in the order in which they matter."""
+    """Wanted replicas by revision, most important revision first."""
     wanted: dict[Revision, int] = {}
     if state.stable is not None and not may_be_held(facts, state.stable):
         wanted[state.stable] = facts.policy.replicas
     if state.target is not None:
-        wanted[state.target.revision] = facts.full
+        wanted[state.target.revision] = facts.full_replicas
     if state.canary is not None:
         canary = state.canary
-        weight = max(sized_for(canary), facts.live(canary.revision))
+        weight = max(sizing_weight(canary), facts.live_weight(canary.revision))
         wanted[canary.revision] = max(facts.needed(weight), wanted.get(canary.revision, 0))
     if state.previous is not None:
         warm = min(facts.policy.keep_previous_replicas, facts.policy.replicas)
@@ -39,7 +39,7 @@ def wanted_replicas(facts: Facts, state: State) -> dict[Revision, int]:
 
 
 def bring_up(facts: Facts, wanted: dict[Revision, int]) -> tuple[Action, ...]:
-    """Make what is not there yet, and add pods."""
+    """Create missing revisions and scale up."""
     actions: list[Action] = []
     for revision, replicas in wanted.items():
         view = facts.view(revision)
@@ -52,7 +52,7 @@ def bring_up(facts: Facts, wanted: dict[Revision, int]) -> tuple[Action, ...]:
 
 
 def cut_off(facts: Facts) -> tuple[Action, ...]:
-    """End every pod of a held revision, those that drain included."""
+    """Terminate every pod of a held revision, including those that are draining."""
     if not facts.held_digests:
         return ()
     return tuple(
@@ -63,7 +63,7 @@ def cut_off(facts: Facts) -> tuple[Action, ...]:
 
 
 def take_down(facts: Facts, state: State, wanted: dict[Revision, int]) -> tuple[Action, ...]:
-    """Take pods away, and what is cold."""
+    """Scale down, and remove revisions that are no longer needed."""
     actions: list[Action] = []
     for revision, view in sorted(facts.views.items()):
         replicas = wanted.get(revision)
@@ -76,8 +76,8 @@ def take_down(facts: Facts, state: State, wanted: dict[Revision, int]) -> tuple[
 
 
 def _may_lose_pods(facts: Facts, state: State, revision: Revision) -> bool:
-    """A stable under traffic is made smaller by whoever owns `spec.replicas`, but to none only when it has no traffic;
-    all others wait until they have none."""
+    """The stable may be scaled down while it has traffic, because `spec.replicas` says so, but to 0 only without
+    traffic. Every other revision must have no traffic first."""
     if facts.may_shrink(revision):
         return True
     return not facts.idle and (revision == state.stable or _canary_shrinks(facts, state, revision))
@@ -88,14 +88,17 @@ def _canary_shrinks(facts: Facts, state: State, revision: Revision) -> bool:
 
 
 def _is_cold(facts: Facts, view: RevisionView) -> bool:
-    """Nothing names its Service any more, and a hold has ended its pods before its Deployment goes."""
+    """Nothing references its Service, and if it is held its pods have been terminated, so its Deployment can go."""
     if facts.referenced(view.revision) or not facts.may_shrink(view.revision):
         return False
     return not (facts.held(view.revision) and (view.replicas or view.pods))
 
 
 def forget(facts: Facts, state: State, wanted: dict[Revision, int]) -> tuple[Action, ...]:
-    """Records beyond the history limit, oldest first; never of what is in the stack, moves, has failed or is named."""
+    """Delete records beyond the history limit, oldest first.
+
+    Never the record of a revision that is in the stack, moving, failed, or named by the alias.
+    """
     kept = set(state.promoted) | set(wanted) | {failure.revision for failure in state.failed}
     candidate = facts.observed.registry.candidate
     if candidate is not None:

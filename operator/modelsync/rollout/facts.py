@@ -1,7 +1,7 @@
-"""What follows from one `Observed` and the latched holds, each fact in one place under one name.
+"""Facts derived from one `Observed` and the latched holds, each defined once.
 
-Only questions, no decisions: every rule of the planner is written in these words. Nothing here may keep anything
-beyond a pass.
+The planner's rules are written in terms of these facts. This module makes no decisions and must never keep state
+between passes.
 """
 
 from collections.abc import Iterable
@@ -23,30 +23,34 @@ from modelsync.rollout.model import (
 )
 
 REFUSAL_GRACE = timedelta(seconds=10)
-"""How long a gateway may refuse a route before a person is called."""
+"""How long a gateway may reject a route before the ModelDeployment is Stalled."""
 
 FLAP_GRACE = timedelta(seconds=15)
-"""How long a stable may be without a ready pod before a canary takes over: shorter ones are flaps (DESIGN §4)."""
+"""How long the stable may have no ready pod before a canary takes over. A shorter outage is a flap
+(docs/design/README.md, "Failing")."""
 
 READY_AGAIN = timedelta(seconds=30)
-"""How long a canary that lost its pods has to be ready before it gets traffic again (DESIGN §4)."""
+"""How long a canary that lost all its pods must be ready before it gets traffic again
+(docs/design/README.md, "Failing")."""
 
 CRASHES_LOADING = 3
-"""Restarts before it was ever ready after which the model is to blame, and not the start of a node or a volume."""
+"""Restarts before the container was ever ready after which the model is at fault, rather than a node or volume that
+is still starting."""
 
 PATIENCE = timedelta(minutes=30)
-"""How long trouble of the infrastructure may last before a person is called (DESIGN §3: the backoff's cap)."""
+"""How long infrastructure trouble may last before the ModelDeployment is Stalled. Equal to the cap of the backoff
+(docs/design/README.md, "Failing")."""
 
 INFRASTRUCTURE = frozenset(TroubleKind) - {TroubleKind.CRASHED, TroubleKind.CRASHED_LOADING}
-"""Never the model's fault: retried by Kubernetes for as long as it takes."""
+"""Never the model's fault: Kubernetes retries without a limit."""
 
 _CRASHES = frozenset({TroubleKind.CRASHED, TroubleKind.CRASHED_LOADING})
-_FLUNKED = frozenset({ExamOutcome.FAILED, ExamOutcome.INVALID})
+_FAILED_OUTCOMES = frozenset({ExamOutcome.FAILED, ExamOutcome.INVALID})
 _SECOND = timedelta(seconds=1)
 
 
 class Facts:
-    """Answers about one pass. Cheap to make: nothing is computed before it is asked for."""
+    """Facts of one pass. Cheap to create: nearly everything is computed on demand."""
 
     __slots__ = (
         "held_digests", "live_routing", "named", "now", "observed", "policy", "route", "settled", "settles_at", "views",
@@ -70,7 +74,7 @@ class Facts:
     # --- revisions ---
 
     def view(self, revision: Revision) -> RevisionView:
-        """The revision as the cluster has it; one that it does not have yet is all zeros."""
+        """The revision as observed in the cluster; all zeros if it does not exist there yet."""
         view = self.views.get(revision)
         if view is not None:
             return view
@@ -87,46 +91,49 @@ class Facts:
         return RevisionView(revision, revision.partition("-")[0], "", (), recorded=False)
 
     def ready(self, revision: Revision) -> int:
-        """Ready endpoints of the revision's own Service."""
+        """Number of ready endpoints of the revision's own Service."""
         view = self.views.get(revision)
         return view.ready if view is not None and view.deployed else 0
 
     def held(self, revision: Revision) -> bool:
-        """A hold is on something that the revision contains."""
+        """Whether a hold covers any artifact of the revision."""
         return bool(self.held_digests) and not self.held_digests.isdisjoint(self.view(revision).digests)
 
-    def clear(self, revision: Revision) -> bool:
-        """Known not to be held. Neither `held` nor `clear`: the registry has not said, and exposure must not grow."""
+    def known_unheld(self, revision: Revision) -> bool:
+        """Whether the registry has confirmed that no hold covers the revision.
+
+        If neither this nor `held` is true, the hold state is unknown and exposure must not grow.
+        """
         digests = self.view(revision).digests
         return bool(digests) and all(
             digest in self.observed.holds and digest not in self.held_digests for digest in digests
         )
 
     def crashing(self, revision: Revision) -> bool:
-        """Its containers end with errors."""
+        """Whether its containers exit with errors."""
         trouble = self.view(revision).trouble
         return trouble is not None and trouble.kind in _CRASHES
 
-    def flunked(self, revision: Revision) -> Exam | None:
-        """The version's own exam, if it is failed or cannot be read: its pods will never be ready."""
+    def failed_exam(self, revision: Revision) -> Exam | None:
+        """The version's exam if it failed or cannot be read, which means that its pods never become ready."""
         exam = self.view(revision).exam
-        return exam if exam is not None and exam.outcome in _FLUNKED else None
+        return exam if exam is not None and exam.outcome in _FAILED_OUTCOMES else None
 
     def infrastructure_trouble(self, revision: Revision) -> bool:
-        """Something other than the model keeps its pods from serving."""
+        """Whether something other than the model keeps its pods from serving."""
         trouble = self.view(revision).trouble
         return trouble is not None and trouble.kind in INFRASTRUCTURE
 
     def patience_ends(self, revision: Revision) -> datetime | None:
-        """When trouble on its pods calls for a person; None while there is none."""
+        """When the trouble of its pods has lasted for `PATIENCE`; None if there is no trouble."""
         view = self.view(revision)
         if view.trouble is None:
             return None
-        began = view.progress_at or view.trouble.since
-        return None if began is None else began + PATIENCE
+        since = view.progress_at or view.trouble.since
+        return None if since is None else since + PATIENCE
 
     def crashed_since(self, revision: Revision, started: datetime) -> bool:
-        """The model itself failed, after `started`. Container times have whole seconds, hence the rounding."""
+        """Whether the model crashed after `started`. Container times are whole seconds, so one second is added."""
         trouble = self.view(revision).trouble
         if trouble is None or trouble.kind not in _CRASHES:
             return False
@@ -135,50 +142,50 @@ class Facts:
         return trouble.since is None or trouble.since + _SECOND > started
 
     def down_for_long(self, revision: Revision) -> bool:
-        """No pod of it is ready, and that is no flap any more."""
+        """Whether it has had no ready pod for longer than a flap (`FLAP_GRACE`)."""
         if self.ready(revision):
             return False
         view = self.views.get(revision)
         if view is None or not (view.recorded or view.deployed):
-            return True  # it can never come back
+            return True  # it does not exist, so it cannot recover
         return view.unready_since is not None and view.unready_since + FLAP_GRACE <= self.now
 
     def pods_reason(self, revision: Revision) -> Reason:
-        """What its pods are doing while they are waited for."""
+        """Reason for waiting for its pods: pulling or starting."""
         return Reason.PULLING if self.view(revision).pulling else Reason.STARTING
 
     # --- numbers of pods ---
 
     @property
     def idle(self) -> bool:
-        """Nothing is to run: `spec.replicas` is 0."""
+        """Whether `spec.replicas` is 0."""
         return self.policy.replicas == 0
 
     @property
-    def full(self) -> int:
-        """Pods that carry all traffic; at least one, whatever the policy says."""
+    def full_replicas(self) -> int:
+        """Pods needed for all traffic; at least 1, also when `spec.replicas` is 0."""
         return max(1, self.policy.replicas)
 
     def needed(self, weight: Weight) -> int:
-        """Pods that carry `weight` per cent; at least one, which is what a model is tried with."""
+        """Pods needed for `weight` per cent of the traffic; at least 1, so that the model can be tried."""
         return max(1, -(-weight * self.policy.replicas // 100))
 
     def carried(self, revision: Revision, weight: Weight, beside: Revision) -> Weight:
-        """The part of `weight` that the revision's ready pods can carry; `beside` has the rest.
+        """The part of `weight` that the revision's ready pods can carry; `beside` gets the rest.
 
-        By the pods that the spec asks for, and where there are fewer (the total has grown, a node is gone) by those
-        that are there: what one of two pods has carried must not fall on the other because ten are asked for.
+        Calculated from the pods that the spec asks for, or, if fewer are ready (the total was raised, a node was lost),
+        from the ready pods. Otherwise raising the total to ten would move the load of one of two pods to the other.
         """
         ready = self.ready(revision)
         if ready == 0 or ready >= self.needed(weight):
             return weight if ready else 0
-        there = min(self.full, ready + self.ready(beside))
-        return min(weight, 100 * ready // there)
+        total = min(self.full_replicas, ready + self.ready(beside))
+        return min(weight, 100 * ready // total)
 
     # --- traffic ---
 
-    def live(self, revision: Revision) -> Weight:
-        """Its weight in the live route; without a gateway, all or nothing by the plain Service."""
+    def live_weight(self, revision: Revision) -> Weight:
+        """Its weight in the live route; without a gateway, 100 if the plain Service selects it, else 0."""
         if not self.policy.gateway:
             return 100 if self.observed.service == revision else 0
         if self.route is not None:
@@ -188,17 +195,17 @@ class Facts:
         return 0
 
     def live_match(self, revision: Revision) -> tuple[HeaderMatch, ...]:
-        """The segment that goes to it by the live route."""
+        """The segment that the live route sends to it."""
         rules = self.route.rules if self.route is not None else ()
         return next((rule.match for rule in rules if rule.revision == revision and rule.kind is RuleKind.SEGMENT), ())
 
     def exposed(self, revision: Revision) -> bool:
-        """Clients may reach it: by the route, also one that is no longer asked for, or by the plain Service."""
+        """Whether clients can reach it by the plain Service or the route, even a route that is no longer wanted."""
         route = self.observed.route
         return self.serving(revision) or (route is not None and any(rule.revision == revision for rule in route.rules))
 
     def serving(self, revision: Revision) -> bool:
-        """Clients reach it who did not name it themselves: a test header is not missed by anybody else."""
+        """Whether it gets traffic from clients that did not ask for it with the test header."""
         if self.observed.service == revision:
             return True
         route = self.observed.route
@@ -208,29 +215,32 @@ class Facts:
         )
 
     def referenced(self, revision: Revision) -> bool:
-        """Something still names its Service or pods, if only with weight 0."""
+        """Whether the route or the plain Service still references it, even with weight 0."""
         route = self.observed.route
         return self.exposed(revision) or (
             route is not None and any(backend == revision for backend, _ in route.weights)
         )
 
     def may_shrink(self, revision: Revision) -> bool:
-        """It has no traffic, and the data plane knows (DESIGN §3: weight 0, accepted, settled, only then pods go)."""
+        """Whether it has no traffic in a route that is accepted and settled, so that its pods can be removed
+        (docs/design/README.md, "Rolling out")."""
         if self.serving(revision):
             return False
         return self.observed.route is None or self.settled
 
     @property
     def refusal_counts_at(self) -> datetime | None:
-        """When a gateway's no becomes one that a person has to see to; None: no gateway says no. Some say it for a
-        moment of a route to a Service whose endpoints they have not seen yet."""
+        """When a rejection of the route by a gateway makes the ModelDeployment Stalled; None if no gateway rejects it.
+
+        The delay is needed because some gateways briefly reject a route whose Service endpoints they have not seen yet.
+        """
         if self.route is None or self.route.accepted is not False:
             return None
         return (self.route.refused_since or self.now - REFUSAL_GRACE) + REFUSAL_GRACE
 
     @property
     def blocked(self) -> bool:
-        """Nothing is exposed, on purpose."""
+        """Whether traffic is deliberately blocked."""
         if not self.policy.gateway:
             return self.observed.service == BLOCKED
         return self.route is not None and self.route.weights == ((BLOCKED, 1),)
@@ -238,8 +248,8 @@ class Facts:
     # --- the registry ---
 
     def _named(self) -> Revision | None:
-        """The revision that the alias means: one further down the stack with this content, as it ran (DESIGN §3, rule
-        4), else the one that today's spec makes of it."""
+        """The revision that the alias names: an earlier one in the stack with the same content, exactly as it ran
+        (docs/design/README.md, "Which revision is wanted", rule 4), else the candidate built from the current spec."""
         candidate = self.observed.registry.candidate
         if candidate is None:
             return None
@@ -252,8 +262,8 @@ class Facts:
         return candidate.revision
 
     @property
-    def not_forward(self) -> Reason | None:
-        """What stops every forward move now; going back and holds do not ask."""
+    def forward_blocker(self) -> Reason | None:
+        """Why no forward move may proceed now, or None. Rollbacks and holds are not affected."""
         if self.policy.suspend:
             return Reason.SUSPENDED
         if self.observed.problems:
@@ -261,7 +271,7 @@ class Facts:
         return _OUTCOMES[self.observed.registry.outcome]
 
     def fresh(self, revision: Revision, after: datetime | None) -> bool:
-        """The registry was asked for the alias and for holds on the revision later than `after`."""
+        """Whether the registry was queried for the alias and for holds on the revision after `after`."""
         if after is None:
             return True
         asked = self.observed.registry.asked_at

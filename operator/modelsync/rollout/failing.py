@@ -1,7 +1,8 @@
-"""Who has failed: a bad model is not tried again, bad infrastructure is waited for (DESIGN §3, "Failing").
+"""Which revisions have failed (docs/design/README.md, "Failing").
 
-Only a canary, a canary that took over, and the target of a way back are judged; a first version and a fallback are not,
-because nothing better is there to go back to. Nothing here takes anything back: `goal` and `moves` see the failure.
+A bad model is not retried; infrastructure trouble is waited out. Only a canary, a canary that took over, and the target
+of a rollback can fail. A first version and a fallback cannot, because there is nothing better to go back to. This
+module must never end a move: it records the failure, and `goal` and `moves` act on it.
 """
 
 from dataclasses import replace
@@ -12,21 +13,21 @@ from modelsync.api.reasons import Reason
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Exam, ExamOutcome, Failure, MoveReason, Revision, State, TroubleKind
 from modelsync.rollout.plan_builder import PlanBuilder
-from modelsync.rollout.steps import sized_for
+from modelsync.rollout.steps import sizing_weight
 
 _MESSAGE = 512
-"""Characters of a container's last words that are kept with a failure."""
+"""Characters of the container's last output that are kept with a failure."""
 
 
 def judge(facts: Facts, state: State, builder: PlanBuilder) -> State:
-    """A canary, or the target of a way back, that failed its exam, crashed or made no progress has failed."""
+    """Record a failure of the canary or rollback target: failed exam, crash, or no progress before the deadline."""
     revision, started = _judged(state)
     if revision is None or started is None or any(failure.revision == revision for failure in state.failed):
         return state
     failure = _exam(facts, revision) or _crash(facts, revision, started) or _deadline(facts, state, revision, started)
     if failure is None:
         return state
-    builder.warning(Reason.FAILED, "Judge", f"{revision} has failed: {failure.message}", revision)
+    builder.warning(Reason.FAILED, "Judge", f"{revision} failed: {failure.message}", revision)
     return failed(state, failure)
 
 
@@ -39,29 +40,29 @@ def _judged(state: State) -> tuple[Revision | None, datetime | None]:
 
 
 def failed(state: State, failure: Failure) -> State:
-    """`state` with the failure noted; a revision has at most one."""
+    """`state` with the failure added; a revision has at most one."""
     others = tuple(old for old in state.failed if old.revision != failure.revision)
     return replace(state, failed=(*others, failure))
 
 
 def forget_failures(facts: Facts, state: State) -> State:
-    """A failure counts until the alias, or the spec, has left the revision."""
-    if not state.failed or facts.not_forward is not None or facts.named is None:
+    """Drop failures of revisions that the alias and the spec no longer lead to."""
+    if not state.failed or facts.forward_blocker is not None or facts.named is None:
         return state
     kept = tuple(failure for failure in state.failed if failure.revision == facts.named)
     return replace(state, failed=kept) if kept != state.failed else state
 
 
 def _exam(facts: Facts, revision: Revision) -> Failure | None:
-    """Whenever it was taken: the same content would fail again."""
-    exam = facts.flunked(revision)
+    """Counts whenever the exam was taken, because the same content would fail again."""
+    exam = facts.failed_exam(revision)
     if exam is None:
         return None
-    return Failure(revision, exam_reason(exam), facts.now, f"its own exam: {exam.message}"[:_MESSAGE])
+    return Failure(revision, exam_reason(exam), facts.now, f"exam: {exam.message}"[:_MESSAGE])
 
 
 def exam_reason(exam: Exam) -> Reason:
-    """The reason under which an exam that was not passed is told."""
+    """The condition reason for an exam that was not passed."""
     return Reason.EXAM_INVALID if exam.outcome is ExamOutcome.INVALID else Reason.EXAM_FAILED
 
 
@@ -78,26 +79,28 @@ def _deadline(facts: Facts, state: State, revision: Revision, started: datetime)
     if ends is None or ends > facts.now:
         return None
     waited = duration.render(facts.policy.progress_deadline)
-    message = f"no progress of its pods for {waited}, and nothing but the model explains it"
+    message = f"its pods made no progress for {waited}, and no infrastructure problem was found"
     return Failure(revision, Reason.PROGRESS_DEADLINE_EXCEEDED, facts.now, message)
 
 
 def deadline(facts: Facts, state: State, revision: Revision, started: datetime) -> datetime | None:
-    """When the revision fails for want of progress, or None while the clock stands: it runs only while pods are waited
-    for, and never for a pull, for trouble of the infrastructure, or while forward moves are suspended."""
+    """When the revision fails because its pods make no progress; None while the clock is stopped.
+
+    The clock runs only while pods are awaited; never during a pull, infrastructure trouble, or a suspension.
+    """
     view = facts.view(revision)
-    wanted = facts.needed(sized_for(state.canary)) if state.canary is not None else facts.full
+    wanted = facts.needed(sizing_weight(state.canary)) if state.canary is not None else facts.full_replicas
     if facts.ready(revision) >= wanted or view.pulling or facts.policy.suspend:
         return None
     if facts.infrastructure_trouble(revision) or not view.deployed:
         return None
     if view.ready >= view.replicas:
-        return None  # all that were asked for are there: the total has grown, and more are about to be asked for
+        return None  # all requested pods are ready; the total was raised and the Deployment is about to be scaled
     marks = [started]
     if view.lacking_since is not None:
-        marks.append(view.lacking_since)  # after hours in a pause, a pod that is lost has as long as the first had
+        marks.append(view.lacking_since)  # a pod lost after a long pause gets the whole deadline again
     if view.progress_at is not None:
         marks.append(view.progress_at)
     if state.canary is not None and state.canary.look_after is not None:
-        marks.append(state.canary.look_after)  # a pause does not count
+        marks.append(state.canary.look_after)  # time in a pause does not count
     return max(marks) + facts.policy.progress_deadline

@@ -1,7 +1,7 @@
-"""Which revision is wanted: DESIGN §3's numbered rules, first match wins.
+"""Which revision is wanted: an ordered list of rules, first match wins.
 
-The rules for a person's pin, gates and `canaryAlias` come with those features. Nothing here may look at what was done
-before: the answer follows from the stack, the registry, the holds and what is ready.
+The numbers are those of docs/design/README.md, "Which revision is wanted". This module must never depend on earlier
+actions: the result follows only from the stack, the registry, the holds and which pods are ready.
 """
 
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from modelsync.rollout.model import MoveReason, Revision, State
 
 
 class Way(StrEnum):
-    """How the wanted revision gets to serve."""
+    """How the wanted revision gets its traffic."""
 
-    STAY = "Stay"  # nothing is known: what is, stays
-    KEEP = "Keep"  # the stable serves all
+    STAY = "Stay"  # nothing is known yet: change nothing
+    KEEP = "Keep"  # the stable gets all traffic
     BLOCK = "Block"  # nothing may serve
-    IDLE = "Idle"  # nothing is to serve
-    AT_ONCE = "AtOnce"  # a move without steps, `Goal.move` says why
+    IDLE = "Idle"  # nothing should serve: spec.replicas is 0
+    AT_ONCE = "AtOnce"  # a move without steps; `Goal.move` is the reason
     STEPS = "Steps"  # a canary
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is wanted, and why."""
+    """The wanted revision, and why."""
 
     way: Way
     revision: Revision | None
@@ -35,17 +35,17 @@ class Goal:
 
 
 def goal(facts: Facts, state: State) -> Goal:
-    """The first rule that applies says what is wanted."""
+    """The goal of the first rule that applies."""
     return (
-        _idle(facts)  # nothing runs and nothing moves; holds are latched all the same
-        or _stable_is_held(facts, state)  # 1: the hold action
-        or _nothing_is_named(facts, state)  # the registry has not answered: what is, stays
-        or _named_is_barred(facts, state)  # 2: held or failed: never a move to it
-        or _named_is_stable(facts, state)  # 3: serving as asked
-        or _stable_is_lost(facts, state)  # what else runs takes over, or a way back could have nothing to start from
-        or _named_was_promoted(facts, state)  # 4: back through the stack, to the record as it ran
-        or _nothing_serves(facts, state)  # 5: no steps, no pauses
-        or _by_steps(facts, state)  # 6
+        _idle(facts)  # nothing runs and nothing moves; holds are still latched
+        or _stable_is_held(facts, state)  # 1: apply `hold.action`
+        or _nothing_is_named(facts, state)  # no registry answer yet: change nothing
+        or _named_may_not_serve(facts, state)  # 2: held or failed: never move to it
+        or _named_is_stable(facts, state)  # 3: nothing to do
+        or _stable_is_lost(facts, state)  # before rule 4: a rollback needs a stable that still serves
+        or _named_was_promoted(facts, state)  # 4: roll back to the recorded revision, exactly as it ran
+        or _nothing_serves(facts, state)  # 5: first version: no steps, no pauses
+        or _by_steps(facts, state)  # 6: canary
     )
 
 
@@ -56,11 +56,11 @@ def _idle(facts: Facts) -> Goal | None:
 def _stable_is_held(facts: Facts, state: State) -> Goal | None:
     if state.stable is None or not facts.held(state.stable):
         return None
-    start = _start_of_another(facts, state)
+    start = _other_named_version(facts, state)
     if facts.policy.hold_action is HoldAction.FALLBACK:
         fallback = _fallback(facts, state)
-        # A fallback that is in trouble may never serve. Then another version that the alias names may start beside it,
-        # or a person could not end the outage by moving the alias.
+        # A fallback that is in trouble may never become ready. The version that the alias names may then start beside
+        # it; otherwise moving the alias could not end the outage.
         stuck = fallback is not None and not facts.ready(fallback) and _in_trouble(facts, fallback)
         if fallback is not None and (start is None or not (stuck or _starting(state, start))):
             return Goal(Way.AT_ONCE, fallback, Reason.REGULATORY_HOLD, MoveReason.FALLBACK)
@@ -68,11 +68,11 @@ def _stable_is_held(facts: Facts, state: State) -> Goal | None:
 
 
 def _in_trouble(facts: Facts, revision: Revision) -> bool:
-    return facts.view(revision).trouble is not None or facts.flunked(revision) is not None
+    return facts.view(revision).trouble is not None or facts.failed_exam(revision) is not None
 
 
 def _fallback(facts: Facts, state: State) -> Revision | None:
-    """The promoted revision that takes a held stable's place; never a canary, which nobody has judged."""
+    """The promoted revision that replaces a held stable. Never a canary, which is not proven yet."""
     candidates = _unheld(facts, state)
     if facts.named in candidates:
         return facts.named
@@ -82,24 +82,24 @@ def _fallback(facts: Facts, state: State) -> Revision | None:
 
 
 def fallback_of_stable(facts: Facts, state: State) -> Revision | None:
-    """Where a hold on the stable would send the traffic now, under `Fallback`."""
+    """The revision that would get the traffic if the stable were held now, with `hold.action: Fallback`."""
     return _best(facts, [revision for revision in _unheld(facts, state) if revision != state.stable])
 
 
 def _unheld(facts: Facts, state: State) -> list[Revision]:
-    """Promoted revisions that may serve, newest first."""
+    """Promoted revisions that are not held, newest first."""
     return [
         revision for revision in reversed(state.promoted) if not facts.held(revision) and facts.view(revision).recorded
     ]
 
 
 def _best(facts: Facts, candidates: list[Revision]) -> Revision | None:
-    """One that is ready takes over at once; else the newest is started."""
+    """The newest that is ready; if none is ready, the newest."""
     return next((revision for revision in candidates if facts.ready(revision)), candidates[0] if candidates else None)
 
 
-def _start_of_another(facts: Facts, state: State) -> Goal | None:
-    """Rule 5 while a hold blocks: the alias names another version, which may serve."""
+def _other_named_version(facts: Facts, state: State) -> Goal | None:
+    """Rule 5 while a hold blocks traffic: move to the version that the alias names, if it may serve."""
     named = facts.named
     if named is None or facts.held(named) or _failed(state, named):
         return None
@@ -117,7 +117,7 @@ def _nothing_is_named(facts: Facts, state: State) -> Goal | None:
     return Goal(Way.STAY, state.stable, Reason.RESOLVING) if facts.named is None else None
 
 
-def _named_is_barred(facts: Facts, state: State) -> Goal | None:
+def _named_may_not_serve(facts: Facts, state: State) -> Goal | None:
     if facts.named is not None and facts.held(facts.named):
         way = Way.KEEP if state.stable is not None else Way.BLOCK
         return Goal(way, state.stable, Reason.REGULATORY_HOLD)
@@ -135,7 +135,7 @@ def _named_is_stable(facts: Facts, state: State) -> Goal | None:
 
 
 def _stable_is_lost(facts: Facts, state: State) -> Goal | None:
-    """What runs and can serve takes over from a stable without pods, also when the alias has moved on meanwhile."""
+    """A running canary or target takes over from a stable without pods, even if the alias has moved on since."""
     running = state.canary or state.target
     if (
         state.stable is None
@@ -145,7 +145,12 @@ def _stable_is_lost(facts: Facts, state: State) -> Goal | None:
     ):
         return None
     revision = running.revision
-    if not facts.ready(revision) or not facts.clear(revision) or facts.crashing(revision) or _failed(state, revision):
+    if (
+        not facts.ready(revision)
+        or not facts.known_unheld(revision)
+        or facts.crashing(revision)
+        or _failed(state, revision)
+    ):
         return None
     if revision != facts.named and not facts.serving(revision):
         return None
@@ -158,7 +163,7 @@ def _named_was_promoted(facts: Facts, state: State) -> Goal | None:
     if candidate is None or stable is None or facts.named not in state.promoted:
         return None
     if facts.view(stable).content == candidate.content:
-        return None  # the same model with an earlier spec is an ordinary rollout
+        return None  # the same model with an earlier spec: an ordinary rollout
     return Goal(Way.AT_ONCE, facts.named, Reason.ROLLBACK, MoveReason.ROLLBACK)
 
 

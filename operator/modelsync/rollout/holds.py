@@ -1,7 +1,7 @@
-"""Holds: seen once, they stay until the registry positively shows them gone (DESIGN §4).
+"""Latched holds: once seen, a hold stays until the registry confirms that it is gone (docs/design/README.md, "Holds").
 
-Nothing here may end a hold for silence of the registry, for an alias that moved to another version, or for an answer
-that is older than the one which showed it.
+This module must never end a hold because the registry does not answer, because an alias moved to another version, or
+because of an answer that is older than the one that showed the hold.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ from modelsync.rollout.model import Hold, HoldRead, Observed
 
 
 def latched(observed: Observed) -> tuple[Hold, ...]:
-    """The holds that are in force, oldest first."""
+    """The holds in force, oldest first."""
     before = observed.state.holds
     reads = observed.holds
     if not before and not any(read.marks for read in reads.values()):
@@ -37,8 +37,11 @@ def latched(observed: Observed) -> tuple[Hold, ...]:
 
 
 def _present(observed: Observed) -> set[str]:
-    """Content that some revision has. A hold on any other is dropped: it can serve nowhere, and would need an answer of
-    its own before it could again. Where it is not known what a revision contains, no hold is dropped."""
+    """Digests that some revision contains.
+
+    A hold on any other digest is dropped: that content cannot serve, and would need a new registry answer first. If the
+    content of a revision is unknown, no hold is dropped.
+    """
     digests = {digest for view in observed.revisions.values() for digest in view.digests}
     if observed.registry.candidate is not None:
         digests.update(observed.registry.candidate.digests)
@@ -48,8 +51,11 @@ def _present(observed: Observed) -> set[str]:
 
 
 def _unfinished(observed: Observed) -> set[str]:
-    """Content of revisions that held ones' pods are still to be taken from: they may have been told to fall silent, and
-    such a pod never serves again. A hold that were dropped now would leave them there for good."""
+    """Digests of revisions with pods that have not been cut off yet.
+
+    Such a pod may already have blown its fuse, after which it never serves again. Dropping the hold before the cut has
+    ended would leave that pod running permanently.
+    """
     return {
         digest
         for view in observed.revisions.values()
@@ -59,7 +65,7 @@ def _unfinished(observed: Observed) -> set[str]:
 
 
 def _seen_again(hold: Hold, read: HoldRead | None) -> Hold:
-    """As the server that is asked now shows it, if it does: from then on that one can show it gone."""
+    """`hold`, with the current server if that server shows the mark: from then on it can confirm that it is gone."""
     if read is None or hold.mark not in read.marks or not read.server or read.server == hold.server:
         return hold
     return replace(hold, server=read.server)
@@ -69,6 +75,6 @@ def _lifted(hold: Hold, read: HoldRead | None) -> bool:
     if read is None or read.asked_at <= hold.since or hold.mark in read.marks:
         return False
     if hold.server and read.server and not same_server(hold.server, read.server):
-        # Another server never had the mark: its silence about it is no answer.
+        # The mark was set on another server, so its absence here proves nothing.
         return False
     return not (hold.mark.via is HoldSource.ALIAS and read.alias_mark_elsewhere)

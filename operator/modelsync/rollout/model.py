@@ -1,8 +1,8 @@
-"""What the planner may know (`Observed`), what it keeps (`State`) and what it answers (`Plan`).
+"""The planner's input (`Observed`), memory (`State`) and output (`Plan`).
 
-Everything here is frozen and hashable: the model check puts millions of these into sets. Times are aware UTC
-datetimes; durations are `timedelta`; a weight is whole per cent. A fact that is not known is `None`, never `False`.
-Nothing here may read a clock, do I/O, or name a Kubernetes object: `modelsync.cluster` translates.
+All types are frozen and hashable, because the model check puts millions of them into sets. Times are aware UTC
+datetimes, durations are `timedelta`, weights are whole per cent. An unknown fact is `None`, never `False`. This module
+must never read a clock, do I/O, or name a Kubernetes object: `modelsync.cluster` translates.
 """
 
 from collections.abc import Mapping
@@ -17,35 +17,36 @@ from modelsync.api.requests import Requests
 from modelsync.api.routing import HeaderMatch, Routing, Rule, Weights
 
 Revision: TypeAlias = str
-"""`v7-3fa9c1d2`: the version's name and 8 hex digits of the hash of all that makes a pod (DESIGN §1)."""
+"""`v7-3fa9c1d2`: the version's name and the first 8 hex digits of a hash of everything that defines its pods
+(docs/design/README.md, "Revisions")."""
 
 Weight: TypeAlias = int
 """Whole per cent, 0 to 100."""
 
 BLOCKED: Revision = "blocked"
-"""Stands for the Service that selects nothing: clients get 503 and no answer of any version."""
+"""The Service that selects no pods: clients get 503, and no version receives their requests."""
 
 
-# --- what is wished: the spec, defaults filled in -----------------------------------------------------------------
+# --- the spec, with defaults filled in ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SetWeight:
-    """Rollout step: the canary gets this share."""
+    """Rollout step: set the canary's share of the traffic."""
 
     weight: Weight
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Rollout step: wait `duration`, or without one until a person promotes."""
+    """Rollout step: wait for `duration`, or without one until a user promotes."""
 
     duration: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SetMatch:
-    """Rollout step: requests with any one of these headers go to the canary, until another `SetMatch` or its end."""
+    """Rollout step: send requests with any of these headers to the canary, until the next `SetMatch` or its end."""
 
     match: tuple[HeaderMatch, ...]
 
@@ -55,7 +56,7 @@ Step: TypeAlias = SetWeight | Pause | SetMatch
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What of `spec` the planner goes by. `steps` is today's; a running canary keeps the snapshot it began with."""
+    """The part of `spec` that the planner uses. A running canary keeps the `steps` that it started with."""
 
     replicas: int
     steps: tuple[Step, ...]
@@ -69,15 +70,15 @@ class Policy:
     suspend: bool
     history_limit: int
     test_header: bool = False  # a header may name the revision
-    sessions: bool = False  # during a canary clients stay with the revision that answered them
+    sessions: bool = False  # during a canary, clients stay with the revision that served them
 
 
-# --- what the registry said --------------------------------------------------------------------------------------
+# --- registry answers --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the artifacts that a revision is made of. `key`: `model`, `adapter/legal`, … (`api.references`)."""
+    """One artifact of a revision. `key`: `model`, `adapter/legal`, … (`api.references`)."""
 
     key: str
     version: str
@@ -86,11 +87,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The revision that the aliases' answers make with today's spec.
+    """The revision that results from the resolved aliases and the current spec.
 
-    `content` identifies what was resolved (model, base, adapters, side artifacts) apart from the spec: two revisions
-    with the same content differ only by spec. `digests` are what a hold may name, `parts` what they belong to, the
-    model first.
+    `content` identifies what was resolved (model, base, adapters, side artifacts) without the spec: two revisions with
+    the same content differ only in their spec. `digests` are what a hold can cover; `parts` are the artifacts that they
+    belong to, the model first.
     """
 
     revision: Revision
@@ -101,74 +102,83 @@ class Candidate:
 
 
 class RegistryOutcome(StrEnum):
-    """How the last look ended. Only `RESOLVED` moves anything; the others keep what is (`ModelResolved=Unknown`),
-    but `MISSING`, `DENIED` and `REFUSED` name something that a person has to put right."""
+    """Result of the last registry query.
 
-    PENDING = "Pending"  # not asked yet
+    Only `RESOLVED` can start a move; the others change nothing (`ModelResolved=Unknown`). `MISSING`, `DENIED` and
+    `REFUSED` need a user to fix something.
+    """
+
+    PENDING = "Pending"  # not queried yet
     RESOLVED = "Resolved"
-    MISSING = "Missing"  # project, collection, alias or version is not there, or may not be seen
+    MISSING = "Missing"  # project, collection, alias or version does not exist or is not visible to the credential
     DENIED = "Denied"  # 401, 403
     THROTTLED = "Throttled"
     UNREACHABLE = "Unreachable"  # network, 5xx, HTML
-    REFUSED = "Refused"  # we did not ask: server not allowed, Secret missing or not labelled, bad CA bundle
-    WITHDRAWN = "Withdrawn"  # the version that the alias names is deleted
+    REFUSED = "Refused"  # not queried: server not allowed, Secret missing or not labelled, bad CA bundle
+    WITHDRAWN = "Withdrawn"  # the version that the alias names was deleted
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryView:
-    """The alias as last answered. `candidate` is of the last positive answer (after a restart: of `status.resolved`);
-    `asked_at` is when the question of the last positive answer was sent, `None` when this process has none yet."""
+    """Result of the last query for the alias.
+
+    `candidate` comes from the last positive answer (after a restart, from `status.resolved`). `asked_at` is when the
+    request for that answer was sent, or `None` if this process has no answer yet.
+    """
 
     outcome: RegistryOutcome
     candidate: Candidate | None = None
     asked_at: datetime | None = None
     message: str = ""
-    since: datetime | None = None  # when the outcome became what it is
-    retry_at: datetime | None = None  # throttled until
-    server: str = ""  # base URL of who is asked; empty: nobody is
+    since: datetime | None = None  # when the outcome last changed
+    retry_at: datetime | None = None  # when throttling ends
+    server: str = ""  # base URL of the server that is queried; empty: none
 
 
 @dataclass(frozen=True, slots=True)
 class HoldRead:
-    """A positive read of all hold marks on one digest. `alias_mark_elsewhere`: some other version of the collection
-    carries a hold alias, so a latched hold by alias does not end (DESIGN §4: it ends when no version carries one)."""
+    """All hold marks on one digest, from a positive answer.
+
+    `alias_mark_elsewhere`: another version of the collection has the hold alias. A latched hold by alias ends only when
+    no version has that alias any more (docs/design/README.md, "Holds").
+    """
 
     digest: str
     marks: tuple[HoldMark, ...]
     alias_mark_elsewhere: bool
     asked_at: datetime
-    server: str = ""  # base URL of who was asked
+    server: str = ""  # base URL of the server that was queried
 
 
-# --- what the cluster holds ----------------------------------------------------------------------------------------
+# --- cluster state -------------------------------------------------------------------------------------------------
 
 
 class TroubleKind(StrEnum):
-    """Why a revision's pods do not serve. The first two are the model's own fault, the rest infrastructure's."""
+    """Why a revision's pods do not serve. The first two are the model's fault, the rest infrastructure's."""
 
-    CRASHED = "Crashed"  # a container ended with an error after it had been ready
-    CRASHED_LOADING = "CrashedLoading"  # it ended with an error before it was ever ready; see `Trouble.count`
-    CONTENT_REFUSED = "ContentRefused"  # the puller proved that the bytes are not the version's
-    PULL_FAILED = "PullFailed"  # the puller could not get the bytes (registry, network, disk)
+    CRASHED = "Crashed"  # a container exited with an error after it had been ready
+    CRASHED_LOADING = "CrashedLoading"  # a container exited with an error before it was ever ready; see `Trouble.count`
+    CONTENT_REFUSED = "ContentRefused"  # the downloaded files do not match the version's digests
+    PULL_FAILED = "PullFailed"  # the files could not be downloaded (registry, network, disk)
     IMAGE = "Image"  # ErrImagePull, ImagePullBackOff, InvalidImageName
-    UNSCHEDULABLE = "Unschedulable"  # no node with the GPUs, memory or labels
-    REFUSED = "Refused"  # quota, admission or Pod Security refused the pods
+    UNSCHEDULABLE = "Unschedulable"  # no node has the required GPUs, memory or labels
+    REFUSED = "Refused"  # quota, admission or Pod Security rejected the pods
     OTHER = "Other"  # sandbox, volume, missing Secret or ConfigMap
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """The worst thing seen on a revision's pods now."""
+    """The most severe problem of a revision's pods now."""
 
     kind: TroubleKind
     message: str
-    count: int = 1  # restarts of the container it happened in
-    since: datetime | None = None  # when it last happened; of a crash, when the container ended
+    count: int = 1  # restarts of the affected container
+    since: datetime | None = None  # when it last happened; for a crash, when the container exited
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What the pullers proved, from the init containers' termination messages, all artifacts together."""
+    """What the init containers verified, from their termination messages, summed over all artifacts."""
 
     digest: str  # of the model
     files: int
@@ -178,17 +188,17 @@ class Verified:
 
 
 class ExamOutcome(StrEnum):
-    """How the version's own exam (`modelsync/golden.jsonl`) stands in the pods of a revision."""
+    """State of the version's exam (`modelsync/golden.jsonl`) in the pods of a revision."""
 
     RUNNING = "Running"
     PASSED = "Passed"
-    FAILED = "Failed"  # answers are not as expected
+    FAILED = "Failed"  # some answers differ from the expected ones
     INVALID = "Invalid"  # the file cannot be read
 
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """The exam as the pods tell it; of several the worst that is over, for no pod of a fit version fails it."""
+    """The exam as reported by the pods: the worst finished result, because no pod of a good version fails."""
 
     outcome: ExamOutcome
     passed: int = 0
@@ -199,8 +209,11 @@ class Exam:
 
 @dataclass(frozen=True, slots=True)
 class RevisionView:
-    """One revision as the cluster has it. `ready` counts ready endpoints of its own Service, the number that traffic
-    may rely on; `pods` counts pods that still run, terminating ones included."""
+    """One revision as observed in the cluster.
+
+    `ready` counts the ready endpoints of its own Service, which is the number that traffic can rely on. `pods` counts
+    pods that still run, including terminating ones.
+    """
 
     revision: Revision
     version: str
@@ -208,52 +221,54 @@ class RevisionView:
     digests: tuple[str, ...]
     recorded: bool = True  # its immutable record exists
     deployed: bool = False  # its Deployment and Service exist
-    replicas: int = 0  # wanted by the Deployment
+    replicas: int = 0  # `spec.replicas` of the Deployment
     ready: int = 0
     pods: int = 0
-    ready_since: datetime | None = None  # at least one endpoint has been ready since
-    unready_since: datetime | None = None  # none has been ready since
-    lacking_since: datetime | None = None  # fewer are ready than asked for, and no suspension is on, since
+    ready_since: datetime | None = None  # since when at least one endpoint has been ready
+    unready_since: datetime | None = None  # since when no endpoint has been ready
+    lacking_since: datetime | None = None  # since when fewer are ready than requested, and not suspended
     progress_at: datetime | None = None  # last sign of progress: pod created, container started, files pulled, ready
-    pulling: bool = False  # an init container is transferring now
+    pulling: bool = False  # an init container is downloading now
     trouble: Trouble | None = None
     verified: Verified | None = None
-    exam: Exam | None = None  # None: it brings none, or nobody has told yet
-    cut: bool = False  # every pod that still runs is ending with the short grace of a `CutOff`
-    recorded_at: datetime | None = None  # when the record was written: the history limit forgets the oldest
+    exam: Exam | None = None  # None: the version has no exam, or no pod has reported a result yet
+    cut: bool = False  # every remaining pod is terminating with the short grace period of a `CutOff`
+    recorded_at: datetime | None = None  # when the record was written; the history limit deletes the oldest
     parts: tuple[Part, ...] = ()  # as `Candidate.parts`
 
 
 @dataclass(frozen=True, slots=True)
 class RouteView:
-    """The live HTTPRoute, also when the spec asks for none any more. `weights` holds every backend in order, zero
-    weights included, `BLOCKED` for the blocked Service; `rules` what comes before them; `drifted` is set when the route
-    differs from what we render in any other way."""
+    """The live HTTPRoute, even if the spec no longer asks for one.
+
+    `weights` contains every backend in order, including zero weights, with `BLOCKED` for the blocked Service. `rules`
+    precede the weighted backends. `drifted`: the route differs from the rendered one in some other way.
+    """
 
     weights: Weights
-    accepted: bool | None  # Accepted and ResolvedRefs on every parent at this generation; None: not yet said
-    accepted_since: datetime | None = None  # this process saw `accepted` at this generation first
-    refused_since: datetime | None = None  # this process saw a parent say no first; None also where that is not known
-    message: str = ""  # of a parent that says no
+    accepted: bool | None  # Accepted and ResolvedRefs on every parent at this generation; None: not reported yet
+    accepted_since: datetime | None = None  # when this process first saw `accepted` at this generation
+    refused_since: datetime | None = None  # when this process first saw a parent reject it; None also if unknown
+    message: str = ""  # of a parent that rejects it
     drifted: bool = False
     rules: tuple[Rule, ...] = ()
 
     @property
     def routing(self) -> Routing:
-        """What the route says, to be compared with what is wanted."""
+        """The route's content, for comparison with the wanted routing."""
         return Routing(self.weights, self.rules)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that a person must put right, found before planning: what the spec asks and may not or cannot have."""
+    """A problem that a user must fix, found before planning: the spec asks for something invalid or forbidden."""
 
     reason: str
-    message: str  # field, value, what is allowed, next step
-    blocks_route: bool = False  # no route may be written (conflict, Gateway API missing)
+    message: str  # the field, its value, what is allowed, the next step
+    blocks_route: bool = False  # the route must not be written (conflict, Gateway API missing)
 
 
-# --- what the planner keeps between passes, in .status ---------------------------------------------------------------
+# --- what the planner keeps in .status between passes ----------------------------------------------------------------
 
 
 class MoveReason(StrEnum):
@@ -261,13 +276,13 @@ class MoveReason(StrEnum):
 
     FIRST = "First"  # nothing serves
     ROLLBACK = "Rollback"  # the alias names a revision further down the stack
-    FALLBACK = "Fallback"  # the stable is held
-    RECOVERY = "Recovery"  # the stable lost all its pods, and the canary takes over
+    FALLBACK = "Fallback"  # the stable is on hold
+    RECOVERY = "Recovery"  # the stable lost all its pods and the canary takes over
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A move to a revision without steps."""
+    """A move without steps."""
 
     revision: Revision
     reason: MoveReason
@@ -276,11 +291,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A move by steps. `step` is what it works on, `len(steps)` when only the promotion is left. `weight` is the share
-    that the route is to give it now: a step's share is taken over when the pods for it are ready; likewise `match`, the
-    segment of requests that go to it whatever its weight. `step_started_at` is when both had settled, and the clock of
-    a pause. Both grow only on a registry answer that was asked for later than `look_after`. `flapped`: it lost all pods
-    under traffic, and has to be ready for a while again."""
+    """A move by steps.
+
+    `step` is the index of the current step, `len(steps)` when only the promotion is left. `weight` is the share that
+    the route should give it now, and `match` the segment of requests that it gets regardless of its weight; both are
+    taken from a step once the pods for it are ready. `step_started_at` is when both had settled, and starts the clock
+    of a pause. Both grow only after a registry answer that was requested after `look_after`. `flapped`: it lost all its
+    pods while it had traffic, and must be ready for `READY_AGAIN` before it gets traffic again.
+    """
 
     revision: Revision
     step: int
@@ -290,13 +308,13 @@ class Canary:
     step_started_at: datetime | None = None
     look_after: datetime | None = None
     flapped: bool = False
-    promoted_by: str | None = None  # a person skipped what is left
+    promoted_by: str | None = None  # the user who skipped the remaining steps
     match: tuple[HeaderMatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A revision that is not tried again until its alias has left it or a person says retry."""
+    """A failed revision. It is not retried until the alias moves away or a user requests a retry."""
 
     revision: Revision
     reason: str
@@ -306,16 +324,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold mark, latched. `since` is when the answer that first showed it was asked for."""
+    """A latched hold mark. `since` is when the answer that first showed it was requested."""
 
     mark: HoldMark
     since: datetime
-    server: str = ""  # base URL of who showed it last, and alone can show it gone; empty: written before this was told
+    server: str = ""  # base URL of the last server to show it, which alone can end it; empty: from an older operator
 
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """The stable before, kept warm."""
+    """The previous stable, kept warm."""
 
     revision: Revision
     until: datetime
@@ -323,11 +341,11 @@ class Previous:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Intent: written to `.status` before anything acts on it, and enough to go on after a crash."""
+    """Intent. It is written to `.status` before it is acted on, and is enough to continue after a crash."""
 
     target: Target | None = None
     canary: Canary | None = None
-    promoted: tuple[Revision, ...] = ()  # the lineage stack, newest last; the last one is the stable
+    promoted: tuple[Revision, ...] = ()  # the stack of promoted revisions, newest last; the last is the stable
     failed: tuple[Failure, ...] = ()
     holds: tuple[Hold, ...] = ()
     previous: Previous | None = None
@@ -335,16 +353,16 @@ class State:
 
     @property
     def stable(self) -> Revision | None:
-        """The revision promoted last."""
+        """The revision that was promoted last."""
         return self.promoted[-1] if self.promoted else None
 
 
-# --- in and out ----------------------------------------------------------------------------------------------------
+# --- input and output ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All that `plan` may know. Gathered live before anything is written (DESIGN §5)."""
+    """Everything that `plan` may use. Read live before anything is written (docs/design/README.md, "Rules")."""
 
     now: datetime
     generation: int
@@ -352,16 +370,16 @@ class Observed:
     requests: Requests
     state: State
     registry: RegistryView
-    holds: Mapping[str, HoldRead]  # by digest; a digest that is missing is unknown, not clear
+    holds: Mapping[str, HoldRead]  # by digest; if a digest is missing, its hold state is unknown
     revisions: Mapping[Revision, RevisionView]
-    route: RouteView | None  # None: there is none (or no gateway is asked for)
-    service: Revision | None  # what the plain Service selects; BLOCKED; None: there is none
+    route: RouteView | None  # None: there is none (or the spec asks for no gateway)
+    service: Revision | None  # what the plain Service selects, or BLOCKED; None: there is no Service
     problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EnsureRevision:
-    """Write the immutable record (once), the revision's Service, and its Deployment with `replicas`."""
+    """Create the immutable record (once), the revision's Service, and its Deployment with `replicas`."""
 
     revision: Revision
     replicas: int
@@ -369,7 +387,7 @@ class EnsureRevision:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Give an existing Deployment another number of replicas."""
+    """Change the number of replicas of an existing Deployment."""
 
     revision: Revision
     replicas: int
@@ -377,8 +395,10 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class SetRoute:
-    """Write the HTTPRoute with exactly these backends and rules. Weights add up to 100, or it is `((BLOCKED, 1),)` and
-    there are no rules."""
+    """Write the HTTPRoute with exactly these backends and rules.
+
+    The weights add up to 100, or are `((BLOCKED, 1),)` without rules.
+    """
 
     weights: Weights
     reason: str
@@ -386,32 +406,32 @@ class SetRoute:
 
     @property
     def routing(self) -> Routing:
-        """What the route will say."""
+        """The route's content after the write."""
         return Routing(self.weights, self.rules)
 
 
 @dataclass(frozen=True, slots=True)
 class PointService:
-    """Let the plain Service select this revision, or `BLOCKED`."""
+    """Make the plain Service select this revision, or `BLOCKED`."""
 
     revision: Revision
 
 
 @dataclass(frozen=True, slots=True)
 class CutOff:
-    """A held revision: blow the fuse in each of its pods, then delete them with a short grace and scale to 0."""
+    """Cut off a held revision: blow the fuse in each pod, delete the pods with a short grace period, scale to 0."""
 
     revision: Revision
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveRoute:
-    """Delete the HTTPRoute: the spec asks for no gateway any more."""
+    """Delete the HTTPRoute because the spec no longer asks for a gateway."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Delete Deployment and Service; with `forget` the record too (beyond the history limit)."""
+    """Delete the Deployment and the Service; with `forget` also the record (history limit)."""
 
     revision: Revision
     forget: bool = False
@@ -422,7 +442,7 @@ Action: TypeAlias = EnsureRevision | Scale | SetRoute | RemoveRoute | PointServi
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A transition worth telling: becomes an events.k8s.io/v1 Event."""
+    """A transition to report as an events.k8s.io/v1 Event."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -433,7 +453,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Something that has to happen before more moves. `until`: when it ends by itself, where that is known."""
+    """Something that must happen before the next move. `until`: when it ends automatically, if known."""
 
     reason: Reason
     revision: Revision | None = None
@@ -452,7 +472,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A move that ended in this pass, for the history."""
+    """A move that ended in this pass; becomes a history entry."""
 
     revision: Revision
     outcome: Outcome
@@ -464,11 +484,11 @@ class Finished:
 class Plan:
     """What to do now.
 
-    `state` is written to `.status` first when it differs from the observed one; then, in order, `actions`. Without
-    `urgent` a refused status write ends the pass; with it (a hold) the actions are done all the same (DESIGN §4).
-    `requeue_after` is when to look again though nothing happens. `look`: the next move needs a registry answer that
-    is asked for from now on. `waits` says what has to happen before more moves, most telling first; `finished` what
-    came to its end in this pass.
+    If `state` differs from the observed one it is written to `.status` first, then `actions` run in order. A rejected
+    status write ends the pass, unless the plan is `urgent` (a hold): then the actions run anyway
+    (docs/design/README.md, "Holds"). `requeue_after` is when to plan again if nothing happens before. `look`: the next
+    move needs a registry answer that is requested from now on. `waits` lists what must happen before the next move,
+    most important first; `finished` lists the moves that ended in this pass.
     """
 
     state: State

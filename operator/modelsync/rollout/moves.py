@@ -1,7 +1,8 @@
-"""What is under way: moves begin, turn, are completed and are left. Steps, failures and promotion have their own rooms.
+"""The current move: start it, change its reason, complete it or abandon it.
 
-Each function takes the state on by one decision, and says what it has to wait for. Nothing here speaks of the route or
-of numbers of pods: these follow from the state (`traffic`, `capacity`).
+Steps, failures and promotion are in `steps`, `failing` and `promotion`. Each function here makes one decision on the
+state and adds what it waits for. This module must never decide on the route or on numbers of pods: these follow from
+the state (`traffic`, `capacity`).
 """
 
 from dataclasses import replace
@@ -17,10 +18,10 @@ from modelsync.rollout.steps import advance, new_canary
 
 
 def pursue(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State:
-    """End what is not wanted, begin what is, and take on what is under way."""
-    state = _turn(facts, state, goal, builder)
-    state = _leave(facts, state, goal, builder)
-    state = _begin(facts, state, goal, builder)
+    """Abandon a move that is no longer wanted, start the wanted one, and advance the current one."""
+    state = _change_reason(facts, state, goal, builder)
+    state = _abandon(facts, state, goal, builder)
+    state = _start(facts, state, goal, builder)
     if state.target is not None:
         return _complete(facts, state, state.target, goal, builder)
     if state.canary is not None and goal.way is Way.STEPS and goal.revision == state.canary.revision:
@@ -28,14 +29,14 @@ def pursue(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> Stat
     return state
 
 
-def _turn(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State:
-    """The same revision goes on for another reason; nothing that runs is given up for it."""
+def _change_reason(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State:
+    """Continue the move to the same revision for another reason, keeping its pods and traffic."""
     if goal.move is MoveReason.FIRST and facts.policy.suspend:
-        return state  # a hold on the stable must not bring a canary all traffic that somebody has stopped
+        return state  # a hold on the stable must not give all traffic to a canary that is suspended
     if goal.way is Way.AT_ONCE and goal.revision is not None and goal.move is not None:
         if state.canary is not None and state.canary.revision == goal.revision:
-            builder.normal(Reason(goal.move), "Move", _AT_ONCE[goal.move].format(goal.revision), goal.revision)
-            # A start by rule 5 takes all at once, and so needs a look of its own at the registry.
+            builder.normal(Reason(goal.move), "Move", _MOVE_NOTE[goal.move].format(goal.revision), goal.revision)
+            # A first version (rule 5) gets all traffic at once, and so needs a registry answer newer than this.
             started_at = facts.now if goal.move is MoveReason.FIRST else state.canary.started_at
             return replace(state, canary=None, target=Target(goal.revision, goal.move, started_at))
         target = state.target
@@ -44,44 +45,44 @@ def _turn(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State
     target = state.target
     if goal.way is not Way.STEPS or target is None or target.revision != goal.revision:
         return state
-    # The stable serves again before the takeover was done: what took over has to earn its traffic by the steps.
-    if _may_leave(facts, state, target.revision, goal) and facts.not_forward is None:
+    # The stable recovered before the takeover was complete: roll the revision out by the steps instead.
+    if _may_abandon(facts, state, target.revision, goal) and facts.forward_blocker is None:
         return replace(state, target=None, canary=new_canary(facts, target.revision))
     return state
 
 
-def _leave(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State:
+def _abandon(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State:
     moving = state.canary or state.target
-    if moving is None or goal.way is Way.STAY or _wanted(state, goal):
+    if moving is None or goal.way is Way.STAY or _is_wanted(state, goal):
         return state
     revision = moving.revision
-    if not _may_leave(facts, state, revision, goal):
+    if not _may_abandon(facts, state, revision, goal):
         builder.wait(Reason.STABLE_NOT_READY, revision)
         return state
-    outcome, why = _ending(facts, state, revision, goal)
+    outcome, why = _outcome(facts, state, revision, goal)
     if state.canary is None and outcome is Outcome.TAKEN_BACK:
-        builder.normal(Reason.TAKEN_BACK, "Abort", f"the move to {revision} ends: {why}", revision)
+        builder.normal(Reason.TAKEN_BACK, "Abort", f"move to {revision} cancelled: {why}", revision)
     elif outcome is not Outcome.FAILED or not builder.has_event(Reason.FAILED):
-        builder.warning(_TOLD[outcome], "Abort", f"{revision} loses its traffic: {why}", revision)
+        builder.warning(_OUTCOME_REASON[outcome], "Abort", f"traffic removed from {revision}: {why}", revision)
     builder.finish(revision, outcome, _reason_of_end(state, revision, outcome), moving.started_at)
     return replace(state, canary=None, target=None)
 
 
-def _wanted(state: State, goal: Goal) -> bool:
+def _is_wanted(state: State, goal: Goal) -> bool:
     if state.canary is not None:
         return goal.way is Way.STEPS and goal.revision == state.canary.revision
     target = state.target
     return target is not None and goal.way in (Way.STEPS, Way.AT_ONCE) and goal.revision == target.revision
 
 
-def _may_leave(facts: Facts, state: State, revision: Revision, goal: Goal) -> bool:
-    """Giving up what serves needs something else that serves; a hold, and going idle, need nothing."""
+def _may_abandon(facts: Facts, state: State, revision: Revision, goal: Goal) -> bool:
+    """Whether the move may be abandoned: only if something else can serve, except for a hold or when going idle."""
     if goal.way is Way.IDLE or facts.held(revision) or not facts.serving(revision) or facts.ready(revision) == 0:
         return True
     stable = state.stable
     if stable is not None and not facts.held(stable):
         return facts.ready(stable) > 0 or _can_take_over(facts, goal)
-    # With nothing behind it, what already serves becomes the stable first; but a hold does not wait for a canary.
+    # With no stable to go back to, a target that serves is promoted first. A canary is not: the hold takes effect.
     target = state.target
     return target is None or target.reason is MoveReason.RECOVERY or _can_take_over(facts, goal)
 
@@ -89,23 +90,23 @@ def _may_leave(facts: Facts, state: State, revision: Revision, goal: Goal) -> bo
 def _can_take_over(facts: Facts, goal: Goal) -> bool:
     if goal.way is not Way.AT_ONCE or goal.revision is None or goal.move is MoveReason.FIRST:
         return False
-    return facts.ready(goal.revision) > 0 and facts.clear(goal.revision)
+    return facts.ready(goal.revision) > 0 and facts.known_unheld(goal.revision)
 
 
-def _ending(facts: Facts, state: State, revision: Revision, goal: Goal) -> tuple[Outcome, str]:
+def _outcome(facts: Facts, state: State, revision: Revision, goal: Goal) -> tuple[Outcome, str]:
     if facts.held(revision):
-        return Outcome.HELD, "a hold is on it"
+        return Outcome.HELD, "it is on hold"
     for failure in state.failed:
         if failure.revision == revision:
             return Outcome.FAILED, failure.message
     if goal.way is Way.IDLE:
         return Outcome.TAKEN_BACK, "spec.replicas is 0"
     if goal.why is Reason.REGULATORY_HOLD and goal.way is not Way.KEEP:
-        return Outcome.TAKEN_BACK, "a hold is on the stable"
+        return Outcome.TAKEN_BACK, "the stable revision is on hold"
     if goal.way is Way.STEPS:
-        return Outcome.SUPERSEDED, f"{goal.revision} takes its place"
+        return Outcome.SUPERSEDED, f"superseded by {goal.revision}"
     if facts.named is None:
-        return Outcome.TAKEN_BACK, "no alias"
+        return Outcome.TAKEN_BACK, "the alias names no version"
     named = facts.view(facts.named)
     return Outcome.TAKEN_BACK, f"the alias names {versions(named.version, named.parts)}"
 
@@ -113,65 +114,71 @@ def _ending(facts: Facts, state: State, revision: Revision, goal: Goal) -> tuple
 def _reason_of_end(state: State, revision: Revision, outcome: Outcome) -> str:
     if outcome is Outcome.FAILED:
         return next(failure.reason for failure in state.failed if failure.revision == revision)
-    return _TOLD[outcome]
+    return _OUTCOME_REASON[outcome]
 
 
-_TOLD = {
+_OUTCOME_REASON = {
     Outcome.HELD: Reason.REGULATORY_HOLD,
     Outcome.FAILED: Reason.FAILED,
     Outcome.SUPERSEDED: Reason.SUPERSEDED,
     Outcome.TAKEN_BACK: Reason.TAKEN_BACK,
 }
 
-_AT_ONCE = {
+_MOVE_NOTE = {
     MoveReason.FIRST: "{} starts: nothing else serves",
-    MoveReason.ROLLBACK: "back to {}, as it ran: the alias names its version",
-    MoveReason.FALLBACK: "{} takes over: a hold is on the stable",
-    MoveReason.RECOVERY: "{} takes over: the stable has no ready pod",
+    MoveReason.ROLLBACK: "rolling back to {}: the alias names its version again",
+    MoveReason.FALLBACK: "{} takes over: the stable revision is on hold",
+    MoveReason.RECOVERY: "{} takes over: the stable revision has no ready pod",
 }
 
 
-def _begin(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State:
+def _start(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> State:
     if state.canary is not None or state.target is not None or goal.revision is None:
         return state
     revision = goal.revision
     if goal.way not in (Way.STEPS, Way.AT_ONCE):
         return state
-    if goal.move is MoveReason.ROLLBACK and _asleep(facts, state):
+    if goal.move is MoveReason.ROLLBACK and _stable_is_idle(facts, state):
         return promote(facts, state, revision, facts.now, str(goal.move), builder)
-    if goal.way is Way.STEPS and _wakes(facts, state):
+    if goal.way is Way.STEPS and _stable_is_waking(facts, state):
         builder.wait(facts.pods_reason(state.stable or revision), state.stable)
         return state
     forward = goal.way is Way.STEPS or goal.move is MoveReason.FIRST
-    if forward and (stop := facts.not_forward) is not None:
+    if forward and (stop := facts.forward_blocker) is not None:
         builder.wait(stop)
         return state
-    if not facts.clear(revision):
+    if not facts.known_unheld(revision):
         builder.wait(Reason.HOLD_STATE_UNKNOWN, revision)
         builder.look = True
         return state
     if goal.move is None:
         builder.normal(
-            Reason.STARTED, "Start", f"{revision} goes by the steps{_changed(facts, state, revision)}", revision
+            Reason.STARTED, "Start", f"canary {revision} started{_changed(facts, state, revision)}", revision
         )
         return replace(state, canary=new_canary(facts, revision))
-    told = _AT_ONCE[goal.move].format(revision) + _changed(facts, state, revision)
-    builder.normal(Reason(goal.move), "Move", told, revision)
+    note = _MOVE_NOTE[goal.move].format(revision) + _changed(facts, state, revision)
+    builder.normal(Reason(goal.move), "Move", note, revision)
     return replace(state, target=Target(revision, goal.move, facts.now))
 
 
-def _asleep(facts: Facts, state: State) -> bool:
-    """The stable has been idle: clients reach nothing, and no pod of it is asked for. Going back then only says which
-    revision of the stack starts; starting the one that is gone back from would take pods for nothing."""
+def _stable_is_idle(facts: Facts, state: State) -> bool:
+    """Whether the stable is scaled to 0 and traffic is blocked.
+
+    A rollback is then promoted at once, because it only selects which revision of the stack starts. Starting the
+    current stable first would use pods for nothing.
+    """
     stable = state.stable
     if stable is None or facts.held(stable):
         return False
     return facts.blocked and not facts.exposed(stable) and facts.view(stable).replicas == 0
 
 
-def _wakes(facts: Facts, state: State) -> bool:
-    """The stable is on its way back from nothing. A canary beside it could be ready first, and would take over what
-    nobody has judged it for; but a stable in trouble must not keep a person from moving the alias to what can serve."""
+def _stable_is_waking(facts: Facts, state: State) -> bool:
+    """Whether the stable is starting again from 0 pods.
+
+    A canary beside it could be ready first and would take over unproven, so it has to wait. If the stable is in trouble
+    it does not wait, so that moving the alias can end the outage.
+    """
     stable = state.stable
     if stable is None or facts.ready(stable) or facts.view(stable).trouble is not None:
         return False
@@ -179,7 +186,7 @@ def _wakes(facts: Facts, state: State) -> bool:
 
 
 def _changed(facts: Facts, state: State, revision: Revision) -> str:
-    """What else than the model differs from the stable: the revision's name says only the model's version."""
+    """Changed parts compared with the stable. The revision's name contains only the model's version."""
     if state.stable is None:
         return ""
     changed = difference(facts.view(state.stable).parts, facts.view(revision).parts)
@@ -187,17 +194,20 @@ def _changed(facts: Facts, state: State, revision: Revision) -> str:
 
 
 def _complete(facts: Facts, state: State, target: Target, goal: Goal, builder: PlanBuilder) -> State:
-    """A target that has all traffic, settled, is the stable. Where nothing else serves, one pod is enough: what it
-    lacks is then the stable's to get, and the next version need not wait for it."""
+    """Promote a target that has all traffic, settled.
+
+    If nothing else serves, one ready pod is enough: it gets its remaining pods as the stable, and the next version need
+    not wait for them.
+    """
     revision, stable = target.revision, state.stable
     if goal.way is Way.KEEP and target.reason in (MoveReason.ROLLBACK, MoveReason.RECOVERY):
-        return state  # not wanted any more, and kept only until the stable serves again
+        return state  # no longer wanted, kept only until the stable serves again
     ready = facts.ready(revision)
     alone = stable is None or facts.held(stable) or facts.ready(stable) == 0
-    needed = 1 if alone else facts.full
+    needed = 1 if alone else facts.full_replicas
     if ready < needed:
         builder.wait(facts.pods_reason(revision), revision)
         return state
-    if facts.live(revision) < 100 or not facts.settled:
-        return state  # `traffic` says what the route waits for
+    if facts.live_weight(revision) < 100 or not facts.settled:
+        return state  # `traffic` adds what the route waits for
     return promote(facts, state, revision, target.started_at, str(target.reason), builder)

@@ -1,6 +1,7 @@
-"""A revision's parts in words: which versions it is made of, and what changed from one revision to another.
+"""Describes a revision's parts: the versions that it is made of, and the changes from one revision to another.
 
-A revision is named by its model's version only, so people are told the rest here. Nothing is decided by these words.
+A revision's name contains only its model's version, so messages show the rest. For messages only: the planner must
+never decide by these texts.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from modelsync.api.parts import MODEL, part_label
 from modelsync.rollout.model import Part
 
 _MOST = 4
-"""Parts told in one sentence; the status has them all."""
+"""Parts listed in one message; the status has all of them."""
 
 
 def versions(version: str, parts: Sequence[Part]) -> str:
@@ -19,7 +20,7 @@ def versions(version: str, parts: Sequence[Part]) -> str:
 
 
 def difference(before: Sequence[Part], after: Sequence[Part]) -> str:
-    """`artifact prompts v2 -> v3`; empty where there is nothing but a model, or nothing changed."""
+    """`artifact prompts v2 -> v3`; empty if there is only a model, or nothing changed."""
     old, new = {part.key: part for part in before}, {part.key: part for part in after}
     if not (old.keys() | new.keys()) - {MODEL}:
         return ""
@@ -27,9 +28,9 @@ def difference(before: Sequence[Part], after: Sequence[Part]) -> str:
     for key in dict.fromkeys((*new, *old)):
         one, other = old.get(key), new.get(key)
         if one is None and other is not None:
-            changes.append(f"{part_label(key)} {other.version} is new")
+            changes.append(f"{part_label(key)} {other.version} added")
         elif one is not None and other is None:
-            changes.append(f"{part_label(key)} is gone")
+            changes.append(f"{part_label(key)} removed")
         elif one is not None and other is not None and one.digest != other.digest:
             changes.append(f"{part_label(key)} {one.version} -> {other.version}")
     return _listed(changes)

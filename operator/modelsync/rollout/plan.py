@@ -1,9 +1,8 @@
-"""The planner: what is observed in, what to do out.
+"""The planner: turns an observation into a plan.
 
-Read it top down; each line of `plan` is one decision, and each decision is a function of the facts and the state so
-far. Pure: no clock, no I/O, no randomness, no memory. What is intended is in `Plan.state`, which is written before
-anything acts on it; the actions follow from that state and from what is observed, so that after a crash between any
-two writes the next pass comes to the same actions.
+Each line of `plan` is one decision, a function of the facts and the state so far. It must stay pure: no clock, no I/O,
+no randomness, no memory. The intent is in `Plan.state`, which is written before anything acts on it. The actions follow
+from that state and the observation, so after a crash between any two writes the next pass plans the same actions.
 """
 
 from dataclasses import replace
@@ -20,16 +19,16 @@ from modelsync.rollout.model import Action, Hold, Observed, Plan, PointService, 
 from modelsync.rollout.plan_builder import PlanBuilder
 
 POD_CHECK = timedelta(seconds=1)
-"""How soon to look again at pods that a hold ends, should their last event get lost."""
+"""How soon to plan again while a hold terminates pods, in case their last watch event is lost."""
 
 
 def plan(observed: Observed) -> Plan:
-    """Decide what to do now. Total: every `Observed` has a plan, and a world that is as wanted has an empty one."""
+    """Decide what to do now. Never raises; if everything is as wanted, the plan has no actions."""
     builder = PlanBuilder()
     holds = latched(observed)
     facts = Facts(observed, holds)
 
-    state = _told_of_holds(facts, observed.state, holds, builder)
+    state = _record_hold_changes(facts, observed.state, holds, builder)
     state = promotion.expire_previous(facts, state)
     state = failing.forget_failures(facts, state)
     state = failing.judge(facts, state, builder)
@@ -37,7 +36,7 @@ def plan(observed: Observed) -> Plan:
     before = state.promoted
     state = moves.pursue(facts, state, goal(facts, state), builder)
     if state.promoted != before:
-        # Another stable may mean another goal. It is pursued in this pass, or pods that it needs would be taken down.
+        # A new stable can mean a new goal. Pursue it in this pass, or pods that it needs would be removed.
         facts = Facts(replace(observed, state=state), holds)
         state = moves.pursue(facts, state, goal(facts, state), builder)
 
@@ -54,25 +53,30 @@ def plan(observed: Observed) -> Plan:
     )
 
 
-def _told_of_holds(facts: Facts, state: State, holds: tuple[Hold, ...], builder: PlanBuilder) -> State:
+def _record_hold_changes(facts: Facts, state: State, holds: tuple[Hold, ...], builder: PlanBuilder) -> State:
     if holds == state.holds:
         return state
     before, now = {hold.mark for hold in state.holds}, {hold.mark for hold in holds}
     for hold in holds:
         if hold.mark not in before:
             mark = hold.mark
-            told = f"{mark.collection}:{mark.version} must not serve: {WORDING[mark.via].owner} {mark.name!r}"
-            builder.warning(Reason.REGULATORY_HOLD, "Hold", told)
+            because = f"{WORDING[mark.via].owner} {mark.name!r} puts it on hold"
+            builder.warning(
+                Reason.REGULATORY_HOLD, "Hold", f"{mark.collection}:{mark.version} must not serve: {because}"
+            )
     for hold in state.holds:
         if hold.mark not in now:
-            told = f"the hold on {hold.mark.collection}:{hold.mark.version} is lifted ({hold.mark.name!r} is gone)"
-            builder.normal(Reason.HOLD_LIFTED, "Hold", told)
+            note = f"hold on {hold.mark.collection}:{hold.mark.version} lifted ({hold.mark.name!r} was removed)"
+            builder.normal(Reason.HOLD_LIFTED, "Hold", note)
     return replace(state, holds=holds)
 
 
 def _actions(facts: Facts, state: State, builder: PlanBuilder) -> tuple[tuple[Action, ...], bool]:
-    """One kind of side effect in a pass, in the order in which each makes the next safe. A hold does all it needs at
-    once, exposure first (DESIGN §4)."""
+    """The actions of this pass, and whether they are urgent.
+
+    One kind of side effect per pass, in an order in which each makes the next one safe. A hold takes all its actions at
+    once, starting with those that end exposure (docs/design/README.md, "Holds").
+    """
     routing = traffic.wanted(facts, state, builder)
     replicas = capacity.wanted_replicas(facts, state)
     cut = capacity.cut_off(facts)
@@ -99,7 +103,7 @@ def _route(facts: Facts, state: State, routing: Routing, builder: PlanBuilder) -
         return (RemoveRoute(),) if facts.observed.route is not None else ()
     if facts.route is None and (_nothing_is_meant(facts, state) or _forbidden(facts)):
         return ()
-    # A route that may not be written any more (a conflict, say) is still taken from a held revision.
+    # Even if the route must not be written (for example because of a conflict), a held revision is removed from it.
     if _forbidden(facts) and not _held_is_exposed(facts):
         return ()
     write = traffic.next_write(facts, state, routing, builder)
@@ -114,7 +118,7 @@ def _service(facts: Facts, state: State, routing: Routing) -> tuple[Action, ...]
 
 
 def _nothing_is_meant(facts: Facts, state: State) -> bool:
-    """Before the first answer of the registry there is nothing to route to, and nothing to block."""
+    """Whether there is nothing to route to and nothing to block: no registry answer yet."""
     return not state.promoted and state.target is None and not facts.held_digests
 
 
@@ -123,21 +127,21 @@ def _forbidden(facts: Facts) -> bool:
 
 
 def _why(facts: Facts, state: State) -> str:
-    """One line for the route's annotation and the log."""
+    """Why the route is as it is, for its annotation and the log."""
     if facts.idle:
         return "spec.replicas is 0"
     if state.stable is not None and facts.held(state.stable):
-        return f"a hold is on {state.stable}"
+        return f"{state.stable} is on hold"
     if state.target is not None:
         return f"{state.target.reason} to {state.target.revision}"
     if state.canary is not None:
         segment = " and its segment" if steps.segment(state.canary) else ""
         return f"canary {state.canary.revision} at {state.canary.weight} %{segment}"
-    return f"{state.stable} is the stable"
+    return f"{state.stable} is the stable revision"
 
 
 def _requeue_after(facts: Facts, state: State, builder: PlanBuilder, *, urgent: bool) -> timedelta | None:
-    """When time alone can change the plan."""
+    """When the plan can change merely because time passes."""
     moments = [wait.until for wait in builder.waits if wait.until is not None]
     if facts.settles_at is not None:
         moments.append(facts.settles_at)
@@ -157,7 +161,7 @@ def _requeue_after(facts: Facts, state: State, builder: PlanBuilder, *, urgent: 
 
 
 def _deadlines(facts: Facts, state: State) -> list[datetime]:
-    """When what moves fails, or calls for a person."""
+    """When the current move fails or becomes Stalled."""
     moving = state.canary or state.target
     if moving is None:
         return []

@@ -1,4 +1,7 @@
-"""A revision becomes the stable: the lineage stack, and what stays warm behind it."""
+"""Promotion: the stack of promoted revisions, and the previous stable that is kept warm.
+
+This module must never decide when to promote: `moves` and `steps` do.
+"""
 
 from dataclasses import replace
 from datetime import datetime
@@ -12,16 +15,16 @@ from modelsync.rollout.plan_builder import PlanBuilder
 def promote(
     facts: Facts, state: State, revision: Revision, started_at: datetime, reason: str, builder: PlanBuilder
 ) -> State:
-    """It has had all traffic, settled. Going back pops what lies above it; anything else is pushed."""
+    """Make `revision`, which has all traffic, the stable. A rollback pops the revisions above it; others are pushed."""
     old = state.stable
     if revision in state.promoted and reason != Reason.CANARY:
         stack = state.promoted[: state.promoted.index(revision) + 1]
-        previous = None  # what was gone back from is not what a hold would fall back to
+        previous = None  # a hold must not fall back to the revision that was rolled back
     else:
         stack = (*(entry for entry in state.promoted if entry != revision), revision)
         stack = stack[-facts.policy.history_limit - 1 :]
         previous = _kept_warm(facts, old)
-    builder.normal(Reason.PROMOTED, "Promote", f"{revision} is the stable", revision)
+    builder.normal(Reason.PROMOTED, "Promote", f"{revision} is the stable revision", revision)
     builder.finish(revision, Outcome.PROMOTED, reason, started_at)
     return replace(
         state,
@@ -41,7 +44,7 @@ def _kept_warm(facts: Facts, old: Revision | None) -> Previous | None:
 
 
 def expire_previous(facts: Facts, state: State) -> State:
-    """What is kept warm goes when its time is over, a hold is on it, or it is not further down the stack any more."""
+    """Stop keeping the previous stable warm if its time is over, it is held, or it is not below the stable any more."""
     previous = state.previous
     if previous is None:
         return state

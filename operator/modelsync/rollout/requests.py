@@ -1,7 +1,7 @@
-"""A person's annotations: promote, promote-full, abort, retry, and the wish to look at the registry now.
+"""User requests by annotation: promote, promote-full, abort, retry, and refresh (query the registry now).
 
-Each is acted on once and echoed in `State.handled`; one that names a revision which it does not fit is echoed too and
-answered by a Warning, so that an old annotation can never act on a new rollout. Nothing here starts a move by itself.
+Each is acted on once and echoed in `State.handled`. A request for the wrong revision is also echoed, and answered by a
+Warning event, so that an old annotation can never act on a new rollout. This module must never start a move.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _Handler = Callable[[Facts, State, Request, PlanBuilder], State | None]
 
 
 def answer(facts: Facts, state: State, builder: PlanBuilder) -> State:
-    """Act on what is new among the requests. One that cannot be acted on yet stays new."""
+    """Act on new requests. One that cannot be acted on yet stays pending."""
     asked, handled = facts.observed.requests, state.handled
     if asked == handled:
         return state
@@ -39,7 +39,7 @@ def answer(facts: Facts, state: State, builder: PlanBuilder) -> State:
 
 
 def _short(value: str | None) -> str | None:
-    """An annotation may be longer than what the status echoes; no revision and no sensible token is."""
+    """Truncated to the length that the status can echo. No revision and no reasonable token is longer."""
     return value if value is None else value[:MAX_LENGTH]
 
 
@@ -48,13 +48,13 @@ def _promote(facts: Facts, state: State, request: Request, builder: PlanBuilder)
     canary = state.canary
     if canary is None or canary.revision != revision:
         return _ignored(state, "promote", revision, "it is not the canary", builder)
-    if facts.not_forward is not None:
+    if facts.forward_blocker is not None:
         return None
     step = canary.steps[canary.step] if canary.step < len(canary.steps) else None
     if step is None:
-        return state  # only the promotion is left, and that waits for pods, not for a person
+        return state  # only the promotion is left, which waits for pods and not for a user
     if not isinstance(step, Pause) or canary.step_started_at is None:
-        return None  # the pause is still to come
+        return None  # the pause has not started yet
     builder.normal(Reason.STEP, "Promote", f"{request.who} ended the pause of {revision}", revision)
     return replace(state, canary=replace(canary, step=canary.step + 1, look_after=facts.now))
 
@@ -64,11 +64,9 @@ def _promote_full(facts: Facts, state: State, request: Request, builder: PlanBui
     canary = state.canary
     if canary is None or canary.revision != revision:
         return _ignored(state, "promote-full", revision, "it is not the canary", builder)
-    if facts.not_forward is not None:
+    if facts.forward_blocker is not None:
         return None
-    builder.normal(
-        Reason.PROMOTING, "Promote", f"{request.who} skipped the steps that were left of {revision}", revision
-    )
+    builder.normal(Reason.PROMOTING, "Promote", f"{request.who} skipped the remaining steps of {revision}", revision)
     skipped = replace(canary, step=len(canary.steps), look_after=facts.now, promoted_by=request.who)
     return replace(state, canary=skipped)
 
@@ -76,18 +74,18 @@ def _promote_full(facts: Facts, state: State, request: Request, builder: PlanBui
 def _abort(facts: Facts, state: State, request: Request, builder: PlanBuilder) -> State | None:
     revision = request.revision
     target = state.target
-    going_back = target is not None and target.reason is MoveReason.ROLLBACK and target.revision == revision
-    if (state.canary is None or state.canary.revision != revision) and not going_back:
-        why = "only a canary or a way back can be aborted; move the alias to serve another version"
+    rolling_back = target is not None and target.reason is MoveReason.ROLLBACK and target.revision == revision
+    if (state.canary is None or state.canary.revision != revision) and not rolling_back:
+        why = "only a canary or a rollback can be aborted; move the alias to serve another version"
         return _ignored(state, "abort", revision, why, builder)
-    return failed(state, Failure(revision, Reason.ABORTED, facts.now, f"{request.who} said abort"))
+    return failed(state, Failure(revision, Reason.ABORTED, facts.now, f"aborted by {request.who}"))
 
 
 def _retry(facts: Facts, state: State, request: Request, builder: PlanBuilder) -> State | None:
     revision = request.revision
     if not any(failure.revision == revision for failure in state.failed):
         return _ignored(state, "retry", revision, "it has not failed", builder)
-    builder.normal(Reason.RETRIED, "Retry", f"{request.who} said to try {revision} again", revision)
+    builder.normal(Reason.RETRIED, "Retry", f"{request.who} requested a retry of {revision}", revision)
     return replace(state, failed=tuple(failure for failure in state.failed if failure.revision != revision))
 
 

@@ -1,7 +1,8 @@
-"""The planner's memory on the wire: `State` to fields of `.status` and back.
+"""Converts the planner's `State` to fields of `.status` and back.
 
-`load(dump(state)) == state` for every state, or a quiet world would write for ever. A status that an older or newer
-operator wrote is read as far as it can be understood: what is missing means what it meant before it existed.
+`load(dump(state)) == state` must hold for every state, or an idle operator would write the status forever. A status
+written by an older or newer operator is read as far as possible: a missing field means what it meant before the field
+existed.
 """
 
 from dataclasses import asdict
@@ -39,11 +40,11 @@ from modelsync.rollout.model import (
 _MESSAGE = 1024
 
 _MAX_HOLDS = 256
-"""What the CRD takes. More holds are all in force, and the ones beyond it are latched anew in each pass."""
+"""The CRD's limit. Holds beyond it are in force too; they are latched again in every pass."""
 
 
 def load(status: ModelDeploymentStatus) -> State:
-    """The intent that `status` holds; of an empty status, the empty state."""
+    """The intent in `status`; the empty state for an empty status."""
     return State(
         target=_load_target(status.target),
         canary=_load_canary(status.canary),
@@ -61,7 +62,7 @@ def load(status: ModelDeploymentStatus) -> State:
 
 
 def dump(state: State) -> dict[str, Any]:
-    """The fields of `ModelDeploymentStatus` that hold intent, by their Python names."""
+    """The fields of `ModelDeploymentStatus` that contain intent, by their Python names."""
     return {
         "target": _dump_target(state.target),
         "canary": _dump_canary(state.canary),

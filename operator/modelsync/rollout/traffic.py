@@ -1,9 +1,10 @@
-"""Who gets what: the wanted route as a total function of intent, readiness and holds, and the next write to it.
+"""The wanted route as a function of intent, readiness and holds, and the next write to it.
 
-`wanted` never asks what was done before, so a crash, an edit by hand or another leader's late write cannot leave a
-route that nobody would put right; it is compared whole. `next_write` is the discipline of DESIGN §3.5: a share grows,
-and a rule comes, only in a route that is accepted and settled, and only for a backend that the gateway already knows
-with weight 0; shares shrink and rules go at once.
+`wanted` must never depend on earlier writes, and the whole route is compared. So a wrong route is always corrected,
+whether it was left by a crash, a manual edit, or a late write of a former leader. `next_write` orders the changes
+(docs/design/README.md, "Rolling out"): a share may grow, or a rule be added, only in a route that is accepted and
+settled, and only for a backend that the route already lists, if only with weight 0. Shares shrink, and rules are
+removed, at once.
 """
 
 from datetime import datetime
@@ -19,7 +20,7 @@ BLOCKED_ROUTE = Routing(((BLOCKED, 1),))
 
 
 def wanted(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
-    """The shares and rules as they should be: of the stable and of what moves, or the blocked Service alone."""
+    """The wanted shares and rules of the stable and the current move, or the blocked Service alone."""
     if facts.idle:
         return BLOCKED_ROUTE
     base = serving_base(facts, state)
@@ -27,12 +28,12 @@ def wanted(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
     if base is not None and may_be_held(facts, base):
         builder.wait(Reason.HOLD_STATE_UNKNOWN, base)
         builder.look = True
-        return _as_it_is(facts)
+        return _unchanged(facts)
     if base is None:
         return Routing(((moving, 100),)) if moving is not None and share == 100 else BLOCKED_ROUTE
     if moving is None or moving == base or facts.ready(moving) == 0:
-        # What is blocked (it was idle, or held) stays so until a pod can answer: a gateway may tell a client that has
-        # come too early something worse than 503.
+        # A blocked route (idle or held before) stays blocked until a pod is ready: for a backend without endpoints, a
+        # gateway may return something worse than 503.
         if facts.blocked and not facts.ready(base):
             return BLOCKED_ROUTE
         weights: Weights = ((base, 100),)
@@ -50,14 +51,18 @@ def wanted(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
 
 
 def serving_base(facts: Facts, state: State) -> Revision | None:
-    """The stable, unless a hold is on it."""
+    """The stable, unless it is held."""
     return state.stable if state.stable is not None and not facts.held(state.stable) else None
 
 
 def may_be_held(facts: Facts, base: Revision) -> bool:
-    """The stable has been taken out of the route (with a gateway) or the Service, the intent does not say why, and the
-    registry has not said that it is free: an operator that saw a hold may have died before the status had taken it."""
-    if facts.clear(base):
+    """Whether the stable may be on a hold that the status does not contain.
+
+    It is missing from the route (or, without a gateway, not selected by the Service), the intent does not explain that,
+    and the registry has not confirmed that no hold covers it. An operator that saw a hold may have crashed before the
+    status was written.
+    """
+    if facts.known_unheld(base):
         return False
     if facts.policy.gateway:
         return facts.route is not None and all(backend != base for backend, _ in facts.route.weights)
@@ -66,8 +71,8 @@ def may_be_held(facts: Facts, base: Revision) -> bool:
     return service is not None and service not in {base, *moving}
 
 
-def _as_it_is(facts: Facts) -> Routing:
-    """What is live, as long as no hold is on any of it."""
+def _unchanged(facts: Facts) -> Routing:
+    """The live routing without rules that must go; blocked if any of its revisions is held."""
     if not facts.policy.gateway:
         service = facts.observed.service or BLOCKED
         return BLOCKED_ROUTE if facts.held(service) else Routing(((service, 100),))
@@ -86,7 +91,7 @@ def _as_it_is(facts: Facts) -> Routing:
 
 
 def _listed_for_tests(facts: Facts, state: State, weights: Weights) -> Weights:
-    """What is kept warm can be named by the test header, too; the gateway has to know it before."""
+    """The previous stable with weight 0, so that the test header can name it: the gateway must know it as a backend."""
     previous = state.previous.revision if state.previous is not None else None
     if not facts.policy.test_header or previous is None or any(revision == previous for revision, _ in weights):
         return ()
@@ -94,7 +99,7 @@ def _listed_for_tests(facts: Facts, state: State, weights: Weights) -> Weights:
 
 
 def _tests(facts: Facts, weights: Weights) -> tuple[Rule, ...]:
-    """A rule for every revision that can be named and does not have all the traffic anyway."""
+    """A test-header rule for every listed revision that does not have all the traffic anyway."""
     if not facts.policy.test_header:
         return ()
     rules = (Rule(revision, RuleKind.TEST) for revision, weight in weights if weight < 100)
@@ -103,12 +108,12 @@ def _tests(facts: Facts, weights: Weights) -> tuple[Rule, ...]:
         for rule in rules
         if facts.ready(rule.revision)
         and not facts.held(rule.revision)
-        and (_has_rule(facts, rule) or facts.clear(rule.revision))
+        and (_has_rule(facts, rule) or facts.known_unheld(rule.revision))
     )
 
 
 def _segment(facts: Facts, state: State, weights: Weights, builder: PlanBuilder) -> tuple[Rule, ...]:
-    """The requests that go to the canary whatever its share."""
+    """The rule for requests that go to the canary regardless of its share."""
     canary = state.canary
     if canary is None or canary.flapped or not _is_second(weights, canary.revision) or weights[1][1] == 100:
         return ()
@@ -120,8 +125,10 @@ def _segment(facts: Facts, state: State, weights: Weights, builder: PlanBuilder)
 
 
 def _sessions(facts: Facts, state: State, weights: Weights, builder: PlanBuilder) -> tuple[Rule, ...]:
-    """While stable and canary share the traffic, each keeps the clients that it has answered. A canary that lost pods
-    keeps none: what its other pods can carry is its share."""
+    """Session rules: while stable and canary share the traffic, each keeps the clients that it has served.
+
+    A canary that lost pods keeps none, because its remaining pods can carry only its share.
+    """
     canary = state.canary
     if not facts.policy.sessions or canary is None or canary.flapped or not _is_second(weights, canary.revision):
         return ()
@@ -170,7 +177,7 @@ def _share(facts: Facts, state: State, base: Revision | None, builder: PlanBuild
 
 
 def _target_share(facts: Facts, target: Target, base: Revision | None) -> Weight:
-    """All at once if nothing else serves well; else what its ready pods can carry."""
+    """100 if nothing else serves without errors; otherwise what its ready pods can carry."""
     revision = target.revision
     if facts.held(revision) or facts.ready(revision) == 0:
         return 0
@@ -180,33 +187,36 @@ def _target_share(facts: Facts, target: Target, base: Revision | None) -> Weight
 
 
 def _switched(facts: Facts, revision: Revision) -> Weight:
-    """Without a gateway: all when all pods are ready, and then for as long as one is."""
-    return 100 if facts.ready(revision) >= facts.full or facts.live(revision) == 100 else 0
+    """Without a gateway: 100 once all pods are ready, and from then on while any pod is ready."""
+    return 100 if facts.ready(revision) >= facts.full_replicas or facts.live_weight(revision) == 100 else 0
 
 
 def _grown(
     facts: Facts, revision: Revision, share: Weight, forward_since: datetime | None, builder: PlanBuilder
 ) -> Weight:
-    """`share`, or what it has in the live route while it may not have more."""
-    live = facts.live(revision)
+    """`share`, or its live weight if that must not grow now."""
+    live = facts.live_weight(revision)
     return share if share <= live or _may_grow(facts, revision, forward_since, builder) else live
 
 
 def _may_grow(facts: Facts, revision: Revision, forward_since: datetime | None, builder: PlanBuilder) -> bool:
-    """Whether it may be exposed more than it is. A way back needs to know that no hold is on the revision; a forward
-    move (begun, or out of its last wait, at `forward_since`) that this was asked since."""
+    """Whether its exposure may grow.
+
+    The registry must have confirmed that no hold covers the revision. A forward move also needs an answer requested
+    after `forward_since`, when it started or when its last wait ended.
+    """
     if forward_since is not None:
-        if (stop := facts.not_forward) is not None:
+        if (stop := facts.forward_blocker) is not None:
             builder.wait(stop, revision)
             return False
         ready_since = facts.view(revision).ready_since
-        has_some = facts.live(revision) or facts.live_match(revision)
+        has_some = facts.live_weight(revision) or facts.live_match(revision)
         after = forward_since if ready_since is None or has_some else max(forward_since, ready_since)
         if not facts.fresh(revision, after):
             builder.wait(Reason.FRESH_LOOK, revision)
             builder.look = True
             return False
-    if not facts.clear(revision):
+    if not facts.known_unheld(revision):
         builder.wait(Reason.HOLD_STATE_UNKNOWN, revision)
         builder.look = True
         return False
@@ -214,12 +224,12 @@ def _may_grow(facts: Facts, revision: Revision, forward_since: datetime | None, 
 
 
 def next_write(facts: Facts, state: State, routing: Routing, builder: PlanBuilder) -> Routing | None:
-    """What to write into the route now to get nearer to `routing`; None: it is there, or has to settle first."""
+    """The routing to write now on the way to `routing`; None if it is reached or the route has to settle first."""
     route, live = facts.route, facts.live_routing
     if route is None or live is None:
         return routing
     if routing is live:
-        return None  # left as it is, whatever it is: see `may_be_held`
+        return None  # deliberately unchanged: see `may_be_held`
     now = _without_what_has_to_settle(facts, state, routing, live)
     if now != live or route.drifted:
         return now
@@ -229,7 +239,7 @@ def next_write(facts: Facts, state: State, routing: Routing, builder: PlanBuilde
 
 
 def _without_what_has_to_settle(facts: Facts, state: State, routing: Routing, live: Routing) -> Routing:
-    """Shrinking must not wait: what grows stays as it is, and the stable has the rest."""
+    """`routing` without the growth that must wait; shrinking must not wait. The stable gets the rest."""
     base = routing.weights[0][0]
     weights = routing.weights
     growing = _growing(facts, state, routing, live)
@@ -237,7 +247,7 @@ def _without_what_has_to_settle(facts: Facts, state: State, routing: Routing, li
         kept = live.weight(growing)
         shares = {base: 100 - kept, growing: kept}
         weights = tuple((revision, shares.get(revision, weight)) for revision, weight in weights)
-    has_all = weights[0][1] == 100  # and so needs no rule yet
+    has_all = weights[0][1] == 100  # needs no rule yet
     rules = tuple(
         rule
         for rule in routing.rules
@@ -249,13 +259,15 @@ def _without_what_has_to_settle(facts: Facts, state: State, routing: Routing, li
 
 
 def _is_known(facts: Facts, live: Routing, revision: Revision) -> bool:
-    """The data plane knows its endpoints."""
+    """Whether the data plane knows its endpoints."""
     return facts.settled and live.lists(revision)
 
 
 def _growing(facts: Facts, state: State, routing: Routing, live: Routing) -> Revision | None:
-    """The revision whose share would grow by a planned move. A share that grows because nothing else can serve is
-    none: waiting would only lengthen the outage."""
+    """The revision whose share would grow in a planned move.
+
+    None if it grows because nothing else can serve: waiting would only prolong the outage.
+    """
     moving = next((revision for revision, share in routing.weights[1:] if share > live.weight(revision)), None)
     if state.target is not None and facts.ready(routing.weights[0][0]) == 0:
         return None
@@ -270,7 +282,7 @@ def _wait_for_gateway(facts: Facts, builder: PlanBuilder) -> None:
 
 
 def wanted_service(facts: Facts, state: State, routing: Routing) -> Revision:
-    """What the plain Service is to select: with a gateway the stable, else who has all traffic; never nothing."""
+    """What the plain Service should select: with a gateway the stable, without one the revision with all traffic."""
     weights = routing.weights
     if not facts.policy.gateway:
         return next((revision for revision, weight in weights if weight == 100), BLOCKED)

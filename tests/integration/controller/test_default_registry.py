@@ -57,7 +57,7 @@ async def test_a_new_default_starts_no_rollout_and_drops_no_hold(world: World) -
         other.admin.set_alias(f"{world.path}:v0", "production")
         moved = default.model_copy(update={"base_url": other.url})
         async with world.operator(registry=moved), world.kubelet():
-            condition = await world.until_message("Ready", f"set at {world.standin.url}, which is not asked any more")
+            condition = await world.until_message("Ready", f"set on {world.standin.url}, which is no longer queried")
             assert condition["reason"] == "RegulatoryHold"
             await world.until_message("ModelResolved", "the alias names v0")
             (hold,) = (await world.status())["holds"]

@@ -77,7 +77,7 @@ async def test_a_rollout_is_viewed_and_steered_by_users_with_the_charts_roles(wo
             async with watching("get", "-w", *viewer) as watched:
                 await watched.until("chat", f"{canary} 20 %")
                 late = await plugin("status", "chat", *viewer, "--timeout=1s", code=5)
-                assert "a person's promote: kubectl modelsync promote chat" in late.out
+                assert "a manual promotion: kubectl modelsync promote chat" in late.out
                 assert canary in (await plugin("promote", "chat", *approver)).out
                 assert "v1" in (await plugin("status", "chat", *viewer, "--timeout=40s")).out.splitlines()[-1]
                 assert (await world.status())["handled"]["promote"].endswith("/approver")
@@ -89,7 +89,7 @@ async def test_a_rollout_is_viewed_and_steered_by_users_with_the_charts_roles(wo
                 await world.until_status("it waits for a person", waits_for_a_person)
                 await watched.until("v2-", "20 %")
             assert "aborted: v2-" in (await plugin("abort", "chat", *responder)).out
-            assert "responder said abort" in (await plugin("status", "chat", *viewer, "--watch=false", code=3)).err
+            assert "aborted by responder" in (await plugin("status", "chat", *viewer, "--watch=false", code=3)).err
             refused = (await plugin("retry", "chat", *responder, code=1)).err
             assert f"--clusterrole={release}-approver" in refused
             assert "retried: v2-" in (await plugin("retry", "chat", *approver)).out

@@ -27,6 +27,6 @@ def test_an_action_is_shown_with_its_revisions_and_numbers(action: Action, text:
 
 
 def test_an_event_is_shown_with_its_reason() -> None:
-    assert event_text(Event("Normal", "Promoted", "Promote", f"{V1} is the stable", V1)) == (
-        f"Promoted: {V1} is the stable"
+    assert event_text(Event("Normal", "Promoted", "Promote", f"{V1} is the stable revision", V1)) == (
+        f"Promoted: {V1} is the stable revision"
     )

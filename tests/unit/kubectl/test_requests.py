@@ -45,7 +45,7 @@ def test_abort_takes_the_canary_back_and_says_what_serves(in_canary: Shell) -> N
     assert in_canary("abort chat") == (
         "modeldeployment.modelsync.dev/chat aborted: v2-22222222 loses its traffic, v1-11111111 serves\n"
     )
-    assert in_canary.world.status.failed[0].message == f"{ALICE} said abort"
+    assert in_canary.world.status.failed[0].message == f"aborted by {ALICE}"
 
 
 def test_retry_tries_the_aborted_version_again(in_canary: Shell) -> None:
@@ -95,7 +95,7 @@ def test_promote_without_a_pause_ahead_points_to_full(in_canary: Shell) -> None:
 def test_an_operator_that_does_not_answer_is_told_after_the_timeout(in_canary: Shell) -> None:
     in_canary.cluster.operator_runs = False
     said = in_canary("abort chat --timeout 1ms", code=5)
-    assert "abort: no answer within 1ms: chat waits for a person's promote; the request stays and acts then" in said
+    assert "abort: no answer within 1ms: chat waits for a manual promotion; the request stays and acts then" in said
 
 
 def test_without_waiting_only_the_annotation_is_told(in_canary: Shell) -> None:

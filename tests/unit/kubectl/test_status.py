@@ -11,7 +11,7 @@ def test_it_waits_until_what_is_asked_for_serves(in_canary: Shell, golden: Golde
 def test_a_pause_that_waits_for_a_person_is_told_with_the_command(in_canary: Shell) -> None:
     said = in_canary("status chat --watch=false")
     assert said == (
-        "Waiting for chat: v2 (v2-22222222) at 10 %, step 2 of 4, 1 of 1 pods ready; waits for a person's promote: "
+        "Waiting for chat: v2 (v2-22222222) at 10 %, step 2 of 4, 1 of 1 pods ready; waits for a manual promotion: "
         "kubectl modelsync promote chat -n prod\n"
     )
 
@@ -19,7 +19,7 @@ def test_a_pause_that_waits_for_a_person_is_told_with_the_command(in_canary: She
 def test_a_version_that_failed_ends_it(in_canary: Shell) -> None:
     in_canary("abort chat")
     said = in_canary("status chat", code=3)
-    assert "v2 (v2-22222222) failed and is not tried again" in said
+    assert "v2 (v2-22222222) failed and will not be retried" in said
     assert said.endswith("; next: kubectl modelsync retry chat -n prod\n")
 
 
@@ -61,11 +61,11 @@ def test_a_registry_that_is_away_is_told_as_what_is_waited_for(in_canary: Shell)
     in_canary.world.registry(reachable=False)
     in_canary.world.run(minutes=2)
     said = in_canary("status chat --watch=false")
-    assert said.endswith("pods ready; waits for the registry to answer again; nothing moves forward meanwhile\n")
+    assert said.endswith("pods ready; waits for the registry to be reachable again; no rollout proceeds until then\n")
 
 
 def test_one_that_is_suspended_is_told_with_the_command(in_canary: Shell) -> None:
     in_canary("pause chat")
     in_canary.world.run(seconds=5)
     said = in_canary("status chat --watch=false")
-    assert said.endswith("set it to false to go on: kubectl modelsync resume chat -n prod\n")
+    assert said.endswith("set it to false to continue: kubectl modelsync resume chat -n prod\n")

@@ -1,4 +1,4 @@
-"""Events: what is new in a status is told once, and every event is of a sort that the reference page has."""
+"""Events: a transition is reported once, and every event is in the catalogue."""
 
 import ast
 import re
@@ -37,17 +37,17 @@ def brief(events: tuple[Event, ...]) -> list[tuple[str, str, str]]:
     return [(event.type, event.reason, event.action) for event in events]
 
 
-def test_an_alias_that_moves_is_told_with_both_versions() -> None:
+def test_an_alias_that_moves_is_reported_with_both_versions() -> None:
     before = ModelDeploymentStatus(resolved=resolved("v2"))
     after = ModelDeploymentStatus(resolved=resolved("v3", NOW))
     (event,) = transitions(before, after)
     assert (event.type, event.reason) == ("Normal", "AliasMoved")
-    assert event.note == "acme/r/chat:production names v3 now, v2 before"
+    assert event.note == "acme/r/chat:production now names v3 (was v2)"
     assert transitions(after, after) == ()
     assert transitions(ModelDeploymentStatus(), after) == (), "the first answer is no move"
 
 
-def test_what_needs_a_person_is_told_once_with_the_message_that_says_what_to_do() -> None:
+def test_what_needs_a_user_is_reported_once_with_the_next_step() -> None:
     serving, denied = status_of(world()), away(RegistryOutcome.DENIED)
     (event,) = transitions(serving, denied)
     assert brief((event,)) == [("Warning", "Denied", "Stall")]
@@ -55,42 +55,42 @@ def test_what_needs_a_person_is_told_once_with_the_message_that_says_what_to_do(
     assert transitions(denied, denied) == ()
 
 
-def test_a_registry_that_falls_silent_and_comes_back_is_told_both_times() -> None:
+def test_a_registry_that_becomes_unreachable_and_recovers_is_reported_both_times() -> None:
     serving = status_of(world())
     assert brief(transitions(serving, away())) == [("Warning", "Unreachable", "Resolve")]
     assert brief(transitions(away(), serving)) == [("Normal", "Resolved", "Resolve")]
 
 
-def test_a_start_of_the_operator_is_no_news_of_the_registry() -> None:
+def test_a_start_of_the_operator_is_no_event_of_the_registry() -> None:
     pending = status_of(world(registry=RegistryView(RegistryOutcome.PENDING, None, None)))
     assert transitions(status_of(world()), pending) == ()
     assert transitions(pending, status_of(world())) == ()
 
 
-def test_a_hold_is_told_by_the_planner_alone() -> None:
+def test_a_hold_is_reported_by_the_planner_alone() -> None:
     held = status_of(world(named=V3, holds=reads(V2, V3)))
     assert held.phase == "Blocked"
     assert transitions(status_of(world()), held) == ()
 
 
-def test_a_version_that_fails_is_not_told_twice_in_other_words() -> None:
+def test_a_version_that_fails_is_not_reported_twice() -> None:
     serving = status_of(world())
     stalled = away(RegistryOutcome.DENIED)
-    told = [Event("Warning", Reason.FAILED, "Judge", "v3 has failed")]
-    assert "Stall" not in {event.action for event in transitions(serving, stalled, told)}
+    planned = [Event("Warning", Reason.FAILED, "Judge", "v3 has failed")]
+    assert "Stall" not in {event.action for event in transitions(serving, stalled, planned)}
 
 
-def told_in_golden_logs() -> set[tuple[str, str]]:
+def in_golden_logs() -> set[tuple[str, str]]:
     line = re.compile(r"event (Normal|Warning) (\w+):")
     return {(kind, reason) for log in GOLDEN.glob("*.log") for kind, reason in line.findall(log.read_text())}
 
 
 def test_every_event_of_the_golden_logs_is_in_the_table() -> None:
-    assert told_in_golden_logs() <= {(told.type, told.reason) for told in EVENTS}
+    assert in_golden_logs() <= {(kind.type, kind.reason) for kind in EVENTS}
 
 
 def test_every_action_that_the_planner_names_is_in_the_table() -> None:
-    """By the source, since not every course of events has a golden log."""
+    """Read from the source, because not every transition occurs in a golden log."""
     named = set()
     for path in ROLLOUT.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -105,10 +105,10 @@ def test_every_action_that_the_planner_names_is_in_the_table() -> None:
                 if isinstance(reason, ast.Attribute):
                     named.add((kind, Reason[reason.attr].value, action.value))
     assert len(named) > 8
-    assert named <= {(told.type, told.reason, told.action) for told in EVENTS}
+    assert named <= {(kind.type, kind.reason, kind.action) for kind in EVENTS}
 
 
 def test_every_reason_of_the_table_is_a_reason() -> None:
-    words = {told.reason for told in EVENTS if " " not in told.reason}
+    words = {kind.reason for kind in EVENTS if " " not in kind.reason}
     assert words <= {reason.value for reason in Reason}
-    assert len({(told.type, told.reason, told.action) for told in EVENTS}) == len(EVENTS)
+    assert len({(kind.type, kind.reason, kind.action) for kind in EVENTS}) == len(EVENTS)

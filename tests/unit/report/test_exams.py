@@ -1,4 +1,4 @@
-"""A version that fails its own exam has failed; one that passes says so."""
+"""Exams: a canary that does not pass its exam fails, and every result is reported."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ STARTING = replace(CANARY, step=0, weight=0, step_started_at=None)
 
 
 def starting(exam: Exam | None) -> Observed:
-    """The canary's pod is up, and its exam stands so."""
+    """A canary whose pod runs and has the given exam result."""
     return in_canary(STARTING, down(V3, exam=exam), route=route((V2, 100)))
 
 
@@ -53,7 +53,7 @@ def test_a_canary_that_does_not_pass_its_exam_is_taken_back_at_once(exam: Exam, 
     made = plan(starting(exam))
 
     assert [(failure.revision, failure.reason, failure.message) for failure in made.state.failed] == [
-        (V3, reason, f"its own exam: {exam.message}")
+        (V3, reason, f"exam: {exam.message}")
     ]
     assert made.state.canary is None
     assert [(finished.outcome, finished.reason) for finished in made.finished] == [(Outcome.FAILED, reason)]
@@ -77,16 +77,16 @@ def test_one_pod_that_fails_the_exam_takes_a_canary_back_that_has_traffic() -> N
 
 def test_the_conditions_name_the_wrong_line_while_the_alias_names_the_version() -> None:
     status = status_of(starting(FAILED))
-    told = conditions(status)
+    by_type = conditions(status)
 
-    assert told["ExamPassed"].status == "False"
-    assert WRONG in told["ExamPassed"].message
-    assert (told["Ready"].status, told["Ready"].reason) == ("False", "ExamFailed")
-    assert (told["RolledBack"].status, told["Stalled"].status) == ("True", "True")
-    assert told["Available"].status == "True"
+    assert by_type["ExamPassed"].status == "False"
+    assert WRONG in by_type["ExamPassed"].message
+    assert (by_type["Ready"].status, by_type["Ready"].reason) == ("False", "ExamFailed")
+    assert (by_type["RolledBack"].status, by_type["Stalled"].status) == ("True", "True")
+    assert by_type["Available"].status == "True"
 
 
-def test_a_failed_exam_is_still_told_when_the_pods_are_gone() -> None:
+def test_a_failed_exam_is_still_reported_when_the_pods_are_gone() -> None:
     before = status_of(starting(FAILED))
     state = plan(starting(FAILED)).state
     after = status_of(world(named=V3, views=(cold(V1), up(V2), cold(V3)), state=state), before)
@@ -95,17 +95,17 @@ def test_a_failed_exam_is_still_told_when_the_pods_are_gone() -> None:
     assert conditions(after)["ExamPassed"].reason == "ExamFailed"
 
 
-def test_a_passed_exam_is_told_with_its_counts_and_its_time() -> None:
+def test_a_passed_exam_is_reported_with_its_counts_and_its_time() -> None:
     status = status_of(in_canary(view=up(V3, 1, exam=PASSED)))
 
     assert conditions(status)["ExamPassed"].message == f"v3 ({V3}): 12 of 12 answers are as expected, in 2s500ms"
     assert [(each.revision, each.outcome, each.duration) for each in status.exams] == [(V3, "Passed", "2s500ms")]
 
 
-def test_a_running_exam_is_told_as_unknown() -> None:
-    told = conditions(status_of(starting(RUNNING)))
+def test_a_running_exam_is_reported_as_unknown() -> None:
+    by_type = conditions(status_of(starting(RUNNING)))
 
-    assert (told["ExamPassed"].status, told["ExamPassed"].reason) == ("Unknown", "ExamRunning")
+    assert (by_type["ExamPassed"].status, by_type["ExamPassed"].reason) == ("Unknown", "ExamRunning")
 
 
 def test_a_version_without_an_exam_has_no_condition_of_it() -> None:
@@ -115,11 +115,11 @@ def test_a_version_without_an_exam_has_no_condition_of_it() -> None:
     assert status.exams == ()
 
 
-def test_the_stables_exam_is_told_when_nothing_moves() -> None:
+def test_the_stables_exam_is_reported_when_nothing_moves() -> None:
     assert conditions(status_of(world(views=(cold(V1), up(V2, exam=PASSED)))))["ExamPassed"].status == "True"
 
 
-def test_a_first_version_that_fails_its_exam_stays_and_calls_for_a_person() -> None:
+def test_a_first_version_that_fails_its_exam_stays_and_is_stalled() -> None:
     observed = world(
         named=V1,
         views=(down(V1, exam=FAILED),),
@@ -131,12 +131,12 @@ def test_a_first_version_that_fails_its_exam_stays_and_calls_for_a_person() -> N
 
     assert plan(observed).state.target == observed.state.target
     assert not plan(observed).state.failed
-    told = conditions(status)
-    assert (status.phase, told["Ready"].status, told["Ready"].reason) == ("Stalled", "False", "ExamFailed")
-    assert WRONG in told["Stalled"].message
+    by_type = conditions(status)
+    assert (status.phase, by_type["Ready"].status, by_type["Ready"].reason) == ("Stalled", "False", "ExamFailed")
+    assert WRONG in by_type["Stalled"].message
 
 
-def test_a_way_back_to_a_version_that_fails_its_exam_now_is_given_up() -> None:
+def test_a_rollback_to_a_version_that_fails_its_exam_now_is_given_up() -> None:
     observed = world(
         named=V1,
         views=(down(V1, exam=FAILED), up(V2)),
@@ -165,7 +165,7 @@ def test_a_fallback_that_fails_its_exam_makes_room_for_what_the_alias_names() ->
     assert (target.revision, target.reason) == (V3, MoveReason.FIRST)
 
 
-def test_a_pod_of_the_stable_that_fails_the_exam_is_told_and_nothing_is_taken_back() -> None:
+def test_a_pod_of_the_stable_that_fails_the_exam_is_reported_and_nothing_is_taken_back() -> None:
     observed = world(views=(cold(V1), up(V2, 1, replicas=2, pods=2, exam=FAILED)))
 
     assert plan(observed).state == observed.state

@@ -1,4 +1,4 @@
-"""What happened, as the status keeps it."""
+"""`status.history` and other parts of the status that depend on past moves."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +13,7 @@ from unit.rollout.worlds import CANARY, NOW, V1, V2, V3, crash, digest, in_canar
 PROMOTING = in_canary(replace(CANARY, step=4, weight=100), up(V3), route=route((V2, 0), (V3, 100)))
 
 
-def told(observed: Observed, previous: ModelDeploymentStatus | None = None) -> list[tuple[str, str, str, str]]:
+def ended(observed: Observed, previous: ModelDeploymentStatus | None = None) -> list[tuple[str, str, str, str]]:
     status = status_of(observed, previous)
     return [(entry.revision, entry.outcome, entry.reason, entry.trigger) for entry in status.history]
 
@@ -24,7 +24,7 @@ def test_a_promotion_is_an_entry_that_stays_open() -> None:
     assert (entry.outcome, entry.trigger, entry.from_, entry.to) == ("Promoted", "Alias", NOW, None)
 
 
-def test_a_promotion_says_which_part_changed_beside_the_model() -> None:
+def test_a_promotion_records_which_part_changed_beside_the_model() -> None:
     prompts = side_artifact("prompts")
     old, new = Part(prompts, "v1", "p1"), Part(prompts, "v2", "p2")
     views = dict(PROMOTING.revisions)
@@ -35,7 +35,7 @@ def test_a_promotion_says_which_part_changed_beside_the_model() -> None:
     assert entry.trigger == "Alias"
     views[V2] = replace(views[V2], parts=(Part(MODEL, "v3", digest(V3)),))
     (entry,) = status_of(replace(PROMOTING, revisions=views)).history
-    assert (entry.changed, entry.trigger) == ("artifact prompts v2 is new", "Spec")
+    assert (entry.changed, entry.trigger) == ("artifact prompts v2 added", "Spec")
 
 
 def test_the_next_promotion_closes_the_entry_of_the_one_before() -> None:
@@ -46,16 +46,16 @@ def test_the_next_promotion_closes_the_entry_of_the_one_before() -> None:
     assert second.to is None
 
 
-def test_a_canary_that_is_taken_back_says_so() -> None:
-    assert told(in_canary(named=V2)) == [(V3, "TakenBack", "TakenBack", "Alias")]
+def test_a_canary_that_is_taken_back_is_in_the_history() -> None:
+    assert ended(in_canary(named=V2)) == [(V3, "TakenBack", "TakenBack", "Alias")]
 
 
-def test_a_canary_that_crashed_says_why() -> None:
-    assert told(in_canary(view=up(V3, 1, trouble=crash()))) == [(V3, "Failed", "Crashed", "Pods")]
+def test_a_canary_that_crashed_has_its_reason_in_the_history() -> None:
+    assert ended(in_canary(view=up(V3, 1, trouble=crash()))) == [(V3, "Failed", "Crashed", "Pods")]
 
 
-def test_a_canary_that_a_hold_ended_says_so() -> None:
-    assert told(in_canary(holds=reads(V3))) == [(V3, "Held", "RegulatoryHold", "Hold")]
+def test_a_canary_that_a_hold_ended_is_in_the_history() -> None:
+    assert ended(in_canary(holds=reads(V3))) == [(V3, "Held", "RegulatoryHold", "Hold")]
 
 
 def test_a_pass_in_which_nothing_ends_adds_nothing() -> None:
@@ -63,7 +63,7 @@ def test_a_pass_in_which_nothing_ends_adds_nothing() -> None:
     assert status_of(world(), before).history == before.history
 
 
-def test_the_fallback_of_a_hold_is_told_beforehand() -> None:
+def test_the_fallback_of_a_hold_is_reported_beforehand() -> None:
     cold_one = status_of(world()).fallback
     assert cold_one is not None
     assert (cold_one.revision, cold_one.ready) == (V1, False)

@@ -1,4 +1,4 @@
-"""Phase and conditions by the truth table of DESIGN §2, a row each."""
+"""Truth table of phase and conditions (docs/design/README.md, "Status"), one row per situation."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -7,7 +7,7 @@ import pytest
 
 from modelsync.api.hold import HoldAction
 from modelsync.api.status import HistoryEntry, ModelDeploymentStatus
-from modelsync.report.history import lost_to_a_hold
+from modelsync.report.history import displaced_by_hold
 from modelsync.rollout import plan
 from modelsync.rollout.model import (
     BLOCKED,
@@ -51,7 +51,7 @@ NOTHING_BEFORE = ModelDeploymentStatus()
 
 @dataclass(frozen=True)
 class Row:
-    """`Ready` with its reason, and whether the others are there."""
+    """The expected phase, `Ready` with its reason, and which abnormal conditions are present."""
 
     observed: Observed
     phase: str
@@ -70,7 +70,7 @@ BLOCKED_ROUTE = route((BLOCKED, 1))
 
 
 def promoted(revision: Revision, reason: str, until: datetime | None) -> HistoryEntry:
-    """That it was the stable."""
+    """A history entry of a promotion of `revision`."""
     version = revision.partition("-")[0]
     return HistoryEntry(
         revision=revision,
@@ -424,11 +424,11 @@ ROWS = {
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
-def test_the_situation_is_told_as_the_truth_table_says(row: Row) -> None:
+def test_the_situation_matches_the_truth_table(row: Row) -> None:
     status = status_of(row.observed, row.before)
-    told = conditions(status)
-    assert (status.phase, told["Ready"].status, told["Ready"].reason) == (row.phase, row.ready, row.reason)
-    assert told["Available"].status == row.available
+    by_type = conditions(status)
+    assert (status.phase, by_type["Ready"].status, by_type["Ready"].reason) == (row.phase, row.ready, row.reason)
+    assert by_type["Available"].status == row.available
     abnormal = {"Reconciling", "Stalled", "OnHold", "RolledBack"}
     expected = {
         "Reconciling": row.reconciling,
@@ -436,8 +436,8 @@ def test_the_situation_is_told_as_the_truth_table_says(row: Row) -> None:
         "OnHold": row.on_hold,
         "RolledBack": row.rolled_back,
     }
-    assert {name: name in told for name in abnormal} == expected
-    assert told["Ready"].message
+    assert {name: name in by_type for name in abnormal} == expected
+    assert by_type["Ready"].message
 
 
 AT_REST = {name: row for name, row in ROWS.items() if plan(row.observed).state == row.observed.state}
@@ -449,7 +449,7 @@ def test_an_equal_world_gives_an_equal_status_later(row: Row) -> None:
     assert status_of(replace(row.observed, now=NOW + timedelta(seconds=1)), first) == first
 
 
-def test_whatever_is_not_as_asked_says_what_it_waits_for() -> None:
+def test_whatever_is_not_as_asked_has_a_wait() -> None:
     for name, row in ROWS.items():
         waiting = status_of(row.observed, row.before).waiting
         if row.ready == "True":
@@ -467,55 +467,55 @@ def test_a_registry_that_asks_for_patience_is_waited_for_until_the_time_that_it_
 
 
 def test_registry_unreachable_makes_model_resolved_unknown() -> None:
-    told = conditions(status_of(ROWS["registry unreachable, serving as asked"].observed))
-    assert (told["ModelResolved"].status, told["ModelResolved"].reason) == ("Unknown", "Unreachable")
+    by_type = conditions(status_of(ROWS["registry unreachable, serving as asked"].observed))
+    assert (by_type["ModelResolved"].status, by_type["ModelResolved"].reason) == ("Unknown", "Unreachable")
 
 
 def test_verified_sums_all_artifacts_of_a_revision() -> None:
     proof = Verified("digest-v2", files=7, size=72500, seconds=1.5, artifacts=2)
-    told = conditions(status_of(world(views=(cold(V1), up(V2, verified=proof)))))["ModelVerified"]
-    assert told.status == "True"
-    assert told.message.endswith(
-        "7 files of 2 artifacts, 72500 bytes in 1.5 s, all as their digests say, the model's digest-v2"
+    verified = conditions(status_of(world(views=(cold(V1), up(V2, verified=proof)))))["ModelVerified"]
+    assert verified.status == "True"
+    assert verified.message.endswith(
+        "7 files of 2 artifacts, 72500 bytes in 1.5 s, matching their digests (model: digest-v2)"
     )
 
 
 def test_refused_content_makes_model_verified_false() -> None:
-    told = conditions(status_of(ROWS["the bytes are not those of the version"].observed))
-    assert (told["ModelVerified"].status, told["ModelVerified"].reason) == ("False", "ContentRefused")
-    assert "model.safetensors" in told["ModelVerified"].message
+    by_type = conditions(status_of(ROWS["the bytes are not those of the version"].observed))
+    assert (by_type["ModelVerified"].status, by_type["ModelVerified"].reason) == ("False", "ContentRefused")
+    assert "model.safetensors" in by_type["ModelVerified"].message
 
 
 def test_a_hold_names_the_mark_in_the_message() -> None:
-    told = conditions(status_of(ROWS["held and blocked"].observed))
-    assert "'regulatory-hold' on acme/r/chat:v2" in told["Ready"].message
+    by_type = conditions(status_of(ROWS["held and blocked"].observed))
+    assert "'regulatory-hold' on acme/r/chat:v2" in by_type["Ready"].message
 
 
-def test_a_hold_that_has_taken_the_stable_away_is_told_before_the_failure_of_another_version() -> None:
+def test_a_hold_that_has_taken_the_stable_away_is_reported_before_the_failure_of_another_version() -> None:
     row = ROWS["a hold has taken the stable away while the alias names a failed version"]
     status = status_of(row.observed, row.before)
-    told = conditions(status)["Ready"].message
-    assert told == (
+    message = conditions(status)["Ready"].message
+    assert message == (
         f"v2 ({V2}) must not serve: hold 'regulatory-hold' on acme/r/chat:v2; v1 ({V1}) serves; "
-        f"v3 ({V3}) failed and is not tried again: out of memory"
+        f"v3 ({V3}) failed and will not be retried: out of memory"
     )
     assert status.waiting is not None
     assert status.waiting.who == "person"
-    assert status.waiting.message == f"the alias to leave v3 ({V3}), or a person's retry"
+    assert status.waiting.message == f"the alias to move away from v3 ({V3}), or a manual retry"
     assert status.waiting.command is not None
     assert status.waiting.command.startswith("kubectl annotate modeldeployment chat modelsync.dev/retry=")
 
 
-def test_a_hold_that_led_over_several_versions_is_told_as_long_as_it_is_on_one_of_them() -> None:
+def test_a_hold_that_led_over_several_versions_is_reported_while_it_is_on_one_of_them() -> None:
     first = (promoted(V1, "First", LONG_AGO), promoted(V2, "Canary", LONG_AGO), promoted(V3, "Canary", LONG_AGO))
     entries = (*first, promoted(V2, "Fallback", LONG_AGO), promoted(V1, "Fallback", None))
     held = {V2, V3}
-    assert lost_to_a_hold(entries, V1, held.__contains__) == V2
+    assert displaced_by_hold(entries, V1, held.__contains__) == V2
     held.remove(V2)
-    assert lost_to_a_hold(entries, V1, held.__contains__) == V3
+    assert displaced_by_hold(entries, V1, held.__contains__) == V3
     held.remove(V3)
-    assert lost_to_a_hold(entries, V1, held.__contains__) is None
-    assert lost_to_a_hold(first, V3, {V2}.__contains__) is None, "what was promoted over it was asked for"
+    assert displaced_by_hold(entries, V1, held.__contains__) is None
+    assert displaced_by_hold(first, V3, {V2}.__contains__) is None, "what was promoted over it was asked for"
 
 
 def test_a_transition_time_changes_only_with_the_status() -> None:
@@ -526,7 +526,7 @@ def test_a_transition_time_changes_only_with_the_status() -> None:
     assert V3 in str(later.canary)
 
 
-def test_a_route_that_was_edited_by_hand_is_told_as_it_is() -> None:
+def test_a_route_that_was_edited_manually_is_reported_as_it_is() -> None:
     edited = route(*((f"v{number}-99999999", 500_000) for number in range(3, 40)))
     status = status_of(world(route=replace(edited, drifted=True)))
     assert [entry.weight for entry in status.traffic] == [500_000] * 16

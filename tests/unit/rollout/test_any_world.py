@@ -1,4 +1,4 @@
-"""Worlds that nobody has thought of: whatever is observed, there is a plan, a status, and no harm done."""
+"""Property tests: every `Observed` has a plan and a status, and the safety rules hold for it."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -166,7 +166,7 @@ def test_there_is_always_a_plan_and_a_status(observed: Observed) -> None:
 
 @settings(max_examples=200)
 @given(worlds())
-def test_intent_comes_to_rest_while_the_world_stands_still(observed: Observed) -> None:
+def test_intent_converges_while_nothing_changes(observed: Observed) -> None:
     for _ in range(8):
         state = plan(observed).state
         if state == observed.state:

@@ -1,4 +1,4 @@
-"""Pods follow the total that the spec asks for, whoever changes it, and traffic goes only where pods can carry it."""
+"""The number of pods follows `spec.replicas`, and a revision gets only the traffic that its ready pods can carry."""
 
 from dataclasses import replace
 
@@ -26,11 +26,11 @@ from unit.rollout.worlds import (
 )
 
 HALF = replace(CANARY, step=3, weight=50)
-"""At 50 %, in the open pause."""
+"""A canary at 50 %, in a pause without a duration."""
 
 
 def half(stable: int, canary: int, replicas: int, **changes: object) -> Observed:
-    """Both have 50 %, with that many ready pods, under another total."""
+    """Stable and canary with 50 % each and the given numbers of ready pods, and another total."""
     values: dict[str, object] = {
         "views": (cold(V1), up(V2, stable), up(V3, canary)),
         "route": route((V2, 50), (V3, 50)),
@@ -91,7 +91,7 @@ def test_a_share_grows_again_when_the_pods_are_there() -> None:
     assert shares(grown) == {V2: 50, V3: 50}
 
 
-def test_a_way_back_rises_with_the_pods_that_are_there() -> None:
+def test_a_rollback_rises_with_the_pods_that_are_there() -> None:
     state = State(promoted=(V1, V2), target=Target(V1, MoveReason.ROLLBACK, LONG_AGO))
     policy = replace(POLICY, replicas=10)
     observed = world(state=state, named=V1, views=(up(V1, 1), up(V2, 3)), policy=policy)

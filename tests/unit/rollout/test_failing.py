@@ -1,4 +1,4 @@
-"""A bad model fails; bad infrastructure waits."""
+"""A bad model fails; infrastructure trouble is waited out."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -110,7 +110,7 @@ def test_a_failure_is_forgotten_when_the_alias_leaves() -> None:
     assert plan(world(named=V2, state=failed)).state.failed == ()
 
 
-def test_a_failure_stays_while_the_registry_is_silent() -> None:
+def test_a_failure_stays_while_the_registry_is_unreachable() -> None:
     failed = plan(in_canary(view=up(V3, 1, trouble=crash()))).state
     silent = world(named=V2, state=failed)
     silent = replace(silent, registry=replace(silent.registry, outcome=RegistryOutcome.UNREACHABLE))

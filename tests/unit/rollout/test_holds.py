@@ -1,4 +1,4 @@
-"""Holds: latched, lifted only by a positive read, and never served from."""
+"""Holds are latched, are lifted only by a positive answer, and a held revision never serves."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -58,13 +58,13 @@ def test_while_suspended_a_hold_on_the_stable_does_not_give_the_canary_all_traff
     policy = replace(POLICY, suspend=True, hold_action=HoldAction.BLOCK)
     made = plan(in_canary(policy=policy, holds=reads(V2)))
     assert (made.state.canary, made.state.target) == (None, None)
-    assert made.actions[0] == SetRoute(((BLOCKED, 1),), f"a hold is on {V2}")
+    assert made.actions[0] == SetRoute(((BLOCKED, 1),), f"{V2} is on hold")
     resumed = plan(in_canary(policy=replace(policy, suspend=False), state=made.state, holds=reads(V2)))
     assert resumed.state.target == Target(V3, MoveReason.FIRST, NOW)
 
 
 def test_a_hold_that_is_lifted_ends_only_when_no_pod_is_left_that_may_have_fallen_silent() -> None:
-    """An operator may have died between telling the pods and deleting them; silent pods never serve again."""
+    """The operator may have crashed after blowing the fuses and before deleting the pods, which never serve again."""
     for left in (up(V1), down(V1), up(V1, 0, replicas=2)):
         lifted = with_hold_on_previous(views=(left, up(V2)))
         assert plan(lifted).state.holds == latched(V1)
@@ -74,7 +74,7 @@ def test_a_hold_that_is_lifted_ends_only_when_no_pod_is_left_that_may_have_falle
         assert plan(with_hold_on_previous(views=(gone, up(V2)))).state.holds == ()
 
 
-def test_a_hold_stays_when_the_registry_is_silent() -> None:
+def test_a_hold_stays_when_the_registry_is_unreachable() -> None:
     silent = with_hold_on_previous(holds={}, registry=RegistryView(RegistryOutcome.UNREACHABLE, candidate(V2)))
     assert plan(silent).state.holds == latched(V1)
 
@@ -93,14 +93,14 @@ def test_another_server_that_never_had_the_mark_does_not_end_it() -> None:
         return plan(with_hold_on_previous(state=state, holds=answers)).state
 
     assert on(new).holds == seen
-    assert on(f"{old}/").holds == (), "the one that showed it says that it is gone"
+    assert on(f"{old}/").holds == (), "the server that showed it confirms that it is gone"
 
     state = on(new, V1)
     assert [(hold.mark, hold.since, hold.server) for hold in state.holds] == [(mark(V1), LONG_AGO, new)]
     assert on(new).holds == (), "now the new one has had it"
 
 
-def test_a_hold_that_another_server_shows_too_is_no_news() -> None:
+def test_a_hold_that_another_server_shows_too_is_no_event() -> None:
     state = State(promoted=(V1, V2), holds=latched(V1))
     answers = {key: replace(one, server="https://new.example") for key, one in reads(V1).items()}
     made = plan(with_hold_on_previous(state=state, holds=answers))
@@ -271,7 +271,7 @@ def test_a_held_route_that_may_not_be_written_is_written_all_the_same() -> None:
     assert plan(in_canary(problems=(conflict,), holds=reads(V3))).actions[0].weights == ((V2, 100),)
 
 
-def test_the_step_starts_anew_after_a_hold_was_lifted() -> None:
+def test_the_step_starts_again_after_a_hold_was_lifted() -> None:
     state = State(promoted=(V1, V2), holds=latched(V3))
     made = plan(world(named=V3, state=state))
     assert made.state.canary == replace(CANARY, step=0, weight=0, started_at=NOW, step_started_at=None, look_after=NOW)

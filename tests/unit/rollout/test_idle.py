@@ -1,4 +1,4 @@
-"""`spec.replicas: 0` is idle: first the traffic goes, then the pods, and from none the stable starts first."""
+"""`spec.replicas: 0` is idle: traffic is removed first, then the pods; when scaled up, the stable starts first."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -47,11 +47,11 @@ from unit.rollout.worlds import (
 IDLE = replace(POLICY, replicas=0)
 BLOCKED_ROUTE = route((BLOCKED, 1))
 ASLEEP = down(V2, 0, unready_since=LONG_AGO)
-"""The stable without pods."""
+"""The stable, without pods."""
 
 
 def asleep(**changes: object) -> Observed:
-    """Nothing runs, and the gateway knows."""
+    """Nothing runs, and the blocked route has settled."""
     values: dict[str, object] = {"views": (cold(V1), ASLEEP), "route": BLOCKED_ROUTE, "service": BLOCKED}
     return world(**{"policy": IDLE, **values, **changes})
 
@@ -89,7 +89,7 @@ def test_idle_and_at_rest_nothing_is_written() -> None:
     assert made.state == asleep().state
 
 
-def test_going_idle_ends_a_canary_and_nothing_is_said_to_have_failed() -> None:
+def test_going_idle_ends_a_canary_and_nothing_fails() -> None:
     made = plan(in_canary(policy=IDLE))
     assert made.state.canary is None
     assert made.state.failed == ()
@@ -125,7 +125,7 @@ def test_from_none_the_stable_starts_and_has_the_traffic_when_a_pod_is_ready() -
     assert next(action for action in plan(ready).actions if isinstance(action, SetRoute)).weights == ((V2, 100),)
 
 
-def test_a_version_that_nobody_has_judged_waits_until_the_woken_stable_serves() -> None:
+def test_an_unproven_version_waits_until_the_woken_stable_serves() -> None:
     woken = asleep(policy=POLICY, named=V3, views=(cold(V1), down(V2, 2, unready_since=LONG_AGO)))
     made = plan(woken)
     assert made.state.canary is None
@@ -165,50 +165,50 @@ def test_a_hold_while_the_pods_still_drain_cuts_them_off() -> None:
     assert [type(action).__name__ for action in made.actions] == ["CutOff"]
 
 
-def test_a_woken_stable_waits_for_the_registry_to_say_that_it_is_free() -> None:
+def test_a_woken_stable_waits_for_the_registry_to_confirm_that_it_is_not_held() -> None:
     unknown = asleep(policy=POLICY, views=(cold(V1), up(V2)), holds={})
     assert plan(unknown).actions == ()
     assert plan(unknown).look
 
 
-def test_what_is_left_of_a_canary_goes_when_the_data_plane_knows() -> None:
+def test_what_is_left_of_a_canary_goes_when_the_route_has_settled() -> None:
     left = asleep(views=(cold(V1), ASLEEP, up(V3, 1)), named=V3)
     assert plan(left).actions == (Remove(V3),)
 
 
 def test_idle_is_ready_and_not_available() -> None:
     status = status_of(asleep(named=V3))
-    told = conditions(status)
-    assert (status.phase, told["Ready"].status, told["Ready"].reason) == ("Idle", "True", "Idle")
-    assert "clients get 503; v2 (v2-22222222) starts" in told["Ready"].message
-    assert (told["Available"].status, told["Available"].reason) == ("False", "Idle")
-    assert told["SpecApplied"].status == "True"
+    by_type = conditions(status)
+    assert (status.phase, by_type["Ready"].status, by_type["Ready"].reason) == ("Idle", "True", "Idle")
+    assert "clients get 503; v2 (v2-22222222) starts" in by_type["Ready"].message
+    assert (by_type["Available"].status, by_type["Available"].reason) == ("False", "Idle")
+    assert by_type["SpecApplied"].status == "True"
     assert (status.replicas, status.ready_replicas) == (0, 0)
     assert status.selector is not None
     assert status.waiting is None
 
 
-def test_idle_says_which_version_the_alias_would_start() -> None:
+def test_idle_names_the_version_the_alias_would_start() -> None:
     assert "v1 (v1-11111111) starts" in conditions(status_of(asleep(named=V1)))["Ready"].message
 
 
 def test_on_the_way_to_idle_ready_is_unknown() -> None:
-    told = conditions(status_of(world(policy=IDLE)))
-    assert (told["Ready"].status, told["Ready"].reason) == ("Unknown", "Idle")
-    assert told["Reconciling"].status == "True"
+    by_type = conditions(status_of(world(policy=IDLE)))
+    assert (by_type["Ready"].status, by_type["Ready"].reason) == ("Unknown", "Idle")
+    assert by_type["Reconciling"].status == "True"
 
 
-def test_on_the_way_back_the_status_says_that_clients_get_nothing() -> None:
-    told = conditions(status_of(asleep(policy=POLICY, views=(cold(V1), down(V2, 2)))))
-    assert (told["Ready"].status, told["Ready"].reason) == ("Unknown", "Starting")
-    assert "until then clients get 503" in told["Ready"].message
+def test_on_the_way_back_the_status_reports_that_clients_get_503() -> None:
+    by_type = conditions(status_of(asleep(policy=POLICY, views=(cold(V1), down(V2, 2)))))
+    assert (by_type["Ready"].status, by_type["Ready"].reason) == ("Unknown", "Starting")
+    assert "until then clients get 503" in by_type["Ready"].message
 
 
-def test_a_failure_is_still_told_while_idle() -> None:
+def test_a_failure_is_still_reported_while_idle() -> None:
     failed = (Failure(V3, "Crashed", LONG_AGO, "out of memory"),)
-    told = conditions(status_of(asleep(named=V3, state=State(promoted=(V1, V2), failed=failed))))
-    assert told["Ready"].reason == "Idle"
-    assert told["RolledBack"].status == "True"
+    by_type = conditions(status_of(asleep(named=V3, state=State(promoted=(V1, V2), failed=failed))))
+    assert by_type["Ready"].reason == "Idle"
+    assert by_type["RolledBack"].status == "True"
 
 
 def test_a_paused_canary_of_an_old_status_is_not_judged_for_pods_that_nobody_wants() -> None:

@@ -1,4 +1,4 @@
-"""A person's annotations: each acts once, on the revision that it names, or is refused with a Warning."""
+"""User requests by annotation: each acts once, on the revision that it names, or is ignored with a Warning."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ def test_abort_fails_the_canary() -> None:
     assert made.actions[0].weights == ((V2, 100),)
 
 
-def test_abort_ends_a_way_back() -> None:
+def test_abort_ends_a_rollback() -> None:
     state = State(promoted=(V1, V2), target=Target(V1, MoveReason.ROLLBACK, LONG_AGO))
     made = plan(world(named=V1, state=state, views=(down(V1), up(V2)), requests=Requests(abort=V1)))
     assert made.state.target is None
@@ -79,7 +79,7 @@ def test_a_request_that_names_another_revision_is_refused_and_echoed(request_: s
     assert [(event.type, event.reason) for event in made.events] == [("Warning", "RequestIgnored")]
 
 
-def test_abort_of_the_stable_says_what_to_do_instead() -> None:
+def test_abort_of_the_stable_names_the_alternative() -> None:
     (event,) = plan(world(requests=Requests(abort=V2))).events
     assert "move the alias" in event.note
 
@@ -101,9 +101,9 @@ def test_an_endless_annotation_is_cut_and_acts_once() -> None:
     assert plan(world(requests=endless, state=state)).events == ()
 
 
-def test_whoever_a_request_names_is_told() -> None:
+def test_a_request_reports_its_user() -> None:
     promoted = plan(in_canary(requests=Requests(promote_full=f"{V3}/2/alice@example.com")))
     assert promoted.state.canary is not None
     assert promoted.state.canary.promoted_by == "alice@example.com"
     aborted = plan(in_canary(requests=Requests(abort=f"{V3}/2/alice@example.com")))
-    assert [failure.message for failure in aborted.state.failed] == ["alice@example.com said abort"]
+    assert [failure.message for failure in aborted.state.failed] == ["aborted by alice@example.com"]

@@ -1,4 +1,4 @@
-"""Segments and the test header: what goes to one revision whatever the shares, when, and when no more."""
+"""Segments, the test header and sessions: when a rule sends requests to one revision regardless of the shares."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -54,12 +54,12 @@ def live(*weights: tuple[str, int], rules: tuple[Rule, ...] = (), since: object 
 
 
 def written(made: Plan) -> Routing | None:
-    """What this pass writes into the route."""
+    """The routing that this pass writes, or None."""
     return next((action.routing for action in made.actions if isinstance(action, SetRoute)), None)
 
 
 def segment(canary: Canary = IN_SEGMENT, **changes: object) -> Observed:
-    """The canary has its segment, settled, and no share."""
+    """A canary that has only its segment, settled, and no share."""
     return in_canary(canary, **{"route": live((V2, 100), (V3, 0), rules=(SEGMENT,)), **changes})
 
 
@@ -151,7 +151,7 @@ def test_a_canary_that_lost_its_pods_in_a_segment_has_to_be_ready_for_a_while_ag
     assert written(plan(back)) is None
 
 
-def test_pods_of_a_segment_stay_until_the_data_plane_knows_that_it_has_ended() -> None:
+def test_pods_of_a_segment_stay_until_the_route_has_settled_that_it_has_ended() -> None:
     ended = segment(named=V2, state=State(promoted=(V1, V2)), route=live((V2, 100), since=NOW))
     assert not any(isinstance(action, Remove) for action in plan(ended).actions)
 
@@ -168,7 +168,7 @@ def test_a_segment_that_the_status_does_not_know_is_drift() -> None:
     assert written(made) == Routing(((V2, 100), (V3, 0)), (SEGMENT,))
 
 
-def test_a_route_that_someone_emptied_is_put_right_and_told() -> None:
+def test_a_route_that_someone_emptied_is_corrected_and_reported() -> None:
     emptied = in_canary(route=RouteView((), accepted=True, accepted_since=LONG_AGO, drifted=True))
     assert written(plan(emptied)) == Routing(((V2, 100), (V3, 0)))
     available = next(each for each in status_of(emptied).conditions if each.type == "Available")
@@ -265,10 +265,10 @@ def test_a_canary_that_lost_pods_keeps_no_clients_beyond_its_share() -> None:
     assert written(plan(lost)) == Routing(((V2, 75), (V3, 25)), SESSIONS[:1])
 
 
-# --- told ----------------------------------------------------------------------------------------------------------
+# --- reporting -----------------------------------------------------------------------------------------------------
 
 
-def test_the_status_tells_what_goes_to_a_revision_whatever_its_weight() -> None:
+def test_the_status_shows_what_goes_to_a_revision_whatever_its_weight() -> None:
     rules = (Rule(V3, RuleKind.TEST), SEGMENT, Rule(V3, RuleKind.SEGMENT, BETA), Rule(V1, RuleKind.SESSION))
     status = status_of(segment(policy=TESTED, route=live((V2, 100), (V3, 0), rules=rules)))
     assert [(each.revision, each.weight, each.rules) for each in status.traffic] == [
@@ -277,15 +277,15 @@ def test_the_status_tells_what_goes_to_a_revision_whatever_its_weight() -> None:
             V3,
             0,
             (
-                "requests that name it by spec.traffic.testHeader",
+                "requests that name it in the test header (spec.traffic.testHeader)",
                 "requests whose header x-user-group is internal",
                 "requests whose header x-user-group matches ^beta-.*$ or x-early is yes",
             ),
         ),
-        (V1, 0, ("clients that it has answered (spec.traffic.sessionAffinity)",)),
+        (V1, 0, ("clients that it has served (spec.traffic.sessionAffinity)",)),
     ]
 
 
-def test_the_situation_tells_of_the_segment() -> None:
+def test_the_situation_includes_the_segment() -> None:
     ready = next(each for each in status_of(segment()).conditions if each.type == "Ready")
     assert "v3 (v3-33333333) at 0 % and its segment, step 2 of 6" in ready.message

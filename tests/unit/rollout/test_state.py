@@ -1,4 +1,4 @@
-"""Intent survives the status, whatever it is."""
+"""Every intent survives the round trip through the status."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Shares and pods: what a revision gets, when, and what has to be there first."""
+"""Shares and pods: what a revision gets, when, and under which conditions."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -47,7 +47,7 @@ AT_STEP_3 = replace(CANARY, step=2, look_after=LONG_AGO)
 
 
 def weights(observed: Observed) -> tuple[tuple[str, int], ...] | None:
-    """What this pass writes into the route."""
+    """The routing that this pass writes, or None."""
     return next((action.weights for action in plan(observed).actions if isinstance(action, SetRoute)), None)
 
 
@@ -116,28 +116,28 @@ def test_a_canary_that_lost_all_pods_has_no_weight_until_it_is_ready_for_a_while
 
 
 @pytest.mark.parametrize(("ready", "share"), [(1, 25), (2, 50), (3, 75), (4, 100)])
-def test_a_way_back_rises_with_its_ready_pods(ready: int, share: int) -> None:
+def test_a_rollback_rises_with_its_ready_pods(ready: int, share: int) -> None:
     assert weights(going_back(ready, live=((V2, 100), (V1, 0)))) == ((V2, 100 - share), (V1, share))
 
 
-def test_a_way_back_from_a_stable_without_pods_takes_all_at_once() -> None:
+def test_a_rollback_from_a_stable_without_pods_takes_all_at_once() -> None:
     assert weights(going_back(1, stable_ready=0, live=((V2, 100),))) == ((V2, 0), (V1, 100))
 
 
-def test_a_way_back_from_a_crashing_stable_takes_all_with_one_pod() -> None:
+def test_a_rollback_from_a_crashing_stable_takes_all_with_one_pod() -> None:
     crashing = going_back(1, live=((V2, 100), (V1, 0)))
     crashing = replace(crashing, revisions={**crashing.revisions, V2: up(V2, 3, replicas=4, trouble=crash())})
     assert weights(crashing) == ((V2, 0), (V1, 100))
 
 
-def test_a_way_back_is_done_when_all_pods_serve_and_the_route_has_settled() -> None:
+def test_a_rollback_is_done_when_all_pods_serve_and_the_route_has_settled() -> None:
     made = plan(going_back(4, live=((V2, 0), (V1, 100))))
     assert made.state.promoted == (V1,)
     assert made.state.target is None
-    assert made.actions == (SetRoute(((V1, 100),), f"{V1} is the stable"),)
+    assert made.actions == (SetRoute(((V1, 100),), f"{V1} is the stable revision"),)
 
 
-def test_promotion_keeps_the_old_stable_warm_once_the_data_plane_knows() -> None:
+def test_promotion_keeps_the_old_stable_warm_once_the_route_has_settled() -> None:
     promoting = in_canary(replace(CANARY, step=4, weight=100), up(V3), route=route((V2, 0), (V3, 100)))
     made = plan(promoting)
     assert made.state.promoted == (V1, V2, V3)
@@ -173,7 +173,7 @@ def test_a_stable_whose_deployment_was_deleted_is_brought_up_again() -> None:
     assert plan(world(views=(cold(V1), cold(V2)))).actions == (EnsureRevision(V2, 2),)
 
 
-def test_a_route_that_was_edited_by_hand_is_put_right() -> None:
+def test_a_route_that_was_edited_manually_is_corrected() -> None:
     assert weights(world(route=replace(route((V1, 50), (V2, 50)), drifted=True))) == ((V2, 100),)
 
 
@@ -202,7 +202,7 @@ def test_a_third_version_takes_the_canarys_place_and_not_the_stables() -> None:
     assert weights(in_canary(named=V4)) == ((V2, 100),)
 
 
-def test_the_same_model_with_an_earlier_spec_goes_by_the_steps() -> None:
+def test_the_same_model_with_an_earlier_spec_is_rolled_out_by_the_steps() -> None:
     earlier = "v2-0000beef"
     views = (replace(cold(V2), revision=earlier), up(V2))
     made = plan(world(named=earlier, views=views, state=State(promoted=(earlier, V2))))
@@ -233,7 +233,7 @@ def test_a_canary_that_crashes_does_not_take_over() -> None:
     assert plan(in_canary(views=views)).state.target is None
 
 
-def test_an_unexplained_route_stays_until_the_registry_has_spoken_of_the_stable() -> None:
+def test_an_unexplained_route_stays_until_the_registry_has_answered_for_the_stable() -> None:
     unexplained = world(views=(up(V1, 1), up(V2, 0)), route=route((V1, 100)), service=V1, holds={})
     made = plan(unexplained)
     assert made.actions == ()
@@ -242,7 +242,7 @@ def test_an_unexplained_route_stays_until_the_registry_has_spoken_of_the_stable(
     assert weights(replace(unexplained, holds=reads(V2))) is None
 
 
-def test_a_blocked_route_stays_until_the_registry_has_spoken_of_the_stable() -> None:
+def test_a_blocked_route_stays_until_the_registry_has_answered_for_the_stable() -> None:
     blocked = world(views=(cold(V1), up(V2)), route=route((BLOCKED, 1)), service=BLOCKED, holds={})
     assert plan(blocked).actions == ()
     assert weights(replace(blocked, holds=reads())) == ((V2, 100),)

@@ -1,4 +1,4 @@
-"""Observed worlds for the planner's tests: `v2` serves, `v1` was promoted before it, and whatever a test changes."""
+"""Observed worlds for the planner's tests: `v2` serves, `v1` was promoted before it, plus the test's changes."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -61,7 +61,7 @@ def candidate(revision: Revision) -> Candidate:
 
 
 def up(revision: Revision, ready: int = 2, **changes: object) -> RevisionView:
-    """A revision with that many pods, all ready."""
+    """A revision with the given number of pods, all ready."""
     version = revision.partition("-")[0]
     view = RevisionView(
         revision,
@@ -80,12 +80,12 @@ def up(revision: Revision, ready: int = 2, **changes: object) -> RevisionView:
 
 
 def cold(revision: Revision) -> RevisionView:
-    """Only its record is left."""
+    """A revision of which only the record is left."""
     return up(revision, 0, deployed=False, unready_since=None, progress_at=None)
 
 
 def down(revision: Revision, replicas: int = 1, **changes: object) -> RevisionView:
-    """Pods that are not ready."""
+    """A revision whose pods are not ready."""
     return up(revision, 0, **{"replicas": replicas, "pods": replicas, "unready_since": JUST_NOW, **changes})
 
 
@@ -102,7 +102,7 @@ def read(revision: Revision, *marks: HoldMark, asked_at: datetime = JUST_NOW, el
 
 
 def reads(*held: Revision) -> dict[str, HoldRead]:
-    """A fresh answer for every version; `held` ones carry a mark."""
+    """A fresh registry answer for every version, with a hold mark on the `held` ones."""
     return {
         digest(revision): read(revision, *([mark(revision)] if revision in held else []))
         for revision in (V1, V2, V3, V4)
@@ -114,7 +114,7 @@ def route(*weights: tuple[Revision, int], since: datetime = LONG_AGO) -> RouteVi
 
 
 def world(**changes: object) -> Observed:
-    """`v2` serves all as the alias says, `v1` is cold; `named` is what the alias names."""
+    """`v2` has all traffic, `v1` is cold; `named` is the revision that the alias names."""
     named = changes.pop("named", V2)
     views = changes.pop("views", (cold(V1), up(V2)))
     observed = Observed(
@@ -133,7 +133,7 @@ def world(**changes: object) -> Observed:
 
 
 def in_canary(canary: Canary = CANARY, view: RevisionView | None = None, **changes: object) -> Observed:
-    """`v3` has 5 % and is in the pause of its second step."""
+    """The canary `v3` has 5 % and is in the pause of its second step."""
     values: dict[str, object] = {
         "named": V3,
         "views": (cold(V1), up(V2), view or up(V3, 1)),
@@ -144,7 +144,7 @@ def in_canary(canary: Canary = CANARY, view: RevisionView | None = None, **chang
 
 
 def status_of(observed: Observed, previous: ModelDeploymentStatus | None = None) -> ModelDeploymentStatus:
-    """What is reported of one pass over `observed`."""
+    """The status after one pass over `observed`."""
     return report(observed, plan(observed), previous or ModelDeploymentStatus(), name="chat").status
 
 
