@@ -26,7 +26,7 @@ def test_a_value_is_read_as_it_was_written(value: str, request_: Request) -> Non
     "request_", [Request("v7/8"), Request(REVISION, "2/3"), Request(REVISION, "2", "a" * MAX_LENGTH)], ids=str
 )
 def test_what_could_not_be_read_back_is_not_written(request_: Request) -> None:
-    with pytest.raises(ValueError, match="no slash in revision and token, 256 in all"):
+    with pytest.raises(ValueError, match="use no slash in revision and token, and at most 256 characters in all"):
         request_.render()
 
 

@@ -161,10 +161,10 @@ class Decimal(ApiModel):
 @pytest.mark.parametrize(
     ("model", "where"),
     [
-        (Recursive, "Recursive.child: Recursive holds itself"),
-        (Union, "Union.either: a union"),
-        (Anything, "Anything.values: a map of anything"),
-        (Decimal, "Decimal.step: exclusiveMinimum is not known"),
+        (Recursive, "Recursive.child: Recursive contains itself"),
+        (Union, "Union.either: is a union"),
+        (Anything, "Anything.values: is a map without a type of its values"),
+        (Decimal, "Decimal.step: Kubernetes does not support exclusiveMinimum"),
     ],
 )
 def test_what_cannot_be_said_is_an_error_that_names_the_field(model: type[ApiModel], where: str) -> None:
