@@ -443,7 +443,7 @@ def test_without_any_registry_nothing_is_asked_and_the_field_is_named() -> None:
     found = gathered(family(owner=without_registry()), settings=SETTINGS, refusal="as the reconciler hands it on")
     assert found.read.registry is None
     assert found.read.not_to_ask is not None
-    assert found.read.not_to_ask.startswith("spec.registry: is left out, and the administrator has set no default")
+    assert found.read.not_to_ask.startswith("spec.registry: is not set, and the administrator has set no default")
     assert [problem.reason for problem in found.observed.problems] == ["InvalidSpec"]
 
 

@@ -36,7 +36,7 @@ def test_a_file_of_a_named_side_artifact_and_a_template_as_text_are_fine(value: 
 )
 def test_every_other_file_is_refused_with_what_to_write(value: str) -> None:
     (problem,) = told(value)
-    assert problem.startswith(f"spec.serving.args[0]: --chat-template={value} is refused")
+    assert problem.startswith(f"spec.serving.args[0]: --chat-template={value} is not allowed")
     assert "/artifacts/<name>/<file>" in problem
 
 
