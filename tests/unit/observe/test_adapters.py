@@ -77,7 +77,7 @@ def test_one_that_vllm_cannot_load_is_a_problem_that_names_field_and_version() -
 
 def test_a_rank_above_what_vllm_allows_is_a_problem() -> None:
     (problem,) = seen({DIGEST: AdapterConfig(1024)}).observed.problems
-    assert "its rank is 1024, and vLLM takes at most 512" in problem.message
+    assert "its rank is 1024, but vLLM accepts at most 512" in problem.message
 
 
 def test_one_that_cannot_be_read_is_told_and_asked_for_again() -> None:

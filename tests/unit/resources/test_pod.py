@@ -452,5 +452,5 @@ def test_the_rank_is_the_smallest_that_vllm_offers_and_all_adapters_fit(ranks: l
 
 
 def test_a_rank_above_what_that_vllm_allows_is_refused() -> None:
-    with pytest.raises(AdapterRefusedError, match="its rank is 513, and vLLM takes at most 512"):
+    with pytest.raises(AdapterRefusedError, match="its rank is 513, but vLLM accepts at most 512"):
         max_rank([8, 513], "vllm/vllm-openai:v0.32.0")

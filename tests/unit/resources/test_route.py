@@ -133,7 +133,7 @@ def test_a_condition_that_is_missing_or_unknown_leaves_it_open(owner: Owner, liv
     )
     found = read_route(live, owner, GATEWAY)
     assert found.accepted is None
-    assert found.message == "Gateway gateways/models listener https has not yet said ResolvedRefs of the latest change"
+    assert found.message == "Gateway gateways/models listener https has not yet reported ResolvedRefs for the latest change"
 
 
 def test_the_answer_of_a_parent_that_is_not_ours_counts_for_nothing(owner: Owner, live: Object) -> None:
