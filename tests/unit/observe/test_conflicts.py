@@ -34,7 +34,7 @@ def found(**rivals: Any) -> str | None:
 def test_an_older_route_of_anyone_has_the_host() -> None:
     told = found(rival_routes=(their_route(OLD),))
     assert told is not None
-    assert "HTTPRoute shop/theirs is older and has /v1 of chat.example.com already" in told
+    assert "HTTPRoute shop/theirs is older and already uses /v1 of chat.example.com" in told
     assert told.startswith("spec.traffic.gateway.hostnames: ")
 
 
@@ -86,10 +86,10 @@ def test_two_on_one_host_with_different_paths_live_side_by_side() -> None:
     scores = GATEWAY.model_copy(update={"paths": ["/score", "/rerank"]})
     assert conflict(family(rival_routes=(their_route(OLD),)), scores) is None
     both = GATEWAY.model_copy(update={"paths": ["/score", "/v1"]})
-    assert "has /v1 of chat.example.com already" in str(conflict(family(rival_routes=(their_route(OLD),)), both))
+    assert "already uses /v1 of chat.example.com" in str(conflict(family(rival_routes=(their_route(OLD),)), both))
     theirs = model_deployment("older", "shop", creationTimestamp=OLD)
     theirs["spec"]["traffic"]["gateway"]["paths"] = ["/score"]
-    assert "has /score of chat.example.com already" in str(conflict(family(rival_owners=(theirs,)), scores))
+    assert "already uses /score of chat.example.com" in str(conflict(family(rival_owners=(theirs,)), scores))
     assert conflict(family(rival_owners=(theirs,)), GATEWAY) is None
 
 

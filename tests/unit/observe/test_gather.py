@@ -470,8 +470,8 @@ def test_what_is_wrong_with_the_default_registry_is_told_as_the_default() -> Non
     owner = without_registry()
     refused = gathered(family(owner=owner), settings=by_default(), refusal="Secret prod/wandb does not exist")
     assert refused.observed.registry.message == (
-        "Secret prod/wandb does not exist (spec.registry is left out: the administrator's default "
-        "https://wandb.example.com counts)"
+        "Secret prod/wandb does not exist (spec.registry is not set: the administrator's default "
+        "https://wandb.example.com applies)"
     )
     denied = Denied(subject=REF, message="the key is wrong", asked_at=ASKED, answered_at=NOW)
     found = gathered(family(owner=owner), answers(denied), settings=by_default())

@@ -10,6 +10,7 @@ import pytest
 
 from modelsync.api.kinds import Object
 from modelsync.observe import pods
+from modelsync.observe.pod_trouble import trouble_of
 from modelsync.rollout.model import RevisionView, TroubleKind, Verified
 
 REVISION_LABEL = "modelsync.dev/revision"
@@ -40,7 +41,7 @@ def recorded() -> dict[str, Any]:
     ],
 )
 def test_what_is_wrong_with_a_pod_is_told(recorded: Any, name: str, kind: TroubleKind, says: str) -> None:
-    trouble = pods.trouble_of(recorded[name])
+    trouble = trouble_of(recorded[name])
     assert trouble is not None
     assert trouble.kind is kind
     assert says in trouble.message
@@ -48,7 +49,7 @@ def test_what_is_wrong_with_a_pod_is_told(recorded: Any, name: str, kind: Troubl
 
 @pytest.mark.parametrize("name", ["ready", "pulling", "starting"])
 def test_a_pod_that_is_ready_or_on_its_way_is_not_in_trouble(recorded: Any, name: str) -> None:
-    assert pods.trouble_of(recorded[name]) is None
+    assert trouble_of(recorded[name]) is None
 
 
 def test_a_pod_whose_claim_does_not_come_to_its_node_says_so_after_a_while(recorded: Any) -> None:
@@ -68,16 +69,16 @@ def test_a_pod_whose_claim_does_not_come_to_its_node_says_so_after_a_while(recor
     not_yet = {"type": "PodReadyToStartContainers", "status": "False"}
     pod["status"] = {"conditions": [scheduled, not_yet], "initContainerStatuses": [{"state": {"waiting": {}}}]}
     soon, late = since + timedelta(seconds=60), since + timedelta(minutes=2)
-    assert pods.trouble_of(pod) is None
-    assert pods.trouble_of(pod, now=soon) is None
-    trouble = pods.trouble_of(pod, now=late)
+    assert trouble_of(pod) is None
+    assert trouble_of(pod, now=soon) is None
+    trouble = trouble_of(pod, now=late)
     assert trouble is not None
     assert (trouble.kind, trouble.since) == (TroubleKind.OTHER, since)
     assert "waits on node-2 for its volumes" in trouble.message
     assert "ReadWriteOnce can be used on one node at a time (disk)" in trouble.message
     assert "kubectl describe pod chat-v7-abc" in trouble.message
     pod["spec"]["volumes"].pop()
-    assert pods.trouble_of(pod, now=late) is None
+    assert trouble_of(pod, now=late) is None
 
 
 def test_pods_that_quota_or_pod_security_refuse_are_told_by_the_deployment_alone(recorded: Any) -> None:
@@ -90,7 +91,7 @@ def test_pods_that_quota_or_pod_security_refuse_are_told_by_the_deployment_alone
 def test_a_crash_tells_when_it_was_and_how_often_the_container_has_ended(recorded: Any) -> None:
     pod = recorded["crashed-loading"]
     server = pod["status"]["containerStatuses"][0]
-    trouble = pods.trouble_of(pod)
+    trouble = trouble_of(pod)
     assert trouble is not None
     assert trouble.count == server["restartCount"] + 1, "the end that it waits after counts too"
     assert trouble.since is not None
@@ -99,7 +100,7 @@ def test_a_crash_tells_when_it_was_and_how_often_the_container_has_ended(recorde
     server["lastState"] = {"terminated": server["state"].get("terminated") or server["lastState"]["terminated"]}
     server["restartCount"] += 1
     server["state"] = {"running": {"startedAt": "2026-11-21T09:00:00Z"}}
-    again = pods.trouble_of(pod)
+    again = trouble_of(pod)
     assert again is not None
     assert again.count == trouble.count, "a restart is no further end"
 
@@ -109,7 +110,7 @@ def test_a_pod_that_is_ready_again_is_out_of_trouble(recorded: Any) -> None:
     for condition in pod["status"]["conditions"]:
         if condition["type"] == "Ready":
             condition["status"] = "True"
-    assert pods.trouble_of(pod) is None
+    assert trouble_of(pod) is None
 
 
 def test_what_the_puller_proved_is_read_from_its_termination_message(recorded: Any) -> None:
