@@ -86,20 +86,20 @@ class Verb:
         return self.key.replace("-", "_")
 
 
-PROMOTE = Verb("promote", "end the pause of a canary", "go on to the next step", "promote", ("approver",))
+PROMOTE = Verb("promote", "end the pause of a canary", "continue with the next step", "promote", ("approver",))
 PROMOTE_FULL = Verb(
     "promote-full",
-    "skip the steps that are left of a canary",
-    "skip the steps that are left",
+    "skip the remaining steps of a canary",
+    "skip the remaining steps",
     "promote-full",
     ("approver",),
 )
-ABORT = Verb("abort", "take a canary back", "take the canary back", "abort", ("responder", "approver"))
-RETRY = Verb("retry", "let a failed version be tried again", "try a failed revision again", "retry", ("approver",))
+ABORT = Verb("abort", "roll a canary back", "roll the canary back", "abort", ("responder", "approver"))
+RETRY = Verb("retry", "retry a failed version", "try a failed revision again", "retry", ("approver",))
 REFRESH = Verb(
     "refresh",
-    "ask for a look at the registry",
-    "look at the registry now",
+    "request a poll of the registry",
+    "poll the registry now",
     "requested-at",
     ("editor", "responder", "approver"),
     names_a_revision=False,

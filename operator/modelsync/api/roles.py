@@ -26,8 +26,8 @@ class Right:
 REQUESTS = tuple(Right(verb.name, verb.does, verb.annotation, verb.names_a_revision) for verb in VERBS)
 """One right for each kind of request."""
 
-SUSPEND = Right("suspend", "stop forward moves (spec.suspend: true)")
-RESUME = Right("resume", "let forward moves go on (spec.suspend: false)")
+SUSPEND = Right("suspend", "suspend rollouts (spec.suspend: true)")
+RESUME = Right("resume", "resume rollouts (spec.suspend: false)")
 RELEASE = Right("release", "weaken spec.hold (fewer tags or aliases, or Fallback instead of Block)")
 
 STEERING = (*REQUESTS, SUSPEND, RESUME, RELEASE)
@@ -59,22 +59,22 @@ ROLES = (
     Role("viewer", "sees everything, changes nothing", _READ, within=("view", "edit", "admin")),
     Role(
         "editor",
-        "writes ModelDeployments; steers no rollout",
+        "writes ModelDeployments; controls no rollout",
         (*_READ, "create", UPDATE, "patch", "delete", "deletecollection", *_requests_of("editor")),
         scales=True,
         within=("edit", "admin"),
     ),
     Role(
         "responder",
-        "on call: takes versions back and stops rollouts; brings nothing forward",
+        "on call: rolls versions back and suspends rollouts; promotes nothing",
         (*_READ, "patch", *_requests_of("responder"), "suspend"),
     ),
     Role(
         "approver",
-        "brings versions forward and takes them back; writes no spec",
+        "promotes versions and rolls them back; writes no spec",
         (*_READ, "patch", *_requests_of("approver"), "suspend", "resume"),
     ),
-    Role("releaser", "weakens what spec.hold forbids; does nothing else", (*_READ, "patch", "release")),
+    Role("releaser", "weakens spec.hold; does nothing else", (*_READ, "patch", "release")),
 )
 """`patch` lets a request reach the admission policy, which checks what it changes."""
 

@@ -1,4 +1,4 @@
-"""`modelsync.api.model_ref`: what people may write for a version in W&B."""
+"""`modelsync.api.model_ref`: references that users may write."""
 
 import re
 
@@ -32,7 +32,7 @@ def test_a_reference_is_read_into_its_four_names_and_written_back_the_same(text:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("acme/llms/chat", "has no alias; add one, such as 'acme/llms/chat:production'"),
         ("acme/llms/chat:", "the alias is empty"),
@@ -54,10 +54,10 @@ def test_a_reference_is_read_into_its_four_names_and_written_back_the_same(text:
         ("wandb-artifact://acme/llms/chat:x", "is a URL"),
     ],
 )
-def test_a_bad_reference_is_refused_with_what_is_wrong_and_what_to_write(text: str, says: str) -> None:
+def test_a_bad_reference_is_refused_with_what_is_wrong_and_what_to_write(text: str, message: str) -> None:
     with pytest.raises(InvalidReferenceError) as caught:
         ModelRef.parse(text)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "production'" in str(caught.value) or "acme/wandb-registry-model/chat llm" in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""A request is read as it was written, and names a person only where it says so."""
+"""A request round-trips, and has a person only if the value names one."""
 
 import pytest
 
@@ -30,6 +30,6 @@ def test_what_could_not_be_read_back_is_not_written(request_: Request) -> None:
         request_.render()
 
 
-def test_a_request_that_names_nobody_is_a_persons() -> None:
+def test_a_request_without_a_name_is_from_a_person() -> None:
     assert Request.parse(REVISION).who == "a person"
     assert Request.parse(f"{REVISION}/2/alice").who == "alice"

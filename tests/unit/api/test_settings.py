@@ -44,7 +44,10 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
             r"allowedImages\[0\]: 'corp/vllm:v1' is not a valid image repository; write it without tag",
         ),
         ("allowedEnv: ['HTTPS_PROXY=x']", r"allowedEnv\[0\]: 'HTTPS_PROXY=x' is not a valid environment variable name"),
-        ("allowedArgs: [trust-remote-code]", r"allowedArgs\[0\]: 'trust-remote-code' is not a valid vLLM flag; write it"),
+        (
+            "allowedArgs: [trust-remote-code]",
+            r"allowedArgs\[0\]: 'trust-remote-code' is not a valid vLLM flag; write it",
+        ),
         ("hold: {action: Ignore}", "hold.action: 'Ignore' is not valid: input should be 'Fallback' or 'Block'"),
         (
             "registry: {baseURL: 'https://w.example'}",
@@ -69,7 +72,7 @@ def test_a_mistake_names_the_file_and_the_setting(tmp_path: Path, text: str, mes
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         load(tmp_path / "none.yaml")
 

@@ -1,4 +1,4 @@
-"""The spec as it is read: defaults, and mistakes that name the field and what to write."""
+"""Reading the spec: defaults, and messages for mistakes that name the field and what to write."""
 
 from datetime import timedelta
 from typing import Any
@@ -70,7 +70,7 @@ def test_steps_without_a_gateway_are_refused_with_the_two_ways_out(minimal: dict
     ]
 
 
-def test_every_mistake_is_told_in_one_go(minimal: dict[str, Any]) -> None:
+def test_all_mistakes_are_reported_at_once(minimal: dict[str, Any]) -> None:
     minimal["modelRef"] = "acme/models/chat"
     minimal["registry"] = {"baseURL": "wandb.example.com", "auth": {}}
     assert messages(minimal) == [
@@ -89,7 +89,11 @@ def test_every_mistake_is_told_in_one_go(minimal: dict[str, Any]) -> None:
         ("serving.storage", {"type": "NodeCache"}, "spec.serving.storage.type: 'NodeCache' is not valid: input should"),
         ("replicas", -1, "spec.replicas: -1 is not valid: input should be greater than or equal to 0"),
         ("serving.sharedMemory", "2GB", "spec.serving.sharedMemory: '2GB' is not a Kubernetes quantity; write"),
-        ("serving.env", [{"name": "A", "value": ""}, {"name": "A", "value": "2"}], "spec.serving.env: 'A' is listed twice"),
+        (
+            "serving.env",
+            [{"name": "A", "value": ""}, {"name": "A", "value": "2"}],
+            "spec.serving.env: 'A' is listed twice",
+        ),
         ("hold.tags", ["a", "a"], "spec.hold.tags: 'a' is listed twice; list each entry once"),
         ("hold.aliases", ["held[1]"], "spec.hold.aliases[0]: 'held[1]' is not a valid W&B alias"),
         ("serving.servedModelName", "chat@v1", "spec.serving.servedModelName: 'chat@v1' is not a valid model name"),
@@ -132,7 +136,8 @@ def test_a_mistake_names_its_field_and_the_way_out(
 @pytest.mark.parametrize("step", [{}, {"setWeight": 5, "pause": {}}, {"match": SEGMENT, "setWeight": 5}])
 def test_a_step_is_exactly_one_thing(minimal: dict[str, Any], step: dict[str, Any]) -> None:
     assert messages(minimal | {"traffic": GATEWAY, "rollout": {"steps": [step]}}) == [
-        "spec.rollout.steps[0]: a step must have exactly one of match, setWeight and pause; write each as a separate item"
+        "spec.rollout.steps[0]: a step must have exactly one of match, setWeight and pause; write each as a separate "
+        "item"
     ]
 
 
@@ -149,7 +154,7 @@ def test_a_spec_reads_back_what_it_writes(minimal: dict[str, Any]) -> None:
     assert ModelDeploymentSpec.model_validate(spec.wire()) == spec
 
 
-def test_no_spec_at_all_says_what_is_required() -> None:
+def test_a_missing_spec_is_refused_with_what_is_required() -> None:
     with pytest.raises(SpecError) as error:
         read_spec({"metadata": {"name": "chat"}})
     assert [problem.field for problem in error.value.problems] == ["spec.modelRef"]
@@ -182,17 +187,17 @@ def test_a_segment_is_something_that_gateways_can_do(
 
 
 def test_a_segment_needs_a_gateway_and_so_does_the_test_header(minimal: dict[str, Any]) -> None:
-    (told,) = messages(minimal | {"traffic": {"testHeader": "x-model"}})
-    assert "testHeader needs traffic.gateway; set spec.traffic.gateway" in told
-    (told,) = messages(minimal | {"rollout": {"steps": [{"match": SEGMENT}]}})
-    assert "steps need traffic.gateway" in told
+    (problem,) = messages(minimal | {"traffic": {"testHeader": "x-model"}})
+    assert "testHeader needs traffic.gateway; set spec.traffic.gateway" in problem
+    (problem,) = messages(minimal | {"rollout": {"steps": [{"match": SEGMENT}]}})
+    assert "steps need traffic.gateway" in problem
 
 
 @pytest.mark.parametrize("path", ["/", "v1", "/v1/", "/a b", "//", "/v1?x"])
 def test_a_path_is_written_from_its_root(minimal: dict[str, Any], path: str) -> None:
     gateway = {"parentRefs": [{"name": "models"}], "paths": [path]}
-    (told,) = messages(minimal | {"traffic": {"gateway": gateway}})
-    assert told.startswith("spec.traffic.gateway.paths[0]: ")
+    (problem,) = messages(minimal | {"traffic": {"gateway": gateway}})
+    assert problem.startswith("spec.traffic.gateway.paths[0]: ")
 
 
 LEGAL = {"name": "legal", "modelRef": "acme/wandb-registry-model/legal:production"}
@@ -208,7 +213,10 @@ def test_an_adapter_has_another_name_than_the_model_and_its_base(minimal: dict[s
 
 def test_two_adapters_have_two_names_without_an_at(minimal: dict[str, Any]) -> None:
     assert "twice" in messages(minimal | {"serving": {"adapters": [LEGAL, LEGAL]}})[0]
-    assert "@ is reserved for the revision" in messages(minimal | {"serving": {"adapters": [LEGAL | {"name": "legal@v7"}]}})[0]
+    assert (
+        "@ is reserved for the revision"
+        in messages(minimal | {"serving": {"adapters": [LEGAL | {"name": "legal@v7"}]}})[0]
+    )
 
 
 def test_a_base_is_exposed_only_where_there_is_one(minimal: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""GPUs that the arguments use against GPUs that the pod gets."""
+"""The number of GPUs that the arguments use must equal the number that the pod gets."""
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_what_fits_or_cannot_be_judged_is_no_problem(args: list[str], limits: di
         ),
     ],
 )
-def test_too_few_and_idle_gpus_are_told_with_both_ways_out(
+def test_too_few_and_idle_gpus_are_refused_with_both_fixes(
     args: list[str], limits: dict[str, str], message: str
 ) -> None:
     (problem,) = gpu_problems(args, limits)

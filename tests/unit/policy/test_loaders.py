@@ -1,4 +1,4 @@
-"""Fast loaders, where the image has them."""
+"""Fast loaders are allowed if the image has them."""
 
 import pytest
 

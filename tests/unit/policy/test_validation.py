@@ -1,4 +1,4 @@
-"""What the administrator's limits make of a spec."""
+"""Validation of a spec against the administrator's settings."""
 
 from typing import Any
 
@@ -56,11 +56,11 @@ def test_without_a_registry_the_administrators_default_is_taken_whole(minimal: d
     own = ModelDeploymentSpec.model_validate(minimal)
     left_out = ModelDeploymentSpec.model_validate({"modelRef": minimal["modelRef"]})
     assert registry_of(left_out, settings) == default
-    assert registry_of(own, settings) == own.registry, "nothing of the default is mixed into it"
+    assert registry_of(own, settings) == own.registry, "no field of the default is mixed in"
     assert problems(left_out, settings) == [], "the administrator's own default needs no permission"
 
 
-def test_without_a_registry_and_a_default_it_says_what_to_write(minimal: dict[str, Any]) -> None:
+def test_without_a_registry_and_a_default_the_message_has_what_to_write(minimal: dict[str, Any]) -> None:
     del minimal["registry"]
     assert found(minimal) == [
         "spec.registry: is not set, and the administrator has set no default; set baseURL and auth.secretKeyRef "
@@ -219,7 +219,7 @@ def test_labels_that_the_operator_or_kubernetes_lives_by_are_refused(
     assert problem.startswith(f"spec.serving.podMetadata.{kind}[{key}]: '{key}' is reserved")
 
 
-def test_a_reference_that_does_not_parse_is_told(minimal: dict[str, Any]) -> None:
+def test_a_reference_that_is_not_valid_is_reported(minimal: dict[str, Any]) -> None:
     minimal["modelRef"] = "acme/pro?ject/chat:production"
     (problem,) = found(minimal)
     assert problem.startswith("spec.modelRef: ")
@@ -310,10 +310,10 @@ def test_flags_that_follow_from_the_adapters_are_the_operators(minimal: dict[str
     assert (
         problem == f"spec.serving.args[0]: {flag.partition('=')[0]} is set by the operator from the adapters; remove it"
     )
-    assert found(minimal, args=[flag]) == [], "without adapters they mean what vLLM says"
+    assert found(minimal, args=[flag]) == [], "without adapters they are passed to vLLM"
 
 
-def test_each_reference_is_told_by_its_field(minimal: dict[str, Any]) -> None:
+def test_a_problem_of_a_reference_names_its_field(minimal: dict[str, Any]) -> None:
     bad = "acme/two  words /x:production"
     problems = found(
         minimal,

@@ -1,4 +1,4 @@
-"""What a tenant may write in spec.serving.args, and what the refusal of anything else says."""
+"""What a tenant may write in spec.serving.args, and the messages for everything else."""
 
 import pytest
 
@@ -16,7 +16,7 @@ VERSION = "v0.32.0"
 
 
 def refusal(*args: str, allowed: tuple[str, ...] = ()) -> str:
-    """The one message that these args get."""
+    """The only message for these args."""
     [problem] = check_args(args, VERSION, allowed)
     return problem.message
 
@@ -61,7 +61,7 @@ def test_a_flag_of_the_operators_cannot_be_set_nor_allowed(flag: str) -> None:
 
 
 @pytest.mark.parametrize("flag", sorted(REFUSED))
-def test_a_refused_flag_says_why_and_who_may_allow_it_and_then_passes(flag: str) -> None:
+def test_a_refused_flag_names_the_reason_and_who_may_allow_it(flag: str) -> None:
     takes = table_for(VERSION).flags[flag]
     value = {"json": "{}", "json-or-str": "{}"}.get(takes.type, "x")
     arg = flag if takes.takes == "nothing" else f"{flag}={takes.choices[0] if takes.choices else value}"
@@ -149,11 +149,11 @@ def test_the_flags_that_the_design_names_are_refused() -> None:
         ),
     ],
 )
-def test_a_wrong_arg_says_what_is_wrong_and_what_to_write(arg: str, message: str) -> None:
+def test_a_wrong_arg_is_refused_with_what_to_write(arg: str, message: str) -> None:
     assert refusal(arg) == message
 
 
-def test_flag_and_value_in_two_items_are_told_to_be_one() -> None:
+def test_flag_and_value_in_two_items_are_refused() -> None:
     first, second = check_args(["--max-model-len", "8192"], VERSION)
 
     assert first.text == (
@@ -244,7 +244,7 @@ def test_an_older_vllm_has_the_flags_that_it_had() -> None:
 
 
 def test_policy_names_all_flags_of_older_versions_that_load_code_or_open_doors() -> None:
-    """What only older versions have is named here, so that a new table makes somebody look at what it brings."""
+    """Flags that only older versions have are listed here, so that someone reviews every new table."""
     newest = table_for(None).flags.keys()
     tables = vllm_flags._tables().values()
 
@@ -269,7 +269,7 @@ def test_a_version_with_all_that_serving_needs_or_without_a_number_is_taken(vers
     assert vllm_flags.check_version(version) is None
 
 
-def test_a_version_that_cannot_drain_says_which_can() -> None:
+def test_a_version_that_cannot_drain_is_refused_with_one_that_can() -> None:
     assert vllm_flags.check_version("v0.17.1") == (
         "has the tag v0.17.1, and that version of vLLM lacks --shutdown-timeout: its pods would cut off requests in "
         "progress when they stop; use v0.18.0 or newer"
