@@ -103,5 +103,5 @@ async def test_an_image_that_is_not_allowed_is_named(scene):
 
 async def test_an_invalid_spec_is_refused_by_the_apiserver(scene):
     bad = model_deployment(scene.namespace, "chat", "no-alias", server=scene.stage.servers.registry_url)
-    with pytest.raises(Exception, match="names no alias"):
+    with pytest.raises(Exception, match="has no alias"):
         await scene.stage.deploy(bad)

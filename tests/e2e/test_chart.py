@@ -243,7 +243,7 @@ async def test_the_plugin_finds_all_well_and_the_charts_role_lets_a_person_do_so
     assert "refreshed" in (await plugin("refresh", "chat", *carol)).out
     assert "paused" in (await plugin("pause", "chat", *carol)).out
     refused = (await plugin("resume", "chat", *carol, code=1)).err
-    assert refused.startswith("error: carol may not let forward moves go on")
+    assert refused.startswith("error: carol may not resume rollouts")
     assert "modelsync-approver --namespace=" in refused
     assert "resumed" in (await plugin("resume", "chat", *here)).out
 

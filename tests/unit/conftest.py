@@ -1,4 +1,4 @@
-"""A spec that is fine, to be spoilt one field at a time."""
+"""A valid spec, for tests to break one field at a time."""
 
 from copy import deepcopy
 from typing import Any

@@ -1,1 +1,1 @@
-"""The resource: types, conditions, reasons, validation, CRD generator. Imports nothing of ours."""
+"""The resource: types, conditions, reasons, validation, CRD generator. Imports no other modelsync package."""

@@ -1,6 +1,6 @@
-"""What every type of the resource has in common: how it is spelt on the wire, and the strings that Kubernetes knows.
+"""The base of every type of the resource: how it is serialized, and the string types that Kubernetes defines.
 
-A field that the CRD does not know is refused here too (`extra="forbid"`): a typing mistake must not be a no-op.
+A field that the CRD does not have is rejected here too (`extra="forbid"`): a typo must not be ignored silently.
 """
 
 import re
@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 
 
 class ApiModel(BaseModel):
-    """A part of the resource: camelCase on the wire, unknown fields refused, never changed once read."""
+    """A part of the resource: camelCase when serialized, no unknown fields, immutable."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -23,19 +23,19 @@ class ApiModel(BaseModel):
     )
 
     def wire(self) -> dict[str, Any]:
-        """As Kubernetes would have it: camelCase, what is not set left out."""
+        """The JSON form for Kubernetes: camelCase, without fields that are not set."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 class StatusModel(ApiModel):
-    """A part of the status: reads what a newer operator wrote by leaving out what it does not know."""
+    """A part of the status. Ignores unknown fields, so that it can read what a newer operator wrote."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 @dataclass(frozen=True)
 class Schema:
-    """Adds `keywords` to the JSON schema of what it annotates."""
+    """Adds `keywords` to the JSON schema of the annotated type."""
 
     keywords: dict[str, Any] = field(hash=False)
 
@@ -44,17 +44,17 @@ class Schema:
 
 
 def cel(*rules: tuple[str, str]) -> Schema:
-    """CEL rules, each with the sentence for whoever broke it; the apiserver judges them."""
+    """CEL rules with their error messages, for the API server to check."""
     return Schema({"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]})
 
 
 @dataclass(frozen=True)
 class Matches:
-    """A string of one form, with a sentence of our own instead of the regular expression for whoever missed it.
+    """A string that must match `pattern`; the error shows `message` instead of the regular expression.
 
-    `pattern` is anchored and means the same to Python and to CEL (RE2); it holds no single quote. Without `cel` the
-    apiserver judges by the schema's `pattern`, and answers with it: keys of maps know nothing else, and deep in nested
-    lists a rule would cost more than the apiserver allows.
+    `pattern` is anchored, means the same in Python and in CEL (RE2) and contains no single quote. Without `cel` the API
+    server checks the schema's `pattern` and shows it in the error: map keys support nothing else, and in deeply nested
+    lists a rule would exceed the API server's cost limit.
     """
 
     pattern: str
@@ -72,7 +72,7 @@ class Matches:
         return {**found, "x-kubernetes-validations": [*found.get("x-kubernetes-validations", []), rule]}
 
     def _checked(self, value: str) -> str:
-        # `$` would let a line feed at the end through, which RE2 does not.
+        # `$` would accept a trailing newline, which RE2 does not.
         if not re.fullmatch(self.pattern.removeprefix("^").removesuffix("$"), value):
             raise ValueError(f"{value!r} {self.message}")
         return value
@@ -84,13 +84,13 @@ def written_as(pattern: str, message: str) -> Matches:
 
 
 def ordered() -> Schema:
-    """A list that is one value: a writer replaces it whole (`x-kubernetes-list-type: atomic`)."""
+    """A list that is replaced as a whole (`x-kubernetes-list-type: atomic`)."""
     return Schema({"x-kubernetes-list-type": "atomic"})
 
 
 @dataclass(frozen=True)
 class Unique:
-    """A list without repetition: a set of plain values, or objects told apart by the fields `keys` (wire names)."""
+    """A list without duplicates: a set of plain values, or objects identified by the fields `keys` (JSON names)."""
 
     keys: tuple[str, ...] = ()
 
@@ -110,7 +110,7 @@ class Unique:
             identity = tuple(wire.get(key) for key in self.keys) if self.keys else item
             if identity in seen:
                 shown = ", ".join(map(str, identity)) if self.keys else item
-                raise ValueError(f"{shown!r} is there twice; each may be there once")
+                raise ValueError(f"{shown!r} is listed twice; list each entry once")
             seen.add(identity)
         return items
 
@@ -119,7 +119,8 @@ Name = Annotated[
     str,
     Field(min_length=1, max_length=253),
     written_as(
-        r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "is no name of a Kubernetes object; use small letters, digits, - and ."
+        r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        "is not a valid Kubernetes object name; use lowercase letters, digits, - and .",
     ),
 ]
 LabelKey = Annotated[
@@ -127,17 +128,17 @@ LabelKey = Annotated[
     Field(min_length=1, max_length=317),
     written_as(
         r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
-        "is no key of Kubernetes' kind; write name or domain/name, the name with letters, digits, -, _ and .",
+        "is not a valid Kubernetes key; write name or domain/name, where name has letters, digits, -, _ and .",
     ),
 ]
-"""Of a label, an annotation, a resource or a topology."""
+"""The key of a label, an annotation, a resource or a topology."""
 LabelValue = Annotated[
     str,
     Field(max_length=63),
     written_as(
         r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$",
-        "is no label's value; use letters, digits, -, _ and ., with a letter or digit at both ends",
+        "is not a valid label value; use letters, digits, -, _ and ., and begin and end with a letter or digit",
     ),
 ]
 Short = Annotated[str, Field(max_length=512)]
-"""A word or a name in the status."""
+"""A short string in the status, such as a name or a reason."""

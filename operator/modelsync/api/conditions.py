@@ -1,7 +1,7 @@
-"""Conditions as `metav1.Condition` has them, their types, and how a new set is merged into the old one.
+"""Conditions in the form of `metav1.Condition`, their types, and how a new set is merged into the old one.
 
-kstatus reads `Ready`, `Reconciling` and `Stalled`. The abnormal-true ones (`ABNORMAL`) are absent when all is well,
-because several health checks count any condition that is False as bad.
+kstatus reads `Ready`, `Reconciling` and `Stalled`. The abnormal-true conditions (`ABNORMAL`) are absent when all is
+well, because several health checks treat any condition that is False as unhealthy.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from modelsync.api.base import ApiModel
 
 
 class ConditionType(StrEnum):
-    """What a condition speaks of. The order is the order in `status.conditions`."""
+    """The types of conditions, in their order in `status.conditions`."""
 
     READY = "Ready"
     AVAILABLE = "Available"
@@ -31,29 +31,31 @@ class ConditionType(StrEnum):
 
 
 MEANING: Mapping[ConditionType, str] = {
-    ConditionType.READY: "What the alias names serves fully, as the spec asks. Unknown while it is on its way.",
-    ConditionType.AVAILABLE: "Clients get answers, of whatever version.",
-    ConditionType.RECONCILING: "Something is on its way, by itself.",
-    ConditionType.STALLED: "Nothing goes on without a person; the message says what to do.",
-    ConditionType.ON_HOLD: "A hold is on what the alias names, or has made an earlier version serve.",
-    ConditionType.ROLLED_BACK: "What the alias names has failed and was taken back; the alias still names it.",
-    ConditionType.MODEL_RESOLVED: "The registry says what the alias names. Unknown when it does not answer.",
-    ConditionType.MODEL_VERIFIED: "The bytes of what moves, else of the stable, are what the registry's digests say.",
-    ConditionType.EXAM_PASSED: "The version's own exam, where it brings one.",
-    ConditionType.ROUTE_READY: "Every gateway accepted the route; without a gateway, True.",
-    ConditionType.SPEC_APPLIED: "The spec, as opposed to the alias, has been acted on: what GitOps tools wait for.",
+    ConditionType.READY: "The version that the alias names serves as the spec asks. Unknown during a rollout.",
+    ConditionType.AVAILABLE: "Clients get answers, from any version.",
+    ConditionType.RECONCILING: "A change is in progress and needs no user.",
+    ConditionType.STALLED: "Nothing proceeds until a user acts; the message says what to do.",
+    ConditionType.ON_HOLD: "The version that the alias names is on hold, or a hold made an earlier version serve.",
+    ConditionType.ROLLED_BACK: "The version that the alias names failed and was rolled back; the alias still names it.",
+    ConditionType.MODEL_RESOLVED: "The registry resolved the alias. Unknown while it does not answer.",
+    ConditionType.MODEL_VERIFIED: "The files of the revision being rolled out, else of the stable, match the "
+    "registry's digests.",
+    ConditionType.EXAM_PASSED: "The version passed its own exam, if it has one.",
+    ConditionType.ROUTE_READY: "Every gateway accepted the route. Always True without a gateway.",
+    ConditionType.SPEC_APPLIED: "The current spec has been applied, whatever the alias names: GitOps tools wait for "
+    "this.",
 }
-"""What each says when it is True."""
+"""The meaning of each condition when it is True."""
 
 ABNORMAL = frozenset(
     {ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.ON_HOLD, ConditionType.ROLLED_BACK}
 )
-"""True or absent, never False."""
+"""Conditions that are True or absent, never False."""
 
 Truth = Literal["True", "False", "Unknown"]
 
 MAX_MESSAGE = 1024
-"""Characters of a message; the apiserver would take 32768, a pager and a wide column do not."""
+"""Maximum length of a message in characters. The API server allows 32768; pagers and `kubectl get -o wide` do not."""
 
 
 class Condition(ApiModel):
@@ -61,19 +63,19 @@ class Condition(ApiModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    type: Annotated[str, Field(max_length=64, description="What it speaks of.")]
+    type: Annotated[str, Field(max_length=64, description="Type of the condition.")]
     status: Annotated[Truth, Field(description="True, False, or Unknown.")]
-    reason: Annotated[str, Field(max_length=128, description="Why, as one word that alerts can match.")]
-    message: Annotated[str, Field(max_length=MAX_MESSAGE, description="Why, for a person.")] = ""
-    last_transition_time: Annotated[datetime, Field(description="When `status` last became another.")]
+    reason: Annotated[str, Field(max_length=128, description="Why, as one CamelCase word that alerts can match.")]
+    message: Annotated[str, Field(max_length=MAX_MESSAGE, description="Why, in a sentence.")] = ""
+    last_transition_time: Annotated[datetime, Field(description="When `status` last changed.")]
     observed_generation: Annotated[
-        int | None, Field(ge=0, description="The `metadata.generation` that this was said of.")
+        int | None, Field(ge=0, description="The `metadata.generation` that the condition is based on.")
     ] = None
 
 
 def merged(previous: Sequence[Condition], current: Iterable[Condition]) -> tuple[Condition, ...]:
-    """`current` in the order of `ConditionType`; where type and status are as in `previous`, the old transition time
-    stays, so that a quiet world gives an equal status."""
+    """`current` in the order of `ConditionType`. A condition whose status is the same as in `previous` keeps its
+    transition time, so that the status does not change when nothing else does."""
     before = {condition.type: condition for condition in previous}
     order = {kind: place for place, kind in enumerate(ConditionType)}
     kept = []
@@ -86,5 +88,5 @@ def merged(previous: Sequence[Condition], current: Iterable[Condition]) -> tuple
 
 
 def find(conditions: Iterable[Condition], kind: ConditionType) -> Condition | None:
-    """The condition of that type, if it is there."""
+    """The condition of that type, or None."""
     return next((condition for condition in conditions if condition.type == kind), None)

@@ -1,6 +1,6 @@
-"""The CustomResourceDefinition, made of the types; `make generate` writes it to `crds/`.
+"""The CustomResourceDefinition, generated from the types; `make generate` writes it to `crds/`.
 
-What is checked by the apiserver is said here and in the types' own rules; `validation` has the rest.
+The checks that the API server makes are here and in the rules of the types; `policy.validation` makes the others.
 """
 
 from typing import Any
@@ -23,21 +23,21 @@ _NAME_RULES = (
     },
     {
         "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        "message": "metadata.name must be a DNS label that begins with a letter (small letters, digits and -), since a "
-        "Service gets the same name",
+        "message": "metadata.name must be a DNS label that starts with a letter (lowercase letters, digits and -), "
+        "since a Service gets the same name",
     },
     {
-        # `chat` has a Service `chat-blocked`; a ModelDeployment of that name would fight for it.
+        # `chat` has a Service `chat-blocked`; a ModelDeployment `chat-blocked` would overwrite it.
         "rule": f"!self.metadata.name.matches('-({names.BLOCKED}|{names.REVISION_PATTERN})$')",
-        "message": f"metadata.name must not end in -{names.BLOCKED} or like a revision (-v7-3fa9c1d2), which names the "
-        "children of another ModelDeployment; choose another name",
+        "message": f"metadata.name must not end in -{names.BLOCKED} or in a revision such as -v7-3fa9c1d2, since "
+        "children of other ModelDeployments have such names; choose another name",
     },
     {
-        # The served name is the ModelDeployment's where the spec gives none.
+        # Without servedModelName the model is served under the ModelDeployment's name.
         "rule": "!has(self.spec.serving) || has(self.spec.serving.servedModelName) || !has(self.spec.serving.adapters) "
         f"|| self.spec.serving.adapters.all(a, a.name != self.metadata.name && "
         f"a.name != self.metadata.name + '{BASE_SUFFIX}')",
-        "message": SERVED_TWICE_MESSAGE.replace("servedModelName", "metadata.name, which is the servedModelName"),
+        "message": SERVED_TWICE_MESSAGE.replace("servedModelName", "metadata.name (the default of servedModelName)"),
     },
 )
 
@@ -49,9 +49,9 @@ _STEPS_RULE = {
 
 
 def crd() -> dict[str, Any]:
-    """The definition, as it is applied to a cluster."""
+    """The definition as a dict, ready to be applied to a cluster."""
     spec = structural(ModelDeploymentSpec)
-    # The only default: the scale sub-resource reads this path, and an autoscaler needs a number there.
+    # The only default: the scale subresource reads this field, and an autoscaler needs a number there.
     spec["properties"]["replicas"]["default"] = ModelDeploymentSpec.model_fields["replicas"].default
     spec["x-kubernetes-validations"] = [*spec.get("x-kubernetes-validations", []), _STEPS_RULE]
     schema = {
@@ -62,7 +62,7 @@ def crd() -> dict[str, Any]:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            # The length bounds the cost of the rules on the name; 253 is Kubernetes' own limit.
+            # maxLength limits the estimated cost of the rules on the name; 253 is Kubernetes' own limit.
             "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
             "spec": spec,
             "status": structural(ModelDeploymentStatus),
@@ -116,23 +116,31 @@ def _columns() -> list[dict[str, Any]]:
         return {**found, "priority": 1} if wide else found
 
     return [
-        column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether what is asked for serves fully."),
-        column("Phase", ".status.phase", "One word for where it stands."),
-        column("Alias", ".status.resolved.alias", "The alias that deploys."),
+        column(
+            "Ready",
+            '.status.conditions[?(@.type=="Ready")].status',
+            "Whether the wanted version serves as the spec asks.",
+        ),
+        column("Phase", ".status.phase", "Summary of the state in one word."),
+        column("Alias", ".status.resolved.alias", "The alias that is deployed."),
         column("Version", ".status.promoted[-1:]", "The revision that was promoted last."),
         column("Target", ".status.resolved.revision", "The revision that the alias asks for."),
-        column("Weight", ".status.canary.weight", "Share of the canary, in per cent.", "integer"),
-        column("Age", ".metadata.creationTimestamp", "Time since it was created.", "date"),
-        column("Digest", ".status.resolved.digest", "Digest that the alias names.", wide=True),
+        column("Weight", ".status.canary.weight", "Traffic share of the canary, in percent.", "integer"),
+        column("Age", ".metadata.creationTimestamp", "Time since creation.", "date"),
+        column("Digest", ".status.resolved.digest", "Digest of the version that the alias names.", wide=True),
         column("Replicas", ".status.replicas", "Pods of stable and canary.", "integer", wide=True),
-        column("Fallback", ".status.fallback.revision", "Where a hold would send the traffic.", wide=True),
-        column("Hold", ".status.holds[*].name", "A mark that holds.", wide=True),
-        column("Status", '.status.conditions[?(@.type=="Ready")].message', "What Ready says.", wide=True),
+        column(
+            "Fallback", ".status.fallback.revision", "The revision that would serve if the stable were held.", wide=True
+        ),
+        column("Hold", ".status.holds[*].name", "Hold marks found in the registry.", wide=True),
+        column(
+            "Status", '.status.conditions[?(@.type=="Ready")].message', "Message of the Ready condition.", wide=True
+        ),
     ]
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes no anchors."""
+    """A YAML dumper that writes no anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -1,7 +1,7 @@
-"""The one duration parser: `90s`, `1h30m`, `500ms` to timedelta and back.
+"""The only duration parser: converts `90s`, `1h30m`, `500ms` to timedelta and back.
 
 The grammar is Gateway API's (GEP-2257), a subset of Go's: one to four parts of at most five digits and a unit h, m, s
-or ms. CEL's `duration()` reads the same strings, so the CRD can bound them.
+or ms. CEL's `duration()` reads the same strings, so the CRD can set bounds.
 """
 
 import re
@@ -35,7 +35,7 @@ def parse(text: str) -> timedelta:
 
 
 def render(value: timedelta) -> str:
-    """Write `value` (not negative, whole milliseconds count) in the grammar of `parse`, largest unit first."""
+    """Format `value`, largest unit first, for `parse`. Must not be negative; drops fractions of a millisecond."""
     rest = value // _UNITS["ms"]
     parts = []
     for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
@@ -49,8 +49,8 @@ def render(value: timedelta) -> str:
 class Between:
     """Marks a `timedelta` field as a duration string from `minimum` to `maximum`, both included.
 
-    `Annotated[timedelta, Between("1s", "1h")]`. With `whole_seconds`, finer ones are refused: what the value is handed
-    to counts in seconds. The same bounds hold in Python and, by CEL, in the CRD.
+    `Annotated[timedelta, Between("1s", "1h")]`. With `whole_seconds`, fractions of a second are rejected, for values
+    that are passed on in seconds. Python and, through CEL, the CRD check the same bounds.
     """
 
     minimum: str
@@ -59,7 +59,7 @@ class Between:
 
     @property
     def rule(self) -> str:
-        """What is allowed, as the end of a sentence."""
+        """What is allowed, as the predicate of an error message."""
         unit = " in whole seconds" if self.whole_seconds else ""
         return f"must be a duration{unit} from {self.minimum} to {self.maximum}, such as {self._example()}"
 
@@ -93,7 +93,7 @@ class Between:
             "type": "string",
             "maxLength": MAX_LENGTH,
             "x-kubernetes-validations": [
-                # A string that is no duration at all must get the sentence too, not CEL's conversion error.
+                # A string that is not a duration must get this message too, not CEL's conversion error.
                 {"rule": f"self.matches('{PATTERN}') && {rule}", "message": self.rule}
             ],
         }

@@ -1,7 +1,7 @@
 """Holds: the marks in the registry that forbid a version to serve, what a hold does, and `spec.hold`.
 
-The one place that lists the kinds of marks. A new kind is a member of `HoldSource` with its wording here; how it is
-read, and when it counts as gone, is in `registry.holds`.
+The only list of the kinds of marks. A new kind needs a member of `HoldSource` and its wording here; `registry.holds`
+defines how it is read and when it counts as removed.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,20 @@ from modelsync.api.model_ref import CollectionRef, InvalidReferenceError
 Tag = Annotated[
     str,
     Field(min_length=1, max_length=128),
-    Matches("^[-A-Za-z0-9_]+( +[-A-Za-z0-9_]+)*$", "is no W&B tag; tags hold letters, digits, -, _ and single spaces"),
+    Matches(
+        "^[-A-Za-z0-9_]+( +[-A-Za-z0-9_]+)*$",
+        "is not a valid W&B tag; tags contain letters, digits, -, _ and single spaces",
+    ),
 ]
 AliasPattern = Annotated[
     str,
     Field(min_length=1, max_length=128),
-    Matches(r"^[^/:\[\]]+$", "is no W&B alias; leave out / and :, and of patterns use * and ? only"),
+    Matches(r"^[^/:\[\]]+$", "is not a valid W&B alias or pattern; do not use /, :, [ or ]; the wildcards are * and ?"),
 ]
 
 
 class HoldSource(StrEnum):
-    """What carries a hold mark in the registry."""
+    """The kind of a hold mark."""
 
     VERSION_TAG = "VersionTag"
     COLLECTION_TAG = "CollectionTag"
@@ -35,14 +38,14 @@ class HoldSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceWording:
-    """How messages name a source. `removal` takes the fields of a `HoldMark`."""
+    """How messages describe a kind of mark. `removal` is a format string with the fields of a `HoldMark`."""
 
     owner: str
-    """Before the mark's name: `its tag 'regulatory-hold'`."""
+    """Goes before the mark's name: `its tag 'regulatory-hold'`."""
     place: str
-    """Before the version: `a tag on the version acme/models/chat:v7`."""
+    """Goes before the version: `a tag on the version acme/models/chat:v7`."""
     removal: str
-    """What a person does to end the hold."""
+    """What a user must do to end the hold."""
 
 
 WORDING: dict[HoldSource, SourceWording] = {
@@ -72,14 +75,14 @@ class HoldMark:
     collection: str
     """`entity/project/collection`."""
     version: str
-    """`v7`, as that collection counts."""
+    """Version in that collection, such as `v7`."""
     via: HoldSource
     name: str
-    """The tag or alias, as it stands there: `regulatory-hold`, `regulatory-hold v7`."""
+    """The tag or alias exactly as in the registry: `regulatory-hold`, `regulatory-hold v7`."""
 
     @property
     def home(self) -> CollectionRef | None:
-        """The collection, to be asked about; None when its name is no reference, so that nothing can be."""
+        """The collection to query; None when its name is not valid, so that it cannot be queried."""
         try:
             return CollectionRef.parse(self.collection)
         except InvalidReferenceError:
@@ -87,27 +90,28 @@ class HoldMark:
 
 
 class HoldAction(StrEnum):
-    """What a hold on the version that serves does. `Block` is the stronger; the administrator may demand it."""
+    """What a hold on the serving version does. `Block` is stricter; the administrator may require it."""
 
     FALLBACK = "Fallback"
     BLOCK = "Block"
 
 
 class Hold(ApiModel):
-    """Marks in the registry that forbid a version to serve. They add to the administrator's and never weaken them."""
+    """Marks in the registry that forbid a version to serve, in addition to the administrator's, which always apply."""
 
     tags: Annotated[list[Tag], Field(max_length=16), Unique()] = Field(
         default_factory=list,
-        description="Tags that hold: on a version; on a collection, all of it; on a collection as `<tag> v7`, that "
-        "version.",
+        description="Tags that put a version on hold. On a version: that version. On a collection: all its versions. "
+        "On a collection as `<tag> v7`: version v7.",
     )
     aliases: Annotated[list[AliasPattern], Field(max_length=16), Unique()] = Field(
         default_factory=list,
-        description="Aliases that hold the version they are on. `*` and `?` stand for any characters, since an alias "
-        "can be on one version of a collection only.",
+        description="Aliases that put the version they point to on hold. `*` matches any characters and `?` one "
+        "character: an alias can point to only one version of a collection, so several holds need several aliases.",
     )
     action: HoldAction = Field(
         HoldAction.FALLBACK,
-        description="When the version that serves is held: Fallback serves the newest promoted version that is not "
-        "held, and nothing if there is none; Block serves nothing. The administrator may demand Block.",
+        description="What happens when the serving version is put on hold. Fallback: the newest promoted version that "
+        "is not on hold serves, or nothing if there is none. Block: nothing serves. The administrator may require "
+        "Block.",
     )

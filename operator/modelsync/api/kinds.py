@@ -1,7 +1,7 @@
-"""The kinds of the Kubernetes API that modelsync touches, and how an object is named.
+"""The kinds of the Kubernetes API that modelsync uses, and helpers to read an object's metadata.
 
-Nothing else may spell an API path. Objects are the dicts that travel on the wire: generated models drop fields that
-they do not know, and one odd object would fail a whole list.
+No other module may build an API path. Objects are plain JSON dicts: generated models drop unknown fields, and one
+malformed object would fail a whole list.
 """
 
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ from urllib.parse import quote
 from modelsync.api import names
 
 Object: TypeAlias = dict[str, Any]
-"""A Kubernetes object as it stands on the wire."""
+"""A Kubernetes object as parsed JSON."""
 
 
 class Key(NamedTuple):
-    """The ModelDeployment that work is about."""
+    """Namespace and name of a ModelDeployment."""
 
     namespace: str
     name: str
@@ -27,7 +27,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of the API; all of ours are namespaced but the CRDs."""
+    """One kind of the API. All kinds used here are namespaced, except CRDs."""
 
     api_version: str
     kind: str
@@ -44,7 +44,7 @@ class Kind:
         return self.api_version.rpartition("/")[2]
 
     def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
-        """The URL path of the collection, or of one object; without `namespace` that of all namespaces."""
+        """The URL path of the collection, or of one object; without `namespace`, of all namespaces."""
         parts = ["/apis" if self.group else "/api", self.api_version]
         if namespace is not None:
             parts += ["namespaces", quote(namespace, safe="")]
@@ -96,7 +96,7 @@ def annotations_of(obj: Object) -> dict[str, str]:
 
 
 def is_controlled_by(obj: Object, uid: str) -> bool:
-    """Whether the controller owner reference of `obj` names `uid`: a label alone can be written by anyone."""
+    """Whether the controller owner reference of `obj` is `uid`. Labels prove nothing, since anyone can write them."""
     return controller_uid(obj) == uid
 
 
@@ -110,5 +110,5 @@ def controller_uid(obj: Object) -> str | None:
 
 
 def by_name(objects: Iterable[Object]) -> dict[str, Object]:
-    """Index objects of one kind and namespace."""
+    """Index objects of one kind and namespace by name."""
     return {name_of(obj): obj for obj in objects}

@@ -1,7 +1,7 @@
-"""Every name that modelsync gives to something in a cluster: group, labels, annotations, children.
+"""Every name that modelsync uses in a cluster: API group, labels, annotations, names of children.
 
-One place, because the planner's invariants lean on them: a Service's selector, a child's name and the label of a pod
-must agree. Nothing here may depend on a spec.
+They are in one place because the planner's invariants depend on them: a Service's selector, a child's name and a pod's
+labels must agree. Nothing here may depend on a spec.
 """
 
 import re
@@ -21,23 +21,23 @@ FIELD_MANAGER = "modelsync"
 """The one server-side-apply field manager of the operator."""
 
 MAX_NAME_LENGTH = 40
-"""Longest name of a ModelDeployment. `<name>-v99999-3fa9c1d2-fuse` still fits the 63 characters of a DNS label."""
+"""Maximum length of a ModelDeployment's name: `<name>-v99999-3fa9c1d2-fuse` must fit the 63 characters of a label."""
 
 MAX_VERSION_DIGITS = 6
 
 # --- labels --------------------------------------------------------------------------------------------------------
 
 NAME_LABEL = f"{GROUP}/name"
-"""On every child and pod: the ModelDeployment. Half of every selector."""
+"""On every child and pod: name of the ModelDeployment. Part of every selector."""
 
 REVISION_LABEL = f"{GROUP}/revision"
-"""On everything of one revision: `v7-3fa9c1d2`. The other half of every selector."""
+"""On every object of one revision: `v7-3fa9c1d2`. Part of every selector."""
 
 FUSE_LABEL = f"{GROUP}/fuse"
-"""On the Secret that holds a revision's fuse token: `"true"`."""
+"""On the Secret that contains a revision's fuse token: `"true"`."""
 
 CREDENTIAL_LABEL = f"{GROUP}/wandb-credential"
-"""A Secret without this label, `"true"`, is never read: its owner must have meant it for modelsync."""
+"""`"true"` on a Secret that modelsync may read. It never reads a Secret without this label."""
 
 APP_NAME_LABEL = "app.kubernetes.io/name"
 APP_INSTANCE_LABEL = "app.kubernetes.io/instance"
@@ -48,22 +48,22 @@ APP_MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 
 # --- annotations ---------------------------------------------------------------------------------------------------
 HOLD_ANNOTATION = f"{GROUP}/hold"
-"""On the HTTPRoute while a hold shapes it: which hold, for whoever looks at the route before the status."""
+"""On the HTTPRoute while a hold affects it: which hold, for users who look at the route first."""
 
 LEADER_EPOCH_ANNOTATION = f"{GROUP}/leader-epoch"
-"""On a ModelDeployment and its children: which leadership of the operator touched them first. It makes every
-resourceVersion void that the leader before knows, so that none of its writes can come late."""
+"""On a ModelDeployment and its children: the operator's leadership term that wrote them first. Writing it changes the
+resourceVersion, so that a late write of the previous leader fails."""
 
 LEADER_ADDRESS_ANNOTATION = f"{GROUP}/leader-address"
-"""On the Lease: host and port where the process that leads takes webhooks, also from the processes that wait."""
+"""On the Lease: host and port where the leader accepts webhooks, including those that standby processes forward."""
 
 # --- children ------------------------------------------------------------------------------------------------------
 
 BLOCKED = "blocked"
-"""Stands where a revision's name could stand: the Service, and the selector, that match no pod."""
+"""Used in place of a revision's name for the Service and the selector that match no pod."""
 
 PORT = 8000
-"""Where the model server listens, and the port of every Service."""
+"""Port of the model server and of every Service."""
 
 PORT_NAME = "http"
 
@@ -82,7 +82,7 @@ def fuse_secret(name: str, revision: str) -> str:
 
 
 def revision_of(name: str, child_name: str) -> str | None:
-    """Inverse of `child`: the revision (or `BLOCKED`) of `child_name`; `None` if it is no child of `name`."""
+    """Inverse of `child`: the revision (or `BLOCKED`) of `child_name`; None if it is not a child of `name`."""
     prefix = f"{name}-"
     if not child_name.startswith(prefix):
         return None
@@ -91,12 +91,12 @@ def revision_of(name: str, child_name: str) -> str | None:
 
 
 def selector(name: str, revision: str) -> dict[str, str]:
-    """Pods of one revision; with `BLOCKED`, none. Never empty: an empty selector would leave old endpoints serving."""
+    """Selects the pods of one revision; with `BLOCKED`, none. Never empty: Kubernetes would keep the old endpoints."""
     return {NAME_LABEL: name, REVISION_LABEL: revision}
 
 
 def labels(name: str, revision: str | None = None) -> dict[str, str]:
-    """What every child carries. With `revision` (not `BLOCKED`) also the revision and the version it serves."""
+    """Labels of every child. With `revision` (not `BLOCKED`), also its revision and version."""
     common = {
         NAME_LABEL: name,
         APP_NAME_LABEL: "vllm",

@@ -1,7 +1,7 @@
-"""What a revision is made of beside its spec: the model, and the other artifacts that are resolved with it.
+"""The parts of a revision: the model, and the other artifacts that are resolved with it.
 
-Each part has a key, by which its digest is hashed and its record kept, and a place in the spec, by which people are
-told of it. Nothing here asks a registry.
+Each part has a key, under which its digest is hashed and recorded, and a field in the spec, which messages name.
+Nothing here queries a registry.
 """
 
 from typing import Annotated
@@ -11,10 +11,10 @@ from pydantic import Field
 from modelsync.api.base import ApiModel, Matches
 
 MODEL = "model"
-"""The key of what `spec.modelRef` names."""
+"""Key of the artifact in `spec.modelRef`."""
 
 BASE = "base"
-"""The key of what `spec.serving.baseModelRef` names: the model that a LoRA adapter was trained on."""
+"""Key of the artifact in `spec.serving.baseModelRef`: the model that a LoRA adapter was trained on."""
 
 _SIDE_ARTIFACT = "artifact/"
 _ADAPTER = "adapter/"
@@ -26,21 +26,21 @@ ReferenceText = Annotated[
     Field(min_length=1, max_length=512),
     Matches(
         "^[^:]*:.+$",
-        f"names no alias; write entity/project/collection:alias, {_EXAMPLE} (:v12 pins a version)",
+        f"has no alias; write entity/project/collection:alias, {_EXAMPLE} (:v12 pins a version)",
     ),
     Matches(
         "^[^:]*$|^[^/:]+/[^/:]+/[^/:]+:[^/:]+$",
-        f"must be entity/project/collection:alias, three names with / between them and one alias, {_EXAMPLE}",
+        f"must be entity/project/collection:alias, three names separated by / and one alias, {_EXAMPLE}",
     ),
 ]
-"""A reference as a spec holds it. The schema knows its form; `model_ref.ModelRef.parse` says all that is wrong."""
+"""A reference in a spec. The schema checks only its form; `model_ref.ModelRef.parse` checks everything."""
 
 ArtifactName = Annotated[
     str,
     Field(min_length=1, max_length=63),
     Matches(
         "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-        "cannot be the name of a folder; use small letters, digits and -, as in prompts",
+        "is not a valid folder name; use lowercase letters, digits and -, such as prompts",
     ),
 ]
 
@@ -50,31 +50,31 @@ ServedName = Annotated[
     Field(min_length=1, max_length=128),
     Matches(
         "^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$",
-        "cannot be asked for as a model; use letters, digits, ., _, / and -, without @, which separates the revision",
+        "is not a valid model name; use letters, digits, ., _, / and -; @ is reserved for the revision",
     ),
 ]
 
 
 class Adapter(ApiModel):
-    """A LoRA adapter, served under a name of its own."""
+    """A LoRA adapter, served under its own name."""
 
     name: ServedName = Field(
-        description="The model name that clients ask for to get the adapter. Answers say `<name>@<revision>`, which "
-        "can be asked for too."
+        description="The model name that clients request to use the adapter. Responses show `<name>@<revision>`, which "
+        "clients can request too."
     )
     model_ref: ReferenceText = Field(
         description="The W&B artifact, entity/project/collection:alias, with adapter_config.json and "
-        "adapter_model.safetensors. It is resolved, held, verified and rolled out as the model is."
+        "adapter_model.safetensors. It is resolved, held, verified and rolled out like the model."
     )
 
 
 class SideArtifact(ApiModel):
-    """An artifact whose files the model server reads beside the model, such as a chat template."""
+    """An artifact with files that the model server reads besides the model, such as a chat template."""
 
-    name: ArtifactName = Field(description="Its files lie in /artifacts/<name>, to be named in args.")
+    name: ArtifactName = Field(description="Its files are in /artifacts/<name>; args can refer to them there.")
     model_ref: ReferenceText = Field(
         description="The W&B artifact, entity/project/collection:alias. It is resolved, held, verified and rolled out "
-        "as the model is."
+        "like the model."
     )
 
 
@@ -84,7 +84,7 @@ def side_artifact(name: str) -> str:
 
 
 def side_artifact_name(key: str) -> str | None:
-    """Inverse of `side_artifact`; None for the key of another part."""
+    """Inverse of `side_artifact`; None if `key` is another part's."""
     return key.removeprefix(_SIDE_ARTIFACT) if key.startswith(_SIDE_ARTIFACT) else None
 
 
@@ -94,12 +94,12 @@ def adapter(name: str) -> str:
 
 
 def adapter_name(key: str) -> str | None:
-    """Inverse of `adapter`; None for the key of another part."""
+    """Inverse of `adapter`; None if `key` is another part's."""
     return key.removeprefix(_ADAPTER) if key.startswith(_ADAPTER) else None
 
 
 def field_of(key: str) -> str:
-    """Where the spec names this part: `spec.serving.artifacts[prompts].modelRef`."""
+    """The spec field of this part: `spec.serving.artifacts[prompts].modelRef`."""
     if (name := side_artifact_name(key)) is not None:
         return f"spec.serving.artifacts[{name}].modelRef"
     if (name := adapter_name(key)) is not None:
@@ -108,5 +108,5 @@ def field_of(key: str) -> str:
 
 
 def part_label(key: str) -> str:
-    """The part in a sentence: `model`, `artifact prompts`, `adapter legal`."""
+    """The part's name in messages: `model`, `artifact prompts`, `adapter legal`."""
     return key.replace("/", " ", 1)

@@ -1,4 +1,4 @@
-"""A mistake in what a person wrote, told so that the person can put it right."""
+"""Mistakes in user input, with messages that tell the user how to fix them."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """Where (`spec.serving.args[2]`) and, in `message`: the value, what is allowed, what to do next."""
+    """The field (`spec.serving.args[2]`), and a message with the value, what is allowed and what to do next."""
 
     field: str
     message: str
@@ -19,7 +19,7 @@ class FieldProblem:
 
 
 class SpecError(ValueError):
-    """A spec that cannot be acted on. `problems` has one entry for each mistake; `str()` is one line of all."""
+    """A spec that is not valid. `problems` has one entry for each mistake; `str()` is all of them in one line."""
 
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
         super().__init__("; ".join(map(str, problems)))
@@ -29,12 +29,12 @@ class SpecError(ValueError):
 _FIELD = re.compile("[A-Za-z][A-Za-z0-9]*")
 _SENTENCES = {
     "missing": "is required; set it",
-    "extra_forbidden": "is not a field; take it out or check its spelling",
+    "extra_forbidden": "is not a known field; remove it or check its spelling",
 }
 
 
 def explain(error: ValidationError, *, root: str) -> list[FieldProblem]:
-    """Pydantic's findings as problems of fields below `root` (`spec`), in the spelling of the wire."""
+    """Converts pydantic's errors to problems of fields below `root` (`spec`), with the JSON field names."""
     return [_problem(dict(item), root) for item in error.errors(include_url=False, include_context=False)]
 
 
@@ -42,7 +42,7 @@ def _problem(item: dict[str, object], root: str) -> FieldProblem:
     location = item["loc"]
     path = root
     for part in location if isinstance(location, tuple) else ():
-        if part == "[key]":  # pydantic's mark for a key of a map, which is the part before it
+        if part == "[key]":  # pydantic's marker for a map key; the key itself is the part before it
             continue
         plain = isinstance(part, str) and _FIELD.fullmatch(part)
         path += f"[{part}]" if not plain else f".{part}" if path else str(part)
@@ -52,7 +52,7 @@ def _problem(item: dict[str, object], root: str) -> FieldProblem:
     text = str(item["msg"]).removeprefix("Value error, ")
     if kind == "value_error":
         return FieldProblem(path, text)
-    return FieldProblem(path, f"{_shown(item.get('input'))} is refused: {text[:1].lower()}{text[1:]}")
+    return FieldProblem(path, f"{_shown(item.get('input'))} is not valid: {text[:1].lower()}{text[1:]}")
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,7 @@
 """Kubernetes quantities (`1000m`, `1Gi`, `2e3`) as exact numbers, so that equal amounts compare equal.
 
-Grammar and rounding are apimachinery's (pkg/api/resource): binary and decimal suffixes, decimal exponents, nothing
-finer than one nano-unit, rounded up.
+Grammar and rounding are those of apimachinery (pkg/api/resource): binary and decimal suffixes, decimal exponents,
+values rounded up to one nano-unit.
 """
 
 import re
@@ -28,10 +28,12 @@ _NANO = 10**9
 
 
 def parse(text: str) -> Fraction:
-    """Read a quantity, in its base unit (cores, bytes, pieces). Raises ValueError, with examples in its message."""
+    """Read a quantity in its base unit (cores, bytes, devices). Raises ValueError with examples in its message."""
     match = _QUANTITY.fullmatch(text) if len(text) <= MAX_LENGTH else None
     if match is None:
-        raise ValueError(f"{text!r} is not a Kubernetes quantity; write a number with a unit, such as 500m, 4 or 16Gi")
+        raise ValueError(
+            f"{text!r} is not a Kubernetes quantity; write a number with or without a suffix, such as 500m, 4 or 16Gi"
+        )
     value = Fraction(match["number"].rstrip("."))
     if match["exponent"]:
         value *= Fraction(10) ** int(match["exponent"])
@@ -41,14 +43,14 @@ def parse(text: str) -> Fraction:
 
 
 def canonical(text: str) -> str:
-    """The same text for every way to write one amount: `1000m` and `1` are `1`, `1Gi` and `1024Mi` are `1073741824`."""
+    """One spelling for equal amounts: `1000m` and `1` become `1`, `1Gi` and `1024Mi` become `1073741824`."""
     nanos = int(parse(text) * _NANO)
     whole, part = divmod(nanos, _NANO)
     return f"{whole}.{part:09d}".rstrip("0").rstrip(".") if part else str(whole)
 
 
 def _text(value: object) -> object:
-    # YAML reads `cpu: 2` as a number; Kubernetes takes it, so do we.
+    # YAML reads `cpu: 2` as a number, which Kubernetes accepts.
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

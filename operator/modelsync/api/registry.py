@@ -1,4 +1,4 @@
-"""Where versions come from: `spec.registry`."""
+"""The registry that versions come from: `spec.registry`."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -13,7 +13,7 @@ _BASE_URL = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[A-Za-
 Key = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    written_as(r"^[-._a-zA-Z0-9]+$", "is no key of a Secret or ConfigMap; use letters, digits, -, _ and ."),
+    written_as(r"^[-._a-zA-Z0-9]+$", "is not a valid key of a Secret or ConfigMap; use letters, digits, -, _ and ."),
 ]
 
 
@@ -35,15 +35,14 @@ class Auth(ApiModel):
     """Where the W&B API key is."""
 
     secret_key_ref: SecretKeyRef = Field(
-        description="The Secret that holds the W&B API key. It must carry the label "
-        "modelsync.dev/wandb-credential: 'true'."
+        description="The Secret with the W&B API key. It must have the label modelsync.dev/wandb-credential: 'true'."
     )
 
 
 class CABundle(ApiModel):
-    """Where the certificates of a private authority are."""
+    """Where the certificates of a private certificate authority (CA) are."""
 
-    config_map_key_ref: ConfigMapKeyRef = Field(description="The ConfigMap that holds them, in PEM.")
+    config_map_key_ref: ConfigMapKeyRef = Field(description="The ConfigMap with the certificates, in PEM format.")
 
 
 class Registry(ApiModel):
@@ -53,16 +52,17 @@ class Registry(ApiModel):
         str,
         Field(min_length=1, max_length=253),
         Matches(
-            _BASE_URL, "must be the URL of a W&B server without user, query or fragment, such as https://api.wandb.ai"
+            _BASE_URL, "must be the URL of a W&B server without user, query and fragment, such as https://api.wandb.ai"
         ),
     ] = Field(
         alias="baseURL",
-        description="URL of the W&B server, such as https://api.wandb.ai. The administrator says which are allowed.",
+        description="URL of the W&B server, such as https://api.wandb.ai. The administrator defines which servers are "
+        "allowed.",
     )
     auth: Auth = Field(description="Credential for the server.")
     ca_bundle: CABundle | None = Field(
-        None, description="Certificates to trust beside the public ones, for a server with a private authority."
+        None, description="Certificates to trust in addition to the public ones, for a server with a private CA."
     )
     poll_interval: Annotated[timedelta, Between("1s", "1h")] = Field(
-        timedelta(seconds=30), description="How often the registry is asked when no webhook has told of a change."
+        timedelta(seconds=30), description="How often the registry is polled. A webhook triggers an additional poll."
     )

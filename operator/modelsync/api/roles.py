@@ -1,8 +1,8 @@
-"""Who may do what to a ModelDeployment: the rights that the admission policy asks RBAC for, and the roles with them.
+"""Who may do what to a ModelDeployment: the rights that the admission policy checks with RBAC, and the roles.
 
-Most are virtual: verbs that Kubernetes itself never asks for, given by RBAC like any other (`promote` on
-`modeldeployments.modelsync.dev`). Here is the one table; the policy, the roles and the reference page are made of it. A
-right is here only if there is something that it allows.
+Most rights are virtual verbs: Kubernetes itself never checks them, but RBAC grants them like any other (`promote` on
+`modeldeployments.modelsync.dev`). The admission policy, the roles and the reference page are generated from these
+tables. A right is listed only if it allows something.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from modelsync.api.requests import VERBS
 
 UPDATE = "update"
-"""Kubernetes' own verb: every change that no right of the table speaks of."""
+"""Kubernetes' own verb, for every change that no other right covers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A verb. `does` completes "may not …" for a person; `annotation` is the request that it is for, if it is one."""
+    """A verb. `does` completes "may not …" in messages; `annotation` is the key of its request, if it is for one."""
 
     verb: str
     does: str
@@ -24,21 +24,21 @@ class Right:
 
 
 REQUESTS = tuple(Right(verb.name, verb.does, verb.annotation, verb.names_a_revision) for verb in VERBS)
-"""A right for each request that the planner answers."""
+"""One right for each kind of request."""
 
-SUSPEND = Right("suspend", "stop forward moves (spec.suspend: true)")
-RESUME = Right("resume", "let forward moves go on (spec.suspend: false)")
+SUSPEND = Right("suspend", "suspend rollouts (spec.suspend: true)")
+RESUME = Right("resume", "resume rollouts (spec.suspend: false)")
 RELEASE = Right("release", "weaken spec.hold (fewer tags or aliases, or Fallback instead of Block)")
 
 STEERING = (*REQUESTS, SUSPEND, RESUME, RELEASE)
-"""Every virtual right. Each is for its own part of the object, and `update` is for the rest."""
+"""Every virtual right. Each covers its own part of the object; `update` covers the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A ClusterRole. `verbs` on modeldeployments; `scales`: may write the scale sub-resource, which all may read.
+    """A ClusterRole with `verbs` on modeldeployments. `scales`: may write the scale subresource, which all may read.
 
-    `within` are Kubernetes' own roles that hold what it holds, where the chart aggregates (`rbac.aggregate`).
+    `within` are the Kubernetes roles that this role is aggregated to when the chart aggregates (`rbac.aggregate`).
     """
 
     name: str
@@ -59,26 +59,26 @@ ROLES = (
     Role("viewer", "sees everything, changes nothing", _READ, within=("view", "edit", "admin")),
     Role(
         "editor",
-        "writes ModelDeployments; steers no rollout",
+        "writes ModelDeployments; controls no rollout",
         (*_READ, "create", UPDATE, "patch", "delete", "deletecollection", *_requests_of("editor")),
         scales=True,
         within=("edit", "admin"),
     ),
     Role(
         "responder",
-        "on call: takes versions back and stops rollouts; brings nothing forward",
+        "on call: rolls versions back and suspends rollouts; promotes nothing",
         (*_READ, "patch", *_requests_of("responder"), "suspend"),
     ),
     Role(
         "approver",
-        "brings versions forward and takes them back; writes no spec",
+        "promotes versions and rolls them back; writes no spec",
         (*_READ, "patch", *_requests_of("approver"), "suspend", "resume"),
     ),
-    Role("releaser", "weakens what spec.hold forbids; does nothing else", (*_READ, "patch", "release")),
+    Role("releaser", "weakens spec.hold; does nothing else", (*_READ, "patch", "release")),
 )
-"""`patch` lets a request reach the admission policy, which judges what may be in it."""
+"""`patch` lets a request reach the admission policy, which checks what it changes."""
 
 
 def roles_with(verb: str) -> tuple[str, ...]:
-    """Names of the roles that hold `verb`, the one that holds least first."""
+    """Names of the roles that grant `verb`, the one with the fewest verbs first."""
     return tuple(role.name for role in sorted(ROLES, key=lambda role: len(role.verbs)) if verb in role.verbs)

@@ -1,4 +1,4 @@
-"""How a new version takes over: `spec.rollout`."""
+"""How a new version is rolled out: `spec.rollout`."""
 
 from datetime import timedelta
 from typing import Annotated, Self
@@ -12,16 +12,16 @@ HeaderName = Annotated[
     str,
     Field(min_length=1, max_length=256),
     written_as(
-        "^[A-Za-z0-9!#$%&*+.^_|~-]+$", "is no name of a request header; use letters, digits and -, such as x-user-group"
+        "^[A-Za-z0-9!#$%&*+.^_|~-]+$", "is not a valid header name; use letters, digits and -, such as x-user-group"
     ),
 ]
 HeaderText = Annotated[
     str,
     Field(min_length=1, max_length=1024),
-    # Traefik puts it between backticks in a rule of its own language: one in the text would end it there.
+    # Traefik puts the value between backticks in its rule language: a backtick in the value would end it.
     written_as(
         "^[!-_a-~]([ -_a-~]*[!-_a-~])?$",
-        "cannot be compared with a header; use printable ASCII without backticks and without spaces at its ends",
+        "is not a valid header value; use printable ASCII without backticks and without leading or trailing spaces",
     ),
 ]
 HeaderPattern = Annotated[
@@ -29,28 +29,28 @@ HeaderPattern = Annotated[
     Field(min_length=3, max_length=1024),
     written_as(
         r"^\^[ -_a-~]*[$]$",
-        "must begin with ^ and end with $, in printable ASCII without backticks; some gateways search for an "
-        "expression anywhere in the value, and some match all of it",
+        "must start with ^, end with $ and be printable ASCII without backticks; without ^ and $, some gateways match "
+        "any part of the value and others only the whole value",
     ),
 ]
 
 
 class Pause(ApiModel):
-    """A wait."""
+    """A pause."""
 
     duration: Annotated[timedelta, Between("0s", "720h")] | None = Field(
-        None, description="How long; without it until a person promotes."
+        None, description="How long to wait. Without it, until a user promotes."
     )
 
 
 class HeaderValue(ApiModel):
-    """What a header has to say."""
+    """The value that a header must have."""
 
-    exact: HeaderText | None = Field(None, description="Exactly this.")
+    exact: HeaderText | None = Field(None, description="The exact value.")
     regex: HeaderPattern | None = Field(
         None,
-        description="What this regular expression (RE2) matches, from `^` to `$`. Not every gateway can: see "
-        "docs/reference/gateways.md.",
+        description="A regular expression (RE2) for the whole value, from `^` to `$`. Not every gateway supports it: "
+        "see docs/reference/gateways.md.",
     )
 
     @model_validator(mode="after")
@@ -60,31 +60,31 @@ class HeaderValue(ApiModel):
         return self
 
 
-HEADER_VALUE_MESSAGE = "a header's value is exactly one of exact and regex"
+HEADER_VALUE_MESSAGE = "a header value must have exactly one of exact and regex"
 
 
 class StepMatch(ApiModel):
-    """A header by which requests are told apart."""
+    """A request header that selects requests."""
 
-    header_name: HeaderName = Field(description="Name of the request header; upper and lower case are the same.")
+    header_name: HeaderName = Field(description="Name of the request header, case-insensitive.")
     header_value: Annotated[HeaderValue, cel(("has(self.exact) != has(self.regex)", HEADER_VALUE_MESSAGE))] = Field(
-        description="What the header has to say."
+        description="The value that the header must have."
     )
 
 
 class Step(ApiModel):
-    """One step of a rollout: a segment or a share for the canary, or a wait."""
+    """One step of a rollout: a segment or a share of requests for the canary, or a pause."""
 
     match: Annotated[list[StepMatch], Field(min_length=1, max_length=8), ordered()] | None = Field(
         None,
-        description="Requests with any one of these headers go to the canary, whatever its share, until the next "
-        "`match` or until it has all. As long as a segment is in force, the canary has the pods for the setWeight that "
-        "comes next (for all, when none comes), since nobody knows how big a segment is.",
+        description="Requests with any of these headers go to the canary, whatever its weight, until the next `match` "
+        "or until the canary gets all requests. During this time, the canary has enough pods for the next setWeight, "
+        "or for all requests if there is none, since the size of the segment is not known.",
     )
     set_weight: Annotated[int, Field(ge=1, le=100)] | None = Field(
-        None, description="Share of the requests that the canary gets, in per cent."
+        None, description="Share of the requests that the canary gets, in percent."
     )
-    pause: Pause | None = Field(None, description="Wait here. `pause: {}` waits until a person promotes.")
+    pause: Pause | None = Field(None, description="Wait before the next step. `pause: {}` waits until a user promotes.")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -93,10 +93,10 @@ class Step(ApiModel):
         return self
 
 
-STEP_MESSAGE = "a step is exactly one of match, setWeight and pause; write each as an item of its own"
+STEP_MESSAGE = "a step must have exactly one of match, setWeight and pause; write each as a separate item"
 _ONE_KIND = "[has(self.match), has(self.setWeight), has(self.pause)].exists_one(kind, kind)"
 STEPS_MESSAGE = (
-    "steps need traffic.gateway; set spec.traffic.gateway, or leave spec.rollout.steps out for a switch at once"
+    "steps need traffic.gateway; set spec.traffic.gateway, or remove spec.rollout.steps to switch without steps"
 )
 
 Steps = Annotated[
@@ -114,26 +114,29 @@ DEFAULT_STEPS = (
 
 
 class KeepPrevious(ApiModel):
-    """How the version before is kept ready to come back."""
+    """How the previous version is kept ready for a rollback."""
 
-    replicas: Annotated[int, Field(ge=0, le=100)] = Field(1, description="Pods that stay warm; 0 keeps none.")
+    replicas: Annotated[int, Field(ge=0, le=100)] = Field(
+        1, description="Number of pods that keep running. 0 keeps none."
+    )
     duration: Annotated[timedelta, Between("0s", "8760h")] = Field(
-        timedelta(hours=1), description="For how long after the promotion."
+        timedelta(hours=1), description="How long they are kept after the promotion."
     )
 
 
 class Rollout(ApiModel):
-    """How a new version takes over."""
+    """How a new version is rolled out."""
 
     steps: Steps | None = Field(
         None,
-        description="Steps of the canary, before it is promoted. Default with traffic.gateway: 5 % for 10 min, 50 % "
-        "for 10 min; without: none, the Service switches when all pods are ready.",
+        description="Steps of the canary before it is promoted. Default with traffic.gateway: 5 % for 10 min, 50 % "
+        "for 10 min. Without a gateway there are no steps: the Service switches when all pods are ready.",
     )
     progress_deadline: Annotated[timedelta, Between("10s", "24h")] = Field(
         timedelta(minutes=30),
-        description="Longest wait for pods without any progress. Pauses and the pulling of bytes do not count.",
+        description="How long a new revision's pods may make no progress before it fails. Pauses and pulls do not "
+        "count.",
     )
     keep_previous: KeepPrevious = Field(
-        default_factory=KeepPrevious, description="How the version before is kept ready to come back."
+        default_factory=KeepPrevious, description="How the previous version is kept ready for a rollback."
     )

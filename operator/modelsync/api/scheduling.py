@@ -1,7 +1,7 @@
-"""Where a revision's pods may run: the part of a pod's spec that a tenant may say.
+"""Where a revision's pods may run: the scheduling fields of a pod's spec that a tenant may set.
 
-Kubernetes' own field names and meanings, typed here so that a mistake is refused when the ModelDeployment is applied
-and not when its first pod is created. References to other namespaces are left out on purpose.
+Names and meanings are those of Kubernetes. They are typed here so that a mistake is rejected when the ModelDeployment
+is applied, not when its first pod is created. References to other namespaces are left out on purpose.
 """
 
 from typing import Annotated, Literal, Self
@@ -18,17 +18,17 @@ class Toleration(ApiModel):
     """A taint that the pods tolerate."""
 
     key: LabelKey | None = Field(
-        None, description="Key of the taint; without it every key, and operator must be Exists."
+        None, description="Key of the taint. Without it, every key; operator must then be Exists."
     )
     operator: Literal["Exists", "Equal"] | None = Field(
-        None, description="How key relates to value. Kubernetes' default: Equal."
+        None, description="How key and value are compared. Kubernetes' default: Equal."
     )
     value: LabelValue | None = Field(None, description="Value of the taint, with operator Equal.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        None, description="Effect of the taint; without it every effect."
+        None, description="Effect of the taint. Without it, every effect."
     )
     toleration_seconds: int | None = Field(
-        None, ge=0, le=86400 * 365, description="How many seconds a NoExecute taint is tolerated; without it for ever."
+        None, ge=0, le=86400 * 365, description="How many seconds a NoExecute taint is tolerated. Without it, forever."
     )
 
     @model_validator(mode="after")
@@ -36,7 +36,7 @@ class Toleration(ApiModel):
         if self.key is None and self.operator != "Exists":
             raise ValueError("a toleration without key tolerates every taint and needs operator: Exists")
         if self.operator == "Exists" and self.value:
-            raise ValueError("a toleration with operator: Exists has no value; take value out or use Equal")
+            raise ValueError("a toleration with operator: Exists must not have a value; remove value or use Equal")
         if self.toleration_seconds is not None and self.effect != "NoExecute":
             raise ValueError("tolerationSeconds needs effect: NoExecute")
         return self
@@ -45,9 +45,9 @@ class Toleration(ApiModel):
 class Requirement(ApiModel):
     """A rule on one label."""
 
-    key: LabelKey = Field(description="The label's key.")
-    operator: Operator = Field(description="How the label relates to values.")
-    values: Values | None = Field(None, description="For In and NotIn one value or more, else none.")
+    key: LabelKey = Field(description="Key of the label.")
+    operator: Operator = Field(description="How the label is compared with values.")
+    values: Values | None = Field(None, description="At least one value for In and NotIn, otherwise none.")
 
     @model_validator(mode="after")
     def _fitting_values(self) -> Self:
@@ -58,12 +58,12 @@ class Requirement(ApiModel):
 class NodeRequirement(ApiModel):
     """A rule on one label of a node."""
 
-    key: LabelKey = Field(description="The label's key.")
+    key: LabelKey = Field(description="Key of the label.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = Field(
-        description="How the label relates to values."
+        description="How the label is compared with values."
     )
     values: Values | None = Field(
-        None, description="For In and NotIn one value or more, for Gt and Lt one whole number, else none."
+        None, description="At least one value for In and NotIn, one whole number for Gt and Lt, otherwise none."
     )
 
     @model_validator(mode="after")
@@ -76,7 +76,7 @@ NodeRequirements = Annotated[list[NodeRequirement], Field(max_length=32), ordere
 
 
 class NodeSelectorTerm(ApiModel):
-    """Rules on a node that must all be met."""
+    """Rules that must all match a node."""
 
     match_expressions: NodeRequirements | None = Field(None, description="Rules on the node's labels.")
     match_fields: NodeRequirements | None = Field(
@@ -85,36 +85,36 @@ class NodeSelectorTerm(ApiModel):
 
 
 class NodeSelector(ApiModel):
-    """Terms of which one must be met."""
+    """Terms of which a node must meet at least one."""
 
     node_selector_terms: Annotated[list[NodeSelectorTerm], Field(min_length=1, max_length=16), ordered()] = Field(
-        description="Terms of which one must be met."
+        description="Terms of which a node must meet at least one."
     )
 
 
 class PreferredNode(ApiModel):
-    """A wish about the node."""
+    """A node preference."""
 
-    weight: int = Field(ge=1, le=100, description="How much the wish counts, 1 to 100.")
-    preference: NodeSelectorTerm = Field(description="The wish.")
+    weight: int = Field(ge=1, le=100, description="Weight of the preference, 1 to 100.")
+    preference: NodeSelectorTerm = Field(description="The preferred nodes.")
 
 
 class NodeAffinity(ApiModel):
-    """Which nodes the pods need or like."""
+    """Nodes that the pods require or prefer."""
 
     required_during_scheduling_ignored_during_execution: NodeSelector | None = Field(
-        None, description="What a node must satisfy."
+        None, description="Rules that a node must meet."
     )
     preferred_during_scheduling_ignored_during_execution: (
         Annotated[list[PreferredNode], Field(max_length=16), ordered()] | None
-    ) = Field(None, description="What a node should satisfy.")
+    ) = Field(None, description="Rules that a node should meet.")
 
 
 class LabelSelector(ApiModel):
-    """Which pods are meant, by their labels; all rules must be met."""
+    """Selects pods by their labels; a pod must meet all rules."""
 
     match_labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = Field(
-        None, description="Labels and the values that they must have."
+        None, description="Labels with the values that they must have."
     )
     match_expressions: Annotated[list[Requirement], Field(max_length=32), ordered()] | None = Field(
         None, description="Rules on labels."
@@ -122,52 +122,54 @@ class LabelSelector(ApiModel):
 
 
 class PodTerm(ApiModel):
-    """Pods of this namespace to be near to or far from."""
+    """Pods of this namespace to be placed near to or away from."""
 
-    label_selector: LabelSelector | None = Field(None, description="Which pods of this namespace.")
+    label_selector: LabelSelector | None = Field(None, description="Selects pods of this namespace.")
     topology_key: LabelKey = Field(
-        description="Label of the node that says what near means, e.g. kubernetes.io/hostname."
+        description="Node label that defines what counts as near, e.g. kubernetes.io/hostname."
     )
 
 
 class PreferredPodTerm(ApiModel):
-    """A wish about other pods."""
+    """A preference about other pods."""
 
-    weight: int = Field(ge=1, le=100, description="How much the wish counts, 1 to 100.")
-    pod_affinity_term: PodTerm = Field(description="The wish.")
+    weight: int = Field(ge=1, le=100, description="Weight of the preference, 1 to 100.")
+    pod_affinity_term: PodTerm = Field(description="The other pods.")
 
 
 class PodAffinity(ApiModel):
-    """Which pods the pods need or like to be near to, or far from."""
+    """Other pods that the pods must or should be placed near to, or away from."""
 
     required_during_scheduling_ignored_during_execution: (
         Annotated[list[PodTerm], Field(max_length=16), ordered()] | None
-    ) = Field(None, description="What must be satisfied.")
+    ) = Field(None, description="Rules that must be met.")
     preferred_during_scheduling_ignored_during_execution: (
         Annotated[list[PreferredPodTerm], Field(max_length=16), ordered()] | None
-    ) = Field(None, description="What should be satisfied.")
+    ) = Field(None, description="Rules that should be met.")
 
 
 class Affinity(ApiModel):
-    """Kubernetes' pod affinity, within this namespace."""
+    """Affinity as in a pod's spec, limited to this namespace."""
 
-    node_affinity: NodeAffinity | None = Field(None, description="Which nodes.")
-    pod_affinity: PodAffinity | None = Field(None, description="Near to which pods.")
-    pod_anti_affinity: PodAffinity | None = Field(None, description="Far from which pods.")
+    node_affinity: NodeAffinity | None = Field(None, description="Nodes that the pods require or prefer.")
+    pod_affinity: PodAffinity | None = Field(None, description="Pods to be placed near to.")
+    pod_anti_affinity: PodAffinity | None = Field(None, description="Pods to be placed away from.")
 
 
 class TopologySpreadConstraint(ApiModel):
-    """How evenly the pods are spread."""
+    """How evenly the pods are spread over domains such as zones."""
 
-    max_skew: int = Field(ge=1, le=1000, description="Largest difference in pods between two domains.")
-    topology_key: LabelKey = Field(
-        description="Label of the node that names the domain, e.g. topology.kubernetes.io/zone."
+    max_skew: int = Field(
+        ge=1, le=1000, description="Largest allowed difference in the number of pods between two domains."
     )
-    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(description="What if it cannot be met.")
+    topology_key: LabelKey = Field(description="Node label that names the domain, e.g. topology.kubernetes.io/zone.")
+    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(
+        description="What to do if the constraint cannot be met."
+    )
     label_selector: LabelSelector | None = Field(
-        None, description="Which pods count. Usual: the label modelsync.dev/name with this ModelDeployment's name."
+        None, description="The pods that count. Usually the label modelsync.dev/name with this ModelDeployment's name."
     )
-    min_domains: int | None = Field(None, ge=1, le=1000, description="Fewest domains, with DoNotSchedule.")
+    min_domains: int | None = Field(None, ge=1, le=1000, description="Minimum number of domains, with DoNotSchedule.")
 
 
 class Scheduling(ApiModel):
@@ -191,8 +193,8 @@ class Scheduling(ApiModel):
 
 def _check_values(operator: str, values: list[str]) -> None:
     if operator in ("In", "NotIn") and not values:
-        raise ValueError(f"operator: {operator} needs one value or more in values")
+        raise ValueError(f"operator: {operator} needs at least one value in values")
     if operator in ("Exists", "DoesNotExist") and values:
-        raise ValueError(f"operator: {operator} takes no values; take them out")
+        raise ValueError(f"operator: {operator} takes no values; remove them")
     if operator in ("Gt", "Lt") and not (len(values) == 1 and values[0].isdigit()):
         raise ValueError(f"operator: {operator} needs exactly one whole number in values")

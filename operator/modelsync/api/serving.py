@@ -32,7 +32,7 @@ from modelsync.api.scheduling import Scheduling
 Image = Annotated[
     str,
     Field(min_length=1, max_length=512),
-    written_as(r"^\S+$", "is no image; write it without spaces, such as vllm/vllm-openai:v0.32.0"),
+    written_as(r"^\S+$", "is not a valid image; write it without spaces, such as vllm/vllm-openai:v0.32.0"),
 ]
 Argument = Annotated[str, Field(min_length=3, max_length=2048)]
 Resources = Annotated[dict[LabelKey, Quantity], Field(max_length=16)]
@@ -44,20 +44,20 @@ class EnvVar(ApiModel):
     name: Annotated[
         str,
         Field(min_length=1, max_length=128),
-        Matches("^[A-Za-z_][A-Za-z0-9_]*$", "is no name of an environment variable; use letters, digits and _"),
-    ] = Field(description="Name; one that the documented allow-list or the administrator allows.")
-    value: Annotated[str, Field(max_length=4096)] = Field(description="Value, taken literally.")
+        Matches("^[A-Za-z_][A-Za-z0-9_]*$", "is not a valid environment variable name; use letters, digits and _"),
+    ] = Field(description="Name. It must be on the documented allow-list or be allowed by the administrator.")
+    value: Annotated[str, Field(max_length=4096)] = Field(description="Value. `$(NAME)` is not expanded.")
 
 
 class ResourceRequirements(ApiModel):
-    """What a pod's model server needs and may use."""
+    """Resources of each pod's model server."""
 
-    limits: Resources | None = Field(None, description="Most that it may use, e.g. nvidia.com/gpu: 1.")
-    requests: Resources | None = Field(None, description="What it needs. Kubernetes' default: the limits.")
+    limits: Resources | None = Field(None, description="Upper limits, e.g. nvidia.com/gpu: 1.")
+    requests: Resources | None = Field(None, description="Guaranteed amounts. Kubernetes' default: the limits.")
 
 
 class PodMetadata(ApiModel):
-    """Labels and annotations for the pods. Those of modelsync.dev, kubernetes.io and k8s.io are not yours to set."""
+    """Labels and annotations for the pods. Keys under modelsync.dev, kubernetes.io and k8s.io are reserved."""
 
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = Field(None, description="Labels.")
     annotations: Annotated[dict[LabelKey, Annotated[str, Field(max_length=4096)]], Field(max_length=32)] | None = Field(
@@ -68,28 +68,28 @@ class PodMetadata(ApiModel):
 class LocalReference(ApiModel):
     """An object of this namespace."""
 
-    name: Name = Field(description="Its name.")
+    name: Name = Field(description="Name of the object.")
 
 
 class Storage(ApiModel):
     """Where a pod keeps the model's files."""
 
     type: Literal["EmptyDir", "PersistentVolumeClaim"] = Field(
-        description="EmptyDir: the node's own disk, gone with the pod. PersistentVolumeClaim: kept on a claim, one "
-        "transfer for all pods, and none when a pod starts again."
+        description="EmptyDir: on the node's disk, deleted with the pod. PersistentVolumeClaim: kept on a claim, "
+        "downloaded once for all pods and not again when a pod restarts."
     )
     size: Quantity | None = Field(
-        None, description="With EmptyDir: most that the files may take; without it what the node has."
+        None, description="With EmptyDir: maximum size of the files. Without it, the node's disk is the limit."
     )
     claim_name: Name | None = Field(
         None,
-        description="With PersistentVolumeClaim: a claim of this namespace. Pods on several nodes need one that is "
-        "ReadWriteMany. Any number of ModelDeployments may share it.",
+        description="With PersistentVolumeClaim: name of a claim in this namespace. Pods on several nodes need a claim "
+        "that is ReadWriteMany. Any number of ModelDeployments may share it.",
     )
     compile_cache: bool = Field(
         False,
-        description="With PersistentVolumeClaim: keep on the claim what vLLM compiles too, so that later pods start "
-        "faster. It is code that later pods run: only for claims that nobody but these pods writes to.",
+        description="With PersistentVolumeClaim: also keep vLLM's compiled code on the claim, so that later pods start "
+        "faster. Later pods run this code: use it only for claims that only these pods can write to.",
     )
 
     @model_validator(mode="after")
@@ -105,10 +105,12 @@ class Storage(ApiModel):
 
 
 CLAIM_MESSAGE = (
-    "type: PersistentVolumeClaim and claimName belong together; set both, or type: EmptyDir without claimName"
+    "type: PersistentVolumeClaim and claimName belong together; set both, or use type: EmptyDir without claimName"
 )
-CLAIM_SIZE_MESSAGE = "size is for type: EmptyDir; take it out, the PersistentVolumeClaim itself says its size"
-COMPILE_CACHE_MESSAGE = "compileCache needs type: PersistentVolumeClaim; take it out, an EmptyDir keeps nothing"
+CLAIM_SIZE_MESSAGE = "size is for type: EmptyDir; remove it, since the PersistentVolumeClaim sets its own size"
+COMPILE_CACHE_MESSAGE = (
+    "compileCache needs type: PersistentVolumeClaim; remove it, since an EmptyDir is deleted with its pod"
+)
 
 
 class Serving(ApiModel):
@@ -116,48 +118,48 @@ class Serving(ApiModel):
 
     image: Image | None = Field(
         None,
-        description="Image of vLLM. Default: the operator's; a new default of the operator is used for new revisions "
-        "only.",
+        description="Image of vLLM. Default: set by the operator. When the operator's default changes, only new "
+        "revisions use it.",
     )
     args: Annotated[list[Argument], Field(max_length=64), ordered()] = Field(
         default_factory=list,
-        description="Arguments for `vllm serve`, one `--flag=value` per item, spelt exactly. Flags that the operator "
-        "sets, and those that load code or open administrative doors, are refused.",
+        description="Arguments for `vllm serve`, one `--flag=value` per item, spelled exactly. Flags that the "
+        "operator sets are not allowed, nor flags that load code or open administrative endpoints.",
     )
     env: Annotated[list[EnvVar], Field(max_length=64), Unique(("name",))] = Field(
-        default_factory=list, description="Environment of vLLM; only names that are on the allow-list."
+        default_factory=list, description="Environment variables of vLLM. Only names on the allow-list."
     )
     resources: ResourceRequirements = Field(
-        default_factory=lambda: ResourceRequirements(), description="What each pod's model server needs and may use."
+        default_factory=lambda: ResourceRequirements(), description="Resources of each pod's model server."
     )
     served_model_name: ServedName | None = Field(
         None,
-        description="The model name that clients ask for. Default: the ModelDeployment's name. Answers say "
-        "`<name>@<revision>`, which can be asked for too.",
+        description="The model name that clients request. Default: the ModelDeployment's name. Responses show "
+        "`<name>@<revision>`, which clients can request too.",
     )
     adapters: Annotated[list[Adapter], Field(max_length=16), Unique(("name",))] = Field(
         default_factory=list,
-        description="LoRA adapters on top of the model, each served under its own name; a new version of one is rolled "
-        "out as a new version of the model is. The model itself is then the base, and clients cannot ask for it unless "
-        "exposeBase is true. Flags of vLLM for LoRA are set from the adapters.",
+        description="LoRA adapters on top of the model, each served under its own name. A new version of an adapter is "
+        "rolled out like a new version of the model. The model itself is then the base, and clients cannot request it "
+        "unless exposeBase is true. vLLM's LoRA flags are set from the adapters.",
     )
     base_model_ref: ReferenceText | None = Field(
         None,
-        description="The W&B artifact of the model that modelRef, a LoRA adapter then, was trained on: vLLM loads it, "
-        "and servedModelName names the adapter.",
+        description="If modelRef is a LoRA adapter: the W&B artifact of the model that it was trained on. vLLM loads "
+        "this model, and servedModelName is the name of the adapter.",
     )
     expose_base: bool = Field(
         False,
-        description="Whether clients may ask for the model below the adapters: under servedModelName, or with "
-        "baseModelRef under `<servedModelName>-base`.",
+        description="Whether clients may request the base model of the adapters, under the name servedModelName or, "
+        "with baseModelRef, `<servedModelName>-base`.",
     )
     artifacts: Annotated[list[SideArtifact], Field(max_length=8), Unique(("name",))] = Field(
         default_factory=list,
-        description="Artifacts beside the model, such as prompt or chat templates: resolved, held, pinned, rolled out "
-        "and back with it. Use one as --chat-template=/artifacts/<name>/<file> in args.",
+        description="Artifacts used with the model, such as chat templates. They are resolved, held, pinned, rolled "
+        "out and rolled back with it. Use a file in args, for example --chat-template=/artifacts/<name>/<file>.",
     )
     shutdown_timeout: Annotated[timedelta, Between("1s", "1h", whole_seconds=True)] = Field(
-        timedelta(seconds=60), description="How long answers that are under way may still take when a pod ends."
+        timedelta(seconds=60), description="How long requests in progress may take to finish when a pod stops."
     )
     scheduling: Scheduling = Field(default_factory=Scheduling, description="Where the pods may run.")
     pod_metadata: PodMetadata = Field(
@@ -171,7 +173,7 @@ class Serving(ApiModel):
     )
     shared_memory: Quantity = Field(
         "2Gi",
-        description="Size of /dev/shm, which tensor parallelism needs. It counts as memory of the pod as far as used.",
+        description="Size of /dev/shm, which tensor parallelism needs. The used part counts as memory of the pod.",
     )
     storage: Annotated[
         Storage,
@@ -189,7 +191,7 @@ class Serving(ApiModel):
     )
 
     @model_validator(mode="after")
-    def _names_are_told_apart(self) -> Self:
+    def _names_are_distinct(self) -> Self:
         served = self.served_model_name
         if served is not None and {served, served + BASE_SUFFIX} & {each.name for each in self.adapters}:
             raise ValueError(SERVED_TWICE_MESSAGE)
@@ -204,7 +206,7 @@ class Serving(ApiModel):
 
     @property
     def references(self) -> dict[str, str]:
-        """What is resolved beside the model: key of the part (`api.references`) → reference."""
+        """What is resolved in addition to the model: key of the part (`api.parts`) → reference."""
         return {
             **({BASE: self.base_model_ref} if self.base_model_ref is not None else {}),
             **{adapter(each.name): each.model_ref for each in self.adapters},
@@ -213,13 +215,13 @@ class Serving(ApiModel):
 
 
 BASE_SUFFIX = "-base"
-"""With baseModelRef: what makes the name under which an exposed base is asked for."""
+"""With baseModelRef: suffix of the name under which clients request an exposed base."""
 
 SERVED_TWICE_MESSAGE = (
-    "the name of an adapter must not be servedModelName, nor that with -base behind it; clients could not tell which "
-    "they get: give the adapter another name"
+    "the name of an adapter must not be servedModelName, with or without -base appended, since each name must select "
+    "one model; give the adapter another name"
 )
-NO_BASE_MESSAGE = "exposeBase says something about adapters only; take it out, or set adapters or baseModelRef"
+NO_BASE_MESSAGE = "exposeBase needs adapters; remove it, or set adapters or baseModelRef"
 
 SERVING_RULES = (
     (

@@ -1,6 +1,6 @@
-"""What the administrator of a cluster says once for all ModelDeployments: `modelsync run --config FILE`.
+"""The administrator's settings for all ModelDeployments: `modelsync run --config FILE`.
 
-These are the limits that no tenant can go beyond. An empty list allows nothing.
+They are limits that no tenant can exceed. An empty list allows nothing.
 """
 
 from collections.abc import Mapping
@@ -21,23 +21,31 @@ from modelsync.api.registry import Registry
 from modelsync.api.serving import Image
 
 ServerURL = Annotated[
-    str, Matches(r"^https?://[^\s@?#]+$", "is no URL of a W&B server; write it as https://wandb.example.com")
+    str, Matches(r"^https?://[^\s@?#]+$", "is not the URL of a W&B server; write it like https://wandb.example.com")
 ]
 Repository = Annotated[
     str,
-    # With a tag it would look as if only that tag were allowed.
-    Matches(r"^([^\s@/]+/)*[^\s@/:]+$", "is no repository; write it without tag and digest, as vllm/vllm-openai"),
+    # A tag would look as if only that tag were allowed.
+    Matches(
+        r"^([^\s@/]+/)*[^\s@/:]+$",
+        "is not a valid image repository; write it without tag and digest, such as vllm/vllm-openai",
+    ),
 ]
 Flag = Annotated[
-    str, Matches(r"^--[a-z0-9][A-Za-z0-9._-]*$", "is no flag of vLLM; write it without a value, as --trust-remote-code")
+    str,
+    Matches(
+        r"^--[a-z0-9][A-Za-z0-9._-]*$",
+        "is not a valid vLLM flag; write it without a value, such as --trust-remote-code",
+    ),
 ]
 EnvPattern = Annotated[
-    str, Matches(r"^[A-Za-z0-9_*]+$", "is no name of an environment variable; use letters, digits and _, and * for any")
+    str,
+    Matches(r"^[A-Za-z0-9_*]+$", "is not a valid environment variable name; use letters, digits, _ and the wildcard *"),
 ]
 
 
 class SettingsError(ValueError):
-    """The administrator's file cannot be used; the message says where, why, and what is allowed."""
+    """The administrator's file is not valid; the message says where, why, and what is allowed."""
 
 
 class _Part(BaseModel):
@@ -45,14 +53,16 @@ class _Part(BaseModel):
 
 
 class HoldSettings(_Part):
-    """Holds that apply to every ModelDeployment, beside its own."""
+    """Holds that apply to every ModelDeployment, in addition to its own."""
 
-    tags: tuple[Tag, ...] = Field(("regulatory-hold",), description="Tags that hold.")
+    tags: tuple[Tag, ...] = Field(("regulatory-hold",), description="Tags that put a version on hold.")
     aliases: tuple[AliasPattern, ...] = Field(
-        ("regulatory-hold", "regulatory-hold-*"), description="Aliases that hold, with * and ?."
+        ("regulatory-hold", "regulatory-hold-*"),
+        description="Aliases that put a version on hold; * and ? are wildcards.",
     )
     action: HoldAction = Field(
-        HoldAction.FALLBACK, description="The least that a hold does: Block cannot be weakened to Fallback."
+        HoldAction.FALLBACK,
+        description="The minimum effect of a hold: if it is Block, a ModelDeployment cannot weaken it to Fallback.",
     )
 
 
@@ -64,41 +74,41 @@ def _default_puller() -> str:
 
 
 class OperatorSettings(_Part):
-    """The administrator's settings; each field's description is what the documentation says of it."""
+    """The administrator's settings. The reference page shows the descriptions of the fields."""
 
     registry: Registry | None = Field(
         None,
-        description="The registry of each ModelDeployment whose spec.registry is left out, of the same shape and taken "
-        "whole. Secret and ConfigMap are looked up by these names in the ModelDeployment's own namespace. Its server "
-        "needs no entry in allowedRegistries.",
+        description="The default for ModelDeployments without spec.registry. It has the same fields and is used as a "
+        "whole. The Secret and the ConfigMap are looked up in the ModelDeployment's own namespace. Its server needs no "
+        "entry in allowedRegistries.",
     )
     allowed_registries: tuple[ServerURL, ...] = Field(
         ("https://api.wandb.ai",),
-        description="Base URLs of the W&B servers that a ModelDeployment may name, exact but for a slash at the end.",
+        description="Base URLs of the W&B servers that a ModelDeployment may use. A trailing slash is ignored.",
     )
     allowed_images: tuple[Repository, ...] = Field(
         ("vllm/vllm-openai",),
-        description="Repositories that spec.serving.image may come from, without tag; * stands for any characters. "
+        description="Repositories that spec.serving.image may come from, without tag; * matches any characters. "
         "`vllm/vllm-openai` and `docker.io/vllm/vllm-openai` are the same.",
     )
     allowed_args: tuple[Flag, ...] = Field(
         (),
-        description="Flags of vLLM that are refused otherwise, such as --trust-remote-code; one key of a JSON "
+        description="vLLM flags that are not allowed by default, such as --trust-remote-code. Write one key of a JSON "
         "flag as --compilation-config.backend.",
     )
     allowed_env: tuple[EnvPattern, ...] = Field(
-        (), description="Environment names beyond the built-in list; * stands for any characters."
+        (), description="Names of environment variables in addition to the built-in list; * matches any characters."
     )
     hold: HoldSettings = Field(
         default_factory=lambda: HoldSettings(), description="Holds that apply to every ModelDeployment."
     )
     serving_image: Image = Field(
-        "vllm/vllm-openai:v0.32.0", description="Image of vLLM for new revisions whose spec names none."
+        "vllm/vllm-openai:v0.32.0", description="Image of vLLM for new revisions whose spec does not set one."
     )
     run_as_user: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
         2000,
-        description="User and group of the pods of new revisions, who must not be root. 2000 is the user of vLLM's own "
-        "images. null leaves both to the cluster, as OpenShift wants it, where each namespace has its own range.",
+        description="User and group of the pods of new revisions; must not be root. 2000 is the user of vLLM's own "
+        "images. With null the cluster chooses both, as OpenShift requires, where each namespace has its own range.",
     )
     puller_image: Image = Field(
         default_factory=_default_puller, description="Image of modelsync, for the pods' init container."
@@ -106,7 +116,7 @@ class OperatorSettings(_Part):
 
 
 def same_server(url: str, allowed: str) -> bool:
-    """Whether two base URLs mean one server: scheme and host in any case, with or without a slash at the end."""
+    """Whether two base URLs mean the same server, ignoring the case of scheme and host and a trailing slash."""
     return _normal(url) == _normal(allowed)
 
 
@@ -124,18 +134,18 @@ def load(path: Path) -> OperatorSettings:
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+        raise SettingsError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     if raw is None:
         raw = {}
     if not isinstance(raw, Mapping):
         raise SettingsError(
-            f"{path}: must hold a mapping of settings, such as `allowedRegistries: [https://api.wandb.ai]`"
+            f"{path}: must contain a mapping of settings, such as `allowedRegistries: [https://api.wandb.ai]`"
         )
     return parse(raw, source=str(path))
 
 
 def parse(raw: Mapping[str, Any], *, source: str = "settings") -> OperatorSettings:
-    """Read settings that are already a mapping; `source` is where they came from. Raises SettingsError."""
+    """Read settings from a mapping; `source` names their origin in errors. Raises SettingsError."""
     try:
         return OperatorSettings.model_validate(raw)
     except ValidationError as error:

@@ -1,8 +1,8 @@
-"""What the operator says of a ModelDeployment: `.status`.
+"""The status of a ModelDeployment.
 
 *Intent* (`target`, `canary`, `promoted`, `failed`, `holds`, `previous`, `handled`) is written before anything acts on
-it and is enough to go on after a crash; all else is *observation*. A status from a newer operator may hold more
-fields: they are ignored, never refused, because a status that cannot be read would stop a hold.
+it and is sufficient to continue after a crash; everything else is *observation*. Unknown fields, which a newer operator
+may have written, must be ignored and never rejected: a status that cannot be read would disable a hold.
 """
 
 from datetime import datetime
@@ -22,7 +22,7 @@ Share = Annotated[int, Field(ge=0, le=100)]
 
 
 class Phase(StrEnum):
-    """Derived from everything else, for people and `kubectl wait`; conditions say more."""
+    """Summary of the whole status, for users and `kubectl wait`. The conditions have the details."""
 
     PENDING = "Pending"
     RESOLVING = "Resolving"
@@ -42,18 +42,20 @@ class Phase(StrEnum):
 
 
 class RegistryStatus(StatusModel):
-    """The administrator's default registry, as far as the spec's author has to do with it."""
+    """The parts of the administrator's default registry that the spec's author needs to know."""
 
     base_url: Annotated[Short, Field(alias="baseURL", description="URL of the W&B server.")]
-    secret_name: Annotated[Short, Field(description="The Secret of this namespace that has to hold the W&B API key.")]
+    secret_name: Annotated[Short, Field(description="The Secret in this namespace that must contain the W&B API key.")]
     secret_key: Annotated[Short, Field(description="The key in that Secret.")]
 
 
 class PartStatus(StatusModel):
-    """What a reference beside the model's named when the registry last answered."""
+    """What a reference other than modelRef named when the registry last answered."""
 
-    part: Annotated[Short, Field(description="Which: base, adapter/<name> or artifact/<name>, as in spec.serving.")]
-    alias: Annotated[Short, Field(description="The alias that was asked for.")]
+    part: Annotated[
+        Short, Field(description="Which part: base, adapter/<name> or artifact/<name>, as in spec.serving.")
+    ]
+    alias: Annotated[Short, Field(description="The alias that was resolved.")]
     collection: Annotated[Short, Field(description="entity/project/collection that the alias belongs to.")]
     version: Annotated[Short, Field(description="The version that the alias names.")]
     artifact_id: Annotated[Short, Field(alias="artifactID", description="The registry's id of the version.")]
@@ -62,278 +64,302 @@ class PartStatus(StatusModel):
 
 
 class ResolvedStatus(StatusModel):
-    """What the alias named when the registry last answered. Changes only when the answer does."""
+    """What the alias named when the registry last answered. Changes only when the answer changes."""
 
-    alias: Annotated[Short, Field(description="The alias that was asked for.")]
+    alias: Annotated[Short, Field(description="The alias that was resolved.")]
     collection: Annotated[Short, Field(description="entity/project/collection that the alias belongs to.")]
     version: Annotated[Short, Field(description="The version that the alias names, such as v7.")]
     source_version: Annotated[
-        Short | None, Field(description="Where a registry version was linked from, entity/project/collection:version.")
+        Short | None,
+        Field(description="For a registry version: the version it is linked to, entity/project/collection:version."),
     ] = None
     artifact_id: Annotated[Short, Field(alias="artifactID", description="The registry's id of the version.")]
     digest: Annotated[Short, Field(description="Digest of the artifact's manifest.")]
     size: Annotated[int | None, Field(ge=0, description="Bytes of all files.")] = None
     tags: Annotated[tuple[Short, ...], Field(max_length=64, description="Tags on the version."), ordered()] = ()
-    first_seen: Annotated[datetime, Field(description="When the alias was first seen to name this version.")]
-    revision: Annotated[RevisionName, Field(description="The revision that this version makes with today's spec.")]
-    content: Annotated[Short, Field(description="Identifies what was resolved, apart from the spec.")]
+    first_seen: Annotated[datetime, Field(description="When the alias was first observed to name this version.")]
+    revision: Annotated[RevisionName, Field(description="The revision made from this version and the current spec.")]
+    content: Annotated[Short, Field(description="Hash of what was resolved, without the spec.")]
     parts: Annotated[
         tuple[PartStatus, ...],
-        Field(max_length=64, description="What is served with the model, as the registry last named it."),
+        Field(max_length=64, description="The other artifacts that are served with the model, as last resolved."),
         Unique(("part",)),
     ] = ()
 
 
 class TargetStatus(StatusModel):
-    """A move without steps: the first version, a way back, a fallback from a hold, or a recovery."""
+    """A switch without steps: the first version, a rollback, a fallback after a hold, or a recovery."""
 
-    revision: Annotated[RevisionName, Field(description="Where the traffic is to go.")]
-    reason: Annotated[
-        Literal["First", "Rollback", "Fallback", "Recovery"], Field(description="Why it goes without steps.")
-    ]
-    started_at: Annotated[datetime, Field(description="When the move began.")]
+    revision: Annotated[RevisionName, Field(description="The revision that is to get the traffic.")]
+    reason: Annotated[Literal["First", "Rollback", "Fallback", "Recovery"], Field(description="Why it has no steps.")]
+    started_at: Annotated[datetime, Field(description="When the switch started.")]
 
 
 class PauseDurationStatus(StatusModel):
-    """How long a pause lasts; without a duration, until a person promotes."""
+    """How long a pause lasts. Without a duration, until a user promotes."""
 
-    duration: Annotated[Short | None, Field(description="Such as 10m.")] = None
+    duration: Annotated[Short | None, Field(description="Duration, such as 10m.")] = None
 
 
 class HeaderMatchStatus(StatusModel):
-    """A request header and what it has to say."""
+    """A request header and the value that it must have."""
 
     name: Annotated[Short, Field(description="Name of the header.")]
     value: Annotated[Message, Field(description="Its value.")]
-    regex: Annotated[bool, Field(description="The value is a regular expression.")] = False
+    regex: Annotated[bool, Field(description="Whether the value is a regular expression.")] = False
 
 
 Match = Annotated[tuple[HeaderMatchStatus, ...], Field(max_length=64), ordered()]
 
 
 class StepStatus(StatusModel):
-    """One step of the snapshot: exactly one of its fields is set."""
+    """One step of the copied steps. Exactly one field is set."""
 
-    match: Annotated[Match | None, Field(description="Requests with any one of these headers.")] = None
-    set_weight: Annotated[Share | None, Field(description="Per cent of the traffic.")] = None
-    pause: Annotated[PauseDurationStatus | None, Field(description="A wait.")] = None
+    match: Annotated[Match | None, Field(description="Requests with any of these headers.")] = None
+    set_weight: Annotated[Share | None, Field(description="Share of the traffic, in percent.")] = None
+    pause: Annotated[PauseDurationStatus | None, Field(description="A pause.")] = None
 
 
 class CanaryStatus(StatusModel):
-    """A move by steps."""
+    """A rollout with steps."""
 
     revision: Annotated[RevisionName, Field(description="The revision that is being rolled out.")]
     step: Annotated[int, Field(ge=0, description="Index of the current step; the number of steps when all are done.")]
-    weight: Annotated[Share, Field(description="Per cent of the traffic that the route is to give it now.")]
-    match: Annotated[
-        Match, Field(description="Requests with any one of these headers are to go to it, whatever its weight.")
-    ] = ()
+    weight: Annotated[Share, Field(description="Share of the traffic that the route should give it now, in percent.")]
+    match: Annotated[Match, Field(description="Requests with any of these headers go to it, whatever its weight.")] = ()
     steps: Annotated[
         tuple[StepStatus, ...],
-        Field(max_length=64, description="The steps as the spec had them when it began."),
+        Field(max_length=64, description="The steps, copied from the spec when the rollout started."),
         ordered(),
     ] = ()
-    started_at: Annotated[datetime, Field(description="When the rollout began.")]
+    started_at: Annotated[datetime, Field(description="When the rollout started.")]
     step_started_at: Annotated[
-        datetime | None, Field(description="When the weight had settled: the clock of a pause runs from here.")
+        datetime | None, Field(description="When the gateway had applied the weight. A pause starts at this time.")
     ] = None
     look_after: Annotated[
         datetime | None,
-        Field(description="More traffic needs an answer of the registry that was asked for later than this."),
+        Field(description="The weight is raised only after a registry poll that started later than this."),
     ] = None
     flapped: Annotated[
-        bool, Field(description="It lost all pods while it had traffic, and waits until it has been ready for a while.")
+        bool,
+        Field(
+            description="It lost all ready pods while it had traffic, and waits until it has been ready for a while."
+        ),
     ] = False
-    promoted_by: Annotated[Short | None, Field(description="Who skipped the steps that were left.")] = None
+    promoted_by: Annotated[Short | None, Field(description="Who skipped the remaining steps.")] = None
 
 
 class FailureStatus(StatusModel):
-    """A revision that is not tried again until its alias has left it, or a person says retry."""
+    """A revision that is not tried again until its alias has moved away from it or a user requests a retry."""
 
     revision: Annotated[RevisionName, Field(description="The revision that failed.")]
-    reason: Annotated[Short, Field(description="Why, as one word.")]
-    message: Annotated[Message, Field(description="Why, for a person.")] = ""
-    at: Annotated[datetime, Field(description="When it was seen to fail.")]
+    reason: Annotated[Short, Field(description="Why, as one CamelCase word.")]
+    message: Annotated[Message, Field(description="Why, in a sentence.")] = ""
+    at: Annotated[datetime, Field(description="When the failure was observed.")]
 
 
 class HoldStatus(StatusModel):
-    """A hold mark, latched until the registry positively shows it gone."""
+    """A hold mark. It stays until the registry positively shows that the mark was removed."""
 
-    digest: Annotated[Short, Field(description="The content that must not serve, whatever revision holds it.")]
-    collection: Annotated[Short, Field(description="entity/project/collection that carries the mark.")]
+    digest: Annotated[Short, Field(description="Digest of the content that must not serve, in whatever revision.")]
+    collection: Annotated[Short, Field(description="entity/project/collection that has the mark.")]
     version: Annotated[Short, Field(description="The version that is marked.")]
-    via: Annotated[HoldSource, Field(description="What kind of mark forbids it.")]
-    name: Annotated[Short, Field(description="The tag or alias.")]
-    since: Annotated[datetime, Field(description="When the registry was asked that first showed it.")]
+    via: Annotated[HoldSource, Field(description="Kind of the mark.")]
+    name: Annotated[Short, Field(description="Name of the tag or alias.")]
+    since: Annotated[datetime, Field(description="When the poll that first found the mark was sent.")]
     server: Annotated[
-        Short | None, Field(description="URL of the W&B server that showed it, and alone can show it gone.")
+        Short | None,
+        Field(description="URL of the W&B server that has the mark. Only this server can show that it was removed."),
     ] = None
 
 
 class SilencedStatus(StatusModel):
-    """What the pods of a held revision acknowledged: from when on no byte of it has left."""
+    """What the pods of a held revision acknowledged: since when they have sent no data."""
 
     revision: Annotated[RevisionName, Field(description="The revision that was silenced.")]
-    held_since: Annotated[datetime, Field(description="When the registry was asked that first showed the hold.")]
-    at: Annotated[datetime, Field(description="When its pods were first told.")]
+    held_since: Annotated[datetime, Field(description="When the poll that first found the hold was sent.")]
+    at: Annotated[datetime, Field(description="When its pods were first ordered to stop answering.")]
     last_byte: Annotated[
         datetime | None,
-        Field(description="When the last byte of its answers left, by the operator's clock; empty if none had."),
+        Field(
+            description="When it sent the last byte of a response, by the operator's clock. Empty if it had sent none."
+        ),
     ] = None
     within: Annotated[
-        Short | None, Field(description="From heldSince to lastByte, such as 210ms; 0s when it was silent before.")
+        Short | None, Field(description="Time from heldSince to lastByte, such as 210ms. 0s if it had stopped before.")
     ] = None
-    pods: Annotated[int, Field(ge=0, description="Pods that were told.")]
-    acknowledged: Annotated[int, Field(ge=0, description="Pods of which every server process acknowledged.")]
+    pods: Annotated[int, Field(ge=0, description="Number of pods that were ordered to stop answering.")]
+    acknowledged: Annotated[int, Field(ge=0, description="Number of pods in which every server process acknowledged.")]
 
 
 class PreviousStatus(StatusModel):
-    """The stable before, kept warm for a quick way back."""
+    """The previous stable revision, kept warm for a fast rollback."""
 
     revision: Annotated[RevisionName, Field(description="The revision that is kept warm.")]
-    until: Annotated[datetime, Field(description="When its pods go.")]
+    until: Annotated[datetime, Field(description="When its pods are removed.")]
 
 
 class ExamStatus(StatusModel):
-    """How a version's own exam (`modelsync/golden.jsonl` in its artifact) stands."""
+    """State of a version's own exam (`modelsync/golden.jsonl` in its artifact)."""
 
-    revision: Annotated[RevisionName, Field(description="The revision whose pods took it.")]
+    revision: Annotated[RevisionName, Field(description="The revision whose pods took the exam.")]
     outcome: Annotated[
         Literal["Running", "Passed", "Failed", "Invalid"],
-        Field(description="Failed: answers are not as expected. Invalid: the file cannot be read."),
+        Field(description="Failed: some answers are not as expected. Invalid: the file cannot be read."),
     ]
-    passed: Annotated[int, Field(ge=0, description="Answers that are as expected.")] = 0
-    total: Annotated[int, Field(ge=0, description="Questions.")] = 0
+    passed: Annotated[int, Field(ge=0, description="Number of answers that are as expected.")] = 0
+    total: Annotated[int, Field(ge=0, description="Number of questions.")] = 0
     duration: Annotated[Short | None, Field(description="How long it took, such as 1s500ms.")] = None
-    message: Annotated[Message | None, Field(description="What was wanted and what came, of the first wrong line.")] = (
-        None
-    )
+    message: Annotated[Message | None, Field(description="Expected and actual answer of the first wrong line.")] = None
 
 
 class TrafficStatus(StatusModel):
-    """One backend of the live route, as read back; without a gateway, what the plain Service selects."""
+    """One backend of the live route. Without a gateway, the revision that the Service selects."""
 
-    revision: Annotated[RevisionName, Field(description="The revision, or `blocked`: nothing, clients get 503.")]
+    revision: Annotated[RevisionName, Field(description="The revision, or `blocked` if clients get 503.")]
     version: Annotated[Short | None, Field(description="Its version.")] = None
     weight: Annotated[
         int,
-        Field(ge=0, le=1_000_000, description="Per cent, or what somebody wrote; the blocked Service has weight 1."),
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="Weight in percent, or as edited by someone else. The blocked Service has weight 1.",
+        ),
     ]
     rules: Annotated[
         tuple[Message, ...],
-        Field(max_length=16, description="Requests that go to it whatever the weights."),
+        Field(max_length=16, description="Requests that go to it, whatever the weights."),
         ordered(),
     ] = ()
 
 
 class FallbackStatus(StatusModel):
-    """Where a hold on the stable would send the traffic now."""
+    """The revision that would serve if the stable were put on hold now."""
 
-    revision: Annotated[RevisionName | None, Field(description="The revision; without one a hold blocks.")] = None
-    ready: Annotated[bool, Field(description="A pod of it is ready: the way is immediate.")]
-    reason: Annotated[Message, Field(description="Why it is so.")]
+    revision: Annotated[
+        RevisionName | None, Field(description="The revision. Without one, a hold blocks all traffic.")
+    ] = None
+    ready: Annotated[bool, Field(description="Whether one of its pods is ready, so that it can serve immediately.")]
+    reason: Annotated[Message, Field(description="What a hold on the stable would do, and why.")]
 
 
 class PodStatus(StatusModel):
-    """One pod, in the few lines that a pager reader needs."""
+    """Summary of one pod."""
 
     name: Annotated[Short, Field(description="Name of the pod.")]
-    revision: Annotated[RevisionName, Field(description="What it serves.")]
-    node: Annotated[Short | None, Field(description="Where it runs.")] = None
+    revision: Annotated[RevisionName, Field(description="The revision that it serves.")]
+    node: Annotated[Short | None, Field(description="Node that it runs on.")] = None
     state: Annotated[Short, Field(description="Pending, Pulling, Starting, Ready, Failing or Terminating.")]
-    reason: Annotated[Short | None, Field(description="Kubernetes' word for what is wrong.")] = None
-    restarts: Annotated[int, Field(ge=0, description="Restarts of its containers.")] = 0
-    image_id: Annotated[Short | None, Field(alias="imageID", description="The image as it runs.")] = None
-    last_log: Annotated[Message | None, Field(description="The last lines of a container that ended.")] = None
+    reason: Annotated[Short | None, Field(description="Kubernetes' reason for the problem, if there is one.")] = None
+    restarts: Annotated[int, Field(ge=0, description="Number of restarts of its containers.")] = 0
+    image_id: Annotated[Short | None, Field(alias="imageID", description="ID of the model server's image.")] = None
+    last_log: Annotated[Message | None, Field(description="The last log lines of a container that failed.")] = None
 
 
 class WaitingStatus(StatusModel):
-    """What has to happen before something moves."""
+    """What must happen before the ModelDeployment can become Ready."""
 
-    reason: Annotated[Short, Field(description="For what, as one word.")]
-    message: Annotated[Message, Field(description="For what, for a person.")]
-    since: Annotated[datetime, Field(description="Since when it waits for this.")]
-    until: Annotated[datetime | None, Field(description="When it ends by itself, where that is known.")] = None
+    reason: Annotated[Short, Field(description="What it waits for, as one CamelCase word.")]
+    message: Annotated[Message, Field(description="What it waits for, in a sentence.")]
+    since: Annotated[datetime, Field(description="When the wait started.")]
+    until: Annotated[datetime | None, Field(description="When the wait ends automatically, if known.")] = None
     who: Annotated[
-        Literal["modelsync", "Kubernetes", "registry", "gateway", "person"], Field(description="Who ends it.")
+        Literal["modelsync", "Kubernetes", "registry", "gateway", "person"], Field(description="Who can end the wait.")
     ]
-    command: Annotated[Message | None, Field(description="What a person can type to end it.")] = None
+    command: Annotated[Message | None, Field(description="A command that ends the wait.")] = None
 
 
 class HistoryEntry(StatusModel):
-    """One rollout, or one reign as the stable."""
+    """One rollout, or one period as the stable."""
 
     revision: Annotated[RevisionName, Field(description="The revision.")]
     version: Annotated[Short | None, Field(description="Its version.")] = None
     digest: Annotated[Short | None, Field(description="Digest of its model.")] = None
     changed: Annotated[
-        Message | None, Field(description="What differs from the version that served before, if more than the model.")
+        Message | None, Field(description="What differs from the revision that served before, if more than the model.")
     ] = None
-    from_: Annotated[datetime, Field(alias="from", description="When it began.")]
+    from_: Annotated[datetime, Field(alias="from", description="When it started.")]
     to: Annotated[datetime | None, Field(description="When it ended; empty for the stable.")] = None
     outcome: Annotated[
         Literal["Promoted", "TakenBack", "Superseded", "Failed", "Held"],
-        Field(description="Promoted: it became the stable at `from`. Else how its rollout ended."),
+        Field(description="Promoted: it became the stable at `from`. Otherwise, how its rollout ended."),
     ]
-    reason: Annotated[Short, Field(description="Why, as one word.")]
-    trigger: Annotated[Literal["Alias", "Spec", "Hold", "Person", "Pods"], Field(description="What made it happen.")]
+    reason: Annotated[Short, Field(description="Why, as one CamelCase word.")]
+    trigger: Annotated[Literal["Alias", "Spec", "Hold", "Person", "Pods"], Field(description="What caused it.")]
 
 
 class ModelDeploymentStatus(StatusModel):
     """Observed state and persisted intent."""
 
-    observed_generation: Annotated[int | None, Field(ge=0, description="The generation that this speaks of.")] = None
-    phase: Annotated[Phase | None, Field(description="One word for people.")] = None
+    observed_generation: Annotated[
+        int | None, Field(ge=0, description="The generation that this status is based on.")
+    ] = None
+    phase: Annotated[Phase | None, Field(description="Summary in one word.")] = None
     registry: Annotated[
         RegistryStatus | None,
-        Field(description="The administrator's default registry, where spec.registry is left out and it is asked."),
+        Field(description="The administrator's default registry, if it is used because spec.registry is not set."),
     ] = None
     resolved: Annotated[ResolvedStatus | None, Field(description="What the alias names.")] = None
-    target: Annotated[TargetStatus | None, Field(description="Intent: a move without steps.")] = None
-    canary: Annotated[CanaryStatus | None, Field(description="Intent: a move by steps.")] = None
+    target: Annotated[TargetStatus | None, Field(description="Intent: a switch without steps.")] = None
+    canary: Annotated[CanaryStatus | None, Field(description="Intent: a rollout with steps.")] = None
     promoted: Annotated[
         tuple[RevisionName, ...],
-        Field(max_length=128, description="Intent: revisions that were promoted, newest last; the last is the stable."),
+        Field(max_length=128, description="Intent: promoted revisions, newest last. The last one is the stable."),
         ordered(),
     ] = ()
     failed: Annotated[
-        tuple[FailureStatus, ...], Field(max_length=64, description="Revisions that are not tried again."), ordered()
+        tuple[FailureStatus, ...],
+        Field(max_length=64, description="Intent: revisions that failed and are not tried again."),
+        ordered(),
     ] = ()
     holds: Annotated[
         tuple[HoldStatus, ...],
-        Field(max_length=256, description="Holds seen and not yet seen to be gone."),
+        Field(max_length=256, description="Intent: holds that were found and not yet seen to be removed."),
         Unique(("digest", "collection", "version", "via", "name")),
     ] = ()
     silenced: Annotated[
         tuple[SilencedStatus, ...],
-        Field(max_length=16, description="Held revisions, until they serve again: when their last byte left."),
+        Field(
+            max_length=16,
+            description="When held revisions sent their last byte. An entry stays until its revision serves again.",
+        ),
         Unique(("revision",)),
     ] = ()
-    previous: Annotated[PreviousStatus | None, Field(description="Intent: the stable before, kept warm.")] = None
-    handled: Annotated[HandledStatus | None, Field(description="Requests of a person that were acted on.")] = None
+    previous: Annotated[PreviousStatus | None, Field(description="Intent: the previous stable, kept warm.")] = None
+    handled: Annotated[
+        HandledStatus | None, Field(description="Intent: users' requests that were executed or refused.")
+    ] = None
     exams: Annotated[
         tuple[ExamStatus, ...],
-        Field(max_length=8, description="The own exams of what serves, moves or failed, where they bring one."),
+        Field(
+            max_length=8, description="Exams of the revisions that serve, are rolled out or failed, if they have one."
+        ),
         Unique(("revision",)),
     ] = ()
     traffic: Annotated[
-        tuple[TrafficStatus, ...], Field(max_length=16, description="As read back from the live route."), ordered()
+        tuple[TrafficStatus, ...], Field(max_length=16, description="Backends of the live route."), ordered()
     ] = ()
-    fallback: Annotated[FallbackStatus | None, Field(description="Where a hold would send the traffic now.")] = None
+    fallback: Annotated[
+        FallbackStatus | None, Field(description="What would serve if the stable were put on hold now.")
+    ] = None
     pods: Annotated[tuple[PodStatus, ...], Field(max_length=64, description="The pods, worst first."), ordered()] = ()
-    waiting: Annotated[WaitingStatus | None, Field(description="Set whenever nothing moves.")] = None
+    waiting: Annotated[WaitingStatus | None, Field(description="What it waits for, while it is not Ready.")] = None
     history: Annotated[
         tuple[HistoryEntry, ...], Field(max_length=64, description="What happened, newest last."), ordered()
     ] = ()
     replicas: Annotated[
         int | None,
-        Field(ge=0, description="Pods wanted of what shares the load: the stable, and a canary that has traffic."),
+        Field(
+            ge=0, description="Wanted pods of the revisions that get traffic: the stable, and a canary with traffic."
+        ),
     ] = None
-    ready_replicas: Annotated[int | None, Field(ge=0, description="Ready ones of them.")] = None
+    ready_replicas: Annotated[int | None, Field(ge=0, description="Ready pods of these revisions.")] = None
     selector: Annotated[
         Short | None, Field(description="Label selector of the pods that `replicas` counts, for autoscalers.")
     ] = None
-    url: Annotated[Short | None, Field(description="Where clients reach it.")] = None
+    url: Annotated[Short | None, Field(description="URL for clients.")] = None
     conditions: Annotated[
-        tuple[Condition, ...], Field(max_length=32, description="Ready, Available and the rest."), Unique(("type",))
+        tuple[Condition, ...],
+        Field(max_length=32, description="Conditions such as Ready and Available."),
+        Unique(("type",)),
     ] = ()

@@ -1,1 +1,1 @@
-"""PURE. Kubernetes objects and the registry's answers -> the planner's `Observed`. Raises for no foreign input."""
+"""PURE. Converts Kubernetes objects and registry answers to the planner's `Observed`. Never raises on foreign input."""

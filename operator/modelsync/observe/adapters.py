@@ -1,6 +1,6 @@
-"""Whether vLLM can load the LoRA adapters of what the aliases name, and what it has to be started with for them. Pure.
+"""Whether vLLM can load a candidate's LoRA adapters, and the rank that it must be started with. Pure.
 
-Only a revision that has no record yet is judged: once it is written down, nothing about it is asked again.
+Only a candidate without a record is checked; a recorded revision is never checked again.
 """
 
 import json
@@ -17,43 +17,45 @@ from modelsync.resources.revision import Artifact, RevisionInputs
 from modelsync.rollout.model import Problem
 
 BASE_MODEL_KEY = "wandb.base_model"
-"""Of an artifact's metadata: the base model by which W&B's own inference serves a LoRA adapter."""
+"""Key in an artifact's metadata: the base model that W&B Inference uses to serve a LoRA adapter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The adapter's files say that vLLM cannot load it, and why."""
+    """An adapter that vLLM cannot load, and why."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """The adapter's files could not be read the last time, and why."""
+    """An adapter whose files could not be read the last time, and why."""
 
     message: str
 
 
 Known: TypeAlias = Mapping[str, AdapterConfig | Refused | Failing]
-"""What has been read of adapters, by digest."""
+"""Results of reading adapters, by digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """What came of it."""
+    """Result of checking a revision's adapters."""
 
     rank: int | None = None
-    """What vLLM is to be started with; None without adapters, and as long as not all of them are known."""
+    """`--max-lora-rank` for vLLM; None without adapters, or until all of them have been read."""
     to_read: tuple[Artifact, ...] = ()
-    """Adapters whose files have to be read first."""
+    """Adapters whose files must be read first."""
     failing: str | None = None
     """Why one of them cannot be read."""
     problem: Problem | None = None
-    """What vLLM could not load."""
+    """An adapter that vLLM cannot load."""
 
 
-def loading(inputs: RevisionInputs, artifacts: Mapping[str, Artifact], known: Known, told: Positives | None) -> Loading:
-    """Judge the adapters among `artifacts`. `told` are the registry's answers, if this process has them."""
+def loading(
+    inputs: RevisionInputs, artifacts: Mapping[str, Artifact], known: Known, positive: Positives | None
+) -> Loading:
+    """Check the adapters among `artifacts`. `positive` has the registry's answers, if this process has any."""
     ranks: list[int] = []
     to_read: list[Artifact] = []
     failing = None
@@ -69,7 +71,7 @@ def loading(inputs: RevisionInputs, artifacts: Mapping[str, Artifact], known: Kn
                 failing = failing or f"{field_of(key)}: {CONFIG_FILE} of {artifact.ref} cannot be read: {message}"
             case None:
                 to_read.append(artifact)
-        if (mismatch := _other_base(key, told)) is not None:
+        if (mismatch := _other_base(key, positive)) is not None:
             return Loading(problem=_problem(key, artifact, mismatch))
         if ranks:
             try:
@@ -85,24 +87,24 @@ def _problem(key: str, artifact: Artifact, why: str) -> Problem:
     return Problem(Reason.ADAPTER_REFUSED, f"{field_of(key)}: {artifact.ref} cannot be served as a LoRA adapter: {why}")
 
 
-def _other_base(key: str, told: Positives | None) -> str | None:
-    """The adapter and the base both say which model they belong to, and it is not the same one."""
-    if told is None:
+def _other_base(key: str, positive: Positives | None) -> str | None:
+    """The message if the metadata of adapter and base name different base models."""
+    if positive is None:
         return None
-    base_key = BASE if BASE in told.answers else MODEL
-    base, adapter = _said_base(told, base_key), _said_base(told, key)
+    base_key = BASE if BASE in positive.answers else MODEL
+    base, adapter = _base_in_metadata(positive, base_key), _base_in_metadata(positive, key)
     if base is None or adapter is None or base == adapter:
         return None
     return (
-        f"its metadata says {BASE_MODEL_KEY} {adapter!r}, and that of the base ({field_of(base_key)}) says {base!r}; "
-        "name the base that it was trained on"
+        f"its metadata has {BASE_MODEL_KEY} {adapter!r}, but that of the base ({field_of(base_key)}) has {base!r}; "
+        "set the base that it was trained on"
     )
 
 
-def _said_base(told: Positives, key: str) -> str | None:
+def _base_in_metadata(positive: Positives, key: str) -> str | None:
     try:
-        said = json.loads(told.answers[key].metadata or "{}")
+        metadata = json.loads(positive.answers[key].metadata or "{}")
     except (ValueError, RecursionError):
         return None
-    found = said.get(BASE_MODEL_KEY) if isinstance(said, dict) else None
+    found = metadata.get(BASE_MODEL_KEY) if isinstance(metadata, dict) else None
     return found if isinstance(found, str) and found else None

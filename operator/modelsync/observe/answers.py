@@ -1,6 +1,6 @@
 """The registry's answers about a ModelDeployment: what each reference names, what is held, and why there is no answer.
 
-A revision is made of all of them or of none: as long as one is not resolved, nothing new can be begun. No I/O.
+A revision needs all of them: until every reference is resolved, no new revision can be started. No I/O.
 """
 
 from collections.abc import Mapping
@@ -26,36 +26,36 @@ COMMITTED = "COMMITTED"
 
 @dataclass(frozen=True, slots=True)
 class Positives:
-    """The newest positive answer about each reference, by the key of the part (`api.references`)."""
+    """The latest positive answer for each reference, by the key of the part (`api.parts`)."""
 
     answers: Mapping[str, Resolved]
 
     @property
     def model(self) -> Resolved:
-        """Of `spec.modelRef`."""
+        """The answer for `spec.modelRef`."""
         return self.answers[MODEL]
 
     @property
     def asked_at(self) -> datetime:
-        """When the oldest of the questions was sent."""
+        """When the oldest of the requests was sent."""
         return min(each.asked_at for each in self.answers.values())
 
     @property
     def artifacts(self) -> dict[str, Artifact]:
-        """What a revision pins of them. Raises ValidationError when one cannot be pinned."""
+        """The artifacts that a revision pins. Raises ValidationError if an answer is not valid for that."""
         return {key: _artifact(each) for key, each in self.answers.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the registry is not asked at all: server not allowed, Secret missing or not labelled, bad CA bundle."""
+    """Why the registry is not queried: server not allowed, Secret missing or not labelled, invalid CA bundle."""
 
     message: str
     since: datetime
 
 
 def positives(spec: ModelDeploymentSpec, answers: Answers | None) -> Positives | None:
-    """What the references name; None as long as one of them has never been answered."""
+    """What the references name; None until each of them has been answered once."""
     found = {}
     for key, kept in _kept(spec, answers).items():
         if kept is None or kept.positive is None:
@@ -65,8 +65,8 @@ def positives(spec: ModelDeploymentSpec, answers: Answers | None) -> Positives |
 
 
 def worst(spec: ModelDeploymentSpec, answers: Answers | None) -> tuple[str, Kept[Resolved] | None]:
-    """The reference that most needs to be told of, and what is known of it: one that is not resolved before one that
-    is, one without an answer last of these. The model before the others."""
+    """The reference to report, with its answers: one that is not resolved, else one without an answer, else the
+    model. Of several, the first; the model comes first."""
     kept = _kept(spec, answers)
     for key, one in kept.items():
         if one is not None and outcome(one.latest)[0] is not RegistryOutcome.RESOLVED:
@@ -75,7 +75,7 @@ def worst(spec: ModelDeploymentSpec, answers: Answers | None) -> tuple[str, Kept
 
 
 def outcome(latest: Resolved | Failure) -> tuple[RegistryOutcome, str]:
-    """How the last question about one reference ended, and in words if it did not end well."""
+    """The outcome of the last query for one reference, with a message if it is not resolved."""
     if isinstance(latest, Resolved):
         if latest.state == DELETED:
             return RegistryOutcome.WITHDRAWN, f"{latest.ref} names {latest.version}, which has been deleted"
@@ -92,8 +92,8 @@ def outcome(latest: Resolved | Failure) -> tuple[RegistryOutcome, str]:
 
 
 def remembered(spec: ModelDeploymentSpec, status: ResolvedStatus | None) -> dict[str, Artifact] | None:
-    """What all references named when they were last asked, from the status, as far as the spec still names the same
-    aliases; None when one is not remembered."""
+    """What all references named according to the status; None unless the status has the spec's current alias for every
+    reference."""
     if status is None:
         return None
     known: dict[str, PartStatus | ResolvedStatus] = {MODEL: status, **{part.part: part for part in status.parts}}
@@ -107,7 +107,7 @@ def remembered(spec: ModelDeploymentSpec, status: ResolvedStatus | None) -> dict
 
 
 def parts_status(positive: Positives) -> tuple[PartStatus, ...]:
-    """What is remembered of all but the model."""
+    """The status of all parts except the model."""
     return tuple(
         PartStatus(
             part=key,
@@ -124,7 +124,7 @@ def parts_status(positive: Positives) -> tuple[PartStatus, ...]:
 
 
 def parts(artifacts: Mapping[str, Artifact]) -> tuple[Part, ...]:
-    """The parts of a revision in the planner's words, the model first."""
+    """The parts of a revision as the planner's type, the model first."""
     return tuple(Part(key, artifact.version, artifact.digest) for key, artifact in artifacts.items())
 
 
@@ -136,12 +136,12 @@ def registry_view(
     candidate: Candidate | None,
     asked_at: datetime | None,
 ) -> RegistryView:
-    """How the last look at `registry` ended. `candidate` and `asked_at` are those of the last positive answers."""
+    """The outcome of the last query of `registry`. `candidate` and `asked_at` are from the last positive answers."""
     server = server_of(registry)
     if refusal is not None:
         message = refusal.message
         if registry is not None and spec.registry is None:
-            message = f"{message} (spec.registry is left out: the administrator's default {registry.base_url} counts)"
+            message = f"{message} (spec.registry is not set: the administrator's default {registry.base_url} applies)"
         return RegistryView(RegistryOutcome.REFUSED, candidate, asked_at, message, refusal.since, server=server)
     key, kept = worst(spec, answers)
     if kept is None:
@@ -166,7 +166,7 @@ def registry_view(
 
 
 def hold_reads(asked: Question, answers: Answers | None, server: str) -> Mapping[str, HoldRead]:
-    """Positive reads of hold marks on `server`, by digest; what is missing is unknown."""
+    """Positive reads of hold marks on `server`, by digest. A digest that is missing is unknown."""
     if answers is None:
         return {}
     return {
@@ -182,7 +182,7 @@ def hold_reads(asked: Question, answers: Answers | None, server: str) -> Mapping
 
 
 def _kept(spec: ModelDeploymentSpec, answers: Answers | None) -> dict[str, Kept[Resolved] | None]:
-    """What is known of each reference, the model's first; a reference that is none has no answer."""
+    """The answers for each reference, the model's first; None for a reference that is not valid."""
     asked = refs(spec)
     known = answers.refs if answers is not None else {}
     return {key: known.get(asked[key]) if key in asked else None for key in spec.references}

@@ -5,7 +5,7 @@ from modelsync.api.traffic import DEFAULT_PATHS
 
 
 def hosts_of_owner(obj: Object) -> tuple[str, ...]:
-    """The host names that a ModelDeployment claims; `*` when it names a gateway and no host."""
+    """The host names that a ModelDeployment claims; `*` if it sets a gateway without host names."""
     gateway = ((obj.get("spec") or {}).get("traffic") or {}).get("gateway")
     if not isinstance(gateway, dict):
         return ()
@@ -13,7 +13,7 @@ def hosts_of_owner(obj: Object) -> tuple[str, ...]:
 
 
 def hosts_of_route(obj: Object) -> tuple[str, ...]:
-    """The host names that an HTTPRoute is for; `*` when it names none."""
+    """The host names of an HTTPRoute; `*` if it has none."""
     return tuple(str(host) for host in (obj.get("spec") or {}).get("hostnames") or ("*",))
 
 
@@ -24,7 +24,7 @@ def paths_of_owner(obj: Object) -> tuple[str, ...]:
 
 
 def paths_of_route(obj: Object) -> tuple[str, ...]:
-    """The paths that an HTTPRoute is for, without a slash at the end. Longer and shorter ones do not take ours."""
+    """The paths of an HTTPRoute without trailing slash. Only equal paths conflict; longer and shorter ones do not."""
     found: dict[str, None] = {}
     for rule in (obj.get("spec") or {}).get("rules") or ():
         for match in rule.get("matches") or ():

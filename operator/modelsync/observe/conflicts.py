@@ -1,7 +1,7 @@
-"""Finds out whether someone else has our host and path already. Two routes for one would share its traffic by luck.
+"""Finds another route or ModelDeployment with the same host and path. The gateway could give its traffic to either one.
 
-Gateway API lets the older HTTPRoute win ("oldest route based on creation timestamp"); so does this, and the younger
-ModelDeployment writes no route at all.
+The older one wins, as in the Gateway API ("oldest route based on creation timestamp"), and the newer ModelDeployment
+writes no route.
 """
 
 from collections.abc import Iterable
@@ -14,16 +14,18 @@ from modelsync.observe.claims import hosts_of_owner, hosts_of_route, paths_of_ow
 from modelsync.observe.family import Family
 
 _Claim: TypeAlias = tuple[int, str, str, str]
-"""Existing routes before wishes, then the older, then by namespace and name."""
+"""Sort key: existing routes before ModelDeployments without one, then by age, then by namespace and name."""
 
 _Parent: TypeAlias = tuple[str, str, str, int | None]
-"""Namespace and name of a Gateway, and the listener and the port, where they are said."""
+"""Namespace and name of a Gateway, with listener and port if set."""
 
 
 def conflict(family: Family, gateway: Gateway) -> str | None:
-    """The sentence about an older claim on one of our host names and paths, if there is one."""
+    """A message about an older claim on one of our host names and paths; None if there is none."""
     own = _claim(family.route, family.owner)
-    older = [(claim, told) for claim, told in (*_routes(family, gateway), *_owners(family, gateway)) if claim < own]
+    older = [
+        (claim, message) for claim, message in (*_routes(family, gateway), *_owners(family, gateway)) if claim < own
+    ]
     return min(older)[1] if older else None
 
 
@@ -61,7 +63,7 @@ def _claim(route: Object | None, owner: Object) -> _Claim:
 def _shared(
     family: Family, gateway: Gateway, hosts: Iterable[str], paths: Iterable[str], parents: set[_Parent]
 ) -> tuple[set[str], set[str]] | None:
-    """The hosts and paths that both want from one listener; None when nothing is shared."""
+    """The hosts and paths that both claim on the same listener; None if there are none."""
     our_hosts = set(hosts_of_owner(family.owner)) & set(hosts)
     our_paths = set(gateway.paths) & set(paths)
     ours = _parents(family.key.namespace, (ref.wire() for ref in gateway.parent_refs))
@@ -72,7 +74,7 @@ def _sentence(kind: str, namespace: str, name: str, shared: tuple[set[str], set[
     hosts, paths = (", ".join(sorted(each)) for each in shared)
     where = "all host names of its Gateway" if hosts == "*" else hosts
     return (
-        f"spec.traffic.gateway.hostnames: {kind} {namespace}/{name} is older and has {paths} of {where} already; "
+        f"spec.traffic.gateway.hostnames: {kind} {namespace}/{name} is older and already uses {paths} of {where}; "
         "choose another host name or other paths, or delete the other one"
     )
 
@@ -91,7 +93,7 @@ def _parents(namespace: str, refs: Iterable[Any]) -> set[_Parent]:
 
 
 def _meet(ours: set[_Parent], theirs: set[_Parent]) -> bool:
-    """Whether two sets of parents share a listener; a parent without `sectionName` or port means all of them."""
+    """Whether two sets of parents share a listener. A parent without `sectionName` or port stands for all of them."""
     return any(
         one[:2] == other[:2]
         and all(mine == their or not mine or not their for mine, their in zip(one[2:], other[2:], strict=True))

@@ -1,5 +1,6 @@
-"""How a version's own exam stands, as its pods and the status say. What a pod answers is a tenant's word: it is cut and
-checked, and what cannot be read says nothing.
+"""The state of a version's own exam, from its pods and from the status.
+
+A tenant's pod can answer anything: answers are truncated and checked, and ignored if they cannot be read.
 """
 
 import json
@@ -13,21 +14,21 @@ from modelsync.api import duration, names
 from modelsync.api.kinds import Object, labels_of, name_of, uid_of
 from modelsync.api.pod_contract import SERVE_CONTAINER
 from modelsync.api.status import ModelDeploymentStatus
-from modelsync.observe.pods import parse_time
+from modelsync.observe.fields import condition, container_statuses, parse_time
 from modelsync.rollout.model import Exam, ExamOutcome, Revision
 
 FRESH = timedelta(minutes=5)
-"""A pod that is ready for longer is not asked: it has passed, and an operator that starts must not ask them all."""
+"""A pod that has been ready for longer has passed and is not queried, so a starting operator does not query all."""
 
 MAX_MESSAGE = 500
 MAX_COUNT = 10_000
 MAX_SECONDS = 86_400.0
 
 _WORST = (ExamOutcome.INVALID, ExamOutcome.FAILED, ExamOutcome.PASSED, ExamOutcome.RUNNING)
-"""What is told of several pods. A pod that begins anew does not take back that others have passed."""
+"""Precedence when pods differ. A pod that takes the exam again does not override a pass of others."""
 
 ServerStart = tuple[str, int]
-"""A pod's uid and how often its server was restarted: each start takes the exam anew."""
+"""A pod's uid and the restart count of its server: each start takes the exam again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,33 +41,33 @@ class ListeningPod:
 
 
 def with_earlier(exams: Mapping[Revision, Exam], status: ModelDeploymentStatus) -> Mapping[Revision, Exam]:
-    """`exams`, and what the status tells of exams that were passed: pods that have long been ready are not asked again,
-    and one that begins anew takes nothing back. What was failed is not taken over: retry has to try it anew."""
+    """`exams`, plus passed exams from the status: pods that have long been ready are not queried, and a pod that takes
+    the exam again does not revoke a pass. Failed exams are not carried over, since a retry must take them again."""
     found = dict(exams)
     for each in status.exams:
         known = found.get(each.revision)
         if each.outcome == "Passed" and (known is None or known.outcome is ExamOutcome.RUNNING):
             found[each.revision] = Exam(
-                ExamOutcome.PASSED, each.passed, each.total, _told_seconds(each.duration), each.message or ""
+                ExamOutcome.PASSED, each.passed, each.total, _parsed_seconds(each.duration), each.message or ""
             )
     return found
 
 
 def exam_of(body: bytes) -> tuple[Exam | None, bool] | None:
-    """What the middleware says, checked: the exam, and whether it is over. None when it cannot be read."""
+    """Read the middleware's answer: the exam, and whether it has finished. None if it is not valid."""
     try:
-        said = json.loads(body)
-        state = said["state"]
+        answer = json.loads(body)
+        state = answer["state"]
         if state == "None":
             return None, True
         if state in ("Pending", "Running"):
             return Exam(ExamOutcome.RUNNING), False
         exam = Exam(
             outcome=ExamOutcome(state),
-            passed=_count(said["passed"]),
-            total=_count(said["total"]),
-            seconds=_seconds(said["seconds"]),
-            message=_message(said["message"]),
+            passed=_count(answer["passed"]),
+            total=_count(answer["total"]),
+            seconds=_seconds(answer["seconds"]),
+            message=_message(answer["message"]),
         )
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
@@ -78,28 +79,24 @@ def worse(exam: Exam, than: Exam | None) -> bool:
 
 
 def listening_pod(pod: Object, now: datetime) -> ListeningPod | None:
-    """A pod whose server listens; None for one that has not come so far, or ends. Whatever stands in it, this does not
-    raise."""
+    """The pod, if its server is listening; None if it has not started or is terminating. Never raises, whatever the
+    object contains."""
     status = pod.get("status")
     revision = labels_of(pod).get(names.REVISION_LABEL)
     if not isinstance(status, Mapping) or not revision or pod["metadata"].get("deletionTimestamp"):
         return None
-    server = next((each for each in _dicts(status.get("containerStatuses")) if each.get("name") == SERVE_CONTAINER), {})
+    server = next((each for each in container_statuses(pod) if each.get("name") == SERVE_CONTAINER), {})
     restarts, address = server.get("restartCount"), status.get("podIP")
-    # `started` is set by the startup probe: before it nobody listens.
+    # The startup probe sets `started`; before that, the server does not listen.
     if server.get("started") is not True or not isinstance(restarts, int) or not isinstance(address, str):
         return None
-    ready = next((each for each in _dicts(status.get("conditions")) if each.get("type") == "Ready"), {})
+    ready = condition(pod, "Ready")
     since = parse_time(ready.get("lastTransitionTime"))
     ready_for_long = ready.get("status") == "True" and (since is None or since + FRESH < now)
     return ListeningPod((uid_of(pod), restarts), name_of(pod), revision, address, ask=not ready_for_long)
 
 
-def _dicts(value: Any) -> list[Mapping[str, Any]]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
-
-
-def _told_seconds(text: str | None) -> float:
+def _parsed_seconds(text: str | None) -> float:
     try:
         return duration.parse(text or "0s").total_seconds()
     except ValueError:
@@ -116,6 +113,6 @@ def _seconds(value: Any) -> float:
 
 
 def _message(value: Any) -> str:
-    """One printable line."""
+    """`value` as one printable line of limited length."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(value))
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"

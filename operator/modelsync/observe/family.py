@@ -1,7 +1,6 @@
-"""A ModelDeployment with everything that is its own, as raw objects.
+"""A ModelDeployment with all its objects, as raw JSON.
 
-`cluster.families` fills it from the cache or from the API server; both come in this shape, so that one translation
-serves both.
+`cluster.families` fills it from the cache or from the API server, in the same form for both.
 """
 
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from modelsync.api.kinds import Key, Object, uid_of
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Children are by name, and controlled by `owner` (by uid, not by label); pods and EndpointSlices are by label."""
+    """Children are indexed by name and controlled by `owner` (by uid); pods and EndpointSlices are found by label."""
 
     key: Key
     owner: Object
@@ -24,11 +23,11 @@ class Family:
     slices: tuple[Object, ...] = ()
     route: Object | None = None
     gateway_api: bool = True
-    """Whether the API server knows HTTPRoute."""
+    """Whether the cluster has the HTTPRoute API."""
     rival_routes: tuple[Object, ...] = ()
-    """HTTPRoutes of others for one of our host names."""
+    """Other HTTPRoutes with one of our host names."""
     rival_owners: tuple[Object, ...] = ()
-    """Other ModelDeployments that claim one of our host names."""
+    """Other ModelDeployments with one of our host names."""
 
     @property
     def uid(self) -> str:

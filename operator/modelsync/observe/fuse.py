@@ -1,4 +1,4 @@
-"""What a pod answers when its fuse is blown. A pod of the model is a tenant's: what cannot be read proves nothing."""
+"""Reads a pod's answer when its fuse is triggered. The pod is a tenant's: an unreadable answer proves nothing."""
 
 import json
 from dataclasses import dataclass
@@ -8,27 +8,27 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """One pod's answer: whether every server process in it is silent, and when the last byte left, if one did."""
+    """One pod's answer: whether all its server processes are silent, and when it sent the last byte, if any."""
 
     whole: bool
     last_byte: datetime | None
 
 
 def read_acknowledgement(body: bytes, now: datetime) -> Acknowledgement:
-    """What the middleware says. Any answer of success means that the process which gave it is silent.
+    """Read the middleware's answer. Any successful response means that the process that sent it is silent.
 
-    The last byte's age counts and not its time: the node's clock may be another than ours.
+    The answer contains the age of the last byte instead of its time, since the clocks of node and operator may differ.
     """
     try:
-        said: Any = json.loads(body)
+        answer: Any = json.loads(body)
     except ValueError:
-        said = None
-    if not isinstance(said, dict):
+        answer = None
+    if not isinstance(answer, dict):
         return Acknowledgement(whole=False, last_byte=None)
-    age: Any = said.get("lastByteAge")
+    age: Any = answer.get("lastByteAge")
     known = isinstance(age, int | float) and 0 <= age < 10**9
     return Acknowledgement(
-        # Without numbers it is the middleware of an earlier version, which knew of one process.
-        whole=said.get("processes") == said.get("acknowledged"),
+        # An older middleware, which supports only one process, sends no numbers.
+        whole=answer.get("processes") == answer.get("acknowledged"),
         last_byte=now - timedelta(seconds=age) if known else None,
     )

@@ -1,7 +1,7 @@
-"""Translates what the cluster and the registry hold into what the planner may know. Pure but for `Sightings`.
+"""Converts what was read from the cluster and the registry to the planner's `Observed`. Pure except for `Sightings`.
 
-The one place where Kubernetes objects become `Observed`: `reading` is what needs no answer of the registry, `views` are
-its revisions and its route.
+Only this module builds `Observed`: `spec_status` reads what needs no registry answer, `revisions` and `route` read the
+revisions and the route.
 """
 
 from collections.abc import Mapping
@@ -59,14 +59,14 @@ from modelsync.rollout.model import (
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """What the aliases' answers make with today's spec: all that a record of it is written from."""
+    """The revision for the resolved aliases and the current spec: everything needed to write its record."""
 
     revision: Revision
     inputs: RevisionInputs
     artifacts: Mapping[str, Artifact]
-    """By key (`api.references`)."""
+    """The artifact of each part, by key (`api.parts`)."""
     lora: Loading = field(default_factory=Loading)
-    """What is known of its adapters; of one that has a record, nothing is asked."""
+    """Result of checking its adapters; empty for a revision that has a record."""
 
     @property
     def artifact(self) -> Artifact:
@@ -75,13 +75,13 @@ class Pinned:
 
     @property
     def others(self) -> Mapping[str, Artifact]:
-        """All but the model."""
+        """All artifacts except the model."""
         return {key: artifact for key, artifact in self.artifacts.items() if key != MODEL}
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What the planner may know, and what `apply` and `report` need to act on its answer."""
+    """What the planner may use, and what `apply` and `report` need to carry out its decision."""
 
     read: Read
     observed: Observed
@@ -90,7 +90,7 @@ class Gathered:
     resolved: ResolvedStatus | None
     pods: tuple[PodStatus, ...]
     url: str | None
-    """Of the plain Service; with a gateway its listeners would have to say whether it is http or https."""
+    """URL of the plain Service. None with a gateway, since only its listeners know whether it is http or https."""
 
 
 def gather(
@@ -104,9 +104,9 @@ def gather(
     exams: Mapping[Revision, Exam] = MappingProxyType({}),
     adapters: Known = MappingProxyType({}),
 ) -> Gathered:
-    """Make the planner's view of what was read, with what the registry last answered and what pods said of their exams.
+    """Combine what was read with the registry's last answers and the exams of the pods.
 
-    `refusal` says why the registry is not asked at all; `adapters` is what was read of LoRA adapters.
+    `refusal` is the reason why the registry is not queried; `adapters` has the results of reading LoRA adapters.
     """
     family, spec = found.family, found.spec
     positive = positives(spec, answers)
@@ -121,9 +121,9 @@ def gather(
                 pinned = replace(pinned, lora=lora)
                 problems = (*problems, lora.problem) if lora.problem is not None else problems
     except ValidationError as error:
-        # The registry said something that no pod can be made of, such as a digest that is none.
-        told = summarize_problems(explain(error, root="the registry's answer"))
-        refusal = refusal or f"spec.modelRef: {told}"
+        # The registry's answer cannot be used, for example because the digest is not valid.
+        summary = summarize_problems(explain(error, root="the registry's answer"))
+        refusal = refusal or f"spec.modelRef: {summary}"
     candidate = _candidate(pinned)
     asked_at = positive.asked_at if positive is not None else None
     revisions = revision_views(found, candidate, sightings, now, with_earlier(exams, found.status))
@@ -155,7 +155,7 @@ def gather(
 
 
 def policy(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Policy:
-    """What of the spec the planner goes by; the administrator's least hold action counts where it is the stronger."""
+    """The settings of the spec that the planner uses. The stricter hold action of spec and administrator applies."""
     return Policy(
         replicas=spec.replicas,
         steps=tuple(map(_step, spec.steps)),
@@ -175,8 +175,8 @@ def policy(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Policy:
 
 def _step(step: spec_steps.Step) -> Step:
     if step.match is not None:
-        values = ((each.header_name, each.header_value) for each in step.match)
-        matches = (HeaderMatch(name, said.exact or said.regex or "", said.regex is not None) for name, said in values)
+        values = ((match.header_name, match.header_value) for match in step.match)
+        matches = (HeaderMatch(name, each.exact or each.regex or "", each.regex is not None) for name, each in values)
         return SetMatch(tuple(dict.fromkeys(matches)))
     if step.set_weight is not None:
         return SetWeight(step.set_weight)
@@ -199,7 +199,7 @@ def _pinned(found: Read, artifacts: Mapping[str, Artifact], settings: OperatorSe
 
 
 def _unless_unread(view: RegistryView, pinned: Pinned | None) -> RegistryView:
-    """As long as an adapter has not been read, the candidate cannot be begun: as if the registry had not answered."""
+    """Until all adapters have been read, the candidate cannot be started, as if the registry had not answered."""
     if pinned is None or not pinned.lora.to_read or view.outcome is not RegistryOutcome.RESOLVED:
         return view
     if pinned.lora.failing is not None:
@@ -215,7 +215,7 @@ def _candidate(pinned: Pinned | None) -> Candidate | None:
 
 
 def _default_registry(found: Read) -> RegistryStatus | None:
-    """Nobody but the operator can read its settings, and who has to make the Secret needs to know its name."""
+    """Shown in the status because users cannot read the operator's settings but must create the Secret."""
     if found.registry is None or found.spec.registry is not None:
         return None
     ref = found.registry.auth.secret_key_ref
@@ -223,10 +223,10 @@ def _default_registry(found: Read) -> RegistryStatus | None:
 
 
 def _resolved(found: Read, answered: Positives | None, pinned: Pinned | None, now: datetime) -> ResolvedStatus | None:
-    """What the alias named when it was last answered. `firstSeen` goes on while it names the same version."""
+    """What the alias named in the last answer. `firstSeen` stays the same while it names the same version."""
     before = found.status.resolved
     if answered is None or pinned is None:
-        # Today's spec may make another revision of what was remembered.
+        # The current spec may make a different revision from the remembered artifacts.
         if before is None or pinned is None:
             return before
         return before.model_copy(update={"revision": pinned.revision, "content": pinned.inputs.content})

@@ -1,4 +1,4 @@
-"""Pulls that ended in a pod's init containers, as their termination messages tell."""
+"""Finished pulls of a pod's init containers, from their termination messages."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from modelsync.api.kinds import Object
 from modelsync.api.pod_contract import TerminationMessage
 
 UNTOLD = "Untold"
-"""The outcome of a pull that ended without saying how: killed, or out of memory."""
+"""The outcome of a pull that ended without a result: it was killed or ran out of memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndedPull:
-    """One attempt."""
+    """One finished pull."""
 
     container: str
     at: datetime
-    """When it ended, by the kubelet's clock, to the second."""
+    """When it ended, by the kubelet's clock, in whole seconds."""
     outcome: str
-    """`Pulled`, `AlreadyPublished`, or the failure's word (`modelsync.puller.errors`)."""
+    """`Pulled`, `AlreadyPublished`, or the name of a failure (`modelsync.puller.errors`)."""
     fetched: int
-    """Bytes that were not there already."""
+    """Downloaded bytes."""
     seconds: float
 
 
 def ended_pulls(pod: Object) -> Iterator[EndedPull]:
-    """Those that the pod still tells of: of each init container the last one, and the one before."""
+    """The finished pulls that the pod's status still contains: the last two of each init container."""
     status = pod.get("status")
     for container in (status.get("initContainerStatuses") if isinstance(status, Mapping) else None) or ():
         for state in ("lastState", "state"):

@@ -1,4 +1,4 @@
-"""What to ask the registry for a ModelDeployment: its references, and what is exposed, warm or promoted."""
+"""What to query the registry for: the references, and the versions that are exposed, warm or promoted."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ from modelsync.rollout.model import Hold
 def question(
     spec: ModelDeploymentSpec, settings: OperatorSettings, in_play: Iterable[Record], latched: Iterable[Hold]
 ) -> Question:
-    """The alias, each version that is exposed, warm or promoted, and every mark that was seen before on this server."""
+    """The references, each version that is exposed, warm or promoted, and all marks found before on this server."""
     rules, server = hold_rules(spec, settings), server_of(registry_of(spec, settings))
     return Question(
         refs=frozenset(refs(spec).values()),
@@ -27,18 +27,18 @@ def question(
 
 
 def server_of(registry: Registry | None) -> str:
-    """Base URL of who is asked; empty when nobody is."""
+    """Base URL of the server to query; empty if there is none."""
     return registry.base_url.rstrip("/") if registry is not None else ""
 
 
 def served(artifact: Artifact) -> ServedVersion:
-    """The version that a record pins, as one to watch wherever its alias goes."""
+    """The version that a record pins, to be watched for holds even if its alias moves."""
     home = CollectionRef(artifact.entity, artifact.project, artifact.collection)
     return ServedVersion(home, artifact.version, artifact.artifact_id, artifact.digest)
 
 
 def refs(spec: ModelDeploymentSpec) -> dict[str, ModelRef]:
-    """The references by key; without those that are none, which `validation` tells the user."""
+    """The valid references by key; `validation` reports the others."""
     found = {}
     for key, text in spec.references.items():
         try:

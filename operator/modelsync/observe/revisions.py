@@ -1,6 +1,6 @@
-"""Revisions and their pods as the planner sees them, with the times that no object carries.
+"""Revisions and their pods as the planner sees them, with times that no object contains.
 
-Pure but for `Sightings`.
+Pure except for `Sightings`.
 """
 
 from collections import defaultdict
@@ -38,7 +38,7 @@ def revision_views(
         record = found.records.get(revision)
         child = names.child(name, revision)
         deployment = family.deployments.get(child)
-        # Pods may be there before a record: those of an earlier ModelDeployment of the same name that still end.
+        # Pods without a record: those of a deleted ModelDeployment of the same name that are still terminating.
         known = record or (candidate if candidate is not None and candidate.revision == revision else None)
         view = RevisionView(
             revision=revision,
@@ -57,7 +57,7 @@ def revision_views(
 
 
 def _with_first_sightings(found: Read, view: RevisionView, sightings: Sightings, now: datetime) -> RevisionView:
-    """Since when there has been a ready endpoint, or none. Pods that are gone carry no time: then ours counts."""
+    """Adds since when there has been a ready endpoint, or none, by our own clock if the pods do not show it."""
     uid = found.family.uid
     ready, unready = ("ready", view.revision), ("unready", view.revision)
     if view.ready:
@@ -75,8 +75,8 @@ def _with_first_sightings(found: Read, view: RevisionView, sightings: Sightings,
 def _lacking_since(
     found: Read, revision: Revision, lacking: int, sightings: Sightings, now: datetime
 ) -> datetime | None:
-    """Since when pods that are asked for have not been ready. Only this process can tell of a pod that is gone: another
-    operator begins to count anew. The time of a suspension does not count."""
+    """Since when wanted pods have not been ready. No object shows when a pod was deleted, so a new operator process
+    starts to count again. Time while suspended does not count."""
     uid, seen = found.family.uid, ("lacking", revision)
     if lacking > 0 and not found.spec.suspend:
         return sightings.since(uid, seen, now)

@@ -1,4 +1,4 @@
-"""Since when this process has seen something that no object carries a time of."""
+"""Remembers since when this process has observed something whose time no object contains."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -7,22 +7,22 @@ from datetime import datetime
 
 @dataclass(slots=True)
 class Sightings:
-    """Since when this process has seen something that no object carries a time of."""
+    """First observation of each fact, by ModelDeployment. Lost when the process ends."""
 
     _since: dict[str, dict[tuple[str, ...], datetime]] = field(default_factory=lambda: defaultdict(dict))
 
     def since(self, uid: str, what: tuple[str, ...], now: datetime) -> datetime:
-        """When `what` was first seen to hold of the ModelDeployment `uid`."""
+        """When `what` was first observed to be true for the ModelDeployment `uid`."""
         return self._since[uid].setdefault(what, now)
 
     def has(self, uid: str, what: tuple[str, ...]) -> bool:
-        """Whether `what` was seen to hold."""
+        """Whether `what` has been observed to be true."""
         return what in self._since[uid]
 
     def ended(self, uid: str, what: tuple[str, ...]) -> None:
-        """`what` does not hold now."""
+        """Record that `what` is not true now."""
         self._since[uid].pop(what, None)
 
     def forget(self, uid: str) -> None:
-        """The ModelDeployment is no more."""
+        """Drop everything about a deleted ModelDeployment."""
         self._since.pop(uid, None)

@@ -1,7 +1,6 @@
-"""Reads a family: what can be known of a ModelDeployment before the registry has answered, and what to ask it. No I/O.
+"""Reads a family: what is known about a ModelDeployment without the registry's answer, and what to query. No I/O.
 
-Whatever stands in an object that others can write, it must not stop the planner: what cannot be read is left out and
-told.
+Nothing that others write into an object may stop the planner: parts that cannot be read are skipped and reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,7 @@ MAX_PROBLEMS_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A family, read: what does not need the registry's answer. `question` is what the registry is to be asked."""
+    """A parsed family, without the registry's answer. `question` is what to query the registry for."""
 
     family: Family
     owner: Owner
@@ -47,13 +46,13 @@ class Read:
     problems: tuple[Problem, ...]
     question: Question
     registry: Registry | None
-    """The one to ask, of the spec or the administrator's default; None when nothing may be asked."""
+    """The registry to query, from the spec or the administrator's default; None if none may be queried."""
     not_to_ask: str | None
-    """Why nothing may be asked, where `registry` is None; no credential may go to a server that is not allowed."""
+    """Why `registry` is None. A credential must never be sent to a server that is not allowed."""
 
 
 class UnreadableError(Exception):
-    """Nothing can be made of the spec at all: the CRD that the API server has is not ours."""
+    """The spec cannot be read at all: the CRD in the cluster is not ours."""
 
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
         super().__init__(summarize_problems(problems))
@@ -69,8 +68,8 @@ def read(family: Family, settings: OperatorSettings) -> Read:
             found.append(
                 Problem(
                     reasons.Reason.GATEWAY_API_MISSING,
-                    "spec.traffic.gateway: the cluster does not know HTTPRoute; install the Gateway API's CRDs (v1), "
-                    "or leave spec.traffic.gateway out",
+                    "spec.traffic.gateway: the cluster does not have HTTPRoute; install the Gateway API's CRDs (v1), "
+                    "or remove spec.traffic.gateway",
                     blocks_route=True,
                 )
             )
@@ -93,14 +92,14 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         records=records,
         problems=tuple(found),
         question=question.question(spec, settings, in_play, state.holds),
-        # What is wrong with a registry that cannot be read is told; the default does not take its place.
+        # A registry that cannot be read is reported; the default does not replace it.
         registry=registry_of(spec, settings) if not_to_ask is None else None,
         not_to_ask=not_to_ask,
     )
 
 
 def status_of(family: Family) -> ModelDeploymentStatus:
-    """Read the status; what of it cannot be read is left out: a status that stops the planner would stop a hold."""
+    """Read the status without the parts that cannot be read: a status that stops the planner would disable a hold."""
     raw: dict[str, Any] = dict(family.owner.get("status") or {})
     while True:
         try:
@@ -112,15 +111,15 @@ def status_of(family: Family) -> ModelDeploymentStatus:
 
 
 def plain_service(family: Family) -> Revision | None:
-    """What the plain Service selects; None when there is none."""
+    """What the plain Service selects; None if there is no such Service."""
     service = family.services.get(family.key.name)
     return selected_revision(service) if service is not None else None
 
 
 def _spec(owner: Object) -> tuple[ModelDeploymentSpec, list[FieldProblem]]:
-    """Read the spec. Parts that cannot be read are left out and told, so that a hold still acts on what serves.
+    """Read the spec. Parts that cannot be read are skipped and reported, so that a hold still takes effect.
 
-    The CRD refuses all that this refuses; only an object that is older than the CRD's rules comes here.
+    The CRD rejects everything that this rejects, so only objects older than the CRD's rules have such parts.
     """
     raw = dict(owner.get("spec") or {})
     wrong: list[FieldProblem] = []
@@ -149,7 +148,7 @@ def _records(family: Family) -> Mapping[Revision, Record]:
 
 
 def _in_play(family: Family, state: State) -> set[Revision]:
-    """Revisions that are exposed, warm, promoted or being moved to."""
+    """Revisions that are exposed, warm, promoted or being rolled out."""
     found = {*state.promoted}
     found |= {move.revision for move in (state.canary, state.target, state.previous) if move is not None}
     found |= {pod_revision for pod in family.pods if (pod_revision := labels_of(pod).get(names.REVISION_LABEL))}
@@ -168,7 +167,7 @@ def _in_play(family: Family, state: State) -> set[Revision]:
 
 
 def summarize_problems(problems: Sequence[FieldProblem]) -> str:
-    """The first of them in one line, and how many more there are; empty for none."""
+    """The first problems in one line, and the number of others; empty if there are none."""
     first = "; ".join(str(problem) for problem in problems[:MAX_PROBLEMS_SHOWN])
     more = len(problems) - MAX_PROBLEMS_SHOWN
     return f"{first}; and {more} more" if more > 0 else first

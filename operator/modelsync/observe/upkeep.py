@@ -1,7 +1,4 @@
-"""What a child of a ModelDeployment should be, and whether it is: what no plan speaks of and is written all the same.
-
-Pure. Says only what differs; `apply` writes it.
-"""
+"""Finds children that are not as they should be and that no plan covers. Pure; `apply` writes them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +26,7 @@ from modelsync.rollout.model import (
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One object that is not as it should be; `live` is None when it is not there."""
+    """An object that must be written; `live` is None if it does not exist."""
 
     kind: Kind
     wanted: Object
@@ -37,10 +34,8 @@ class Piece:
 
 
 def upkeep(gathered: Gathered, state: State) -> list[Piece]:
-    """What the planner does not look at and is not as it should be: edits by hand, the budget, the blocked Service.
-
-    Pure, and empty in a world that is as wanted.
-    """
+    """The objects to write: manual edits to revert, the PodDisruptionBudget, the blocked Service. Empty if all are as
+    wanted."""
     read, observed = gathered.read, gathered.observed
     family, owner = read.family, read.owner
     pieces: list[Piece] = []
@@ -53,7 +48,7 @@ def upkeep(gathered: Gathered, state: State) -> list[Piece]:
             pieces.append(Piece(SERVICE, revision_service(owner, revision), family.services.get(child)))
     if observed.service is not None:
         pieces.append(Piece(SERVICE, plain_service(owner, observed.service), family.services.get(owner.name)))
-        # There before a hold needs it: the data plane has to know a Service before it is routed to.
+        # Created before a hold needs it: the data plane must know a Service before it gets traffic.
         blocked = family.services.get(names.child(owner.name, BLOCKED))
         pieces.append(Piece(SERVICE, blocked_service(owner), blocked))
     if state.stable is not None:
@@ -63,10 +58,10 @@ def upkeep(gathered: Gathered, state: State) -> list[Piece]:
 
 
 def is_as_wanted(kind: Kind, live: Object | None, wanted: Object) -> bool:
-    """Whether `live` is there and needs no write to be `wanted`."""
+    """Whether `live` exists and does not need to be written."""
     if live is None or not covers(live, wanted):
         return False
-    # What decides where requests go must be exactly ours: not a selector's key nor a rule more.
+    # What decides where requests go must be equal, without additional selector keys or rules.
     if kind == SERVICE:
         return bool((live.get("spec") or {}).get("selector") == wanted["spec"]["selector"])
     if kind == HTTP_ROUTE:
@@ -77,11 +72,11 @@ def is_as_wanted(kind: Kind, live: Object | None, wanted: Object) -> bool:
 
 
 def covers(live: Any, wanted: Any, within: tuple[str, ...] = ()) -> bool:
-    """Whether everything in `wanted` stands so in `live`, which may hold more: defaults, status, fields of others.
+    """Whether `live` contains everything in `wanted`. It may contain more: defaults, status, fields of others.
 
-    Lists count as one value, as long as `wanted`. Nothing is the same as empty. What Kubernetes keeps as a quantity is
-    compared as a number, and nothing else: an argument `--x=1` and an environment value `1` are text. `within` names
-    the fields that lead here.
+    Lists must have the same length. Missing and empty values are equal. Only fields that are quantities in Kubernetes
+    are compared as numbers; an argument `--x=1` and an environment value `1` are text. `within` is the path of fields
+    to this value.
     """
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping | None) and all(

@@ -1,1 +1,1 @@
-"""PURE. What a spec may ask for: vLLM's flags, environment variables, images, GPUs, validation."""
+"""PURE. What a spec may contain: vLLM flags, environment variables, images, GPUs, validation."""

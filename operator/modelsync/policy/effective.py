@@ -1,6 +1,6 @@
-"""What a ModelDeployment goes by: its spec and the administrator's settings, put together.
+"""Combines a ModelDeployment's spec with the administrator's settings.
 
-The one place that says which of the two counts. Nothing here refuses anything; `validation` does.
+Only this module decides which of the two applies. It must never reject anything; `validation` does that.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from modelsync.api.spec import ModelDeploymentSpec
 
 @dataclass(frozen=True, slots=True)
 class HoldRules:
-    """What holds, and what a hold does at least: the administrator's word and the spec's together."""
+    """The hold marks and the hold action of the administrator's settings and the spec combined."""
 
     tags: tuple[str, ...]
     aliases: tuple[str, ...]
@@ -21,18 +21,18 @@ class HoldRules:
 
 
 def registry_of(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Registry | None:
-    """The registry to ask: the spec's, else the administrator's, each whole; None when neither names one.
+    """The registry to query: the spec's, else the administrator's default; None if neither is set.
 
-    They are never mixed: a server of one with the key of the other would send a key where its owner has not agreed to.
+    Fields of the two must never be mixed: that could send one owner's API key to a server chosen by the other.
     """
     return spec.registry if spec.registry is not None else settings.registry
 
 
 def hold_rules(spec: ModelDeploymentSpec, settings: OperatorSettings) -> HoldRules:
-    """The union of both: a ModelDeployment can add marks and demand Block, and take nothing away."""
-    demands = {spec.hold.action, settings.hold.action}
+    """The union of both: a ModelDeployment can add marks and require Block, but remove nothing."""
+    actions = {spec.hold.action, settings.hold.action}
     return HoldRules(
         tags=tuple(dict.fromkeys((*settings.hold.tags, *spec.hold.tags))),
         aliases=tuple(dict.fromkeys((*settings.hold.aliases, *spec.hold.aliases))),
-        action=HoldAction.BLOCK if HoldAction.BLOCK in demands else HoldAction.FALLBACK,
+        action=HoldAction.BLOCK if HoldAction.BLOCK in actions else HoldAction.FALLBACK,
     )

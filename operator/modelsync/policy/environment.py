@@ -1,9 +1,9 @@
-"""Which environment variables a tenant may give to vLLM. By allow-list: what is not named here is refused.
+"""Which environment variables a tenant may set for vLLM. An allow-list: other names are rejected.
 
-The names were read in vLLM v0.32.0 (`vllm/envs.py`). Allowed is what tunes speed, memory and logging of one server.
-Left out is what loads code or libraries, names paths or hosts, opens administrative endpoints, logs what users say, or
-makes the server other than what the rollout measures. An administrator may allow more (`allowedEnv`), but for what
-would let a tenant out of the pod's bounds.
+The names are from vLLM v0.32.0 (`vllm/envs.py`). Variables that tune the speed, memory and logging of one server are
+allowed. Variables that load code or libraries, name paths or hosts, open administrative endpoints, log users' prompts,
+or change what the rollout measures are not. An administrator may allow more (`allowedEnv`), except variables that would
+let a tenant break out of the pod.
 """
 
 from collections.abc import Collection
@@ -17,7 +17,7 @@ OPERATOR_SETS = frozenset(
         "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TMPDIR", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
     }
 )  # fmt: skip
-"""Set in every pod. A second value would make the pod refuse to be applied, or undo what keeps vLLM offline."""
+"""Set in every pod. A second value would make the API server reject the pod, or let vLLM go online."""
 
 NEVER = (
     "MODELSYNC_*",
@@ -27,17 +27,17 @@ NEVER = (
     "BASH_ENV",
     "ENV",
     "GLIBC_TUNABLES",
-    "VLLM_SERVER_DEV_MODE",  # sleep, reset and RPC endpoints for whoever reaches the port
-    "VLLM_ALLOW_RUNTIME_LORA_UPDATING",  # lets any client load weights that nobody has verified
+    "VLLM_SERVER_DEV_MODE",  # opens sleep, reset and RPC endpoints to any client
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING",  # lets any client load unverified weights
     "VLLM_ALLOW_INSECURE_SERIALIZATION",
-    "VLLM_API_KEY",  # probes and the gateway have no key
+    "VLLM_API_KEY",  # probes and the gateway do not send a key
     "VLLM_PLUGINS",
     "VLLM_USE_RUST_FRONTEND",
     "VLLM_RUST_FRONTEND_PATH",
 )
-"""Refused even if `allowedEnv` names them."""
+"""Rejected even if `allowedEnv` contains them."""
 
-_RUST = "vLLM's Rust front end loads no middleware, so that a hold could not silence the pod"
+_RUST = "vLLM's Rust front end does not load the middleware, so a hold could not silence the pod"
 _WHY = {"VLLM_USE_RUST_FRONTEND": _RUST, "VLLM_RUST_FRONTEND_PATH": _RUST}
 
 ALLOWED = (
@@ -137,19 +137,19 @@ ALLOWED = (
     "VLLM_WORKER_MULTIPROC_METHOD",
     "VLLM_XGRAMMAR_CACHE_MB",
 )
-"""Names, and with `*` families of names."""
+"""Allowed names; `*` matches any characters."""
 
 
 def refusal(name: str, allowed_by_administrator: Collection[str]) -> str | None:
-    """Why `name` may not be set, what to do instead; `None` if it may."""
+    """Why `name` may not be set, and what to do instead; None if it may."""
     if name in OPERATOR_SETS:
-        return f"{name!r} is set by the operator; take it out"
+        return f"{name!r} is set by the operator; remove it"
     if _matches(name, NEVER):
-        return f"{name!r} is never allowed, since {_WHY.get(name, 'it reaches beyond tuning the server')}; take it out"
+        return f"{name!r} is never allowed, because {_WHY.get(name, 'it can do more than tune the server')}; remove it"
     if _matches(name, ALLOWED) or _matches(name, allowed_by_administrator):
         return None
     near = get_close_matches(name, [known for known in ALLOWED if "*" not in known], n=1, cutoff=0.85)
-    hint = f"; did you mean {near[0]}?" if near else "; take it out, or ask the administrator to add it to allowedEnv"
+    hint = f"; did you mean {near[0]}?" if near else "; remove it, or ask the administrator to add it to allowedEnv"
     return f"{name!r} is not on the list of allowed names{hint}"
 
 

@@ -1,7 +1,7 @@
-"""How many GPUs a vLLM with these arguments uses, against how many its pod gets.
+"""Compares the number of GPUs that vLLM uses with these arguments with the number that its pod gets.
 
-vLLM finds out minutes after the pod was scheduled, with a crash or a wait for nodes that never come; GPUs that it does
-not use stay idle without a word. Must never judge a pod without GPUs: there vLLM divides the CPU's cores.
+Without this check, a mismatch shows only minutes after scheduling, as a crash or an endless wait for nodes, and unused
+GPUs stay idle without any error. Must never reject a pod without GPUs: there, vLLM divides the CPU cores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,22 +19,22 @@ GPUS = (
     "gpu.intel.com/i915",
     "gpu.intel.com/xe",
 )
-"""Extended resources of which one is one device for vLLM, `*` for any characters."""
+"""Extended resources of which each unit is one device for vLLM; `*` matches any characters."""
 
 _TENSOR = "--tensor-parallel-size"
 _WITHIN_A_RANK = (_TENSOR, "--pipeline-parallel-size", "--prefill-context-parallel-size")
-"""They multiply (vllm/config/parallel.py: world_size). Decode context parallelism uses the GPUs of the tensor's."""
+"""Their values multiply (vllm/config/parallel.py: world_size). Decode context parallelism reuses the tensor GPUs."""
 _RANKS, _LOCAL_RANKS = "--data-parallel-size", "--data-parallel-size-local"
 _ONE_RANK = ("--data-parallel-rank", "--data-parallel-external-lb")
-"""With these, each pod is one rank of the many."""
+"""With these, each pod is one data-parallel rank."""
 
 
 def gpu_problems(args: Sequence[str], limits: Mapping[str, str]) -> Iterator[FieldProblem]:
-    """What is wrong between `spec.serving.args` and `spec.serving.resources.limits`; nothing when there are no GPUs."""
+    """Conflicts between `spec.serving.args` and `spec.serving.resources.limits`; none if there are no GPUs."""
     given = {name: amount for name, amount in limits.items() if any(fnmatchcase(name, kind) for kind in GPUS)}
     count = sum(map(quantity.parse, given.values()))
     sizes = _sizes(args)
-    if not given or sizes is None or count.denominator != 1:  # the latter two are told where each is looked at
+    if not given or sizes is None or count.denominator != 1:  # other checks report invalid sizes and fractions
         return
     needed = prod(sizes.values())
     if needed == count:
@@ -44,12 +44,12 @@ def gpu_problems(args: Sequence[str], limits: Mapping[str, str]) -> Iterator[Fie
     instead = f", or {_TENSOR}={count // others}" if count and count % others == 0 else ""
     yield FieldProblem(
         f"spec.serving.resources.limits[{next(iter(given))}]",
-        f"{count} in all, and vLLM would use {needed} ({why}); set the limit to {needed}{instead}",
+        f"{count} in total, but vLLM would use {needed} ({why}); set the limit to {needed}{instead}",
     )
 
 
 def _sizes(args: Sequence[str]) -> dict[str, int] | None:
-    """The factors that the arguments give; None if one is no number, which `vllm_flags` tells about."""
+    """The parallel sizes in the arguments; None if one is not a number, which `vllm_flags` reports."""
     given = {flag: value for flag, _, value in (arg.partition("=") for arg in args)}
     found = {flag: given[flag] for flag in _WITHIN_A_RANK if flag in given}
     if _LOCAL_RANKS in given:

@@ -1,4 +1,4 @@
-"""References to container images: the repository that an allow-list speaks of, and the tag."""
+"""Reads the repository and the tag of container image references."""
 
 from collections.abc import Collection
 from fnmatch import fnmatchcase
@@ -16,11 +16,11 @@ def repository(image: str) -> str:
 
 
 def is_allowed(image: str, patterns: Collection[str]) -> bool:
-    """Whether the repository of `image` matches one of `patterns` (repositories, `*` for any characters)."""
+    """Whether the repository of `image` matches one of `patterns` (repositories; `*` matches any characters)."""
     wanted = repository(image)
     return any(pattern == "*" or fnmatchcase(wanted, repository(pattern)) for pattern in patterns)
 
 
 def tag(image: str) -> str | None:
-    """`v0.32.0` of `vllm/vllm-openai:v0.32.0`; `None` without a tag."""
+    """`v0.32.0` of `vllm/vllm-openai:v0.32.0`; None without a tag."""
     return image.partition("@")[0].rpartition("/")[2].partition(":")[2] or None

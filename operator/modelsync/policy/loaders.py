@@ -1,6 +1,6 @@
-"""Which of vLLM's fast loaders its own images have. A loader that is not there is found out by a crash after the pull.
+"""Which of vLLM's fast loaders its own images contain. A missing loader would crash vLLM, but only after the pull.
 
-Only for vLLM's own images for NVIDIA: what others hold, whoever made them knows.
+Checks only vLLM's own images for NVIDIA: the contents of other images are not known.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ SINCE: dict[str, tuple[int, int, int]] = {
     "fastsafetensors": (0, 20, 0),
     "instanttensor": (0, 29, 0),
 }
-"""Loader → first version whose image holds its package: since then the metadata of the `vllm` wheel require it, before
-it was an extra. `runai_streamer` is installed by the Dockerfile of every version that modelsync takes."""
+"""Loader → first version whose image contains its package: since then the `vllm` wheel requires it; before, it was an
+extra. The Dockerfile of every version that modelsync supports installs `runai_streamer`."""
 
 
 def loader_problems(args: Sequence[str], image: str) -> Iterator[FieldProblem]:
-    """What is wrong between `--load-format` in `spec.serving.args` and the image of vLLM."""
+    """Conflicts between `--load-format` in `spec.serving.args` and the vLLM image."""
     version = parse_version(images.tag(image))
     if version is None or images.repository(image) != images.repository(IMAGES):
         return
@@ -32,6 +32,6 @@ def loader_problems(args: Sequence[str], image: str) -> Iterator[FieldProblem]:
             oldest = ".".join(map(str, since))
             yield FieldProblem(
                 f"spec.serving.args[{index}]",
-                f"{arg} is refused: {image} does not hold {value}; use v{oldest} or newer, {FLAG}=runai_streamer, "
-                "or an image of your own that holds it",
+                f"{arg} is not supported: {image} does not contain {value}; use v{oldest} or newer, "
+                f"{FLAG}=runai_streamer, or your own image that contains it",
             )

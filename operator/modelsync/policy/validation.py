@@ -1,7 +1,6 @@
-"""What a schema cannot say of a spec: references that parse, and the limits that the administrator has set.
+"""Validates what a schema cannot express: references, and the limits that the administrator has set.
 
-Everything here is decided without asking anyone. Secrets, Gateways and registries that are not there are found where
-they are read.
+Must never query another system. Missing Secrets, Gateways and registries are reported where they are read.
 """
 
 import re
@@ -26,13 +25,13 @@ from modelsync.policy.loaders import loader_problems
 from modelsync.policy.vllm_flags import check_args, check_version
 
 _RESERVED_DOMAINS = ("modelsync.dev", "kubernetes.io", "k8s.io")
-_RESERVED_KEYS = ("pod-template-hash",)  # by which the Deployment finds its pods
+_RESERVED_KEYS = ("pod-template-hash",)  # the Deployment selects its pods by it
 _NATIVE_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _HUGE_PAGES = "hugepages-"
 _UNPUBLISHED = ("metrics", "modelsync")
 _TAKEN_HEADERS = ("authorization", "connection", "content-length", "content-type", "cookie", "host", "x-forwarded-for")
 _NOT_RE2 = re.compile(r"\(\?(=|!|<=|<!|>|P=|#|\()|\\[1-9]|(?<!\\)[*+?}]\+")
-"""Look-around, back references, atomic groups and possessive repetition."""
+"""Look-around, backreferences, atomic groups and possessive quantifiers."""
 
 LORA_FLAGS = (
     "--enable-lora",
@@ -42,11 +41,11 @@ LORA_FLAGS = (
     "--max-cpu-loras",
     "--max-lora-rank",
 )
-"""Set by the operator where spec.serving has adapters."""
+"""Set by the operator if spec.serving has adapters."""
 
 
 def read_spec(model_deployment: Mapping[str, Any]) -> ModelDeploymentSpec:
-    """Parse `.spec` of a live object. Raises SpecError, with one problem for each mistake."""
+    """Parse `.spec` of a live object. Raises SpecError with one problem for each mistake."""
     try:
         return ModelDeploymentSpec.model_validate(model_deployment.get("spec") or {})
     except ValidationError as error:
@@ -54,7 +53,7 @@ def read_spec(model_deployment: Mapping[str, Any]) -> ModelDeploymentSpec:
 
 
 def problems(spec: ModelDeploymentSpec, settings: OperatorSettings) -> list[FieldProblem]:
-    """Everything that keeps `spec` from being acted on, in the order of the fields; empty when it is fine."""
+    """All problems of `spec` in the order of the fields; empty if it is valid."""
     return [
         *_references(spec),
         *_registry(spec, settings),
@@ -81,8 +80,9 @@ def _registry(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator
     if registry is None:
         yield FieldProblem(
             "spec.registry",
-            "is left out, and the administrator has set no default; write baseURL and auth.secretKeyRef (allowed: "
-            f"{_listed(settings.allowed_registries)}), or ask the administrator for a default, the setting `registry`",
+            "is not set, and the administrator has set no default; set baseURL and auth.secretKeyRef (allowed servers: "
+            f"{_listed(settings.allowed_registries)}), or ask the administrator to set a default (the setting "
+            "`registry`)",
         )
         return
     # The administrator's own default needs no permission.
@@ -127,7 +127,7 @@ def _lora_args(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
         if flag in LORA_FLAGS:
             yield FieldProblem(
                 f"spec.serving.args[{index}]",
-                f"{flag} is set by the operator, because it follows from the adapters; take it out",
+                f"{flag} is set by the operator from the adapters; remove it",
             )
 
 
@@ -145,18 +145,18 @@ def _resources(resources: ResourceRequirements) -> Iterator[FieldProblem]:
             field = f"spec.serving.resources.{kind}[{name}]"
             if not _is_resource(name):
                 near = get_close_matches(name, _NATIVE_RESOURCES, n=1, cutoff=0.7)
-                hint = (
-                    f"did you mean {near[0]}?" if near else "a device is named with its domain, such as nvidia.com/gpu"
-                )
-                yield FieldProblem(field, f"{name!r} is no resource of Kubernetes; {hint}")
+                hint = f"did you mean {near[0]}?" if near else "write a device with its domain, such as nvidia.com/gpu"
+                yield FieldProblem(field, f"{name!r} is not a Kubernetes resource; {hint}")
             elif "/" in name and quantity.parse(amount).denominator != 1:
-                yield FieldProblem(field, f"{amount!r} is not whole; devices cannot be shared, write a whole number")
+                yield FieldProblem(
+                    field, f"{amount!r} is not a whole number; devices cannot be divided, so write a whole number"
+                )
     for name, amount in requests.items():
         field, limit = f"spec.serving.resources.requests[{name}]", limits.get(name)
         if "/" in name and (limit is None or quantity.parse(limit) != quantity.parse(amount)):
-            yield FieldProblem(field, f"{amount!r} must equal limits[{name}] for a device; set both the same")
+            yield FieldProblem(field, f"{amount!r} must equal limits[{name}] for a device; set both to the same value")
         elif limit is not None and quantity.parse(amount) > quantity.parse(limit):
-            yield FieldProblem(field, f"{amount!r} is more than the limit {limit!r}; raise the limit or ask for less")
+            yield FieldProblem(field, f"{amount!r} is more than the limit {limit!r}; raise the limit or request less")
 
 
 def _is_resource(name: str) -> bool:
@@ -172,7 +172,7 @@ def _pod_metadata(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
             if reserved or key in _RESERVED_KEYS:
                 yield FieldProblem(
                     f"spec.serving.podMetadata.{kind}[{key}]",
-                    f"{key!r} is reserved, as all below {', '.join(_RESERVED_DOMAINS)} is; use a key of your own",
+                    f"{key!r} is reserved, like all keys under {', '.join(_RESERVED_DOMAINS)}; use a key of your own",
                 )
 
 
@@ -182,13 +182,13 @@ def _traffic(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
         if path.split("/")[1] in _UNPUBLISHED:
             yield FieldProblem(
                 f"spec.traffic.gateway.paths[{index}]",
-                f"{path!r} is for the cluster's own use and may not be published; choose paths of the model's API, "
+                f"{path!r} is for use inside the cluster and may not be published; use paths of the model's API, "
                 "such as /v1",
             )
     if traffic.test_header is not None and traffic.test_header.lower() in _TAKEN_HEADERS:
         yield FieldProblem(
             "spec.traffic.testHeader",
-            f"{traffic.test_header!r} has a meaning of its own; choose a name that nothing else uses, such as "
+            f"{traffic.test_header!r} already has a standard meaning; choose a name that nothing else uses, such as "
             "X-Model-Revision",
         )
     for index, step in enumerate(spec.steps):
@@ -197,20 +197,20 @@ def _traffic(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
             if traffic.test_header is not None and match.header_name.lower() == traffic.test_header.lower():
                 yield FieldProblem(
                     f"{field}.headerName",
-                    f"{match.header_name!r} is spec.traffic.testHeader, which names revisions; use another header",
+                    f"{match.header_name!r} is already used as spec.traffic.testHeader; use another header",
                 )
             if match.header_value.regex is not None and (wrong := _not_regex(match.header_value.regex)):
                 yield FieldProblem(f"{field}.headerValue.regex", wrong)
 
 
 def _not_regex(text: str) -> str | None:
-    """Gateways read RE2; what Python does not read either, none of them does."""
+    """Why RE2, which gateways use, does not accept `text`. What Python does not accept, RE2 does not accept either."""
     try:
         re.compile(text)
     except re.error as error:
-        return f"{text!r} is no regular expression: {error}; write RE2, such as ^(internal|beta)$"
+        return f"{text!r} is not a valid regular expression: {error}; write RE2, such as ^(internal|beta)$"
     if odd := _NOT_RE2.search(text):
-        return f"{odd.group()!r} in {text!r} is not known to RE2, which gateways read; write it without, or use exact"
+        return f"{odd.group()!r} in {text!r} is not supported by RE2, which gateways use; remove it, or use exact"
     return None
 
 

@@ -1,8 +1,8 @@
 """The flags of `vllm serve`, and which of them a ModelDeployment may use.
 
-The table (`vllm_flags.json`) is generated from vLLM's sources by `hack/generate/vllm_flags.py`; the policy stands here.
-An argument is one `--flag=value` in vLLM's exact spelling: argparse would take abbreviations, underscores and values as
-items of their own, and every such freedom is a way around the policy or a typo that only shows when a pod crashes.
+The table (`vllm_flags.json`) is generated from vLLM's sources by `hack/generate/vllm_flags.py`; this module defines the
+policy. An argument must be one `--flag=value` in vLLM's exact spelling: argparse also accepts abbreviations,
+underscores and values as separate items, and each of these could bypass the policy or hide a typo until a pod crashes.
 """
 
 import json
@@ -15,37 +15,37 @@ from pathlib import Path
 from typing import Any, Literal
 
 OWNED: Mapping[str, str] = {
-    "--host": "the pod listens where its probes and Service look",
-    "--port": "the pod listens where its probes and Service look",
-    "--uds": "the pod listens where its probes and Service look",
-    "--root-path": "the pod listens where its probes and Service look",
+    "--host": "the probes and the Service expect the operator's address and port",
+    "--port": "the probes and the Service expect the operator's address and port",
+    "--uds": "the probes and the Service expect the operator's address and port",
+    "--root-path": "the probes and the Service expect the operator's address and port",
     "--ssl-keyfile": "TLS ends at the gateway",
     "--ssl-certfile": "TLS ends at the gateway",
     "--ssl-ca-certs": "TLS ends at the gateway",
     "--ssl-cert-reqs": "TLS ends at the gateway",
     "--ssl-ciphers": "TLS ends at the gateway",
     "--enable-ssl-refresh": "TLS ends at the gateway",
-    "--model": "the model is what spec.modelRef names",
-    "--served-model-name": "it comes from spec.serving.servedModelName and names the revision",
-    "--middleware": "the version header and readiness come from it",
-    "--shutdown-timeout": "it comes from spec.serving.shutdownTimeout",
+    "--model": "the model is set from spec.modelRef",
+    "--served-model-name": "it is set from spec.serving.servedModelName and contains the revision",
+    "--middleware": "it provides the version header and the readiness check",
+    "--shutdown-timeout": "it is set from spec.serving.shutdownTimeout",
     "--fingerprint-mode": "system_fingerprint names the revision",
     "--fingerprint-value": "system_fingerprint names the revision",
-    "--headless": "a pod without an API server loads no middleware, so that a hold could not silence it",
-    "--grpc": "vLLM's gRPC server loads no middleware, so that a hold could not silence it: the pod serves HTTP",
-    "--grpc-port": "vLLM's gRPC server loads no middleware, so that a hold could not silence it: the pod serves HTTP",
+    "--headless": "a pod without an API server does not load the middleware, so a hold could not silence it",
+    "--grpc": "vLLM's gRPC server does not load the middleware, so a hold could not silence it",
+    "--grpc-port": "vLLM's gRPC server does not load the middleware, so a hold could not silence it",
     "--tokens-only": "the pod serves the OpenAI API",
-    "--nnodes": "each pod serves by itself",
-    "--node-rank": "each pod serves by itself",
-    "--master-addr": "each pod serves by itself",
-    "--master-port": "each pod serves by itself",
-    "--data-parallel-multi-port-external-lb": "each pod serves on one port",
-    "--data-parallel-supervisor-port": "each pod serves on one port",
+    "--nnodes": "each pod is an independent server",
+    "--node-rank": "each pod is an independent server",
+    "--master-addr": "each pod is an independent server",
+    "--master-port": "each pod is an independent server",
+    "--data-parallel-multi-port-external-lb": "each pod serves on one port only",
+    "--data-parallel-supervisor-port": "each pod serves on one port only",
 }
-"""Flags that the operator sets itself, or that would break what it builds on; nobody can allow them. Flag → why."""
+"""Flags that the operator sets itself, or that would break what it relies on; nobody can allow them. Flag → why."""
 
 _CODE = "it loads code"
-_FOREIGN = "it brings in content that is not part of the verified artifact"
+_FOREIGN = "it loads content that is not part of the verified artifact"
 _DOOR = "it opens an endpoint or a connection beyond the model's API"
 _TRUST = "vLLM offers it for trusted clients only"
 
@@ -65,19 +65,19 @@ REFUSED: Mapping[str, str] = {
     "--log-config-file": _CODE,
     "--logging-config": _CODE,
     "--additional-config": "what it does depends on the platform's plugin",
-    "--config": "it brings in flags that nobody has checked",
+    "--config": "it adds flags that are not checked",
     "--tokenizer": _FOREIGN,
     "--tokenizer-revision": _FOREIGN,
     "--revision": _FOREIGN,
     "--hf-config-path": _FOREIGN,
-    "--hf-token": "a token does not belong into a pod's arguments, and models are loaded offline",
+    "--hf-token": "tokens do not belong in a pod's arguments, and models are loaded offline",
     "--lora-modules": _FOREIGN,
     "--default-mm-loras": _FOREIGN,
     "--speculative-config": _FOREIGN,
     "--spec-method": _FOREIGN,
     "--spec-model": _FOREIGN,
     "--weight-transfer-config": _FOREIGN,
-    "--api-key": "the readiness probe and the gateway's clients would be refused, and the key would show in the pod",
+    "--api-key": "the readiness probe and clients would be rejected, and the key would be visible in the pod",
     "--kv-transfer-config": _DOOR,
     "--kv-events-config": _DOOR,
     "--ec-transfer-config": _DOOR,
@@ -93,7 +93,7 @@ REFUSED: Mapping[str, str] = {
     "--trust-request-mm-kwargs": _TRUST,
     "--enable-prompt-embeds": _TRUST,
     "--enable-mm-embeds": _TRUST,
-    "--disable-log-stats": "the analysis of a rollout needs vLLM's metrics",
+    "--disable-log-stats": "rollout analysis needs vLLM's metrics",
 }
 """Flags that only the administrator can allow (`allowedArgs` of the operator's settings). Flag → why."""
 
@@ -110,18 +110,21 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
     "--generation-config": ("auto", "vllm"),
     "--distributed-executor-backend": ("mp", "uni", "ray"),
 }
-"""Flags of which only these values are for everyone; others load code or foreign content. Flag → values."""
+"""Flags of which everyone may use only these values; others load code or unverified content. Flag → values."""
 
 _LEAST: Mapping[str, tuple[int, str]] = {
-    "--api-server-count": (1, "without an API server the pod loads no middleware, so that a hold could not silence it"),
+    "--api-server-count": (
+        1,
+        "without an API server the pod does not load the middleware, so a hold could not silence it",
+    ),
 }
-"""Flags whose value may not be smaller, whoever allows them. Flag → least value, and why."""
+"""Flags with a minimum value that nobody can lower. Flag → minimum, and why."""
 
 _JSON_KEYS: Mapping[str, tuple[str, ...]] = {
     "--compilation-config": ("backend", "inductor_passes", "inductor_compile_config", "cache_dir"),
     "--structured-outputs-config": ("reasoning_parser_plugin",),
 }
-"""Keys inside a JSON flag that load code, whether given as JSON or as `--flag.key=value`. Flag → keys."""
+"""Keys of a JSON flag that load code, whether written as JSON or as `--flag.key=value`. Flag → keys."""
 
 _HUMAN_INTEGER = re.compile(r"\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]")
 
@@ -131,13 +134,13 @@ class ArgProblem:
     """What is wrong with one item of `spec.serving.args`."""
 
     index: int
-    """Its place in the list, from 0."""
+    """Index in the list, from 0."""
     message: str
     """The item, what is wrong, what is allowed, what to do next."""
 
     @property
     def field(self) -> str:
-        """The item's path in the resource."""
+        """The path of the item in the resource."""
         return f"spec.serving.args[{self.index}]"
 
     @property
@@ -148,23 +151,23 @@ class ArgProblem:
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag of `vllm serve`, as argparse takes it."""
+    """One flag of `vllm serve`, as argparse accepts it."""
 
     name: str
     takes: Literal["nothing", "value", "optional"]
     type: Literal["str", "int", "human-int", "human-int-or-auto", "float", "json", "json-or-str"] = "str"
     choices: tuple[str, ...] = ()
-    """All values there are, or empty."""
+    """All valid values; empty if any value is valid."""
     no: bool = False
     """Whether `--no-…` exists."""
     none: bool = False
-    """Whether `None` and the empty value are values too."""
+    """Whether `None` and the empty value are valid too."""
     fold: bool = False
-    """Whether upper case and `-` for `_` are taken in choices."""
+    """Whether choices accept upper case, and `-` for `_`."""
     many: bool = False
-    """Whether argparse takes several values."""
+    """Whether argparse accepts several values."""
     repeats: bool = False
-    """Whether it may come several times."""
+    """Whether the flag may be repeated."""
     aliases: tuple[str, ...] = ()
 
 
@@ -175,16 +178,15 @@ class FlagTable:
     version: str
     flags: Mapping[str, Flag]
     spellings: Mapping[str, tuple[Flag, bool]]
-    """Each long spelling, `--no-…` and aliases included → the flag, and whether it is switched off."""
+    """Each long spelling, including `--no-…` and aliases → the flag, and whether the spelling turns it off."""
 
 
 def check_args(args: Sequence[str], vllm_version: str | None, allowed: Collection[str] = ()) -> list[ArgProblem]:
-    """What is wrong with `spec.serving.args` for a vLLM of that version; empty if nothing is.
+    """The problems of `spec.serving.args` for that version of vLLM; empty if there are none.
 
-    `vllm_version` is the version or image tag (`v0.32.0`), or None when the image does not tell: see `table_for`.
-    `allowed` are the flags beyond the policy that the administrator allows, spelled `--trust-remote-code` or, for one
-    key of a JSON flag, `--compilation-config.backend`. They may also name flags that the table does not know, for a
-    vLLM newer than it.
+    `vllm_version` is the version or image tag (`v0.32.0`), or None if the image does not show it: see `table_for`.
+    `allowed` are the additional flags that the administrator allows, such as `--trust-remote-code` or, for one key of a
+    JSON flag, `--compilation-config.backend`. They may also be flags that the table does not have, for a newer vLLM.
     """
     table = table_for(vllm_version)
     problems: list[ArgProblem] = []
@@ -193,7 +195,7 @@ def check_args(args: Sequence[str], vllm_version: str | None, allowed: Collectio
         message = _check(arg, args[index + 1 :], table, frozenset(allowed))
         name = _identity(arg, table)
         if message is None and name is not None and name in seen:
-            message = f"{_shown(arg)} repeats args[{seen[name]}], of which vLLM would take only the last; take one out"
+            message = f"{_shown(arg)} repeats args[{seen[name]}]; vLLM would use only the last one; remove one"
         if name is not None:
             seen.setdefault(name, index)
         if message is not None:
@@ -202,22 +204,22 @@ def check_args(args: Sequence[str], vllm_version: str | None, allowed: Collectio
 
 
 NEEDED = ("--middleware", "--shutdown-timeout")
-"""Without these a vLLM cannot be served: readiness and holds, and answers that end before their pod does."""
+"""Flags that vLLM must have: for readiness and holds, and for finishing responses before a pod stops."""
 
 
 def check_version(vllm_version: str | None) -> str | None:
-    """Why a vLLM of that version cannot be served, and which can; `None` if it can, or does not tell its version."""
+    """Why that version of vLLM is not supported, and which is; None if it is supported or not known."""
     asked, oldest = parse_version(vllm_version), min(_tables())
     if asked is None or asked >= oldest:
         return None
     return (
-        f"is tagged {vllm_version}, which reads as a vLLM that lacks {NEEDED[-1]}: its pods would cut the answers "
-        f"under way when they end; use v{_tables()[oldest].version} or newer"
+        f"has the tag {vllm_version}, and that version of vLLM lacks {NEEDED[-1]}: its pods would cut off requests in "
+        f"progress when they stop; use v{_tables()[oldest].version} or newer"
     )
 
 
 def table_for(vllm_version: str | None) -> FlagTable:
-    """The table for a version of vLLM: its own, else the newest that is not newer, else the oldest there is.
+    """The table for a version of vLLM: its own, else that of the next older version, else the oldest.
 
     A version that is None or not of the form `0.32.0` (`latest`, `nightly`, a digest) gets the newest table.
     """
@@ -230,7 +232,7 @@ def table_for(vllm_version: str | None) -> FlagTable:
 
 
 def _check(arg: str, following: Sequence[str], table: FlagTable, allowed: Collection[str]) -> str | None:
-    """The message for one item, or None when it may be used."""
+    """The message for one item; None if it may be used."""
     spelling, equals, value = arg.partition("=")
     spelling, dot, key = spelling.partition(".")
     if not spelling.startswith("--"):
@@ -242,7 +244,7 @@ def _check(arg: str, following: Sequence[str], table: FlagTable, allowed: Collec
         return _unknown(spelling + dot + key, table)
     flag, off = found
     if flag.name in OWNED:
-        return f"{spelling} is set by the operator, because {OWNED[flag.name]}; take it out"
+        return f"{spelling} is set by the operator, because {OWNED[flag.name]}; remove it"
     if not off:
         refusal = _refusal(flag, key.removesuffix("+"), value, allowed)
         if refusal is not None:
@@ -254,26 +256,26 @@ def _check(arg: str, following: Sequence[str], table: FlagTable, allowed: Collec
         if flag.takes == "optional":
             return None
         example = following[0] if following and not following[0].startswith("-") else "…"
-        return f"{spelling} takes a value in the same item; write {_shown(f'{spelling}={example}')}"
+        return f"{spelling} needs a value in the same item; write {_shown(f'{spelling}={example}')}"
     return None if dot else _check_value(flag, value)
 
 
 def _refusal(flag: Flag, key: str, value: str, allowed: Collection[str]) -> str | None:
-    """Why policy refuses this flag, this key of it, or this value of it."""
+    """Why the policy rejects this flag, this key of it or this value of it; None if it does not."""
     if flag.name in allowed:
         return None
     ask = "the administrator can allow it"
     if flag.name in REFUSED:
-        return f"{flag.name} is refused, because {REFUSED[flag.name]}; {ask}: allowedArgs: [{flag.name}]"
+        return f"{flag.name} is not allowed, because {REFUSED[flag.name]}; {ask}: allowedArgs: [{flag.name}]"
     if flag.name in _VALUES and value not in _VALUES[flag.name]:
         return (
-            f"{flag.name}={_shown(value)} is refused; allowed are {', '.join(_VALUES[flag.name])}; {ask}: "
+            f"{flag.name}={_shown(value)} is not allowed; allowed values: {', '.join(_VALUES[flag.name])}; {ask}: "
             f"allowedArgs: [{flag.name}]"
         )
     for refused in _JSON_KEYS.get(flag.name, ()):
         if refused in _keys(key, value) and f"{flag.name}.{refused}" not in allowed:
             dotted = f"{flag.name}.{refused}"
-            return f"{dotted} is refused, because {_CODE}; {ask}: allowedArgs: [{dotted}]"
+            return f"{dotted} is not allowed, because {_CODE}; {ask}: allowedArgs: [{dotted}]"
     return None
 
 
@@ -284,7 +286,7 @@ def _keys(key: str, value: str) -> set[str]:
     try:
         parsed = _parse_json(value)
     except ValueError:
-        return set()  # told as a value that is no JSON
+        return set()  # `_check_value` reports that it is not JSON
     return set(parsed) if isinstance(parsed, dict) else set()
 
 
@@ -303,11 +305,11 @@ def _check_value(flag: Flag, value: str) -> str | None:
         least, why = _LEAST[flag.name]
         wanted = f"at least {least}, because {why}"
     elif flag.type == "human-int" and not _HUMAN_INTEGER.fullmatch(value):
-        wanted = "a whole number, with k, m, g (1000) or K, M, G (1024) if need be"
+        wanted = "a whole number, optionally with k, m, g (1000) or K, M, G (1024)"
     elif (
         flag.type == "human-int-or-auto" and value.lower() not in ("-1", "auto") and not _HUMAN_INTEGER.fullmatch(value)
     ):
-        wanted = "a whole number, with k (1000) or K (1024) if need be, or auto"
+        wanted = "a whole number, optionally with k (1000) or K (1024), or auto"
     elif flag.type == "float" and not _is_float(value):
         wanted = "a number"
     elif (flag.type == "json" and not _is_json(value)) or (flag.type == "json-or-str" and _is_broken_json(value)):
@@ -320,25 +322,25 @@ def _not_long(arg: str, table: FlagTable) -> str:
     short, equals, value = arg.partition("=")
     for flag in table.flags.values():
         if short in flag.aliases:
-            return f"{_shown(arg)}: write {flag.name}{equals}{value}; short flags are not taken"
+            return f"{_shown(arg)}: write {flag.name}{equals}{value}; short flags are not accepted"
     if arg.startswith("-O"):
-        return f"{_shown(arg)}: write --optimization-level={arg[2:].lstrip('=') or '…'}; short flags are not taken"
-    return f"{_shown(arg)} is not a flag; an item is one --flag=value, with its value in the same item"
+        return f"{_shown(arg)}: write --optimization-level={arg[2:].lstrip('=') or '…'}; short flags are not accepted"
+    return f"{_shown(arg)} is not a flag; write each item as --flag=value"
 
 
 def _unknown(spelling: str, table: FlagTable) -> str:
-    """The message for a spelling that vLLM does not have, with the nearest that it has."""
+    """The message for a flag that vLLM does not have, with the most similar one."""
     if " " in spelling:
         name, _, value = spelling.partition(" ")
-        return f"{_shown(spelling)}: write {name}={value.strip()}; flag and value are joined by ="
+        return f"{_shown(spelling)}: write {name}={value.strip()}; join flag and value with ="
     dashed = spelling.replace("_", "-")
     near = [dashed] if dashed in table.spellings else get_close_matches(dashed, table.spellings, n=1, cutoff=0.75)
-    meant = f"; did you mean {near[0]}?" if near else "; `vllm serve --help=all` lists them"
+    meant = f"; did you mean {near[0]}?" if near else "; `vllm serve --help=all` lists all flags"
     return f"{_shown(spelling)} is not a flag of vLLM v{table.version}{meant}"
 
 
 def _identity(arg: str, table: FlagTable) -> str | None:
-    """What two items must not both set: the flag, or one key of a JSON flag; None for what may repeat."""
+    """The flag, or the key of a JSON flag, that an item sets, to find duplicates; None if it may be repeated."""
     spelling, _, _ = arg.partition("=")
     name, dot, key = spelling.partition(".")
     found = table.spellings.get(name)
@@ -370,7 +372,7 @@ def _is_json(value: str) -> bool:
 def _parse_json(value: str) -> Any:
     """Read JSON as vLLM does: numbers outside of strings may have suffixes such as 80g. Raises ValueError.
 
-    Policy looks at what this returns, so it must not fail where vLLM would not.
+    The policy checks the result, so this must not fail where vLLM would not.
     """
     parts = re.split(r'("(?:[^"\\]|\\.)*")', value)
     parts[::2] = [re.sub(r"\b(\d+(?:\.\d+)?)[kKmMgGtT]\b", r"\1", part) for part in parts[::2]]
@@ -378,19 +380,19 @@ def _parse_json(value: str) -> Any:
 
 
 def _is_broken_json(value: str) -> bool:
-    """Whether it looks like an object, so that vLLM would read it as JSON, and is none."""
+    """Whether it looks like a JSON object, so that vLLM would parse it, but is not valid JSON."""
     return bool(re.fullmatch(r"\s*{.*}\s*", value, re.DOTALL)) and not _is_json(value)
 
 
 def parse_version(text: str | None) -> tuple[int, ...] | None:
-    """`(0, 32, 0)` of a version or an image's tag such as `v0.32.0-cu129`; None if it does not tell."""
+    """`(0, 32, 0)` of a version or an image's tag such as `v0.32.0-cu129`; None if it has no such form."""
     match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text or "")
     return tuple(int(part or 0) for part in match.groups()) if match else None
 
 
 @cache
 def _tables() -> Mapping[tuple[int, ...], FlagTable]:
-    """The newest version stands whole in the file, each older one as what differs from the next newer one."""
+    """The file has the newest version in full, and for each older one the differences from the next newer one."""
     content: dict[str, dict[str, dict[str, Any] | None]] = json.loads(
         Path(__file__).with_name("vllm_flags.json").read_text()
     )

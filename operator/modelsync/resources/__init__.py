@@ -1,1 +1,1 @@
-"""PURE. What a revision looks like as Kubernetes objects; imports only `modelsync.api`."""
+"""PURE. Renders a revision as Kubernetes objects; imports only `modelsync.api` and `modelsync.policy`."""

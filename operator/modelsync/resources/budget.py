@@ -1,11 +1,11 @@
-"""The PodDisruptionBudget of what serves."""
+"""The PodDisruptionBudget of the stable revision."""
 
 from modelsync.api import names
 from modelsync.resources.objects import Object, Owner, metadata
 
 
 def disruption_budget(owner: Owner, stable: str) -> Object:
-    """Lets a drained node take one pod of `stable` at a time. A broken pod never stands in a drain's way."""
+    """Lets node drains evict one pod of `stable` at a time. A broken pod never blocks a drain."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",

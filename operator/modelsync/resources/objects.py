@@ -1,4 +1,4 @@
-"""What every child of a ModelDeployment has: an owner, a name, labels. Dicts as they travel on the wire."""
+"""What every child of a ModelDeployment has: an owner, a name, labels. Objects are plain JSON dicts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Self, TypeAlias
 from modelsync.api import names
 
 Object: TypeAlias = dict[str, Any]
-"""A Kubernetes object as it stands on the wire."""
+"""A Kubernetes object as a JSON dict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,13 @@ class Owner:
 
     @classmethod
     def of(cls, model_deployment: Mapping[str, Any]) -> Self:
-        """The owner that a live ModelDeployment is."""
+        """The owner for a live ModelDeployment."""
         metadata = model_deployment["metadata"]
         return cls(name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"])
 
     @property
     def reference(self) -> Object:
-        """The controller owner reference; the garbage collector takes the children with the ModelDeployment."""
+        """The controller owner reference; Kubernetes deletes the children together with the ModelDeployment."""
         return {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
@@ -38,7 +38,7 @@ class Owner:
 
 
 def metadata(owner: Owner, name: str, revision: str | None = None) -> Object:
-    """`metadata` of the child `name`; of one revision's, when `revision` is given."""
+    """`metadata` of the child `name`. With `revision`, the child belongs to that revision."""
     return {
         "name": name,
         "namespace": owner.namespace,

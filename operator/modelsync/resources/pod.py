@@ -1,8 +1,8 @@
-"""The pod of a revision: an init container that pulls and verifies, then vLLM on nothing but what was verified.
+"""The pod of a revision: init containers that pull and verify the artifacts, then vLLM with only verified files.
 
-It satisfies Pod Security `restricted`. vLLM gets the model read-only, no token, no network use of its own (offline,
-no usage statistics) and, where no NVIDIA driver has to be brought in, a root file system that it cannot write. What a
-tenant may say was checked before; nothing of a tenant may change what is set here. Where files lie: `storage`.
+The pod satisfies Pod Security `restricted`. vLLM gets the model read-only and no token, makes no network requests of
+its own (offline mode, no usage statistics) and, unless an NVIDIA driver is injected, has a read-only root file system.
+Tenants' settings were validated before and must never override what is set here. `storage` decides where files are.
 """
 
 from collections.abc import Mapping
@@ -27,28 +27,28 @@ CA_DIR = "/etc/modelsync/ca"
 CA_FILE = "ca.crt"
 
 VLLM_USER = 2000
-"""The user `vllm` of vLLM's own images (vllm-project/vllm#40275); any other fails in torch for want of a name."""
+"""The user `vllm` of vLLM's own images (vllm-project/vllm#40275). Torch fails for a user without a name."""
 
 SHORTEST_PRE_STOP = timedelta(seconds=5)
-"""Endpoints take this long to leave kube-proxy and gateways, however small `settle` is."""
+"""kube-proxy and gateways may need this long to remove an endpoint, even if `settle` is shorter."""
 
 GRACE_MARGIN = timedelta(seconds=15)
-"""From the end of vLLM's drain to its exit."""
+"""Time for vLLM to exit after its drain."""
 
 KEEP_ALIVE = timedelta(seconds=3900)
-"""Longer than any gateway keeps an idle connection (Traefik 90 s, Envoy 1 h). With vLLM's own 5 s the server closes
-connections that a gateway is just about to use again, and that request is answered 502."""
+"""Longer than any gateway keeps an idle connection (Traefik 90 s, Envoy 1 h). With vLLM's default of 5 s the server
+closes connections that a gateway is about to reuse, and that request gets a 502."""
 
 LONGEST_LOAD = timedelta(hours=3)
-"""A model may take this long to load before its container is restarted; the rollout's own deadline is shorter."""
+"""Maximum time to load a model before the container is restarted; the rollout's deadline is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """All that a pod template is made of."""
+    """The inputs of a pod template."""
 
     name: str
-    """Of the ModelDeployment."""
+    """Name of the ModelDeployment."""
     revision: str
     inputs: RevisionInputs
     artifact: Artifact
@@ -57,51 +57,51 @@ class Pod:
     puller_image: str
     fuse_sha256: str
     others: Mapping[str, Artifact] = field(default_factory=lambda: NO_OTHERS)
-    """What is pulled beside the model, by key (`api.references`)."""
+    """What is pulled in addition to the model, by key (`api.parts`)."""
     user: int | None = VLLM_USER
-    """Of the pod; None leaves it to the cluster."""
+    """User ID of the pod; with None, the cluster chooses it."""
     lora_rank: int | None = None
     """`--max-lora-rank`; None without adapters."""
 
     @property
     def pre_stop(self) -> timedelta:
-        """Whole seconds, at least `settle`: a pod must outlive the data plane's knowledge of it."""
+        """In whole seconds, at least `settle`: a pod must run until the data plane has removed it."""
         needed = max(self.settle, SHORTEST_PRE_STOP)
         return timedelta(seconds=-(-needed // timedelta(seconds=1)))
 
     @property
     def grace(self) -> timedelta:
-        """More than waiting and draining take together, else answers under way are cut."""
+        """Longer than pre_stop and the drain together, or requests in progress would be cut off."""
         return self.pre_stop + self.inputs.serving.shutdown_timeout + GRACE_MARGIN
 
     @property
     def served_names(self) -> tuple[str, str]:
-        """The revision's own name first, since vLLM puts the first into each answer; then what clients ask for."""
+        """The name with the revision, which vLLM puts into each response, then the name that clients request."""
         name = self.inputs.serving.served_model_name or self.name
         return f"{name}@{self.revision}", name
 
     @property
     def lora(self) -> Lora | None:
-        """How adapters are served; None without any."""
+        """The LoRA adapters; None without any."""
         return lora(self.inputs.serving, self.served_names[1], self.revision)
 
     @property
     def model_dir(self) -> str:
-        """Where the verified files of the model lie."""
+        """Folder of the model's verified files."""
         return self.folder(self.artifact)
 
     @property
     def folders(self) -> dict[str, str]:
-        """Where each part lies, by key."""
+        """Folder of each part, by key."""
         return {key: self.folder(artifact) for key, artifact in {MODEL: self.artifact, **self.others}.items()}
 
     def folder(self, artifact: Artifact) -> str:
-        """Where the verified files of one artifact lie, named by what they are."""
+        """Folder of an artifact's verified files, named after its digest."""
         return f"{contract.MODELS_DIR}/{artifact.digest}"
 
     @property
     def pulls(self) -> list[Artifact]:
-        """What is pulled, the model first, each content once."""
+        """The artifacts to pull, the model first, each digest once."""
         return list({each.digest: each for each in (self.artifact, *self.others.values())}.values())
 
 
@@ -115,7 +115,7 @@ def pod_template(pod: Pod) -> Object:
         },
         "spec": {
             "automountServiceAccountToken": False,
-            # Environment variables of every Service in the namespace; vLLM reads names that begin with VLLM_.
+            # Service links set variables for every Service in the namespace; vLLM reads all that start with VLLM_.
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": _seconds(pod.grace),
             "securityContext": _pod_security(pod.user),
@@ -135,7 +135,7 @@ def pod_template(pod: Pod) -> Object:
 
 
 def _pull(pod: Pod, number: int) -> Object:
-    """One container for each artifact: what fails is told, retried and counted by itself."""
+    """One container for each artifact, so that each failure is reported, retried and counted separately."""
     artifact = pod.pulls[number]
     secret = pod.registry.auth.secret_key_ref
     env: list[Object] = [
@@ -175,7 +175,7 @@ def _pull(pod: Pod, number: int) -> Object:
         "env": env,
         "resources": {
             "requests": {"cpu": "100m", "memory": "256Mi"},
-            # The puller stays under 200 MiB; pages of files being written count too, and are given back.
+            # The puller needs less than 200 MiB; page cache of written files counts too, but can be reclaimed.
             "limits": {"memory": "512Mi"},
         },
         "terminationMessagePath": contract.RESULT_FILE,
@@ -204,7 +204,7 @@ def _serve(pod: Pod) -> Object:
             *map(_literal, serving.args),
         ],
         "env": [
-            # The tenant's come first: Kubernetes lets the last of two win.
+            # The tenant's variables come first: of two with the same name, the last one wins.
             *({"name": variable.name, "value": _literal(variable.value)} for variable in serving.env),
             *({"name": name, "value": _literal(value)} for name, value in _environment(pod).items()),
         ],
@@ -218,13 +218,13 @@ def _serve(pod: Pod) -> Object:
         "readinessProbe": {
             **_probe(contract.READY_PATH),
             "periodSeconds": 1,
-            # A long prompt can keep vLLM's event loop for seconds; taking the pod out would overload the others.
+            # A long prompt can block vLLM's event loop for seconds; removing the pod would overload the others.
             "timeoutSeconds": 5,
             "failureThreshold": 3,
         },
-        # Begins after the startup probe has succeeded, so that it cannot kill a slow load.
+        # Starts after the startup probe has succeeded, so it cannot kill a pod that loads slowly.
         "livenessProbe": {**_probe(HEALTH_PATH), "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
-        # It settles and drains; vLLM's own drain loses what runs where it has several server processes.
+        # Settles and drains. vLLM's own drain loses requests if vLLM has several server processes.
         "lifecycle": {"preStop": _probe(contract.DRAIN_PATH)},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": _container_security(writable_root=_uses_nvidia(pod)),
@@ -245,15 +245,15 @@ def _serve(pod: Pod) -> Object:
 
 
 def _fingerprint(pod: Pod) -> list[str]:
-    """What makes `system_fingerprint` name the revision, where this vLLM has it (v0.21.0 and newer)."""
+    """Arguments that put the revision into `system_fingerprint`, if this vLLM has them (v0.21.0 and newer)."""
     if "--fingerprint-mode" not in table_for(images.tag(pod.inputs.image)).flags:
         return []
     return ["--fingerprint-mode=custom", f"--fingerprint-value={pod.revision}"]
 
 
 def _side_artifacts(pod: Pod) -> list[Object]:
-    """Each under its own name, so that args need not know a digest. Not below MODELS_DIR, where nothing can be mounted:
-    it is read-only."""
+    """Mounts each side artifact under its own name, so that args need no digest. They cannot be mounted below
+    MODELS_DIR, which is read-only."""
     return [
         {"name": "model", "mountPath": f"{contract.ARTIFACTS_DIR}/{name}", "subPath": artifact.digest, "readOnly": True}
         for key, artifact in pod.others.items()
@@ -262,20 +262,20 @@ def _side_artifacts(pod: Pod) -> list[Object]:
 
 
 def _lora_environment(pod: Pod) -> dict[str, str]:
-    """What the middleware has to know of adapters; nothing without any."""
+    """What the middleware needs to know about adapters; empty without any."""
     if (how := pod.lora) is None:
         return {}
     return {
         contract.ADAPTER_NAMES_VARIABLE: ",".join(how.adapters),
         contract.BASE_NAMES_VARIABLE: ",".join(how.base_names),
         contract.EXPOSE_BASE_VARIABLE: "true" if pod.inputs.serving.expose_base else "false",
-        # What a request without a model gets: what the deployment is for, where that is one adapter.
+        # A request without a model name gets the adapter in modelRef, if there is one.
         **({contract.DEFAULT_NAME_VARIABLE: pod.served_names[0]} if pod.served_names[0] in how.adapters else {}),
     }
 
 
 def _environment(pod: Pod) -> dict[str, str]:
-    """What the operator sets for vLLM. `validation` refuses every one of these names in spec.serving.env."""
+    """Variables that the operator sets for vLLM. `validation` rejects these names in spec.serving.env."""
     serving = pod.inputs.serving
     cache = f"{SCRATCH_DIR}/.cache"
     compiled = storage.cache_dir(pod.inputs, cache)
@@ -333,10 +333,10 @@ def _probe(path: str) -> dict[str, Any]:
 
 
 def _pod_security(user: int | None) -> Object:
-    """`restricted` of Pod Security either way; without `user` the cluster says who it is (OpenShift)."""
+    """Satisfies Pod Security `restricted` in any case; without `user` the cluster chooses it (OpenShift)."""
     security: Object = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     if user is not None:
-        # On a claim that has the group already, kubelet does not go through all files at each start.
+        # If the volume already has the group, the kubelet does not change all files at each start.
         security |= {
             "runAsUser": user,
             "runAsGroup": user,
@@ -351,8 +351,8 @@ def _uses_nvidia(pod: Pod) -> bool:
 
 
 def _container_security(*, writable_root: bool = False) -> Object:
-    """`writable_root`: nvidia-cdi-hook writes to the container's root while it brings the driver in, and fails on one
-    that is read-only, so that the container is never created (kserve/kserve#5711)."""
+    """`writable_root`: nvidia-cdi-hook writes to the container's root file system when it injects the driver. If it is
+    read-only, the container is never created (kserve/kserve#5711)."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -362,7 +362,7 @@ def _container_security(*, writable_root: bool = False) -> Object:
 
 
 def _literal(text: str) -> str:
-    """`text` as the container gets it: Kubernetes would replace `$(NAME)` in arguments and environment."""
+    """`text`, escaped so that Kubernetes does not expand `$(NAME)` in arguments and environment variables."""
     return text.replace("$", "$$")
 
 

@@ -1,7 +1,7 @@
 """The immutable record of a revision: a ControllerRevision with everything that was resolved and rendered.
 
-Written once, when the revision is made. Its Deployment is always taken from it, so that neither a later operator nor a
-changed spec touches pods that run. The apiserver refuses any change of `data`.
+It is written once, when the revision is created. The Deployment is always taken from it, so that neither a new operator
+version nor a changed spec affects running pods. The API server rejects any change of `data`.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from modelsync.resources.pod import LONGEST_LOAD, Pod, pod_template
 from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs, revision_name
 
 FORMAT = 1
-"""Layout of `data`. A later operator reads every earlier one."""
+"""Format version of `data`. A newer operator must read every older format."""
 
 
 class RecordError(ValueError):
@@ -31,24 +31,24 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record, read back."""
+    """A parsed record."""
 
     owner: Owner
     revision: str
     inputs: RevisionInputs
     artifact: Artifact
     others: Mapping[str, Artifact]
-    """What is pinned beside the model, by key (`api.references`)."""
+    """What is pinned in addition to the model, by key (`api.parts`)."""
     fuse_sha256: str
     pre_stop: timedelta
-    """How long a pod that is told to stop goes on serving as if nothing had happened."""
+    """How long a pod continues to serve after it was asked to stop."""
     created: datetime
-    """Of a record that was not written yet, the earliest time there is."""
+    """Creation time; the minimum datetime for a record that has not been written yet."""
     image_was_default: bool
-    """Whether the spec that it was made of left the image out. Records from before this was written down count as
-    such, so that reading them by a newer operator restarts nothing."""
+    """Whether the spec did not set the image. True for older records without this field, so that a new operator
+    version does not restart their pods."""
     template: Object
-    """The Deployment, without `spec.replicas`; part of the object that was read, so never to be changed."""
+    """The Deployment without `spec.replicas`. It is part of the cached object and must never be changed."""
 
     @property
     def version(self) -> str:
@@ -57,7 +57,7 @@ class Record:
 
     @property
     def parts(self) -> Mapping[str, Artifact]:
-        """Everything that is pinned, by key, the model first."""
+        """All pinned artifacts by key, the model first."""
         return {MODEL: self.artifact, **self.others}
 
     @property
@@ -67,12 +67,12 @@ class Record:
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """Every digest in it, which a hold may name."""
+        """All its digests; a hold may be on any of them."""
         return tuple(sorted(set(self.inputs.digests.values())))
 
     @classmethod
     def parse(cls, controller_revision: Object) -> Self:
-        """Read a ControllerRevision that `record` made. Raises RecordError."""
+        """Read a ControllerRevision that `record` created. Raises RecordError."""
         meta = controller_revision.get("metadata") or {}
         name = meta.get("name", "")
         data = controller_revision.get("data")
@@ -80,7 +80,7 @@ class Record:
             if not isinstance(data, dict) or data.get("format") != FORMAT:
                 found = data.get("format") if isinstance(data, dict) else None
                 raise RecordError(
-                    f"its format is {found!r}, this operator reads {FORMAT}; run the operator that wrote it"
+                    f"its format is {found!r}, but this operator reads {FORMAT}; run the operator version that wrote it"
                 )
             controller = next(owner for owner in meta["ownerReferences"] if owner.get("controller"))
             owner = Owner(name=controller["name"], namespace=meta["namespace"], uid=controller["uid"])
@@ -90,7 +90,7 @@ class Record:
             return cls(
                 owner=owner,
                 revision=revision,
-                # What a newer operator added is left out, so that going back to this one loses no revision.
+                # Ignores fields that a newer operator added, so that a downgrade loses no revision.
                 inputs=RevisionInputs.model_validate(data["inputs"], extra="ignore"),
                 artifact=Artifact.model_validate(data["artifact"], extra="ignore"),
                 others={
@@ -110,7 +110,7 @@ class Record:
             raise RecordError(f"ControllerRevision {name}: {lines}") from None
         except (KeyError, StopIteration, TypeError, ValueError) as error:
             raise RecordError(
-                f"ControllerRevision {name} is not a whole record: {error!r} is missing or wrong"
+                f"ControllerRevision {name} is not a complete record: {error!r} is missing or not valid"
             ) from None
 
 
@@ -125,16 +125,16 @@ def record(
     others: Mapping[str, Artifact] = NO_OTHERS,
     lora_rank: int | None = None,
 ) -> Object:
-    """The ControllerRevision of what `inputs` names, to be created once.
+    """The ControllerRevision for `inputs`, to be created once.
 
-    Of `spec` it captures what the hash leaves out and a pod needs: how to reach the registry, and `traffic.settle`,
-    which a stopping pod waits for. `fuse_sha256` is the hexadecimal SHA-256 of the token in the revision's fuse Secret;
-    `lora_rank` is what vLLM has to be started with for its adapters. Raises ValueError when neither spec nor settings
-    name a registry; `validation` has refused such a spec before.
+    From `spec` it takes what the pod needs but the hash does not contain: the registry, and `traffic.settle`, which a
+    stopping pod waits for. `fuse_sha256` is the hexadecimal SHA-256 of the token in the revision's fuse Secret;
+    `lora_rank` is vLLM's `--max-lora-rank`. Raises ValueError if neither spec nor settings have a registry, which
+    `validation` rejects before.
     """
     registry = registry_of(spec, settings)
     if registry is None:
-        raise ValueError("spec.registry: without a registry no pod can pull its model")
+        raise ValueError("spec.registry: is not set; without a registry no pod can pull its model")
     revision = revision_name(inputs)
     pod = Pod(
         owner.name,
@@ -173,11 +173,11 @@ def _deployment(owner: Owner, revision: str, template: Object) -> Object:
         "kind": "Deployment",
         "metadata": metadata(owner, names.child(owner.name, revision), revision),
         "spec": {
-            "revisionHistoryLimit": 0,  # the template never changes: there is nothing to go back to
-            # Beyond every load: spec.rollout.progressDeadline is what judges, and it knows of pulls and pauses.
+            "revisionHistoryLimit": 0,  # the template never changes, so there is nothing to roll back to
+            # Longer than any load: spec.rollout.progressDeadline decides, since it excludes pulls and pauses.
             "progressDeadlineSeconds": int(2 * LONGEST_LOAD.total_seconds()),
             "selector": {"matchLabels": names.selector(owner.name, revision)},
-            # Should anyone edit the template by hand, no pod that serves is taken before its successor is ready.
+            # If anyone edits the template by hand, no serving pod is removed before its replacement is ready.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": template,
         },

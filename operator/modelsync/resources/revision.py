@@ -1,9 +1,9 @@
-"""What makes a revision the one it is, and the name that follows from it.
+"""The inputs of a revision, and its name, which contains a hash of them.
 
-The hash covers what makes a pod: what was resolved, and `spec.serving` with the image filled in. It is taken over
-canonical JSON: keys sorted, quantities as plain numbers, whatever equals its default left out. So writing `1000m` for
-`1`, or a default for nothing, changes no name, and neither does an upgrade of the operator. The fixtures in the tests
-are frozen; a change here that breaks one would restart every pod of every user.
+The hash covers everything that defines a pod: what was resolved, and `spec.serving` with the image filled in. It is
+computed over canonical JSON: sorted keys, quantities as plain numbers, no values that equal their default. So `1000m`
+instead of `1`, or an explicit default, does not change the name, and neither does an upgrade of the operator. The
+fixtures in the tests are frozen: a change here that breaks one would restart every pod of every user.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ _HASH_DIGITS = 8
 _VERSION = re.compile(rf"v[0-9]{{1,{MAX_VERSION_DIGITS}}}")
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,128}$")]
-"""Of an artifact's manifest, hexadecimal as W&B gives it. It becomes a folder's name, hence the strictness."""
+"""Digest of an artifact's manifest in hex, as in W&B. It becomes a folder name, so the pattern is strict."""
 
 
 class Artifact(ApiModel):
-    """The version that the registry answered with, as a revision pins it."""
+    """A resolved version, as a revision pins it."""
 
     entity: str
     project: str
@@ -43,7 +43,7 @@ class Artifact(ApiModel):
     artifact_id: str
     digest: Digest
     size: Annotated[int, Field(ge=0)]
-    """Bytes of all files."""
+    """Total size of the files in bytes."""
 
     @property
     def ref(self) -> str:
@@ -52,37 +52,35 @@ class Artifact(ApiModel):
 
 
 class RevisionInputs(ApiModel):
-    """All that a revision's name depends on. `serving.image` is always there."""
+    """Everything that a revision's name depends on. `serving.image` is always set."""
 
     version: Annotated[str, Field(pattern=rf"^{_VERSION.pattern}$")]
     digests: dict[str, Digest]
-    """Of each part that was resolved, by its key (`api.references`)."""
+    """The digest of each resolved part, by key (`api.parts`)."""
     serving: Serving
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.serving.image is None:
-            raise ValueError("the image must have been filled in before a revision is named")
+            raise ValueError("the image must be filled in before a revision is named")
         for key in (MODEL, *self.serving.references):
             if key not in self.digests:
-                raise ValueError(
-                    f"the digest of the {part_label(key)} must have been resolved before a revision is named"
-                )
+                raise ValueError(f"the digest of the {part_label(key)} must be resolved before a revision is named")
         return self
 
     @property
     def image(self) -> str:
-        """The image of vLLM."""
+        """The vLLM image."""
         return self.serving.image or ""
 
     @property
     def content(self) -> str:
-        """What was resolved, apart from the spec: two revisions with the same content differ by spec only."""
+        """Hash of what was resolved, without the spec: revisions with the same content differ only in their spec."""
         return hashlib.sha256(_json(self.digests)).hexdigest()[:16]
 
 
 class PastRevision(Protocol):
-    """What of a record decides which image a spec without one means."""
+    """The fields of a record that decide which image a spec without an image gets."""
 
     @property
     def inputs(self) -> RevisionInputs: ...
@@ -93,7 +91,7 @@ class PastRevision(Protocol):
 
 
 def revision_name(inputs: RevisionInputs) -> str:
-    """`v7-3fa9c1d2`: the version, and the hash of everything else."""
+    """The revision's name, such as `v7-3fa9c1d2`: the version, and the hash of everything else."""
     hashed = {"digests": inputs.digests, "serving": _canonical(inputs.serving)}
     return f"{inputs.version}-{hashlib.sha256(_json(hashed)).hexdigest()[:_HASH_DIGITS]}"
 
@@ -107,11 +105,12 @@ def inputs_of(
     *,
     others: Mapping[str, Artifact] = NO_OTHERS,
 ) -> RevisionInputs:
-    """What today's spec of the ModelDeployment `name` makes of `artifact`, the model, and of `others` by their keys.
+    """The inputs for the current spec of the ModelDeployment `name`, the model `artifact`, and `others` by key.
 
-    An image that the spec leaves out is that of one of `records` with the same content and otherwise equal inputs, else
-    the operator's default: a new default must not restart what serves. Of several it is the newest whose spec left the
-    image out too, else one that has the default: an image that was tried and taken out of the spec again does not stay.
+    If the spec does not set the image, it is taken from one of `records` with the same content and otherwise equal
+    inputs, else it is the operator's default: a new default must not restart serving pods. Of several records, one
+    whose spec did not set the image either comes first, then one with the default image, then the newest: an image
+    that was tried and removed from the spec again must not stay.
     """
     serving = spec.serving
     if serving.served_model_name == name:
@@ -154,7 +153,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _plain(serving: Serving) -> dict[str, Any]:
-    """On the wire, with each quantity as a plain number; what is resolved is left out, since its digests count."""
+    """The JSON form with plain numbers as quantities, without references, since their digests are hashed instead."""
     wire = serving.wire()
     for resolved in ("artifacts", "adapters", "baseModelRef"):
         wire.pop(resolved, None)
@@ -172,7 +171,7 @@ def _without_defaults(value: dict[str, Any], default: dict[str, Any]) -> dict[st
         standard = default.get(key)
         if isinstance(item, dict) and isinstance(standard, dict):
             item = _without_defaults(item, standard)
-        # Deeper down an empty value has a meaning (a label selector `{}` is every pod), here it is nothing.
+        # Nested inside lists an empty value has a meaning (a label selector `{}` selects every pod); here it has none.
         if item != standard and item not in ({}, []):
             kept[key] = item
     return kept

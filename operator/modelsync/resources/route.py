@@ -1,9 +1,9 @@
-"""The HTTPRoute: written whole, with every default of its CRD, so that a live one can be compared by equality.
+"""Renders the HTTPRoute and reads a live one back. Every default of the CRD is written, so that they can be compared.
 
-Only `spec.traffic.gateway.paths` are published. Weights are backends of the last rule; a backend at weight 0 is there
-before it gets traffic, so that the data plane knows its endpoints. What goes to one revision whatever the weights
-stands in rules before it, told apart by one header each: of equal paths the gateway takes the match with more headers,
-and of equal matches the first. Blocked is one backend, the Service that no pod belongs to.
+Only `spec.traffic.gateway.paths` are published. The last rule has the weighted backends; a backend is added with weight
+0 before it gets traffic, so that the data plane knows its endpoints. The rules before it send requests to one revision
+whatever the weights, each by one header: for equal paths, a gateway prefers the match with more headers, then the first
+one. When blocked, the only backend is the Service that selects no pod.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ GATEWAY_GROUP = "gateway.networking.k8s.io"
 API_VERSION = f"{GATEWAY_GROUP}/v1"
 
 SESSION_HEADER = "x-modelsync-session"
-"""Request header that the gateway sets while clients are to stay: the cookie that the middleware is to give them."""
+"""Request header that the gateway sets for session affinity: the cookie that the middleware must set."""
 
 _NEEDED = ("Accepted", "ResolvedRefs")
 _PARTLY = "PartiallyInvalid"
@@ -28,12 +28,12 @@ _REGEX = "RegularExpression"
 
 @dataclass(frozen=True, slots=True)
 class LiveRoute:
-    """What a live HTTPRoute says.
+    """The state of a live HTTPRoute.
 
-    `routing`: every backend of ours in order, zero weights included, `names.BLOCKED` for the blocked Service, and what
-    the rules before them lead to. `accepted`: every parent says Accepted and ResolvedRefs of this generation; `None`
-    while one has not said. `message`: of the first parent that says no. `drifted`: its spec is not what `http_route`
-    makes of `routing`.
+    `routing`: our backends in order, including weight 0 and `names.BLOCKED`, and the rules. `accepted`: True if every
+    parent reports Accepted and ResolvedRefs for this generation, None while one has not reported yet.
+    `message`: from the first parent that does not accept. `drifted`: the spec differs from what `http_route` renders
+    for `routing`.
     """
 
     routing: Routing
@@ -43,9 +43,10 @@ class LiveRoute:
 
 
 def http_route(owner: Owner, traffic: Traffic, routing: Routing, *, hold: str | None = None) -> Object:
-    """The route that says `routing`: revisions with whole per cent, or `((names.BLOCKED, 1),)`.
+    """The HTTPRoute for `routing`: revisions with weights in percent, or `((names.BLOCKED, 1),)`.
 
-    `hold` says which hold shapes it, and becomes an annotation. Annotations of others stay, by server-side apply.
+    `hold` describes the hold that affects the route and becomes an annotation. Server-side apply keeps annotations of
+    others.
     """
     meta = metadata(owner, owner.name)
     if hold is not None:
@@ -59,7 +60,7 @@ def http_route(owner: Owner, traffic: Traffic, routing: Routing, *, hold: str | 
 
 
 def read_route(live: Object, owner: Owner, traffic: Traffic) -> LiveRoute:
-    """Read a live route of `owner` that should go by `traffic`. Whatever stands in it, this does not raise."""
+    """Read the live route of `owner`, which should follow `traffic`. Never raises, whatever the object contains."""
     spec = _mapping(live.get("spec"))
     routing = _read_routing(spec, owner.name, traffic)
     accepted, message = _accepted(live, owner, traffic.gateway)
@@ -111,7 +112,7 @@ def _shares(name: str, traffic: Traffic, gateway: Gateway, routing: Routing) -> 
         "timeouts": _timeouts(gateway),
     }
     if traffic.session_affinity is not None and any(rule.kind is RuleKind.SESSION for rule in routing.rules):
-        # Only who has no valid cookie comes here, so a client's time runs from its first answer.
+        # Only requests without a valid cookie get here, so maxAge counts from a client's first response.
         cookie = f"{_cookie(name)}; Max-Age={traffic.session_affinity.max_age.total_seconds():.0f}"
         header = {"name": SESSION_HEADER, "value": cookie}
         rule["filters"] = [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [header]}}]
@@ -159,8 +160,8 @@ def _backend(name: str, revision: str, weight: int) -> Object:
 
 
 def _read_routing(spec: Object, name: str, traffic: Traffic) -> Routing:
-    """Every way to a revision of ours, also where somebody else wrote it: a way in a rule that is told apart by
-    something is a rule, any other is a share."""
+    """The routing to our revisions, including what others wrote: a backend of a rule with a header match becomes a
+    `Rule`, any other backend a weight."""
     weights: list[tuple[str, int]] = []
     rules: list[Rule] = []
     for rule in map(_mapping, _sequence(spec.get("rules"))):
@@ -187,7 +188,7 @@ def _read_rule(revision: str, alternatives: tuple[HeaderMatch, ...], name: str, 
 
 
 def _read_header(match: Object) -> HeaderMatch | None:
-    """The one header of a match; of several, which nobody but a stranger writes, the first."""
+    """The header of a match, or None. If somebody else wrote several, the first."""
     header = next(map(_mapping, _sequence(match.get("headers"))), None)
     if header is None:
         return None
@@ -203,7 +204,7 @@ def _read_backends(rule: Object, name: str) -> Iterator[tuple[str, int]]:
 
 
 def _accepted(live: Object, owner: Owner, gateway: Gateway | None) -> tuple[bool | None, str]:
-    """Every parent must have said yes to this generation; one no outweighs those that have not said."""
+    """Whether every parent accepted this generation, and why not. A refusal overrides missing answers."""
     generation = _mapping(live.get("metadata")).get("generation")
     parents = [_mapping(parent) for parent in _sequence(_mapping(live.get("status")).get("parents"))]
     waiting = ""
@@ -213,34 +214,34 @@ def _accepted(live: Object, owner: Owner, gateway: Gateway | None) -> tuple[bool
             parent for parent in parents if _identity(_mapping(parent.get("parentRef")), owner.namespace) == wanted
         ]
         where = _where(ref, owner.namespace)
-        spoken = [said for answer in answers if (said := _said(answer)) is not None]
-        if not spoken:
+        reports = [conditions for answer in answers if (conditions := _conditions(answer)) is not None]
+        if not reports:
             waiting = waiting or f"{where} has not answered; does it exist, and does a controller run for its class?"
-        for conditions in spoken:
-            said = {
+        for report in reports:
+            current = {
                 kind: condition
-                for kind, condition in conditions.items()
+                for kind, condition in report.items()
                 if condition.get("observedGeneration") == generation
             }
-            if said.get(_PARTLY, {}).get("status") == "True":
-                return False, f"{where}: {_told(said, _PARTLY)}"
+            if current.get(_PARTLY, {}).get("status") == "True":
+                return False, f"{where}: {_described(current, _PARTLY)}"
             for kind in _NEEDED:
-                status = said.get(kind, {}).get("status")
+                status = current.get(kind, {}).get("status")
                 if status == "False":
-                    return False, f"{where}: {_told(said, kind)}"
+                    return False, f"{where}: {_described(current, kind)}"
                 if status != "True":
-                    waiting = waiting or f"{where} has not yet said {kind} of the latest change"
+                    waiting = waiting or f"{where} has not yet reported {kind} for the latest change"
     return (None, waiting) if waiting else (True, "")
 
 
-def _said(answer: Object) -> dict[str, Object] | None:
-    """The conditions of one controller, by type; None of one that only adds words of its own, as policies do."""
-    said = {str(condition.get("type")): condition for condition in map(_mapping, _sequence(answer.get("conditions")))}
-    return said if any(kind in said for kind in _NEEDED) else None
+def _conditions(answer: Object) -> dict[str, Object] | None:
+    """The conditions of one controller by type; None if it only adds conditions of other types, as policies do."""
+    found = {str(condition.get("type")): condition for condition in map(_mapping, _sequence(answer.get("conditions")))}
+    return found if any(kind in found for kind in _NEEDED) else None
 
 
-def _told(said: dict[str, Object], kind: str) -> str:
-    condition = said[kind]
+def _described(conditions: dict[str, Object], kind: str) -> str:
+    condition = conditions[kind]
     return f"{kind}={condition.get('status')}, {condition.get('reason')}: {condition.get('message')}"
 
 

@@ -1,6 +1,6 @@
-"""The Services: one for each revision, a plain one for clients inside the cluster, and one that leads nowhere.
+"""The Services: one for each revision, one for clients inside the cluster, and one that selects no pod.
 
-A selector is never empty: Kubernetes would leave the old endpoints in place, and a held version would go on serving.
+A selector must never be empty: Kubernetes would keep the old endpoints, and a held version would continue to serve.
 """
 
 from modelsync.api import names
@@ -8,7 +8,7 @@ from modelsync.resources.objects import Object, Owner, metadata
 
 
 def revision_service(owner: Owner, revision: str) -> Object:
-    """The Service of `revision`, which the route weighs."""
+    """The Service of `revision`, a backend of the route."""
     return _service(owner, names.child(owner.name, revision), revision, revision)
 
 
@@ -18,12 +18,12 @@ def plain_service(owner: Owner, selected: str) -> Object:
 
 
 def blocked_service(owner: Owner) -> Object:
-    """The Service that no pod belongs to: a route to it answers 503."""
+    """The Service that selects no pod: a route to it answers 503."""
     return _service(owner, names.child(owner.name, names.BLOCKED), names.BLOCKED, None)
 
 
 def selected_revision(service: Object) -> str | None:
-    """What a live plain Service selects: a revision, `names.BLOCKED`, or `None` when it is none of ours."""
+    """What a live plain Service selects: a revision, `names.BLOCKED`, or None if it is not one of ours."""
     return ((service.get("spec") or {}).get("selector") or {}).get(names.REVISION_LABEL)
 
 

@@ -1,7 +1,7 @@
-"""Where a pod keeps the model's files, and what vLLM compiles: on the node, or on a claim of the namespace.
+"""Where a pod keeps the model's files and vLLM's compiled code: on the node, or on a claim in the namespace.
 
-On a claim the puller's folders lie side by side, one for each digest, so that pods, revisions and ModelDeployments
-share what is the same. vLLM may write to its compile cache there, if it is to be kept, and to nothing else.
+On a claim the puller creates one folder for each digest, so that pods, revisions and ModelDeployments share equal
+content. vLLM may write to its compile cache on the claim, if it is enabled, and to nothing else.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _VOLUME = "model"
 
 
 def volume(serving: Serving) -> Object:
-    """The volume of the model's files."""
+    """The volume for the model's files."""
     storage = serving.storage
     if storage.claim_name is not None:
         return {"name": _VOLUME, "persistentVolumeClaim": {"claimName": storage.claim_name}}
@@ -26,14 +26,14 @@ def volume(serving: Serving) -> Object:
 
 
 def pull_arguments(inputs: RevisionInputs) -> list[str]:
-    """What the puller does beside pulling: kubelet would make the folder as root, and vLLM could not write to it."""
+    """Extra arguments of the puller, to create the cache folder: the kubelet would create it as root, not writable."""
     if not inputs.serving.storage.compile_cache:
         return []
     return [f"--make-dir={MODELS_DIR}/{_compile_cache(inputs)}"]
 
 
 def serve_mounts(inputs: RevisionInputs) -> list[Object]:
-    """What vLLM sees of the volume."""
+    """The volume mounts of vLLM's container."""
     mounts: list[Object] = [{"name": _VOLUME, "mountPath": MODELS_DIR, "readOnly": True}]
     if inputs.serving.storage.compile_cache:
         mounts.append({"name": _VOLUME, "mountPath": COMPILE_CACHE_DIR, "subPath": _compile_cache(inputs)})
@@ -41,15 +41,15 @@ def serve_mounts(inputs: RevisionInputs) -> list[Object]:
 
 
 def cache_dir(inputs: RevisionInputs, scratch: str) -> str:
-    """Where vLLM, Inductor and Triton keep what they compile; `scratch` is the pod's own cache."""
+    """Cache folder of vLLM, Inductor and Triton; `scratch` is the pod's own."""
     return COMPILE_CACHE_DIR if inputs.serving.storage.compile_cache else scratch
 
 
 def _compile_cache(inputs: RevisionInputs) -> str:
-    """A folder for each image, arguments, environment and devices.
+    """The folder for this combination of image, arguments, environment and devices.
 
-    vLLM's own keys within it tell models, GPUs and versions apart; this one keeps unlike servers from running what
-    another has written, and lets the folders of an image that is not used any more be removed.
+    Inside it, vLLM's own keys distinguish models, GPUs and versions. Separate folders keep different servers from
+    running code that another one wrote, and allow the folders of unused images to be removed.
     """
     serving = inputs.serving
     devices = {name: amount for name, amount in (serving.resources.limits or {}).items() if "/" in name}

@@ -1,4 +1,4 @@
-"""A revision's Deployment, and the Secret of its fuse."""
+"""A revision's Deployment, and its fuse Secret."""
 
 import base64
 
@@ -10,9 +10,9 @@ FUSE_TOKEN_KEY = "token"  # noqa: S105  the key in the Secret, not a token
 
 
 def deployment(record: Record, replicas: int) -> Object:
-    """The Deployment as the record has it, with `replicas` pods. Nothing else may ever differ.
+    """The Deployment from the record with `replicas` pods. Nothing else may ever differ.
 
-    The pod template is the record's own, not a copy: it must not be changed.
+    The pod template is shared with the record and must not be changed.
     """
     template = record.template
     return {
@@ -23,7 +23,7 @@ def deployment(record: Record, replicas: int) -> Object:
 
 
 def fuse_secret(owner: Owner, revision: str, token: str) -> Object:
-    """The Secret that keeps the token with which the operator blows the fuse of `revision`; its pods know the hash."""
+    """The Secret with the token that triggers the fuse of `revision`. The pods have only its hash."""
     meta = metadata(owner, names.fuse_secret(owner.name, revision), revision)
     meta["labels"][names.FUSE_LABEL] = "true"
     return {

@@ -1,4 +1,4 @@
-"""The apiserver of the cluster that the tests were started in, with the committed definition installed."""
+"""The API server of the cluster that the tests run in, with the committed definition installed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ def api() -> ApiServer:
 
 @pytest.fixture(scope="session")
 def definition(api: ApiServer) -> dict[str, Any]:
-    """The definition as the apiserver has it."""
+    """The definition in the API server."""
     return api.install_definition()
 
 

@@ -1,4 +1,4 @@
-"""The apiserver and the operator judge alike: what one stores, the other can read, and the other way round."""
+"""The API server and the operator agree: the operator can read exactly the specs that the API server accepts."""
 
 from typing import Any
 
@@ -124,7 +124,7 @@ SPECS = st.fixed_dictionaries(
         ),
     },
 )
-"""Specs of which each part is fine about as often as not."""
+"""Specs of which each part is valid about half of the time."""
 
 FINE: dict[str, Any] = {
     "modelRef": "a/b/c:d",
@@ -158,8 +158,8 @@ def apiserver_takes(api: ApiServer, namespace: str, spec: dict[str, Any]) -> str
     part=st.sampled_from(["modelRef", "registry", "hold", "serving", "rollout", "traffic", "replicas", None]),
 )
 def test_both_take_and_refuse_the_same(api: ApiServer, namespace: str, spec: dict[str, Any], part: str | None) -> None:
-    # One part at a time, so that a mistake elsewhere does not hide what is thought of it; sometimes all together.
+    # One part at a time, so that a mistake elsewhere does not hide the result; sometimes all together.
     if part is not None:
         spec = FINE | ({part: spec[part]} if part in spec else {})
     by_operator, by_apiserver = operator_takes(spec), apiserver_takes(api, namespace, spec)
-    assert (by_operator is None) == (by_apiserver is None), f"operator: {by_operator}\napiserver: {by_apiserver}"
+    assert (by_operator is None) == (by_apiserver is None), f"operator: {by_operator}\nAPI server: {by_apiserver}"

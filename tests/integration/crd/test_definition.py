@@ -1,4 +1,4 @@
-"""The definition, as a real apiserver understands it."""
+"""The definition in a real API server."""
 
 from typing import Any
 
@@ -69,7 +69,7 @@ def model_deployment(name: str, **spec: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def made(api: ApiServer, definition: dict[str, Any], namespace: str, request: pytest.FixtureRequest) -> str:
-    """The path of a ModelDeployment of the test's own."""
+    """The path of this test's own ModelDeployment."""
     name = f"t{abs(hash(request.node.name)) % 10**8}"
     api.create_owner(namespace, name, MINIMAL)
     return f"{collection(namespace)}/{name}"
@@ -81,13 +81,13 @@ def write_status(api: ApiServer, path: str, status: dict[str, Any]) -> Any:
 
 
 def test_it_is_structural_and_its_names_are_free(definition: dict[str, Any]) -> None:
-    said = {item["type"]: item["status"] for item in definition["status"]["conditions"]}
-    assert said.get("NonStructuralSchema") is None
-    assert said["NamesAccepted"] == said["Established"] == "True"
+    conditions = {item["type"]: item["status"] for item in definition["status"]["conditions"]}
+    assert conditions.get("NonStructuralSchema") is None
+    assert conditions["NamesAccepted"] == conditions["Established"] == "True"
 
 
 def test_the_apiserver_would_take_it_anew_with_every_rule_within_its_budget(api: ApiServer) -> None:
-    """Costs of CEL rules are judged when a definition is created; a dry run under a free name does that each time."""
+    """The API server checks CEL cost limits when a definition is created; a dry run with an unused name does that."""
     fresh = api.call("GET", f"{DEFINITIONS}/{names.CRD_NAME}")
     spec = fresh["spec"] | {"group": "dry-run.modelsync.dev"}
     metadata = {"name": f"{names.PLURAL}.dry-run.modelsync.dev"}
@@ -160,7 +160,7 @@ def test_it_is_found_under_its_short_name_and_in_kubectl_get_all(api: ApiServer,
 
 
 def test_a_second_writer_of_one_item_does_not_take_the_others(api: ApiServer, made: str) -> None:
-    """The environment is a list by name: two appliers own their entries each."""
+    """The environment is a list with the key name, so two appliers each own their entries."""
 
     def apply(manager: str, variable: str) -> None:
         body = {"apiVersion": names.API_VERSION, "kind": names.KIND}

@@ -1,4 +1,4 @@
-"""A real apiserver takes each good sample, and refuses each bad one with the sentence that stands in its first line."""
+"""A real API server accepts each good sample, and rejects each bad one with the message in its first line."""
 
 import re
 import subprocess
@@ -21,10 +21,10 @@ GOOD = [
     path for path in sorted(SAMPLES.glob("*.yaml")) if f"\nkind: {names.KIND}\n" in path.read_text(encoding="utf-8")
 ]
 
-# What the apiserver cannot judge: the administrator's settings are no object, and KEDA's definition is not installed.
+# Not checked by the API server: the administrator's settings are not an object, and KEDA's CRD is not installed.
 NOT_JUDGED = {"settings", "autoscaling-keda"}
 
-# A name is no part of the spec, and Secrets and Gateways in it are looked for later.
+# A name is not part of the spec, and its Secrets and Gateways are looked up later.
 REFUSED_BY_THE_APISERVER_ONLY = {path.stem for path in BAD if path.stem.startswith("name-")}
 
 
@@ -36,7 +36,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def expected(path: Path) -> str:
     first = path.read_text(encoding="utf-8").partition("\n")[0]
-    assert first.startswith("# expect: "), f"{path.name} does not say what the apiserver answers"
+    assert first.startswith("# expect: "), f"{path.name} does not have the message of the API server"
     return first.removeprefix("# expect: ")
 
 
@@ -50,11 +50,11 @@ def test_a_good_sample_is_taken(api: ApiServer, namespace: str, path: Path) -> N
 def test_kubectl_applies_every_file_of_the_samples_and_the_apiserver_knows_every_field(namespace: str) -> None:
     files = [path for path in sorted(SAMPLES.iterdir()) if path.stem not in NOT_JUDGED]
     command = ["kubectl", "apply", "--dry-run=server", "--validate=strict", "-n", namespace]
-    said = subprocess.run(
+    result = subprocess.run(
         [*command, *(f"--filename={path}" for path in files)], capture_output=True, text=True, check=False
     )
-    assert said.returncode == 0, said.stderr
-    assert len(said.stdout.splitlines()) == len(files)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == len(files)
 
 
 @pytest.mark.parametrize("path", GOOD, ids=[path.stem for path in GOOD])
@@ -76,7 +76,7 @@ def test_a_bad_sample_is_refused_with_its_sentence(api: ApiServer, namespace: st
 
 @pytest.mark.parametrize("path", BAD, ids=[path.stem for path in BAD])
 def test_the_operator_refuses_what_the_apiserver_refuses(path: Path) -> None:
-    """An object that was stored under an older definition must not be acted on either."""
+    """An invalid object that was stored under an older definition must be rejected too."""
     if path.stem in REFUSED_BY_THE_APISERVER_ONLY:
         read_spec(read(path))
         return
@@ -85,5 +85,5 @@ def test_the_operator_refuses_what_the_apiserver_refuses(path: Path) -> None:
 
 
 def without_value(message: str) -> str:
-    """What the apiserver shows of the value differs by its version: the value, or its type."""
+    """Depending on its version, the API server shows the value or its type."""
     return re.sub(r'Invalid value: "(?:[^"\\]|\\.)*": ', "Invalid value: ", message)

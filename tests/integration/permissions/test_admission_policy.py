@@ -1,6 +1,6 @@
-"""Who may do what, as the real apiserver judges it by the chart's policy and roles.
+"""Who may do what, checked by a real API server with the chart's policy and roles.
 
-Everything is asked as a dry run, by a person who has one role and nothing else, so that the tests do not meet.
+Every request is a dry run by a user with exactly one role, so that the tests do not affect each other.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def spec(**changes: Any) -> dict[str, Any]:
     return {"spec": changes}
 
 
-# What is asked of which object -> the right that it needs.
+# Patch of an object -> the right that it needs.
 CHANGES: dict[str, tuple[str, dict[str, Any], str]] = {
     **{f"request {right.verb}": ("chat", request(right.annotation or "", REVISION), right.verb) for right in REQUESTS},
     **{
@@ -69,13 +69,13 @@ def api() -> ApiServer:
 
 @pytest.fixture(scope="module")
 def people() -> dict[str, ApiServer]:
-    """Role -> a client of somebody who has that role and no other."""
+    """Role -> a client of a user with only that role."""
     return {role.name: ApiServer(role.name) for role in ROLES}
 
 
 @pytest.fixture(scope="module")
 def release(api: ApiServer) -> Iterator[str]:
-    """The name under which policy and roles are installed, as the chart does."""
+    """The release name under which policy and roles are installed, as by the chart."""
     api.install_definition()
     with policy.installed(api) as name:
         yield name
@@ -83,7 +83,7 @@ def release(api: ApiServer) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def namespace(api: ApiServer, release: str) -> Iterator[str]:
-    """A namespace in which the policy is in force and everybody has their role."""
+    """A namespace in which the policy is active and each user has their role."""
     name = api.make_namespace()
     create(api, name, "chat", SPEC)
     create(api, name, "suspended", SPEC | {"suspend": True})
@@ -126,21 +126,21 @@ def test_each_change_is_let_through_for_the_roles_with_its_right_alone(
 ) -> None:
     name, patch, right = CHANGES[what]
     for role in ROLES:
-        said = refusal(people[role.name], namespace, name, patch)
+        refused = refusal(people[role.name], namespace, name, patch)
         if "patch" not in role.verbs:
-            assert said is not None
-            assert f'cannot patch resource "{names.PLURAL}"' in said
+            assert refused is not None
+            assert f'cannot patch resource "{names.PLURAL}"' in refused
         elif right in role.verbs:
-            assert said is None, f"{role.name} may {right}"
+            assert refused is None, f"{role.name} may {right}"
         else:
-            assert said is not None, f"{role.name} may not {right}"
-            assert f"{role.name} may not " in said
+            assert refused is not None, f"{role.name} may not {right}"
+            assert f"{role.name} may not " in refused
             assert (
                 f"the right to {right} modeldeployments.modelsync.dev {name} in namespace {namespace} is missing"
-                in said
+                in refused
             )
-            assert f"--clusterrole={release}-" in said
-            assert f"--namespace={namespace} --user={role.name}" in said
+            assert f"--clusterrole={release}-" in refused
+            assert f"--namespace={namespace} --user={role.name}" in refused
 
 
 def test_the_administrator_may_do_everything(api: ApiServer, namespace: str) -> None:
@@ -148,17 +148,17 @@ def test_the_administrator_may_do_everything(api: ApiServer, namespace: str) -> 
 
 
 def test_a_request_may_name_only_the_person_who_makes_it(people: dict[str, ApiServer], namespace: str) -> None:
-    def said(value: str) -> str | None:
+    def refused(value: str) -> str | None:
         return refusal(people["approver"], namespace, "chat", request(PROMOTE.annotation, value))
 
-    assert [said(f"{REVISION}/1/approver"), said(f"{REVISION}/1"), said(f"{REVISION}/1/")] == [None] * 3
+    assert [refused(f"{REVISION}/1/approver"), refused(f"{REVISION}/1"), refused(f"{REVISION}/1/")] == [None] * 3
     for name in ("alice", "approver/", "approver/alice", "system:admin"):
-        message = said(f"{REVISION}/1/{name}")
+        message = refused(f"{REVISION}/1/{name}")
         assert message is not None
         assert "may not make a request in the name of another user: write REVISION/TOKEN/approver" in message
 
 
-def test_a_request_that_was_there_before_is_nobodys_concern(people: dict[str, ApiServer], namespace: str) -> None:
+def test_an_unchanged_request_needs_no_right(people: dict[str, ApiServer], namespace: str) -> None:
     assert refusal(people["editor"], namespace, "asked", RENAMED) is None
 
 
@@ -184,7 +184,7 @@ def test_the_operator_stamps_what_it_takes_over(release: str, namespace: str) ->
 
 
 def test_who_holds_all_rights_may_give_them_and_an_editor_may_not(api: ApiServer, release: str, namespace: str) -> None:
-    """As the namespace's own `admin`, which the roles are added to, and which may write RoleBindings."""
+    """As the namespace's `admin`, which the roles are aggregated to and which may write RoleBindings."""
     rules = [{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["rolebindings"], "verbs": ["create"]}]
     body = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "giver"}, "rules": rules}
     api.call("POST", f"{RBAC}/namespaces/{namespace}/roles", body)

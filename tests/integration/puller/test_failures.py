@@ -271,7 +271,7 @@ def test_a_login_page_is_no_server(pull: Any, admin: Admin, model: str, tmp_path
     [
         ((), "modelsync pull REF DIR"),
         (("acme/llm/chat:v0",), "modelsync pull REF DIR"),
-        (("acme/llm/chat", "model"), "names no alias"),
+        (("acme/llm/chat", "model"), "has no alias"),
         (("--artifact-id", "QQ==", "model"), "belong together"),
         (("--digest", "0" * 32, "model"), "belong together"),
         (("--artifact-id", "QQ==", "--digest", "0" * 32, "acme/llm/chat:v0", "model"), "only argument"),

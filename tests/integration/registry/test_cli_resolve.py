@@ -69,15 +69,15 @@ def test_what_is_missing_ends_with_1_and_the_nearest_name(resolve: Resolve, proj
 @pytest.mark.parametrize(
     ("arguments", "environment", "says"),
     [
-        (["chat:production"], {}, "where 3 are needed"),
-        (["acme/llms/chat"], {}, "add one, as in 'acme/llms/chat:production'"),
+        (["chat:production"], {}, "needs 3 names before the alias, but has 1"),
+        (["acme/llms/chat"], {}, "add one, such as 'acme/llms/chat:production'"),
         ([], {}, "Missing argument 'REF'"),
         (["a/b/c:d"], {"WANDB_BASE_URL": None}, "set WANDB_BASE_URL or pass --base-url"),
         (["a/b/c:d"], {"WANDB_BASE_URL": "wandb.example.com"}, "allowed is https://host"),
         (["a/b/c:d"], {"WANDB_API_KEY": None}, "WANDB_API_KEY is not set"),
         (["a/b/c:d"], {"WANDB_API_KEY": "short"}, "must have 40 characters or more, has 5"),
         (["a/b/c:d", "--ca-file", "none.pem"], {}, "--ca-file (none.pem) cannot be used"),
-        (["a/b/c:d", "--hold-tag", "a:b"], {}, "--hold-tag: 'a:b' is no W&B tag"),
+        (["a/b/c:d", "--hold-tag", "a:b"], {}, "--hold-tag: 'a:b' is not a valid W&B tag"),
         (["a/b/c:d", "-o", "yaml"], {}, "'yaml' is not one of 'text', 'json'"),
     ],
 )

@@ -120,5 +120,5 @@ async def test_plain_and_registry_references_resolve_as_wandb_resolves_them(
 
 @pytest.mark.parametrize("text", ["a/b", "acme/llms/chat"])
 def test_what_wandb_would_complete_by_itself_has_to_be_written_out(text: str) -> None:
-    with pytest.raises(ValueError, match="add one, as in"):
+    with pytest.raises(ValueError, match="add one, such as"):
         ModelRef.parse(text)

@@ -1,4 +1,4 @@
-"""A ModelDeployment in a namespace that enforces Pod Security `restricted`, and a record made for it."""
+"""A ModelDeployment in a namespace that enforces Pod Security `restricted`, and its record."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -88,7 +88,7 @@ def spec() -> ModelDeploymentSpec:
 
 @pytest.fixture(scope="session")
 def make_record(owner: Owner, spec: ModelDeploymentSpec) -> Callable[[str], Object]:
-    """The ControllerRevision of a version, `v7`."""
+    """The ControllerRevision of version `v7`."""
 
     def make(version: str) -> Object:
         artifact = Artifact(

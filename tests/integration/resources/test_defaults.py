@@ -1,7 +1,7 @@
-"""What the API server adds to each child: nothing that a comparison with what was rendered finds, but what is listed.
+"""The API server adds only the listed fields to each child, compared with what was rendered.
 
-Whoever compares children with what the operator renders (a person with `kubectl diff`, a GitOps tool that was told to
-track them) is not to see a difference for ever.
+A comparison of the children with what the operator renders (`kubectl diff`, a GitOps tool that tracks them) must not
+show a permanent difference.
 """
 
 import re
@@ -44,11 +44,11 @@ ADDED: dict[str, dict[str, str]] = {
         "spec.template.spec.volumes[].configMap.defaultMode": UNCHANGING,
     },
 }
-"""Kind -> path -> why it is not rendered."""
+"""Kind -> path -> why the operator does not render it."""
 
 
 def added(given: Any, live: Any, at: str = "") -> Iterator[str]:
-    """Paths that `live` has and `given` has not; the items of a list are one path."""
+    """Paths in `live` that are not in `given`; the items of a list are one path."""
     if isinstance(given, dict) and isinstance(live, dict):
         for key, value in live.items():
             path = f"{at}.{key}".lstrip(".")

@@ -1,4 +1,4 @@
-"""A real apiserver takes every object as it is rendered, and gives it back so that it can be compared."""
+"""A real API server accepts every rendered object and returns it in a comparable form."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,12 +35,12 @@ def path(obj: Object) -> str:
 
 
 def applied(api: ApiServer, obj: Object) -> Any:
-    """Apply as the operator does, with every unknown field refused."""
+    """Apply like the operator, with strict field validation."""
     return api.apply(path(obj), obj)
 
 
 def children(owner: Owner, record: Record) -> list[Object]:
-    """Every child of a ModelDeployment but the record itself and the route, as it is rendered."""
+    """Every rendered child of a ModelDeployment except the record and the route."""
     return [
         deployment(record, 2),
         revision_service(owner, record.revision),
@@ -52,7 +52,7 @@ def children(owner: Owner, record: Record) -> list[Object]:
 
 
 def lost(given: Any, live: Any, at: str = "") -> list[str]:
-    """Where `live` does not have what was given."""
+    """Paths where `live` differs from what was given."""
     if isinstance(given, dict) and isinstance(live, dict):
         return [item for key, value in given.items() for item in lost(value, live.get(key), f"{at}.{key}")]
     if isinstance(given, list) and isinstance(live, list) and len(given) == len(live):
@@ -66,7 +66,7 @@ def lost(given: Any, live: Any, at: str = "") -> list[str]:
 
 @pytest.fixture
 def record(api: ApiServer, make_record: MakeRecord) -> Record:
-    """The record of v7, as it is stored."""
+    """The stored record of v7."""
     return Record.parse(applied(api, make_record("v7")))
 
 
@@ -102,7 +102,7 @@ def test_pod_security_restricted_takes_the_pod(api: ApiServer, namespace: str, r
         "spec": template["spec"],
     }
     api.call("POST", PATHS["Pod"].format(namespace), pod, query={"dryRun": "All", "fieldValidation": "Strict"})
-    # What enforces it is there: the same pod as root is refused.
+    # Pod Security is enforced: the same pod as root is rejected.
     pod["spec"] = pod["spec"] | {"securityContext": pod["spec"]["securityContext"] | {"runAsUser": 0}}
     with pytest.raises(RefusedError, match="violates PodSecurity"):
         api.call("POST", PATHS["Pod"].format(namespace), pod, query={"dryRun": "All"})

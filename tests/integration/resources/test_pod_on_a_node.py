@@ -1,4 +1,4 @@
-"""The rendered pod on a real node, under Pod Security `restricted`: it pulls, proves, loads, answers and drains."""
+"""The rendered pod on a real node, under Pod Security `restricted`: it pulls, verifies, loads, answers and drains."""
 
 import http.client
 import json
@@ -29,7 +29,7 @@ TAG = "resources-tests"
 @pytest.fixture(scope="module")
 def cluster() -> Cluster:
     found = Cluster.current()
-    found.up()  # one that has no node yet gets it
+    found.up()  # applies to pods that are not scheduled yet
     found.load_images(modelsync_image(TAG), vllm_standin_image())
     return found
 
@@ -42,8 +42,8 @@ def registry(cluster: Cluster) -> Iterator[StandIn]:
 
 @pytest.fixture(scope="module")
 def on_the_node(api: ApiServer, namespace: str, cluster: Cluster, registry: StandIn) -> Record:
-    """A revision of a small model: its record, Deployment and Service are applied."""
-    # A stream of two seconds, so that a pod can be told to stop in its middle.
+    """A revision of a small model with its record, Deployment and Service applied."""
+    # A stream of two seconds, so that a pod can be stopped during it.
     files = make_model(None, name="chat", version_text="seven", faults={"token_seconds": 0.05, "tokens": 40})
     logged = registry.admin.log_artifact("acme", "models", "chat $(HOME)", files)
     secret = {
@@ -98,8 +98,8 @@ def ready_pod(api: ApiServer, on_the_node: Record) -> Any:
     def ready() -> Any:
         query = {"labelSelector": f"{names.NAME_LABEL}=node,{names.REVISION_LABEL}={revision}"}
         for pod in api.call("GET", f"/api/v1/namespaces/{namespace}/pods", query=query)["items"]:
-            said = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
-            if said.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]:
+            conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
+            if conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]:
                 return pod
         return None
 
@@ -114,11 +114,11 @@ def ask(pod: Any, path: str, body: dict[str, Any] | None = None) -> tuple[http.c
         return answer, answer.read().decode()
 
 
-def test_the_puller_tells_what_it_proved(ready_pod: Any, on_the_node: Record) -> None:
+def test_the_puller_reports_what_it_verified(ready_pod: Any, on_the_node: Record) -> None:
     (pull,) = ready_pod["status"]["initContainerStatuses"]
-    told = json.loads(pull["state"]["terminated"]["message"])
-    assert (told["outcome"], told["digest"]) == ("Pulled", on_the_node.artifact.digest)
-    assert told["bytes"] == on_the_node.artifact.size
+    result = json.loads(pull["state"]["terminated"]["message"])
+    assert (result["outcome"], result["digest"]) == ("Pulled", on_the_node.artifact.digest)
+    assert result["bytes"] == on_the_node.artifact.size
 
 
 def test_each_answer_names_its_revision(ready_pod: Any, on_the_node: Record) -> None:
@@ -127,7 +127,7 @@ def test_each_answer_names_its_revision(ready_pod: Any, on_the_node: Record) -> 
     assert json.loads(text)["model"] == f"node@{on_the_node.revision}"
     assert answer.getheader("x-model-revision") == on_the_node.revision
     assert answer.getheader("x-model-digest") == on_the_node.artifact.digest
-    # A name that Kubernetes would have expanded arrives as it is.
+    # Kubernetes does not expand this name.
     assert "HOME" in (answer.getheader("x-model-version") or "")
 
 
@@ -136,7 +136,7 @@ def test_the_revision_can_be_asked_for_by_its_own_name(ready_pod: Any, on_the_no
     assert ask(ready_pod, "/v1/completions", body)[0].status == 200
 
 
-def test_a_stream_ends_whole_when_its_pod_is_told_to_stop(api: ApiServer, ready_pod: Any, on_the_node: Record) -> None:
+def test_a_stream_is_completed_when_its_pod_is_stopped(api: ApiServer, ready_pod: Any, on_the_node: Record) -> None:
     chunks: list[str] = []
     begun, ended = threading.Event(), threading.Event()
 
@@ -153,7 +153,7 @@ def test_a_stream_ends_whole_when_its_pod_is_told_to_stop(api: ApiServer, ready_
     assert begun.wait(30)
     path = f"/api/v1/namespaces/{on_the_node.owner.namespace}/pods/{ready_pod['metadata']['name']}"
     api.call("DELETE", path)
-    # It goes on to answer while others do not yet know that it is to stop.
+    # It continues to answer while the data plane has not removed it.
     assert ask(ready_pod, "/v1/models")[0].status == 200
     assert ended.wait(60)
     assert [chunk for chunk in chunks if chunk.strip()][-1].strip() == "data: [DONE]"

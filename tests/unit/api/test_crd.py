@@ -1,4 +1,4 @@
-"""The definition as it is committed and printed."""
+"""The definition, as committed and as printed."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ def test_modelsync_crds_prints_it() -> None:
 
 
 def test_it_stays_far_below_what_kubectl_apply_can_carry() -> None:
-    # Client-side apply keeps a copy in an annotation, and annotations may hold 256 KiB.
+    # Client-side apply keeps a copy in an annotation, and annotations are limited to 256 KiB.
     assert COMMITTED.stat().st_size < 200_000
 
 

@@ -1,4 +1,4 @@
-"""The one duration parser."""
+"""The duration parser."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -21,7 +21,7 @@ def test_reads_what_gateway_api_reads(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "90", "1.5h", "-5s", "1d", "123456s", "1h1m1s1ms1s", "5 s", "5S", "s", "5s\n"])
-def test_refuses_everything_else_and_says_how_to_write_it(text: str) -> None:
+def test_refuses_everything_else_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration; write numbers with the units h, m, s or ms, such as 90s"):
         duration.parse(text)
 
@@ -46,7 +46,7 @@ def test_refuses_what_is_out_of_bounds_or_too_fine_or_no_string(given_value: obj
         Bounded.model_validate({"value": given_value})
 
 
-def test_says_the_bounds_and_an_example() -> None:
+def test_the_message_has_the_bounds_and_an_example() -> None:
     with pytest.raises(ValidationError, match="2h must be a duration in whole seconds from 1s to 1h, such as 1m30s"):
         Bounded.model_validate({"value": "2h"})
 

@@ -1,4 +1,4 @@
-"""`modelsync.api.model_ref`: what people may write for a version in W&B."""
+"""`modelsync.api.model_ref`: references that users may write."""
 
 import re
 
@@ -32,32 +32,32 @@ def test_a_reference_is_read_into_its_four_names_and_written_back_the_same(text:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("acme/llms/chat", "names no alias; add one, as in 'acme/llms/chat:production'"),
+        ("acme/llms/chat", "has no alias; add one, such as 'acme/llms/chat:production'"),
         ("acme/llms/chat:", "the alias is empty"),
-        ("chat:production", "has 1 names before the alias where 3 are needed"),
-        ("acme/chat:production", "has 2 names before the alias where 3 are needed"),
-        ("a/b/c/d:production", "has 4 names before the alias where 3 are needed"),
+        ("chat:production", "needs 3 names before the alias, but has 1"),
+        ("acme/chat:production", "needs 3 names before the alias, but has 2"),
+        ("a/b/c/d:production", "needs 3 names before the alias, but has 4"),
         ("wandb-registry-model/chat:production", "write the organization's entity name in front"),
         ("acme//chat:production", "the project is empty"),
-        ("acme/ llms/chat:production", "begins or ends with white space"),
-        ("acme/llms/chat:production ", "begins or ends with white space"),
-        ("acme/l#ms/chat:production", "W&B allows in no project"),
-        ("acme/llms/chat:a:b", "W&B allows in no alias"),
-        ("acme/llms/chat:a/b", "W&B allows in no alias"),
+        ("acme/ llms/chat:production", "starts or ends with whitespace"),
+        ("acme/llms/chat:production ", "starts or ends with whitespace"),
+        ("acme/l#ms/chat:production", "the project 'l#ms' contains a character that W&B does not allow"),
+        ("acme/llms/chat:a:b", "the alias 'a:b' contains a character that W&B does not allow"),
+        ("acme/llms/chat:a/b", "the alias 'a/b' contains a character that W&B does not allow"),
         ("acme/llms/chat\n:x", "the collection"),
-        ("acme/llms/ch\nat:x", "W&B allows in no collection"),
-        ("acme/wandb-registry-/chat:x", "names no registry"),
+        ("acme/llms/ch\nat:x", "the collection 'ch\\nat' contains a character that W&B does not allow"),
+        ("acme/wandb-registry-/chat:x", "has no registry name"),
         (f"acme/llms/{'c' * 129}:x", "at most 128"),
         ("https://wandb.ai/acme/llms/chat:x", "is a URL"),
         ("wandb-artifact://acme/llms/chat:x", "is a URL"),
     ],
 )
-def test_a_bad_reference_is_refused_with_what_is_wrong_and_what_to_write(text: str, says: str) -> None:
+def test_a_bad_reference_is_refused_with_what_is_wrong_and_what_to_write(text: str, message: str) -> None:
     with pytest.raises(InvalidReferenceError) as caught:
         ModelRef.parse(text)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "production'" in str(caught.value) or "acme/wandb-registry-model/chat llm" in str(caught.value)
 
 
@@ -84,5 +84,5 @@ def test_a_collection_gives_references_to_its_versions() -> None:
     collection = CollectionRef.parse("acme/wandb-registry-model/chat llm")
     assert str(collection.at("v7")) == "acme/wandb-registry-model/chat llm:v7"
     assert collection.at("v7").in_collection == collection
-    with pytest.raises(InvalidReferenceError, match="names an alias"):
+    with pytest.raises(InvalidReferenceError, match="has an alias"):
         CollectionRef.parse("a/b/c:d")

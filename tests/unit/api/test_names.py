@@ -1,4 +1,4 @@
-"""Names of children, and the selectors that lean on them."""
+"""Names of children, and the selectors that depend on them."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_the_longest_names_still_fit_a_dns_label() -> None:
 
 
 @pytest.mark.parametrize("revision", ["v0-00000000", REVISION, names.BLOCKED])
-def test_a_child_tells_its_revision(revision: str) -> None:
+def test_a_childs_name_contains_its_revision(revision: str) -> None:
     assert names.revision_of("chat", names.child("chat", revision)) == revision
 
 

@@ -1,4 +1,4 @@
-"""The puller's result as a termination message: read back as it was written, and harmless whoever wrote it."""
+"""The puller's result as a termination message: it round-trips, and any other text is harmless."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A request is read as it was written, and names a person only where it says so."""
+"""A request round-trips, and has a person only if the value names one."""
 
 import pytest
 
@@ -26,10 +26,10 @@ def test_a_value_is_read_as_it_was_written(value: str, request_: Request) -> Non
     "request_", [Request("v7/8"), Request(REVISION, "2/3"), Request(REVISION, "2", "a" * MAX_LENGTH)], ids=str
 )
 def test_what_could_not_be_read_back_is_not_written(request_: Request) -> None:
-    with pytest.raises(ValueError, match="no slash in revision and token, 256 in all"):
+    with pytest.raises(ValueError, match="use no slash in revision and token, and at most 256 characters in all"):
         request_.render()
 
 
-def test_a_request_that_names_nobody_is_a_persons() -> None:
+def test_a_request_without_a_name_is_from_a_person() -> None:
     assert Request.parse(REVISION).who == "a person"
     assert Request.parse(f"{REVISION}/2/alice").who == "alice"

@@ -1,4 +1,4 @@
-"""The samples of autoscalers name a ModelDeployment that another sample makes."""
+"""The samples of autoscalers refer to a ModelDeployment of another sample."""
 
 from pathlib import Path
 

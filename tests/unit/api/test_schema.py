@@ -1,4 +1,4 @@
-"""The rewriting of pydantic's schema, and the rules that every type of the resource keeps."""
+"""The conversion of pydantic's schema, and the rules for every type of the resource."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,7 +20,7 @@ FORBIDDEN = {
 
 
 def parts(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every schema below `schema`, with its path."""
+    """Every schema nested in `schema`, with its path."""
     yield path, schema
     for name, field in schema.get("properties", {}).items():
         yield from parts(field, f"{path}.{name}")
@@ -36,7 +36,7 @@ def resource() -> dict[str, Any]:
 
 
 def missing(wanted: Any) -> list[str]:
-    """Paths below spec and status for which `wanted(part)` does not hold."""
+    """Paths below spec and status for which `wanted(part)` is false."""
     return [
         path
         for root in ("spec", "status")
@@ -61,7 +61,7 @@ def test_every_field_is_described() -> None:
     assert undescribed == []
 
 
-def test_every_list_says_how_it_is_merged_and_how_long_it_may_be() -> None:
+def test_every_list_defines_how_it_is_merged_and_its_maximum_length() -> None:
     assert (
         missing(lambda part: part.get("type") != "array" or {"x-kubernetes-list-type", "maxItems"} <= part.keys()) == []
     )
@@ -100,13 +100,13 @@ def test_every_cel_rule_has_a_sentence_of_its_own_that_fits_one_line() -> None:
 
 
 class Inner(ApiModel):
-    """Inside."""
+    """The inner type."""
 
     name: str = Field(description="A name.")
 
 
 class Example(ApiModel):
-    """Outside."""
+    """The outer type."""
 
     choice: Literal["a"] = Field("a", description="One choice.")
     wait: Annotated[timedelta, Between("1s", "1h")] = Field(timedelta(seconds=90), description="A wait.")
@@ -117,7 +117,7 @@ class Example(ApiModel):
     items: Annotated[list[Inner], Unique(("name",))] = Field(description="Things.")
 
 
-def test_rewrites_what_pydantic_says_into_what_kubernetes_reads() -> None:
+def test_rewrites_pydantics_schema_to_a_structural_schema() -> None:
     fields = structural(Example)["properties"]
     assert fields["choice"] == {"type": "string", "enum": ["a"], "description": "One choice. Default: a."}
     assert fields["wait"]["description"] == "A wait. Default: 1m30s."
@@ -135,25 +135,25 @@ def test_rewrites_what_pydantic_says_into_what_kubernetes_reads() -> None:
 
 
 class Recursive(ApiModel):
-    """Holds itself."""
+    """Contains itself."""
 
     child: "Recursive | None" = Field(None, description="Another.")
 
 
 class Union(ApiModel):
-    """Either."""
+    """A union."""
 
     either: int | str = Field(description="A number or a text.")
 
 
 class Anything(ApiModel):
-    """A map of anything."""
+    """A map with values of any type."""
 
     values: dict[str, Any] = Field(description="Whatever.")
 
 
 class Decimal(ApiModel):
-    """Says something that Kubernetes has no word for."""
+    """Uses a keyword that Kubernetes does not support."""
 
     step: Annotated[int, Field(gt=0)] = Field(description="More than none.")
 
@@ -161,12 +161,12 @@ class Decimal(ApiModel):
 @pytest.mark.parametrize(
     ("model", "where"),
     [
-        (Recursive, "Recursive.child: Recursive holds itself"),
-        (Union, "Union.either: a union"),
-        (Anything, "Anything.values: a map of anything"),
-        (Decimal, "Decimal.step: exclusiveMinimum is not known"),
+        (Recursive, "Recursive.child: Recursive contains itself"),
+        (Union, "Union.either: is a union"),
+        (Anything, "Anything.values: is a map without a type of its values"),
+        (Decimal, "Decimal.step: Kubernetes does not support exclusiveMinimum"),
     ],
 )
-def test_what_cannot_be_said_is_an_error_that_names_the_field(model: type[ApiModel], where: str) -> None:
+def test_what_kubernetes_cannot_express_is_an_error_that_names_the_field(model: type[ApiModel], where: str) -> None:
     with pytest.raises(NotStructuralError, match=where):
         structural(model)

@@ -34,18 +34,21 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("allowedRegistry: []", "allowedRegistry: is not a field; take it out or check its spelling"),
+        ("allowedRegistry: []", "allowedRegistry: is not a known field; remove it or check its spelling"),
         (
             "allowedRegistries: [wandb.example.com]",
-            r"allowedRegistries\[0\]: 'wandb.example.com' is no URL of a W&B server",
+            r"allowedRegistries\[0\]: 'wandb.example.com' is not the URL of a W&B server",
         ),
         (
             "allowedImages: ['corp/vllm:v1']",
-            r"allowedImages\[0\]: 'corp/vllm:v1' is no repository; write it without tag",
+            r"allowedImages\[0\]: 'corp/vllm:v1' is not a valid image repository; write it without tag",
         ),
-        ("allowedEnv: ['HTTPS_PROXY=x']", r"allowedEnv\[0\]: 'HTTPS_PROXY=x' is no name of an environment variable"),
-        ("allowedArgs: [trust-remote-code]", r"allowedArgs\[0\]: 'trust-remote-code' is no flag of vLLM; write it"),
-        ("hold: {action: Ignore}", "hold.action: 'Ignore' is refused: input should be 'Fallback' or 'Block'"),
+        ("allowedEnv: ['HTTPS_PROXY=x']", r"allowedEnv\[0\]: 'HTTPS_PROXY=x' is not a valid environment variable name"),
+        (
+            "allowedArgs: [trust-remote-code]",
+            r"allowedArgs\[0\]: 'trust-remote-code' is not a valid vLLM flag; write it",
+        ),
+        ("hold: {action: Ignore}", "hold.action: 'Ignore' is not valid: input should be 'Fallback' or 'Block'"),
         (
             "registry: {baseURL: 'https://w.example'}",
             "registry.auth: is required",
@@ -58,8 +61,8 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
             "registry: {baseURL: 'https://w.example', auth: {secretKeyRef: {name: a, key: b}}, pollInterval: 2h}",
             "registry.pollInterval: 2h must be a duration from 1s to 1h",
         ),
-        ("- a list", "must hold a mapping of settings"),
-        ("a: [", "is no YAML"),
+        ("- a list", "must contain a mapping of settings"),
+        ("a: [", "is not valid YAML"),
     ],
 )
 def test_a_mistake_names_the_file_and_the_setting(tmp_path: Path, text: str, message: str) -> None:
@@ -69,7 +72,7 @@ def test_a_mistake_names_the_file_and_the_setting(tmp_path: Path, text: str, mes
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         load(tmp_path / "none.yaml")
 

@@ -1,4 +1,4 @@
-"""The spec as it is read: defaults, and mistakes that name the field and what to write."""
+"""Reading the spec: defaults, and messages for mistakes that name the field and what to write."""
 
 from datetime import timedelta
 from typing import Any
@@ -65,18 +65,18 @@ def test_given_steps_replace_the_default_even_when_there_are_none(minimal: dict[
 
 def test_steps_without_a_gateway_are_refused_with_the_two_ways_out(minimal: dict[str, Any]) -> None:
     assert messages(spoilt(minimal, "rollout.steps", [{"setWeight": 5}])) == [
-        "spec: steps need traffic.gateway; set spec.traffic.gateway, or leave spec.rollout.steps out for a switch at "
-        "once"
+        "spec: steps need traffic.gateway; set spec.traffic.gateway, or remove spec.rollout.steps to switch without "
+        "steps"
     ]
 
 
-def test_every_mistake_is_told_in_one_go(minimal: dict[str, Any]) -> None:
+def test_all_mistakes_are_reported_at_once(minimal: dict[str, Any]) -> None:
     minimal["modelRef"] = "acme/models/chat"
     minimal["registry"] = {"baseURL": "wandb.example.com", "auth": {}}
     assert messages(minimal) == [
-        "spec.modelRef: 'acme/models/chat' names no alias; write entity/project/collection:alias, for example "
+        "spec.modelRef: 'acme/models/chat' has no alias; write entity/project/collection:alias, for example "
         "acme/wandb-registry-model/chat:production (:v12 pins a version)",
-        "spec.registry.baseURL: 'wandb.example.com' must be the URL of a W&B server without user, query or fragment, "
+        "spec.registry.baseURL: 'wandb.example.com' must be the URL of a W&B server without user, query and fragment, "
         "such as https://api.wandb.ai",
         "spec.registry.auth.secretKeyRef: is required; set it",
     ]
@@ -85,32 +85,36 @@ def test_every_mistake_is_told_in_one_go(minimal: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("gates", {}, "spec.gates: is not a field; take it out or check its spelling"),
-        ("serving.storage", {"type": "NodeCache"}, "spec.serving.storage.type: 'NodeCache' is refused: input should"),
-        ("replicas", -1, "spec.replicas: -1 is refused: input should be greater than or equal to 0"),
+        ("gates", {}, "spec.gates: is not a known field; remove it or check its spelling"),
+        ("serving.storage", {"type": "NodeCache"}, "spec.serving.storage.type: 'NodeCache' is not valid: input should"),
+        ("replicas", -1, "spec.replicas: -1 is not valid: input should be greater than or equal to 0"),
         ("serving.sharedMemory", "2GB", "spec.serving.sharedMemory: '2GB' is not a Kubernetes quantity; write"),
-        ("serving.env", [{"name": "A", "value": ""}, {"name": "A", "value": "2"}], "spec.serving.env: 'A' is there"),
-        ("hold.tags", ["a", "a"], "spec.hold.tags: 'a' is there twice; each may be there once"),
-        ("hold.aliases", ["held[1]"], "spec.hold.aliases[0]: 'held[1]' is no W&B alias"),
-        ("serving.servedModelName", "chat@v1", "spec.serving.servedModelName: 'chat@v1' cannot be asked for as"),
+        (
+            "serving.env",
+            [{"name": "A", "value": ""}, {"name": "A", "value": "2"}],
+            "spec.serving.env: 'A' is listed twice",
+        ),
+        ("hold.tags", ["a", "a"], "spec.hold.tags: 'a' is listed twice; list each entry once"),
+        ("hold.aliases", ["held[1]"], "spec.hold.aliases[0]: 'held[1]' is not a valid W&B alias"),
+        ("serving.servedModelName", "chat@v1", "spec.serving.servedModelName: 'chat@v1' is not a valid model name"),
         ("serving.shutdownTimeout", "500ms", "spec.serving.shutdownTimeout: 500ms must be a duration in whole"),
         ("serving.scheduling.tolerations", [{}], "spec.serving.scheduling.tolerations[0]: a toleration without key"),
         (
             "serving.podMetadata.labels",
             {"my label": "x"},
-            "spec.serving.podMetadata.labels[my label]: 'my label' is no key",
+            "spec.serving.podMetadata.labels[my label]: 'my label' is not a valid Kubernetes key",
         ),
         (
             "serving.podMetadata.labels",
             {"a": "b c"},
-            "spec.serving.podMetadata.labels.a: 'b c' is no label's value; use",
+            "spec.serving.podMetadata.labels.a: 'b c' is not a valid label value; use",
         ),
         (
             "serving.serviceAccountName",
             "Chat",
-            "spec.serving.serviceAccountName: 'Chat' is no name of a Kubernetes object",
+            "spec.serving.serviceAccountName: 'Chat' is not a valid Kubernetes object name",
         ),
-        ("serving.image", "a: b", "spec.serving.image: 'a: b' is no image; write it without spaces"),
+        ("serving.image", "a: b", "spec.serving.image: 'a: b' is not a valid image; write it without spaces"),
         (
             "serving.resources.limits",
             {"cpu": "1 core"},
@@ -132,7 +136,8 @@ def test_a_mistake_names_its_field_and_the_way_out(
 @pytest.mark.parametrize("step", [{}, {"setWeight": 5, "pause": {}}, {"match": SEGMENT, "setWeight": 5}])
 def test_a_step_is_exactly_one_thing(minimal: dict[str, Any], step: dict[str, Any]) -> None:
     assert messages(minimal | {"traffic": GATEWAY, "rollout": {"steps": [step]}}) == [
-        "spec.rollout.steps[0]: a step is exactly one of match, setWeight and pause; write each as an item of its own"
+        "spec.rollout.steps[0]: a step must have exactly one of match, setWeight and pause; write each as a separate "
+        "item"
     ]
 
 
@@ -149,7 +154,7 @@ def test_a_spec_reads_back_what_it_writes(minimal: dict[str, Any]) -> None:
     assert ModelDeploymentSpec.model_validate(spec.wire()) == spec
 
 
-def test_no_spec_at_all_says_what_is_required() -> None:
+def test_a_missing_spec_is_refused_with_what_is_required() -> None:
     with pytest.raises(SpecError) as error:
         read_spec({"metadata": {"name": "chat"}})
     assert [problem.field for problem in error.value.problems] == ["spec.modelRef"]
@@ -163,12 +168,12 @@ def with_step(minimal: dict[str, Any], name: str, **value: str) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("x group", {"exact": "a"}, "'x group' is no name of a request header"),
-        ("x", {}, "a header's value is exactly one of exact and regex"),
-        ("x", {"exact": "a", "regex": "^a$"}, "a header's value is exactly one of exact and regex"),
-        ("x", {"exact": "a`) || Path(`/"}, "cannot be compared with a header; use printable ASCII without backticks"),
-        ("x", {"exact": " a"}, "without spaces at its ends"),
-        ("x", {"regex": "internal"}, "must begin with ^ and end with $"),
+        ("x group", {"exact": "a"}, "'x group' is not a valid header name"),
+        ("x", {}, "a header value must have exactly one of exact and regex"),
+        ("x", {"exact": "a", "regex": "^a$"}, "a header value must have exactly one of exact and regex"),
+        ("x", {"exact": "a`) || Path(`/"}, "is not a valid header value; use printable ASCII without backticks"),
+        ("x", {"exact": " a"}, "without leading or trailing spaces"),
+        ("x", {"regex": "internal"}, "must start with ^, end with $"),
         ("x", {"regex": "^a`$"}, "without backticks"),
         ("x", {"prefix": "a"}, "prefix"),
     ],
@@ -182,17 +187,17 @@ def test_a_segment_is_something_that_gateways_can_do(
 
 
 def test_a_segment_needs_a_gateway_and_so_does_the_test_header(minimal: dict[str, Any]) -> None:
-    (told,) = messages(minimal | {"traffic": {"testHeader": "x-model"}})
-    assert "testHeader needs traffic.gateway; set spec.traffic.gateway" in told
-    (told,) = messages(minimal | {"rollout": {"steps": [{"match": SEGMENT}]}})
-    assert "steps need traffic.gateway" in told
+    (problem,) = messages(minimal | {"traffic": {"testHeader": "x-model"}})
+    assert "testHeader needs traffic.gateway; set spec.traffic.gateway" in problem
+    (problem,) = messages(minimal | {"rollout": {"steps": [{"match": SEGMENT}]}})
+    assert "steps need traffic.gateway" in problem
 
 
 @pytest.mark.parametrize("path", ["/", "v1", "/v1/", "/a b", "//", "/v1?x"])
 def test_a_path_is_written_from_its_root(minimal: dict[str, Any], path: str) -> None:
     gateway = {"parentRefs": [{"name": "models"}], "paths": [path]}
-    (told,) = messages(minimal | {"traffic": {"gateway": gateway}})
-    assert told.startswith("spec.traffic.gateway.paths[0]: ")
+    (problem,) = messages(minimal | {"traffic": {"gateway": gateway}})
+    assert problem.startswith("spec.traffic.gateway.paths[0]: ")
 
 
 LEGAL = {"name": "legal", "modelRef": "acme/wandb-registry-model/legal:production"}
@@ -208,7 +213,10 @@ def test_an_adapter_has_another_name_than_the_model_and_its_base(minimal: dict[s
 
 def test_two_adapters_have_two_names_without_an_at(minimal: dict[str, Any]) -> None:
     assert "twice" in messages(minimal | {"serving": {"adapters": [LEGAL, LEGAL]}})[0]
-    assert "without @" in messages(minimal | {"serving": {"adapters": [LEGAL | {"name": "legal@v7"}]}})[0]
+    assert (
+        "@ is reserved for the revision"
+        in messages(minimal | {"serving": {"adapters": [LEGAL | {"name": "legal@v7"}]}})[0]
+    )
 
 
 def test_a_base_is_exposed_only_where_there_is_one(minimal: dict[str, Any]) -> None:

@@ -159,7 +159,7 @@ def test_a_status_that_is_too_new_to_read_says_what_to_do(in_canary: Shell) -> N
     raw["status"]["phase"] = "Levitating"
     in_canary.cluster.instead = raw
     said = in_canary("get chat", code=1)
-    assert "prod/chat: its status cannot be read (status.phase: 'Levitating' is refused" in said
+    assert "prod/chat: its status cannot be read (status.phase: 'Levitating' is not valid" in said
     assert "a newer modelsync wrote it: upgrade this plugin" in said
 
 

@@ -72,10 +72,10 @@ def test_the_namespace_is_the_contexts_or_default(script: Script) -> None:
         ("Error from server (ServiceUnavailable): overloaded\n", UnavailableError, "overloaded"),
         (
             'Error from server (Forbidden): modeldeployments.modelsync.dev "chat" is forbidden: '
-            "ValidatingAdmissionPolicy 'modelsync' with binding 'modelsync' denied request: bob may not take a canary "
+            "ValidatingAdmissionPolicy 'modelsync' with binding 'modelsync' denied request: bob may not roll a canary "
             "back: the right to abort is missing\n",
             DeniedError,
-            "bob may not take a canary back: the right to abort is missing (admission policy modelsync)",
+            "bob may not roll a canary back: the right to abort is missing (admission policy modelsync)",
         ),
         ('error: context "nope" does not exist\n', PluginError, 'context "nope" does not exist'),
         ("error: You must be logged in to the server (Unauthorized)\n", PluginError, "You must be logged in"),

@@ -1,4 +1,4 @@
-"""Objects for the tests of this folder, as the API server has them."""
+"""Objects for the tests in this folder, as the API server returns them."""
 
 import itertools
 from typing import Any
@@ -39,7 +39,7 @@ def spec(**parts: Any) -> dict[str, Any]:
 
 
 def live(obj: dict[str, Any], **metadata: Any) -> dict[str, Any]:
-    """`obj` with what the API server adds."""
+    """`obj` with the fields that the API server adds."""
     version = next(_versions)
     given = {"uid": f"uid-{obj['kind']}-{obj['metadata']['name']}", "resourceVersion": str(version), "generation": 1}
     return {**obj, "metadata": {"creationTimestamp": "2026-11-21T08:00:00Z", **given, **obj["metadata"], **metadata}}
@@ -59,7 +59,7 @@ def model_deployment(name: str = "chat", namespace: str = "prod", **parts: Any) 
 
 
 def artifact(version: str = "v7", digest: str = "0123456789abcdef") -> Artifact:
-    """A version as the registry pins it."""
+    """A resolved version."""
     return Artifact(
         entity="acme",
         project="wandb-registry-model",
@@ -72,7 +72,7 @@ def artifact(version: str = "v7", digest: str = "0123456789abcdef") -> Artifact:
 
 
 def a_record(version: str = "v7", digest: str = "0123456789abcdef") -> tuple[Record, dict[str, Any]]:
-    """A record, and the live ControllerRevision."""
+    """A record and its live ControllerRevision."""
     wanted = ModelDeploymentSpec.model_validate(spec())
     inputs = inputs_of(OWNER.name, wanted, artifact(version, digest), SETTINGS, [])
     body = live(record(OWNER, inputs, artifact(version, digest), wanted, SETTINGS, fuse_sha256="ab" * 32))

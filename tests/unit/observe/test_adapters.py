@@ -1,4 +1,4 @@
-"""LoRA adapters on their way to a pod: read first, judged before anything is scheduled."""
+"""LoRA adapters are read and checked before anything is scheduled."""
 
 import json
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_nothing_begins_before_the_adapter_has_been_read() -> None:
     assert plan(made.observed).actions == ()
 
 
-def test_one_that_has_been_read_says_what_vllm_is_started_with() -> None:
+def test_one_that_has_been_read_determines_the_rank_for_vllm() -> None:
     made = seen({DIGEST: AdapterConfig(24)})
     assert made.pinned is not None
     assert (made.pinned.lora.rank, made.pinned.lora.to_read) == (32, ())
@@ -77,10 +77,10 @@ def test_one_that_vllm_cannot_load_is_a_problem_that_names_field_and_version() -
 
 def test_a_rank_above_what_vllm_allows_is_a_problem() -> None:
     (problem,) = seen({DIGEST: AdapterConfig(1024)}).observed.problems
-    assert "its rank is 1024, and vLLM takes at most 512" in problem.message
+    assert "its rank is 1024, but vLLM accepts at most 512" in problem.message
 
 
-def test_one_that_cannot_be_read_is_told_and_asked_for_again() -> None:
+def test_one_that_cannot_be_read_is_reported_and_read_again() -> None:
     made = seen({DIGEST: Failing("502")})
     assert made.observed.registry.outcome is RegistryOutcome.UNREACHABLE
     assert "spec.serving.adapters[legal].modelRef" in made.observed.registry.message

@@ -1,4 +1,4 @@
-"""A spec with several references: all of them make the candidate, or none does."""
+"""A spec with several references has a candidate only if all of them are resolved."""
 
 from dataclasses import replace
 from typing import Any
@@ -54,7 +54,7 @@ def prompts(version: int = 2, digest: str = PROMPTS_DIGEST, **parts: Any) -> Res
 
 
 def both(model: Any = None, other: Any = None, kept: Resolved | None = None) -> Answers:
-    """Answers about the model and about the side artifact."""
+    """Answers for the model and for the side artifact."""
     found = answers(model or resolved())
     other = other or prompts()
     positive = other if isinstance(other, Resolved) else kept
@@ -112,7 +112,7 @@ def test_one_that_is_not_there_is_named_and_the_last_answers_are_kept() -> None:
 @pytest.mark.parametrize(
     ("state", "outcome"), [("DELETED", RegistryOutcome.WITHDRAWN), ("PENDING", RegistryOutcome.MISSING)]
 )
-def test_one_that_cannot_be_pulled_is_told_as_the_model_would_be(state: str, outcome: RegistryOutcome) -> None:
+def test_one_that_cannot_be_pulled_is_reported_like_the_model(state: str, outcome: RegistryOutcome) -> None:
     view = seen(both(other=prompts(state=state))).observed.registry
     assert view.outcome is outcome
     assert "spec.serving.artifacts[prompts].modelRef" in view.message

@@ -1,4 +1,4 @@
-"""Two for one host and path: the older has it, whoever it is."""
+"""If two claim the same host and path, the older one wins."""
 
 from typing import Any
 
@@ -32,10 +32,10 @@ def found(**rivals: Any) -> str | None:
 
 
 def test_an_older_route_of_anyone_has_the_host() -> None:
-    told = found(rival_routes=(their_route(OLD),))
-    assert told is not None
-    assert "HTTPRoute shop/theirs is older and has /v1 of chat.example.com already" in told
-    assert told.startswith("spec.traffic.gateway.hostnames: ")
+    message = found(rival_routes=(their_route(OLD),))
+    assert message is not None
+    assert "HTTPRoute shop/theirs is older and already uses /v1 of chat.example.com" in message
+    assert message.startswith("spec.traffic.gateway.hostnames: ")
 
 
 def test_a_younger_route_does_not() -> None:
@@ -86,10 +86,10 @@ def test_two_on_one_host_with_different_paths_live_side_by_side() -> None:
     scores = GATEWAY.model_copy(update={"paths": ["/score", "/rerank"]})
     assert conflict(family(rival_routes=(their_route(OLD),)), scores) is None
     both = GATEWAY.model_copy(update={"paths": ["/score", "/v1"]})
-    assert "has /v1 of chat.example.com already" in str(conflict(family(rival_routes=(their_route(OLD),)), both))
+    assert "already uses /v1 of chat.example.com" in str(conflict(family(rival_routes=(their_route(OLD),)), both))
     theirs = model_deployment("older", "shop", creationTimestamp=OLD)
     theirs["spec"]["traffic"]["gateway"]["paths"] = ["/score"]
-    assert "has /score of chat.example.com already" in str(conflict(family(rival_owners=(theirs,)), scores))
+    assert "already uses /score of chat.example.com" in str(conflict(family(rival_owners=(theirs,)), scores))
     assert conflict(family(rival_owners=(theirs,)), GATEWAY) is None
 
 
@@ -110,8 +110,8 @@ def test_of_two_that_were_made_in_the_same_second_only_one_yields() -> None:
     ours = family(rival_owners=(model_deployment("zebra", "prod"),))
     theirs = family(owner=model_deployment("zebra", "prod"), rival_owners=(model_deployment("chat", "prod"),))
     assert GATEWAY is not None
-    told = [conflict(each, GATEWAY) for each in (ours, theirs)]
-    assert sorted(map(bool, told)) == [False, True]
+    messages = [conflict(each, GATEWAY) for each in (ours, theirs)]
+    assert sorted(map(bool, messages)) == [False, True]
 
 
 def test_our_own_route_is_no_rival() -> None:

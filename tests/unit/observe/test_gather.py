@@ -1,4 +1,4 @@
-"""Objects and answers in the planner's words."""
+"""Converting objects and answers to the planner's view."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -91,7 +91,7 @@ def gathered(found: Any, replies: Answers | None = None, **parts: Any) -> Gather
     return gather(read(found, given["settings"]), answers=replies, **given)
 
 
-# --- what the registry said -----------------------------------------------------------------------------------------
+# --- the registry's answers ------------------------------------------------------------------------------------------
 
 
 def test_before_the_first_answer_nothing_is_named() -> None:
@@ -118,7 +118,7 @@ def test_after_a_restart_the_candidate_is_what_the_status_remembers_with_todays_
     status = {"resolved": before.wire()}
     again = gathered(family(status=status)).observed.registry
     assert again.outcome is RegistryOutcome.PENDING
-    assert again.asked_at is None, "nothing has been asked by this process"
+    assert again.asked_at is None, "this process has not queried anything"
     assert again.candidate is not None
     assert again.candidate.revision == before.revision
 
@@ -154,7 +154,7 @@ def test_what_is_remembered_of_another_alias_is_not_believed() -> None:
         (resolved(state="PENDING"), RegistryOutcome.MISSING),
     ],
 )
-def test_why_there_is_no_answer_is_told_and_the_last_one_kept(latest: Any, outcome: RegistryOutcome) -> None:
+def test_a_failed_query_is_reported_and_the_last_answer_kept(latest: Any, outcome: RegistryOutcome) -> None:
     view = gathered(family(), answers(latest, positive=resolved())).observed.registry
     assert view.outcome is outcome
     assert view.message
@@ -209,7 +209,7 @@ def test_a_digest_that_was_not_read_is_unknown_and_not_clear() -> None:
     assert reads["0123456789abcdef"].marks == ()
 
 
-# --- what may not be -------------------------------------------------------------------------------------------------
+# --- problems --------------------------------------------------------------------------------------------------------
 
 
 def test_a_server_that_is_not_allowed_is_not_to_be_asked() -> None:
@@ -228,7 +228,7 @@ def test_a_bad_argument_is_a_problem_but_the_registry_is_asked_all_the_same() ->
     assert "spec.serving.args" in found.problems[0].message
 
 
-def test_a_missing_gateway_api_blocks_the_route_and_says_what_to_install() -> None:
+def test_a_missing_gateway_api_blocks_the_route_with_what_to_install() -> None:
     (problem,) = read(family(gateway_api=False), SETTINGS).problems
     assert problem.blocks_route
     assert "install the Gateway API" in problem.message
@@ -242,7 +242,7 @@ def test_a_spec_with_a_part_that_cannot_be_read_keeps_the_rest_so_that_holds_act
     assert {served.version for served in found.question.served} == {"v6"}
 
 
-def test_a_spec_without_what_everything_needs_is_unreadable_and_says_so() -> None:
+def test_a_spec_without_required_fields_is_unreadable() -> None:
     with pytest.raises(UnreadableError, match=r"spec\.modelRef"):
         read(family(owner=model_deployment(spec={"replicas": 1})), SETTINGS)
 
@@ -272,7 +272,7 @@ def test_pods_that_an_earlier_one_of_the_same_name_left_do_not_hide_what_the_can
     assert (view.recorded, view.pods, view.digests) == (False, 1, ("0123456789abcdef",))
 
 
-# --- what is there ---------------------------------------------------------------------------------------------------
+# --- live objects ----------------------------------------------------------------------------------------------------
 
 
 def test_a_revision_is_deployed_when_deployment_and_service_are_there() -> None:
@@ -291,8 +291,8 @@ def test_the_route_is_read_with_zero_weights_and_accepted_since_this_process_saw
     assert view is not None
     assert (view.weights, view.accepted, view.drifted) == (((made[0].revision, 100),), None, False)
 
-    said = [{"type": kind, "status": "True", "observedGeneration": 1} for kind in ("Accepted", "ResolvedRefs")]
-    found.route["status"] = {"parents": [{"parentRef": found.route["spec"]["parentRefs"][0], "conditions": said}]}
+    conditions = [{"type": kind, "status": "True", "observedGeneration": 1} for kind in ("Accepted", "ResolvedRefs")]
+    found.route["status"] = {"parents": [{"parentRef": found.route["spec"]["parentRefs"][0], "conditions": conditions}]}
     sightings = Sightings()
     assert gathered(found, sightings=sightings).observed.route.accepted_since == NOW  # type: ignore[union-attr]
     later = gathered(found, sightings=sightings, now=NOW + timedelta(seconds=9)).observed.route
@@ -307,8 +307,8 @@ def test_a_route_that_was_accepted_before_this_process_came_has_settled_since_th
     made = a_record()
     found = family(made, weights=((made[0].revision, 100),))
     assert found.route is not None
-    said = [{"type": kind, "status": "True", "observedGeneration": 1} for kind in ("Accepted", "ResolvedRefs")]
-    found.route["status"] = {"parents": [{"parentRef": found.route["spec"]["parentRefs"][0], "conditions": said}]}
+    conditions = [{"type": kind, "status": "True", "observedGeneration": 1} for kind in ("Accepted", "ResolvedRefs")]
+    found.route["status"] = {"parents": [{"parentRef": found.route["spec"]["parentRefs"][0], "conditions": conditions}]}
     found.route["metadata"]["managedFields"] = [
         {"manager": "modelsync", "time": "2026-11-21T08:58:00Z"},
         {"manager": "gateway", "subresource": "status", "time": "2026-11-21T08:59:00Z"},
@@ -318,9 +318,9 @@ def test_a_route_that_was_accepted_before_this_process_came_has_settled_since_th
     assert view is not None
     assert view.accepted_since == NOW - timedelta(seconds=59)
 
-    # What changes while we are here is timed by us: the gateway's word for the change before says nothing.
+    # A change while this process runs is timed by its own clock: the gateway's answer to the previous one is too old.
     found.route["metadata"]["generation"] = 2
-    for condition in said:
+    for condition in conditions:
         condition["observedGeneration"] = 2
     later = gathered(found, sightings=sightings, now=NOW + timedelta(seconds=9)).observed.route
     assert later is not None
@@ -343,7 +343,7 @@ def test_a_route_whose_hold_annotation_is_out_of_date_has_drifted() -> None:
     assert view.drifted
 
 
-def test_a_route_that_nobody_asks_for_any_more_still_shows_who_gets_traffic() -> None:
+def test_a_route_that_is_no_longer_wanted_still_shows_the_traffic() -> None:
     made = a_record()
     with_route = family(made, weights=((made[0].revision, 100),))
     plain_spec = spec()
@@ -356,7 +356,7 @@ def test_a_route_that_nobody_asks_for_any_more_still_shows_who_gets_traffic() ->
     assert view.observed.route.weights == ((made[0].revision, 100),)
 
 
-def test_what_the_plain_service_selects_is_told_and_the_blocked_one_has_a_name() -> None:
+def test_the_view_has_what_the_plain_service_selects() -> None:
     made = a_record()
     assert gathered(family(made)).observed.service is None
     assert gathered(family(made, plain=made[0].revision)).observed.service == made[0].revision
@@ -411,7 +411,7 @@ def test_a_spec_without_image_keeps_the_image_of_its_record_after_an_upgrade() -
     assert view.candidate.revision == made[0].revision
 
 
-# --- the administrator's default registry ---------------------------------------------------------------------------
+# --- the administrator's default registry ----------------------------------------------------------------------------
 
 
 def by_default(base_url: str = "https://wandb.example.com") -> OperatorSettings:
@@ -432,10 +432,14 @@ def test_another_default_registry_makes_no_other_revision_of_the_same_version() 
         assert found.pinned.revision == made[0].revision
 
 
-def test_the_status_tells_of_the_default_registry_only_where_it_is_asked() -> None:
-    told = gathered(family(owner=without_registry()), settings=by_default()).registry
-    assert told is not None
-    assert (told.base_url, told.secret_name, told.secret_key) == ("https://wandb.example.com", "wandb", "WANDB_API_KEY")
+def test_the_status_has_the_default_registry_only_if_it_is_used() -> None:
+    shown = gathered(family(owner=without_registry()), settings=by_default()).registry
+    assert shown is not None
+    assert (shown.base_url, shown.secret_name, shown.secret_key) == (
+        "https://wandb.example.com",
+        "wandb",
+        "WANDB_API_KEY",
+    )
     assert gathered(family(), settings=by_default()).registry is None
 
 
@@ -443,7 +447,7 @@ def test_without_any_registry_nothing_is_asked_and_the_field_is_named() -> None:
     found = gathered(family(owner=without_registry()), settings=SETTINGS, refusal="as the reconciler hands it on")
     assert found.read.registry is None
     assert found.read.not_to_ask is not None
-    assert found.read.not_to_ask.startswith("spec.registry: is left out, and the administrator has set no default")
+    assert found.read.not_to_ask.startswith("spec.registry: is not set, and the administrator has set no default")
     assert [problem.reason for problem in found.observed.problems] == ["InvalidSpec"]
 
 
@@ -466,12 +470,12 @@ def test_the_default_does_not_take_the_place_of_a_registry_that_cannot_be_read()
     assert found.not_to_ask == "spec.registry.auth: is required; set it"
 
 
-def test_what_is_wrong_with_the_default_registry_is_told_as_the_default() -> None:
+def test_a_problem_of_the_default_registry_names_it_as_the_default() -> None:
     owner = without_registry()
     refused = gathered(family(owner=owner), settings=by_default(), refusal="Secret prod/wandb does not exist")
     assert refused.observed.registry.message == (
-        "Secret prod/wandb does not exist (spec.registry is left out: the administrator's default "
-        "https://wandb.example.com counts)"
+        "Secret prod/wandb does not exist (spec.registry is not set: the administrator's default "
+        "https://wandb.example.com applies)"
     )
     denied = Denied(subject=REF, message="the key is wrong", asked_at=ASKED, answered_at=NOW)
     found = gathered(family(owner=owner), answers(denied), settings=by_default())
@@ -480,7 +484,7 @@ def test_what_is_wrong_with_the_default_registry_is_told_as_the_default() -> Non
     )
 
 
-def test_what_pods_said_of_their_exam_is_in_the_view_of_their_revision() -> None:
+def test_exam_results_of_pods_are_in_the_view_of_their_revision() -> None:
     record = a_record()
     revision = record[0].revision
     exam = Exam(ExamOutcome.FAILED, 2, 3, 1.5, "line 3")
@@ -496,8 +500,8 @@ def test_what_pods_said_of_their_exam_is_in_the_view_of_their_revision() -> None
 def test_an_exam_that_was_passed_before_the_operator_started_is_still_passed() -> None:
     record = a_record()
     revision = record[0].revision
-    told = {"exams": [{"revision": revision, "outcome": "Passed", "passed": 3, "total": 3, "duration": "1s500ms"}]}
-    found = read(family(record, status=told), SETTINGS)
+    status = {"exams": [{"revision": revision, "outcome": "Passed", "passed": 3, "total": 3, "duration": "1s500ms"}]}
+    found = read(family(record, status=status), SETTINGS)
 
     gathered = gather(found, settings=SETTINGS, answers=None, refusal=None, sightings=Sightings(), now=NOW)
 

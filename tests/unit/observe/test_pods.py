@@ -1,4 +1,4 @@
-"""What a kubelet and the controllers really wrote (recorded from Kubernetes 1.36), in the planner's words."""
+"""Reading pods as the kubelet and the controllers wrote them (recorded from Kubernetes 1.36)."""
 
 import copy
 import json
@@ -10,6 +10,7 @@ import pytest
 
 from modelsync.api.kinds import Object
 from modelsync.observe import pods
+from modelsync.observe.pod_trouble import trouble_of
 from modelsync.rollout.model import RevisionView, TroubleKind, Verified
 
 REVISION_LABEL = "modelsync.dev/revision"
@@ -26,7 +27,7 @@ def recorded() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "says"),
+    ("name", "kind", "message"),
     [
         ("content-refused", TroubleKind.CONTENT_REFUSED, "model.safetensors: MD5 is aa, the manifest says bb"),
         ("pull-failed", TroubleKind.PULL_FAILED, "the server cannot be reached: connection refused"),
@@ -39,19 +40,19 @@ def recorded() -> dict[str, Any]:
         ("config-error", TroubleKind.OTHER, 'secret "nope" not found'),
     ],
 )
-def test_what_is_wrong_with_a_pod_is_told(recorded: Any, name: str, kind: TroubleKind, says: str) -> None:
-    trouble = pods.trouble_of(recorded[name])
+def test_what_is_wrong_with_a_pod_is_reported(recorded: Any, name: str, kind: TroubleKind, message: str) -> None:
+    trouble = trouble_of(recorded[name])
     assert trouble is not None
     assert trouble.kind is kind
-    assert says in trouble.message
+    assert message in trouble.message
 
 
 @pytest.mark.parametrize("name", ["ready", "pulling", "starting"])
 def test_a_pod_that_is_ready_or_on_its_way_is_not_in_trouble(recorded: Any, name: str) -> None:
-    assert pods.trouble_of(recorded[name]) is None
+    assert trouble_of(recorded[name]) is None
 
 
-def test_a_pod_whose_claim_does_not_come_to_its_node_says_so_after_a_while(recorded: Any) -> None:
+def test_a_pod_whose_claim_is_not_attached_is_reported_after_a_while(recorded: Any) -> None:
     pod = recorded["pulling"]
     since = datetime(2026, 1, 1, tzinfo=UTC)
     pod["metadata"]["name"], pod["spec"] = (
@@ -68,40 +69,40 @@ def test_a_pod_whose_claim_does_not_come_to_its_node_says_so_after_a_while(recor
     not_yet = {"type": "PodReadyToStartContainers", "status": "False"}
     pod["status"] = {"conditions": [scheduled, not_yet], "initContainerStatuses": [{"state": {"waiting": {}}}]}
     soon, late = since + timedelta(seconds=60), since + timedelta(minutes=2)
-    assert pods.trouble_of(pod) is None
-    assert pods.trouble_of(pod, now=soon) is None
-    trouble = pods.trouble_of(pod, now=late)
+    assert trouble_of(pod) is None
+    assert trouble_of(pod, now=soon) is None
+    trouble = trouble_of(pod, now=late)
     assert trouble is not None
     assert (trouble.kind, trouble.since) == (TroubleKind.OTHER, since)
     assert "waits on node-2 for its volumes" in trouble.message
     assert "ReadWriteOnce can be used on one node at a time (disk)" in trouble.message
     assert "kubectl describe pod chat-v7-abc" in trouble.message
     pod["spec"]["volumes"].pop()
-    assert pods.trouble_of(pod, now=late) is None
+    assert trouble_of(pod, now=late) is None
 
 
-def test_pods_that_quota_or_pod_security_refuse_are_told_by_the_deployment_alone(recorded: Any) -> None:
+def test_pods_that_quota_or_pod_security_refuse_are_reported_from_the_deployment(recorded: Any) -> None:
     view = view_of(recorded["refused"], [], [])
     assert view.trouble is not None
     assert view.trouble.kind is TroubleKind.REFUSED
     assert "violates PodSecurity" in view.trouble.message
 
 
-def test_a_crash_tells_when_it_was_and_how_often_the_container_has_ended(recorded: Any) -> None:
+def test_a_crash_has_its_time_and_the_number_of_terminations(recorded: Any) -> None:
     pod = recorded["crashed-loading"]
     server = pod["status"]["containerStatuses"][0]
-    trouble = pods.trouble_of(pod)
+    trouble = trouble_of(pod)
     assert trouble is not None
-    assert trouble.count == server["restartCount"] + 1, "the end that it waits after counts too"
+    assert trouble.count == server["restartCount"] + 1, "the termination that it waits after counts too"
     assert trouble.since is not None
     assert trouble.since.tzinfo is not None
 
     server["lastState"] = {"terminated": server["state"].get("terminated") or server["lastState"]["terminated"]}
     server["restartCount"] += 1
     server["state"] = {"running": {"startedAt": "2026-11-21T09:00:00Z"}}
-    again = pods.trouble_of(pod)
+    again = trouble_of(pod)
     assert again is not None
-    assert again.count == trouble.count, "a restart is no further end"
+    assert again.count == trouble.count, "a restart is not another termination"
 
 
 def test_a_pod_that_is_ready_again_is_out_of_trouble(recorded: Any) -> None:
@@ -109,7 +110,7 @@ def test_a_pod_that_is_ready_again_is_out_of_trouble(recorded: Any) -> None:
     for condition in pod["status"]["conditions"]:
         if condition["type"] == "Ready":
             condition["status"] = "True"
-    assert pods.trouble_of(pod) is None
+    assert trouble_of(pod) is None
 
 
 def test_what_the_puller_proved_is_read_from_its_termination_message(recorded: Any) -> None:
@@ -148,7 +149,7 @@ def test_pulling_shows_while_the_init_container_runs(recorded: Any) -> None:
     assert not view_of(None, [recorded["ready"]], []).pulling
 
 
-def test_the_worst_of_all_pods_is_told(recorded: Any) -> None:
+def test_the_worst_of_all_pods_is_reported(recorded: Any) -> None:
     several = [recorded[name] for name in ("ready", "unschedulable", "crashed", "bad-image")]
     trouble = view_of(None, several, []).trouble
     assert trouble is not None
@@ -235,7 +236,7 @@ def test_the_pager_sees_the_worst_pod_first_with_its_last_words(recorded: Any) -
     assert seen[2].last_log is None
 
 
-def test_an_image_that_cannot_be_had_is_told_in_kubernetes_word(recorded: Any) -> None:
+def test_an_image_that_cannot_be_pulled_has_kubernetes_reason(recorded: Any) -> None:
     (pod,) = pods.status_of([recorded["bad-image"]], REVISION_LABEL)
     assert (pod.state, pod.reason) == ("Failing", "ImagePullBackOff")
 

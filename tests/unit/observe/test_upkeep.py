@@ -1,4 +1,4 @@
-"""What differs from what it should be, and what only looks different."""
+"""Which differences are corrected, and which are not differences."""
 
 import copy
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ def test_what_is_missing_or_other_is_a_difference(live_value: Any, wanted: Any) 
 
 
 def pieces(found: Family) -> list[tuple[str, str]]:
-    """What is to be put right, by kind and name, in a world whose stable is the one revision."""
+    """What must be written, by kind and name, if the only revision is the stable."""
     (name,) = [each.removeprefix("chat-") for each in found.deployments]
     gathered = gather(
         read(found, SETTINGS),
@@ -68,7 +68,7 @@ def pieces(found: Family) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def whole() -> Family:
-    """A world that is as wanted."""
+    """A family that is as wanted."""
     made = a_record()
     revision = made[0].revision
     budget = live(disruption_budget(OWNER, revision))

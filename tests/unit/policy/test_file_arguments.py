@@ -5,7 +5,7 @@ import pytest
 from modelsync.policy.file_arguments import path_problems
 
 
-def told(value: str, **options: object) -> list[str]:
+def problems(value: str, **options: object) -> list[str]:
     given = {"artifacts": ["prompts"]} | options
     return [str(problem) for problem in path_problems([f"--chat-template={value}"], **given)]  # type: ignore[arg-type]
 
@@ -14,7 +14,7 @@ def told(value: str, **options: object) -> list[str]:
     "value", ["/artifacts/prompts/chat.jinja", "/artifacts/prompts/de/chat.jinja", "{{ messages[0].content }}", "a\nb"]
 )
 def test_a_file_of_a_named_side_artifact_and_a_template_as_text_are_fine(value: str) -> None:
-    assert told(value) == []
+    assert problems(value) == []
 
 
 @pytest.mark.parametrize(
@@ -35,19 +35,19 @@ def test_a_file_of_a_named_side_artifact_and_a_template_as_text_are_fine(value: 
     ],
 )
 def test_every_other_file_is_refused_with_what_to_write(value: str) -> None:
-    (problem,) = told(value)
-    assert problem.startswith(f"spec.serving.args[0]: --chat-template={value} is refused")
+    (problem,) = problems(value)
+    assert problem.startswith(f"spec.serving.args[0]: --chat-template={value} is not allowed")
     assert "/artifacts/<name>/<file>" in problem
 
 
-def test_a_side_artifact_that_the_spec_does_not_name_is_told_with_those_that_it_names() -> None:
-    (problem,) = told("/artifacts/templates/chat.jinja")
+def test_an_unknown_side_artifact_is_refused_with_those_of_the_spec() -> None:
+    (problem,) = problems("/artifacts/templates/chat.jinja")
     assert "spec.serving.artifacts has no 'templates' (it has: prompts)" in problem
-    assert "it has: none" in told("/artifacts/templates/chat.jinja", artifacts=[])[0]
+    assert "it has: none" in problems("/artifacts/templates/chat.jinja", artifacts=[])[0]
 
 
 def test_what_the_administrator_allows_may_name_any_file() -> None:
-    assert told("/opt/templates/chat.jinja", allowed=["--chat-template"]) == []
+    assert problems("/opt/templates/chat.jinja", allowed=["--chat-template"]) == []
 
 
 def test_other_flags_are_no_files() -> None:

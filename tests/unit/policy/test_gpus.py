@@ -1,4 +1,4 @@
-"""GPUs that the arguments use against GPUs that the pod gets."""
+"""The number of GPUs that the arguments use must equal the number that the pod gets."""
 
 import pytest
 
@@ -37,30 +37,30 @@ def test_what_fits_or_cannot_be_judged_is_no_problem(args: list[str], limits: di
         (
             [f"{TP}=2"],
             {"nvidia.com/gpu": "1"},
-            "1 in all, and vLLM would use 2 (--tensor-parallel-size=2); set the limit to 2, or "
+            "1 in total, but vLLM would use 2 (--tensor-parallel-size=2); set the limit to 2, or "
             "--tensor-parallel-size=1",
         ),
         (
             [],
             {"nvidia.com/gpu": "8"},
-            "8 in all, and vLLM would use 1 (without --tensor-parallel-size, one GPU); set the limit to 1, or "
-            "--tensor-parallel-size=8",
+            "8 in total, but vLLM would use 1 (without --tensor-parallel-size, one GPU); set the limit to 1, "
+            "or --tensor-parallel-size=8",
         ),
         (
             [f"{TP}=2", f"{PP}=2"],
             {"nvidia.com/gpu": "5"},
-            "5 in all, and vLLM would use 4 (--tensor-parallel-size=2 × --pipeline-parallel-size=2); set the limit to "
-            "4",
+            "5 in total, but vLLM would use 4 (--tensor-parallel-size=2 × --pipeline-parallel-size=2); set "
+            "the limit to 4",
         ),
         (
             [f"{TP}=2", f"{DP}=2"],
             {"nvidia.com/gpu": "8"},
-            "8 in all, and vLLM would use 4 (--tensor-parallel-size=2 × --data-parallel-size=2); set the limit to 4, "
-            "or --tensor-parallel-size=4",
+            "8 in total, but vLLM would use 4 (--tensor-parallel-size=2 × --data-parallel-size=2); set the "
+            "limit to 4, or --tensor-parallel-size=4",
         ),
     ],
 )
-def test_too_few_and_idle_gpus_are_told_with_both_ways_out(
+def test_too_few_and_idle_gpus_are_refused_with_both_fixes(
     args: list[str], limits: dict[str, str], message: str
 ) -> None:
     (problem,) = gpu_problems(args, limits)

@@ -1,4 +1,4 @@
-"""Images, as an allow-list sees them."""
+"""Images and the allow-list."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_an_image_has_one_full_repository(image: str, full: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "expected"),
     [
         ("a:v0.32.0", "v0.32.0"),
         ("a:v1@sha256:01", "v1"),
@@ -30,11 +30,11 @@ def test_an_image_has_one_full_repository(image: str, full: str) -> None:
         ("a@sha256:01", None),
     ],
 )
-def test_a_tag_is_told_apart_from_a_port_and_a_digest(image: str, told: str | None) -> None:
-    assert tag(image) == told
+def test_a_tag_is_distinguished_from_a_port_and_a_digest(image: str, expected: str | None) -> None:
+    assert tag(image) == expected
 
 
-def test_a_star_stays_below_what_stands_before_it() -> None:
+def test_a_star_matches_only_below_its_prefix() -> None:
     assert is_allowed("registry.example.com/ml/team/vllm:v1", ["registry.example.com/ml/*"])
     assert not is_allowed("registry.example.com/other/vllm:v1", ["registry.example.com/ml/*"])
     assert not is_allowed("registry.example.com.evil.example/ml/vllm", ["registry.example.com/ml/*"])

@@ -1,4 +1,4 @@
-"""What the administrator's limits make of a spec."""
+"""Validation of a spec against the administrator's settings."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def found(minimal: dict[str, Any], settings: OperatorSettings = SETTINGS, **serv
 
 def test_gpus_that_the_arguments_do_not_use_are_a_problem(minimal: dict[str, Any]) -> None:
     (problem,) = found(minimal, args=["--tensor-parallel-size=2"], resources={"limits": {"nvidia.com/gpu": 1}})
-    assert problem.startswith("spec.serving.resources.limits[nvidia.com/gpu]: 1 in all, and vLLM would use 2")
+    assert problem.startswith("spec.serving.resources.limits[nvidia.com/gpu]: 1 in total, but vLLM would use 2")
 
 
 def test_a_fine_spec_has_no_problems(minimal: dict[str, Any]) -> None:
@@ -56,15 +56,16 @@ def test_without_a_registry_the_administrators_default_is_taken_whole(minimal: d
     own = ModelDeploymentSpec.model_validate(minimal)
     left_out = ModelDeploymentSpec.model_validate({"modelRef": minimal["modelRef"]})
     assert registry_of(left_out, settings) == default
-    assert registry_of(own, settings) == own.registry, "nothing of the default is mixed into it"
+    assert registry_of(own, settings) == own.registry, "no field of the default is mixed in"
     assert problems(left_out, settings) == [], "the administrator's own default needs no permission"
 
 
-def test_without_a_registry_and_a_default_it_says_what_to_write(minimal: dict[str, Any]) -> None:
+def test_without_a_registry_and_a_default_the_message_has_what_to_write(minimal: dict[str, Any]) -> None:
     del minimal["registry"]
     assert found(minimal) == [
-        "spec.registry: is left out, and the administrator has set no default; write baseURL and auth.secretKeyRef "
-        "(allowed: https://wandb.example.com), or ask the administrator for a default, the setting `registry`"
+        "spec.registry: is not set, and the administrator has set no default; set baseURL and auth.secretKeyRef "
+        "(allowed servers: https://wandb.example.com), or ask the administrator to set a default (the setting "
+        "`registry`)"
     ]
 
 
@@ -114,7 +115,7 @@ def test_an_image_from_elsewhere_is_refused(minimal: dict[str, Any], image: str)
 
 def test_an_image_of_a_vllm_that_cannot_drain_is_refused_with_the_least_version(minimal: dict[str, Any]) -> None:
     (problem,) = found(minimal, image="vllm/vllm-openai:v0.17.1")
-    assert problem.startswith("spec.serving.image: 'vllm/vllm-openai:v0.17.1' is tagged v0.17.1")
+    assert problem.startswith("spec.serving.image: 'vllm/vllm-openai:v0.17.1' has the tag v0.17.1")
     assert problem.endswith("use v0.18.0 or newer")
     assert found(minimal, image="vllm/vllm-openai:v0.18.0") == []
 
@@ -130,7 +131,7 @@ def test_the_administrators_default_image_needs_no_permission(minimal: dict[str,
 
 def test_a_refused_argument_names_its_place(minimal: dict[str, Any]) -> None:
     (problem,) = found(minimal, args=["--max-model-len=8192", "--trust-remote-code"])
-    assert problem.startswith("spec.serving.args[1]: --trust-remote-code is refused")
+    assert problem.startswith("spec.serving.args[1]: --trust-remote-code is not allowed")
     allowing = SETTINGS.model_copy(update={"allowed_args": ("--trust-remote-code",)})
     assert found(minimal, allowing, args=["--trust-remote-code"]) == []
 
@@ -146,15 +147,15 @@ def test_tuning_is_allowed_in_the_environment(minimal: dict[str, Any], name: str
     ("name", "why"),
     [
         ("LD_PRELOAD", "is never allowed"),
-        ("PYTHONPATH", "is set by the operator; take it out"),
+        ("PYTHONPATH", "is set by the operator; remove it"),
         ("PYTHONSTARTUP", "is never allowed"),
         ("PATH", "is never allowed"),
         ("MODELSYNC_REVISION", "is never allowed"),
         ("VLLM_SERVER_DEV_MODE", "is never allowed"),
         ("VLLM_PLUGINS", "is never allowed"),
-        ("VLLM_USE_RUST_FRONTEND", "is never allowed, since vLLM's Rust front end loads no middleware"),
+        ("VLLM_USE_RUST_FRONTEND", "is never allowed, because vLLM's Rust front end does not load the middleware"),
         ("VLLM_RUST_FRONTEND_PATH", "is never allowed"),
-        ("HF_HUB_OFFLINE", "is set by the operator; take it out"),
+        ("HF_HUB_OFFLINE", "is set by the operator; remove it"),
         ("VLLM_LOGGING_CONFIG_PATH", "is not on the list of allowed names"),
         ("VLLM_DEBUG_LOG_API_SERVER_RESPONSE", "is not on the list of allowed names"),
         ("HTTP_PROXY", "is not on the list of allowed names"),
@@ -177,12 +178,14 @@ def test_an_administrator_can_allow_more_but_not_everything(minimal: dict[str, A
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
-        ({"limits": {"gpu": 1}}, "spec.serving.resources.limits[gpu]: 'gpu' is no resource of Kubernetes; a device"),
+        ({"limits": {"gpu": 1}}, "spec.serving.resources.limits[gpu]: 'gpu' is not a Kubernetes resource; write a "
+        "device"),
         (
             {"limits": {"memroy": "1Gi"}},
-            "spec.serving.resources.limits[memroy]: 'memroy' is no resource of Kubernetes; did you mean memory?",
+            "spec.serving.resources.limits[memroy]: 'memroy' is not a Kubernetes resource; did you mean memory?",
         ),
-        ({"limits": {"nvidia.com/gpu": "500m"}}, "spec.serving.resources.limits[nvidia.com/gpu]: '500m' is not whole"),
+        ({"limits": {"nvidia.com/gpu": "500m"}}, "spec.serving.resources.limits[nvidia.com/gpu]: '500m' is not a whole "
+        "number"),
         ({"requests": {"nvidia.com/gpu": 1}}, "spec.serving.resources.requests[nvidia.com/gpu]: '1' must equal limits"),
         (
             {"requests": {"memory": "2Gi"}, "limits": {"memory": "2000M"}},
@@ -216,7 +219,7 @@ def test_labels_that_the_operator_or_kubernetes_lives_by_are_refused(
     assert problem.startswith(f"spec.serving.podMetadata.{kind}[{key}]: '{key}' is reserved")
 
 
-def test_a_reference_that_does_not_parse_is_told(minimal: dict[str, Any]) -> None:
+def test_a_reference_that_is_not_valid_is_reported(minimal: dict[str, Any]) -> None:
     minimal["modelRef"] = "acme/pro?ject/chat:production"
     (problem,) = found(minimal)
     assert problem.startswith("spec.modelRef: ")
@@ -234,12 +237,12 @@ def traffic_problems(
 @pytest.mark.parametrize("path", ["/metrics", "/modelsync", "/modelsync/fuse"])
 def test_what_is_for_the_cluster_is_not_published(minimal: dict[str, Any], path: str) -> None:
     (problem,) = traffic_problems(minimal, gateway={"paths": ["/v1", path]})
-    assert problem.startswith(f"spec.traffic.gateway.paths[1]: '{path}' is for the cluster's own use")
+    assert problem.startswith(f"spec.traffic.gateway.paths[1]: '{path}' is for use inside the cluster")
 
 
 def test_a_test_header_that_means_something_else_is_refused(minimal: dict[str, Any]) -> None:
     (problem,) = traffic_problems(minimal, testHeader="Host")
-    assert problem.startswith("spec.traffic.testHeader: 'Host' has a meaning of its own")
+    assert problem.startswith("spec.traffic.testHeader: 'Host' already has a standard meaning")
 
 
 def match(**value: str) -> list[dict[str, Any]]:
@@ -248,7 +251,9 @@ def match(**value: str) -> list[dict[str, Any]]:
 
 def test_a_segment_by_the_test_header_is_refused(minimal: dict[str, Any]) -> None:
     (problem,) = traffic_problems(minimal, testHeader="X-Group", steps=match(exact="v7"))
-    assert problem.startswith("spec.rollout.steps[0].match[0].headerName: 'x-group' is spec.traffic.testHeader")
+    assert problem.startswith(
+        "spec.rollout.steps[0].match[0].headerName: 'x-group' is already used as spec.traffic.testHeader"
+    )
 
 
 @pytest.mark.parametrize("regex", ["^(a$", "^(?=a)b$", r"^(a)\1$", "^(?<!a)b$", "^a++$", "^(?>a)$"])
@@ -302,14 +307,13 @@ LEGAL = {"name": "legal", "modelRef": "acme/wandb-registry-model/legal:productio
 @pytest.mark.parametrize("flag", ["--max-loras=4", "--max-lora-rank=64", "--max-cpu-loras=8", "--enable-lora"])
 def test_flags_that_follow_from_the_adapters_are_the_operators(minimal: dict[str, Any], flag: str) -> None:
     (problem,) = found(minimal, args=[flag], adapters=[LEGAL])
-    assert problem == (
-        f"spec.serving.args[0]: {flag.partition('=')[0]} is set by the operator, because it follows from the adapters; "
-        "take it out"
+    assert (
+        problem == f"spec.serving.args[0]: {flag.partition('=')[0]} is set by the operator from the adapters; remove it"
     )
-    assert found(minimal, args=[flag]) == [], "without adapters they mean what vLLM says"
+    assert found(minimal, args=[flag]) == [], "without adapters they are passed to vLLM"
 
 
-def test_each_reference_is_told_by_its_field(minimal: dict[str, Any]) -> None:
+def test_a_problem_of_a_reference_names_its_field(minimal: dict[str, Any]) -> None:
     bad = "acme/two  words /x:production"
     problems = found(
         minimal,

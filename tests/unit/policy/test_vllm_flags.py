@@ -1,4 +1,4 @@
-"""What a tenant may write in spec.serving.args, and what the refusal of anything else says."""
+"""What a tenant may write in spec.serving.args, and the messages for everything else."""
 
 import pytest
 
@@ -16,7 +16,7 @@ VERSION = "v0.32.0"
 
 
 def refusal(*args: str, allowed: tuple[str, ...] = ()) -> str:
-    """The one message that these args get."""
+    """The only message for these args."""
     [problem] = check_args(args, VERSION, allowed)
     return problem.message
 
@@ -61,7 +61,7 @@ def test_a_flag_of_the_operators_cannot_be_set_nor_allowed(flag: str) -> None:
 
 
 @pytest.mark.parametrize("flag", sorted(REFUSED))
-def test_a_refused_flag_says_why_and_who_may_allow_it_and_then_passes(flag: str) -> None:
+def test_a_refused_flag_names_the_reason_and_who_may_allow_it(flag: str) -> None:
     takes = table_for(VERSION).flags[flag]
     value = {"json": "{}", "json-or-str": "{}"}.get(takes.type, "x")
     arg = flag if takes.takes == "nothing" else f"{flag}={takes.choices[0] if takes.choices else value}"
@@ -94,14 +94,14 @@ def test_the_flags_that_the_design_names_are_refused() -> None:
         ("--max-modle-len=1", "--max-modle-len is not a flag of vLLM v0.32.0; did you mean --max-model-len?"),
         ("--max_model_len=1", "--max_model_len is not a flag of vLLM v0.32.0; did you mean --max-model-len?"),
         ("--trust-remote", "--trust-remote is not a flag of vLLM v0.32.0; did you mean --trust-remote-code?"),
-        ("--xyzzy=1", "--xyzzy is not a flag of vLLM v0.32.0; `vllm serve --help=all` lists them"),
+        ("--xyzzy=1", "--xyzzy is not a flag of vLLM v0.32.0; `vllm serve --help=all` lists all flags"),
         ("--enforce-eager.x=1", "--enforce-eager.x is not a flag of vLLM v0.32.0; did you mean --enforce-eager?"),
-        ("-tp=2", "-tp=2: write --tensor-parallel-size=2; short flags are not taken"),
-        ("-O3", "-O3: write --optimization-level=3; short flags are not taken"),
-        ("--max-model-len 8", "--max-model-len 8: write --max-model-len=8; flag and value are joined by ="),
-        ("8192", "8192 is not a flag; an item is one --flag=value, with its value in the same item"),
-        ("", " is not a flag; an item is one --flag=value, with its value in the same item"),
-        ("--max-model-len", "--max-model-len takes a value in the same item; write --max-model-len=…"),
+        ("-tp=2", "-tp=2: write --tensor-parallel-size=2; short flags are not accepted"),
+        ("-O3", "-O3: write --optimization-level=3; short flags are not accepted"),
+        ("--max-model-len 8", "--max-model-len 8: write --max-model-len=8; join flag and value with ="),
+        ("8192", "8192 is not a flag; write each item as --flag=value"),
+        ("", " is not a flag; write each item as --flag=value"),
+        ("--max-model-len", "--max-model-len needs a value in the same item; write --max-model-len=…"),
         (
             "--enforce-eager=true",
             "--enforce-eager=true: --enforce-eager takes no value; write --enforce-eager or --no-enforce-eager",
@@ -109,7 +109,7 @@ def test_the_flags_that_the_design_names_are_refused() -> None:
         ("--max-num-seqs=many", "--max-num-seqs=many is not valid; it must be a whole number"),
         (
             "--max-model-len=8q",
-            "--max-model-len=8q is not valid; it must be a whole number, with k (1000) or K (1024) if need be, or auto",
+            "--max-model-len=8q is not valid; it must be a whole number, optionally with k (1000) or K (1024), or auto",
         ),
         ("--gpu-memory-utilization=most", "--gpu-memory-utilization=most is not valid; it must be a number"),
         (
@@ -123,40 +123,41 @@ def test_the_flags_that_the_design_names_are_refused() -> None:
         ),
         (
             "--api-server-count=0",
-            "--api-server-count=0 is not valid; it must be at least 1, because without an API server the pod loads no "
-            "middleware, so that a hold could not silence it",
+            "--api-server-count=0 is not valid; it must be at least 1, because without an API server the pod does not "
+            "load the middleware, so a hold could not silence it",
         ),
         (
             "--grpc",
-            "--grpc is set by the operator, because vLLM's gRPC server loads no middleware, so that a hold could not "
-            "silence it: the pod serves HTTP; take it out",
+            "--grpc is set by the operator, because vLLM's gRPC server does not load the middleware, so a hold could "
+            "not silence it; remove it",
         ),
         (
             "--load-format=pt",
-            "--load-format=pt is refused; allowed are auto, safetensors, fastsafetensors, instanttensor, mistral, "
-            "runai_streamer, runai_streamer_sharded; the administrator can allow it: allowedArgs: [--load-format]",
+            "--load-format=pt is not allowed; allowed values: auto, safetensors, fastsafetensors, instanttensor, "
+            "mistral, runai_streamer, runai_streamer_sharded; the administrator can allow it: allowedArgs: "
+            "[--load-format]",
         ),
         (
             "--generation-config=/somewhere",
-            "--generation-config=/somewhere is refused; allowed are auto, vllm; the administrator can allow it: "
-            "allowedArgs: [--generation-config]",
+            "--generation-config=/somewhere is not allowed; allowed values: auto, vllm; the administrator can allow "
+            "it: allowedArgs: [--generation-config]",
         ),
         (
             "--distributed-executor-backend=my.Executor",
-            "--distributed-executor-backend=my.Executor is refused; allowed are mp, uni, ray; the administrator can "
-            "allow it: allowedArgs: [--distributed-executor-backend]",
+            "--distributed-executor-backend=my.Executor is not allowed; allowed values: mp, uni, ray; the "
+            "administrator can allow it: allowedArgs: [--distributed-executor-backend]",
         ),
     ],
 )
-def test_a_wrong_arg_says_what_is_wrong_and_what_to_write(arg: str, message: str) -> None:
+def test_a_wrong_arg_is_refused_with_what_to_write(arg: str, message: str) -> None:
     assert refusal(arg) == message
 
 
-def test_flag_and_value_in_two_items_are_told_to_be_one() -> None:
+def test_flag_and_value_in_two_items_are_refused() -> None:
     first, second = check_args(["--max-model-len", "8192"], VERSION)
 
     assert first.text == (
-        "spec.serving.args[0]: --max-model-len takes a value in the same item; write --max-model-len=8192"
+        "spec.serving.args[0]: --max-model-len needs a value in the same item; write --max-model-len=8192"
     )
     assert second.index == 1
 
@@ -174,7 +175,7 @@ def test_flag_and_value_in_two_items_are_told_to_be_one() -> None:
     ],
 )
 def test_a_key_inside_json_that_loads_code_is_refused_however_it_is_written(arg: str) -> None:
-    assert "is refused, because it loads code; the administrator can allow it" in refusal(arg)
+    assert "is not allowed, because it loads code; the administrator can allow it" in refusal(arg)
 
 
 def test_the_administrator_can_allow_one_key_of_a_json_flag() -> None:
@@ -243,7 +244,7 @@ def test_an_older_vllm_has_the_flags_that_it_had() -> None:
 
 
 def test_policy_names_all_flags_of_older_versions_that_load_code_or_open_doors() -> None:
-    """What only older versions have is named here, so that a new table makes somebody look at what it brings."""
+    """Flags that only older versions have are listed here, so that someone reviews every new table."""
     newest = table_for(None).flags.keys()
     tables = vllm_flags._tables().values()
 
@@ -268,10 +269,10 @@ def test_a_version_with_all_that_serving_needs_or_without_a_number_is_taken(vers
     assert vllm_flags.check_version(version) is None
 
 
-def test_a_version_that_cannot_drain_says_which_can() -> None:
+def test_a_version_that_cannot_drain_is_refused_with_one_that_can() -> None:
     assert vllm_flags.check_version("v0.17.1") == (
-        "is tagged v0.17.1, which reads as a vLLM that lacks --shutdown-timeout: its pods would cut the answers under "
-        "way when they end; use v0.18.0 or newer"
+        "has the tag v0.17.1, and that version of vLLM lacks --shutdown-timeout: its pods would cut off requests in "
+        "progress when they stop; use v0.18.0 or newer"
     )
 
 

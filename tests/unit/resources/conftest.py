@@ -1,4 +1,4 @@
-"""A ModelDeployment, and what the registry answered for it."""
+"""A ModelDeployment, and the registry's answers for it."""
 
 from collections.abc import Callable
 from hashlib import md5
@@ -18,7 +18,7 @@ FUSE = "5f" * 32
 
 
 def pinned(ref: str) -> Artifact:
-    """What a reference beside the model's names: version v2, content told by the reference."""
+    """The artifact of a reference other than the model's: version v2, with a digest derived from the reference."""
     parsed = ModelRef.parse(ref)
     return Artifact(
         entity=parsed.entity,
@@ -68,7 +68,7 @@ def make_spec() -> Callable[..., ModelDeploymentSpec]:
 def make_record(
     owner: Owner, artifact: Artifact, make_spec: Callable[..., ModelDeploymentSpec]
 ) -> Callable[..., Object]:
-    """The ControllerRevision that a spec with these sections makes."""
+    """The ControllerRevision for a spec with these sections."""
 
     def make(settings: OperatorSettings | None = None, **sections: Any) -> Object:
         spec, settings = make_spec(**sections), settings or OperatorSettings(puller_image="modelsync:1")
@@ -81,7 +81,7 @@ def make_record(
 
 @pytest.fixture
 def make_pod(make_record: Callable[..., Object]) -> Callable[..., Object]:
-    """`spec.template` of the Deployment that a spec with these sections makes."""
+    """`spec.template` of the Deployment for a spec with these sections."""
 
     def make(**sections: Any) -> Object:
         template: Object = Record.parse(make_record(**sections)).template["spec"]["template"]

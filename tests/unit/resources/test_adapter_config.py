@@ -1,4 +1,4 @@
-"""Which LoRA adapters vLLM can load, as their own files say."""
+"""Which LoRA adapters vLLM can load, according to their files."""
 
 import json
 from typing import Any
@@ -23,8 +23,8 @@ PLAIN: dict[str, Any] = {
 
 
 def rank(**changes: Any) -> int:
-    said = {key: value for key, value in (PLAIN | changes).items() if value is not ...}
-    return read_adapter(FILES, json.dumps(said).encode()).rank
+    config = {key: value for key, value in (PLAIN | changes).items() if value is not ...}
+    return read_adapter(FILES, json.dumps(config).encode()).rank
 
 
 def test_a_plain_adapter_is_loaded_with_its_rank() -> None:
@@ -51,7 +51,7 @@ def test_what_vllm_takes_is_taken(fine: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "reason"),
     [
         ({"use_dora": True}, "DoRA"),
         ({"bias": "all"}, "bias: 'all'"),
@@ -70,13 +70,13 @@ def test_what_vllm_takes_is_taken(fine: dict[str, Any]) -> None:
         ({"rank_pattern": {"q_proj": -1}}, "the rank -1"),
     ],
 )
-def test_what_vllm_cannot_load_is_refused_with_the_reason(changes: dict[str, Any], says: str) -> None:
+def test_what_vllm_cannot_load_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(AdapterRefusedError, match=r".*; .*") as refused:
         rank(**changes)
-    assert says in str(refused.value)
+    assert reason in str(refused.value)
 
 
-def test_all_reasons_are_told_at_once() -> None:
+def test_all_reasons_are_reported_at_once() -> None:
     with pytest.raises(AdapterRefusedError, match=r"DoRA.*bias"):
         rank(use_dora=True, bias="all")
 
@@ -87,7 +87,7 @@ def test_a_config_that_is_none_is_refused(config: bytes) -> None:
         read_adapter(FILES, config)
 
 
-def test_an_adapter_without_safetensors_is_refused_and_what_it_has_is_told() -> None:
+def test_an_adapter_without_safetensors_is_refused_with_the_files_that_it_has() -> None:
     files = ("adapter_config.json", "adapter_model.bin")
     with pytest.raises(AdapterRefusedError, match=r"no adapter_model\.safetensors \(it has adapter_model\.bin\)"):
         read_adapter(files, json.dumps(PLAIN).encode())

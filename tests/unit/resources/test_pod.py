@@ -1,4 +1,4 @@
-"""The pod that a spec makes: what it pulls, what it runs, and what nobody can make it do."""
+"""The pod of a spec: what it pulls, what it runs, and what no tenant can change."""
 
 import json
 import re
@@ -110,30 +110,30 @@ def test_the_tenants_arguments_come_last_and_its_name_is_used(make_record: Make)
 
 def test_each_answer_can_name_its_version(make_record: Make) -> None:
     record = Record.parse(make_record())
-    told = variables(container(record.template["spec"]["template"], "vllm"))
-    assert told["MODELSYNC_REVISION"] == record.revision
-    assert told["MODELSYNC_VERSION"] == "chat llm:v7"
-    assert told["MODELSYNC_DIGEST"] == "d41d8cd98f00b204e9800998ecf8427e"
-    assert told["MODELSYNC_SERVED_NAMES"] == f"chat@{record.revision},chat"
-    assert told["MODELSYNC_FUSE_SHA256"] == "5f" * 32
-    assert told["MODELSYNC_MODEL_DIR"] == "/models/d41d8cd98f00b204e9800998ecf8427e"
+    environ = variables(container(record.template["spec"]["template"], "vllm"))
+    assert environ["MODELSYNC_REVISION"] == record.revision
+    assert environ["MODELSYNC_VERSION"] == "chat llm:v7"
+    assert environ["MODELSYNC_DIGEST"] == "d41d8cd98f00b204e9800998ecf8427e"
+    assert environ["MODELSYNC_SERVED_NAMES"] == f"chat@{record.revision},chat"
+    assert environ["MODELSYNC_FUSE_SHA256"] == "5f" * 32
+    assert environ["MODELSYNC_MODEL_DIR"] == "/models/d41d8cd98f00b204e9800998ecf8427e"
 
 
 def test_vllm_gets_no_credential_no_token_and_no_network_use_of_its_own(make_pod: Make) -> None:
     template = make_pod()
-    told = variables(container(template, "vllm"))
-    assert not any("WANDB" in name for name in told)
-    assert all(isinstance(value, str) for value in told.values())
+    environ = variables(container(template, "vllm"))
+    assert not any("WANDB" in name for name in environ)
+    assert all(isinstance(value, str) for value in environ.values())
     assert template["spec"]["automountServiceAccountToken"] is False
     assert template["spec"]["enableServiceLinks"] is False
     offline = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK")
-    assert [told[name] for name in offline] == ["1"] * 4
+    assert [environ[name] for name in offline] == ["1"] * 4
 
 
 def test_what_is_set_for_vllm_is_what_a_tenant_may_not_set(make_pod: Make) -> None:
-    told = variables(container(make_pod(), "vllm"))
-    assert {name for name in told if not name.startswith("MODELSYNC_")} == environment.OPERATOR_SETS
-    assert [name for name in told if environment.refusal(name, ["*"]) is None] == []
+    environ = variables(container(make_pod(), "vllm"))
+    assert {name for name in environ if not name.startswith("MODELSYNC_")} == environment.OPERATOR_SETS
+    assert [name for name in environ if environment.refusal(name, ["*"]) is None] == []
 
 
 def test_what_is_given_as_an_argument_is_what_a_tenant_may_not_give(make_pod: Make) -> None:
@@ -143,7 +143,7 @@ def test_what_is_given_as_an_argument_is_what_a_tenant_may_not_give(make_pod: Ma
 
 
 def test_the_names_shared_with_the_middleware_agree() -> None:
-    """It runs alone and has a copy of its part of the contract."""
+    """The middleware runs without this package and has a copy of its part of the contract."""
     source = b"\n".join(middleware.files().values()).decode()
     package, _, application = contract.MIDDLEWARE.partition(".")
     assert package == middleware.PACKAGE
@@ -184,12 +184,12 @@ def test_what_the_middleware_keeps_outlives_containers_and_goes_with_the_pod(mak
 def test_every_cache_and_home_lies_where_vllm_can_write(make_pod: Make) -> None:
     serve = container(make_pod(), "vllm")
     writable = tuple(mount["mountPath"] for mount in serve["volumeMounts"] if not mount.get("readOnly"))
-    told = variables(serve)
+    environ = variables(serve)
     for name in (
         "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT",
         "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR",
     ):  # fmt: skip
-        assert told[name].startswith(writable)
+        assert environ[name].startswith(writable)
 
 
 @pytest.mark.parametrize("name", ["pull", "vllm"])
@@ -258,10 +258,10 @@ def test_what_vllm_compiles_is_kept_on_a_claim_where_that_is_asked_for(make_pod:
     (cache,) = [each for each in container(template, "vllm")["volumeMounts"] if each["mountPath"] == "/compile-cache"]
     assert not cache.get("readOnly")
     assert f"--make-dir=/models/{cache['subPath']}" in container(template, "pull")["args"]
-    told = variables(container(template, "vllm"))
-    caches = [told[name] for name in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")]
+    environ = variables(container(template, "vllm"))
+    caches = [environ[name] for name in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")]
     assert caches == ["/compile-cache/vllm", "/compile-cache/torchinductor", "/compile-cache/triton"]
-    assert (told["HOME"], told["XDG_CACHE_HOME"]) == ("/scratch", "/scratch/.cache")
+    assert (environ["HOME"], environ["XDG_CACHE_HOME"]) == ("/scratch", "/scratch/.cache")
 
 
 def test_servers_that_differ_share_no_compile_cache(make_pod: Make) -> None:
@@ -291,7 +291,7 @@ def test_a_slow_load_is_not_killed(make_pod: Make) -> None:
     startup = serve["startupProbe"]
     assert startup["httpGet"]["path"] == "/health"
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 3 * 3600
-    # Kubernetes asks the liveness probe nothing before the startup probe has succeeded; it must have no head start.
+    # Kubernetes starts the liveness probe after the startup probe has succeeded, so it must have no initial delay.
     assert "initialDelaySeconds" not in serve["livenessProbe"]
 
 
@@ -341,7 +341,7 @@ def test_scheduling_resources_and_metadata_arrive_in_the_pod(make_pod: Make) -> 
 
 
 def test_no_label_of_a_tenant_takes_the_pod_out_of_its_services(make_pod: Make) -> None:
-    # Validation refuses such a label; even if it did not, the selectors must hold.
+    # Validation rejects such a label; even if it did not, the selectors must match.
     labels = make_pod(serving={"podMetadata": {"labels": {"modelsync.dev/name": "other"}}})["metadata"]["labels"]
     assert labels["modelsync.dev/name"] == "chat"
 
@@ -417,11 +417,11 @@ def test_an_adapter_is_loaded_from_its_own_verified_folder_under_a_name_with_the
     assert modules(server["args"]) == [
         {"name": f"legal@{record.revision}", "path": f"/models/{digest}", "base_model_name": f"chat@{record.revision}"}
     ]
-    said = variables(server)
-    assert said["MODELSYNC_ADAPTER_NAMES"] == f"legal@{record.revision}"
-    assert said["MODELSYNC_BASE_NAMES"] == said["MODELSYNC_SERVED_NAMES"] == f"chat@{record.revision},chat"
-    assert said["MODELSYNC_EXPOSE_BASE"] == "false"
-    assert "MODELSYNC_DEFAULT_NAME" not in said, "a request that names no model must not get an adapter by chance"
+    environ = variables(server)
+    assert environ["MODELSYNC_ADAPTER_NAMES"] == f"legal@{record.revision}"
+    assert environ["MODELSYNC_BASE_NAMES"] == environ["MODELSYNC_SERVED_NAMES"] == f"chat@{record.revision},chat"
+    assert environ["MODELSYNC_EXPOSE_BASE"] == "false"
+    assert "MODELSYNC_DEFAULT_NAME" not in environ, "a request without a model name must not get an adapter by accident"
 
 
 def test_with_a_base_the_model_itself_is_an_adapter_and_the_base_has_a_name_of_its_own(make_record: Make) -> None:
@@ -435,12 +435,12 @@ def test_with_a_base_the_model_itself_is_an_adapter_and_the_base_has_a_name_of_i
         f"legal@{record.revision}",
     ]
     assert modules(server["args"])[0]["path"] == "/models/d41d8cd98f00b204e9800998ecf8427e"
-    said = variables(server)
-    assert said["MODELSYNC_DEFAULT_NAME"] == f"chat@{record.revision}"
-    assert said["MODELSYNC_EXPOSE_BASE"] == "true"
+    environ = variables(server)
+    assert environ["MODELSYNC_DEFAULT_NAME"] == f"chat@{record.revision}"
+    assert environ["MODELSYNC_EXPOSE_BASE"] == "true"
 
 
-def test_without_adapters_nothing_is_said_of_lora(make_pod: Make) -> None:
+def test_without_adapters_no_lora_argument_is_set(make_pod: Make) -> None:
     server = container(make_pod(), "vllm")
     assert not [arg for arg in server["args"] if "lora" in arg]
     assert not {name for name in variables(server) if name.startswith(("MODELSYNC_ADAPTER", "MODELSYNC_BASE"))}
@@ -452,5 +452,5 @@ def test_the_rank_is_the_smallest_that_vllm_offers_and_all_adapters_fit(ranks: l
 
 
 def test_a_rank_above_what_that_vllm_allows_is_refused() -> None:
-    with pytest.raises(AdapterRefusedError, match="its rank is 513, and vLLM takes at most 512"):
+    with pytest.raises(AdapterRefusedError, match="its rank is 513, but vLLM accepts at most 512"):
         max_rank([8, 513], "vllm/vllm-openai:v0.32.0")

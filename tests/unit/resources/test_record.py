@@ -1,4 +1,4 @@
-"""The immutable record, and that a Deployment comes from nothing else."""
+"""The immutable record, which is the only source of a Deployment."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Make = Callable[..., Object]
 
 @pytest.fixture
 def written(make_record: Make) -> Object:
-    """As it comes back from the apiserver."""
+    """The object as the API server returns it."""
     found: Object = json.loads(json.dumps(make_record(traffic={"settle": "7s"})))
     found["metadata"] |= {"creationTimestamp": "2026-11-21T08:00:00Z", "resourceVersion": "7", "uid": "r"}
     return found
@@ -49,7 +49,7 @@ def test_a_record_is_a_controller_revision_that_belongs_to_the_model_deployment(
     ]
 
 
-def test_a_deployment_is_what_the_record_says_whatever_the_operator_says_now(
+def test_a_deployment_comes_from_the_record_whatever_the_operator_renders_now(
     written: Object, make_record: Make
 ) -> None:
     record = Record.parse(written)

@@ -1,4 +1,4 @@
-"""A revision's name: what changes it, what does not, and that no later operator changes it."""
+"""A revision's name: what changes it, what does not, and that no new operator version changes it."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from modelsync.resources.revision import Artifact, RevisionInputs, inputs_of, re
 
 FIXTURES = json.loads(Path(__file__).with_name("revision_fixtures.json").read_text(encoding="utf-8"))
 
-# For each field of spec.serving: values that all mean something else, the first being the default (`...`: left out).
+# For each field of spec.serving: values with different meanings, the default first (`...`: not set).
 MEANINGS: dict[str, list[Any]] = {
     "image": ["vllm/vllm-openai:v0.32.0", "vllm/vllm-openai:v0.31.0"],
     "args": [..., ["--max-model-len=1"], ["--max-model-len=2"], ["--a=1", "--b=1"], ["--b=1", "--a=1"]],
@@ -92,7 +92,7 @@ MEANINGS: dict[str, list[Any]] = {
     ],
 }
 
-# Other ways to write what has the same meaning.
+# Different spellings with the same meaning.
 SAME: dict[str, list[tuple[Any, Any]]] = {
     "args": [(..., [])],
     "env": [(..., [])],
@@ -116,7 +116,7 @@ SAME: dict[str, list[tuple[Any, Any]]] = {
             [{"name": "a", "modelRef": "acme/p/s:one"}, {"name": "b", "modelRef": "acme/p/s:two"}],
             [{"name": "b", "modelRef": "acme/p/s:two"}, {"name": "a", "modelRef": "acme/p/s:one"}],
         ),
-        # Another reference to the same content.
+        # A different reference to the same content.
         ([{"name": "a", "modelRef": "acme/p/s:one"}], [{"name": "a", "modelRef": "acme/other/s:one"}]),
     ],
     "storage": [
@@ -141,10 +141,10 @@ DIGEST = "d41d8cd98f00b204e9800998ecf8427e"
 
 
 def serving(**fields: Any) -> dict[str, Any]:
-    said = {"image": MEANINGS["image"][0]} | {name: value for name, value in fields.items() if value is not ...}
-    if said.get("exposeBase") and not ({"adapters", "baseModelRef"} & said.keys()):
-        said["adapters"] = [{"name": "one", "modelRef": "acme/loras/one:one"}]  # without any, it is refused
-    return said
+    serving = {"image": MEANINGS["image"][0]} | {name: value for name, value in fields.items() if value is not ...}
+    if serving.get("exposeBase") and not ({"adapters", "baseModelRef"} & serving.keys()):
+        serving["adapters"] = [{"name": "one", "modelRef": "acme/loras/one:one"}]  # not valid without adapters
+    return serving
 
 
 def spec_of(spec_serving: dict[str, Any], **sections: Any) -> ModelDeploymentSpec:
@@ -165,7 +165,7 @@ def artifact_of(version: str = "v7", digest: str = DIGEST) -> Artifact:
 
 
 def others_of(spec: ModelDeploymentSpec) -> dict[str, Artifact]:
-    """As if every reference named a version whose content is told by its alias."""
+    """As if every reference named a version with a digest derived from its alias."""
     return {
         key: artifact_of(digest=md5(ref.rpartition(":")[2].encode(), usedforsecurity=False).hexdigest())
         for key, ref in spec.references.items()
@@ -182,7 +182,7 @@ def name_of(
 
 @pytest.mark.parametrize("fixture", FIXTURES, ids=[fixture["name"] for fixture in FIXTURES])
 def test_no_operator_ever_gives_another_name(fixture: dict[str, Any]) -> None:
-    """A failure here means that every pod of every user would be restarted by an upgrade."""
+    """A failure here means that an upgrade would restart every pod of every user."""
     spec = spec_of(fixture["serving"])
     artifact = artifact_of(fixture["version"], fixture["digest"])
     assert name_of(spec, artifact) == fixture["revision"]
@@ -271,7 +271,7 @@ def test_nothing_of_the_operators_own_is_in_a_name() -> None:
     assert name_of(spec_of(serving()), settings=other) == name_of(spec_of(serving()))
 
 
-def test_the_version_is_told_and_the_digest_is_hashed() -> None:
+def test_the_version_is_in_the_name_and_the_digest_is_hashed() -> None:
     spec = spec_of(serving())
     seven, eight, relinked = (
         name_of(spec, artifact_of("v7")),
@@ -322,7 +322,7 @@ def test_a_new_default_image_does_not_touch_what_was_made_with_the_old_one() -> 
     assert image_of({}, records) == "vllm/vllm-openai:v0.32.0"
 
 
-def test_of_several_records_the_newest_says_the_image() -> None:
+def test_of_several_records_the_newest_decides_the_image() -> None:
     records = [
         past("old:v1", age=timedelta(days=2)),
         past("new:v1", age=timedelta(days=1)),
@@ -336,8 +336,10 @@ def test_an_image_that_was_tried_and_taken_out_again_does_not_stay() -> None:
     tried = past("tried:v1", was_default=False)
     assert image_of({}, [past("vllm/vllm-openai:v0.32.0", age=day), tried]) == "vllm/vllm-openai:v0.32.0"
     default = past("vllm/vllm-openai:v9.9.9", age=day, was_default=False)
-    assert image_of({}, [default, tried]) == "vllm/vllm-openai:v9.9.9", "also when the default was written out first"
-    assert image_of({}, [tried]) == "tried:v1", "and what serves is not restarted by taking it out"
+    assert image_of({}, [default, tried]) == "vllm/vllm-openai:v9.9.9", (
+        "also if the spec set the default explicitly first"
+    )
+    assert image_of({}, [tried]) == "tried:v1", "and removing it does not restart serving pods"
 
 
 def test_a_new_version_or_another_spec_takes_the_new_default_image() -> None:

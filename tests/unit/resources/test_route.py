@@ -1,4 +1,4 @@
-"""The HTTPRoute as it is written, and as a live one is read."""
+"""Rendering the HTTPRoute, and reading a live one."""
 
 from copy import deepcopy
 from typing import Any
@@ -25,7 +25,7 @@ GATEWAY = traffic()
 
 @pytest.fixture
 def live(owner: Owner) -> Object:
-    """A route that both gateways have accepted at its generation."""
+    """A route that both gateways accepted at its generation."""
     route = http_route(owner, GATEWAY, Routing(((ONE, 95), (TWO, 5))))
     route["metadata"] |= {"generation": 3, "annotations": {"someone.else/note": "kept"}}
     route["status"] = {
@@ -37,8 +37,8 @@ def live(owner: Owner) -> Object:
     return route
 
 
-def answer(parent: Object, generation: int, **said: str) -> Object:
-    status = {"Accepted": "True", "ResolvedRefs": "True"} | said
+def answer(parent: Object, generation: int, **conditions: str) -> Object:
+    status = {"Accepted": "True", "ResolvedRefs": "True"} | conditions
     return {
         "parentRef": parent,
         "controllerName": "example.com/gateway",
@@ -87,7 +87,7 @@ def test_blocked_is_one_backend_that_leads_nowhere(owner: Owner) -> None:
     assert (backend["name"], backend["weight"]) == ("chat-blocked", 1)
 
 
-def test_a_hold_is_told_on_the_route_and_only_then(owner: Owner) -> None:
+def test_the_route_has_an_annotation_only_during_a_hold(owner: Owner) -> None:
     held = http_route(owner, GATEWAY, Routing(((names.BLOCKED, 1),)), hold="regulatory-hold on v7")
     assert held["metadata"]["annotations"] == {"modelsync.dev/hold": "regulatory-hold on v7"}
     assert "annotations" not in http_route(owner, GATEWAY, Routing(((ONE, 100),)))["metadata"]
@@ -100,7 +100,7 @@ def test_a_route_is_read_back_as_it_was_written(owner: Owner, weights: tuple[tup
     assert not found.drifted
 
 
-def test_it_is_accepted_when_every_parent_says_both_at_this_generation(owner: Owner, live: Object) -> None:
+def test_it_is_accepted_when_every_parent_reports_both_for_this_generation(owner: Owner, live: Object) -> None:
     found = read_route(live, owner, GATEWAY)
     assert (found.accepted, found.message, found.drifted) == (True, "", False)
 
@@ -133,7 +133,10 @@ def test_a_condition_that_is_missing_or_unknown_leaves_it_open(owner: Owner, liv
     )
     found = read_route(live, owner, GATEWAY)
     assert found.accepted is None
-    assert found.message == "Gateway gateways/models listener https has not yet said ResolvedRefs of the latest change"
+    assert (
+        found.message
+        == "Gateway gateways/models listener https has not yet reported ResolvedRefs for the latest change"
+    )
 
 
 def test_the_answer_of_a_parent_that_is_not_ours_counts_for_nothing(owner: Owner, live: Object) -> None:
@@ -205,13 +208,13 @@ def test_a_second_rule_cannot_hide_the_exposure_of_a_revision(owner: Owner, live
         {"status": {"parents": [None, {"parentRef": None, "conditions": [None, {}]}]}},
     ],
 )
-def test_whatever_stands_in_a_route_it_can_be_read(owner: Owner, spoilt: dict[str, Any]) -> None:
+def test_any_content_of_a_route_can_be_read(owner: Owner, spoilt: dict[str, Any]) -> None:
     found = read_route(spoilt, owner, GATEWAY)
     assert found.accepted is None
     assert found.drifted
 
 
-# --- rules before the shares ---------------------------------------------------------------------------------------
+# --- rules before the weights ----------------------------------------------------------------------------------------
 
 SEGMENT = Rule(TWO, RuleKind.SEGMENT, (HeaderMatch("x-group", "internal"), HeaderMatch("x-id", "^b.*$", regex=True)))
 TESTED = traffic(testHeader="X-Model-Revision")
@@ -342,7 +345,7 @@ def test_a_port_makes_another_parent(owner: Owner) -> None:
 
 
 def test_a_route_of_which_the_gateway_drops_rules_is_not_accepted(owner: Owner, live: Object) -> None:
-    """A controller may say Accepted, and PartiallyInvalid beside it: what it dropped may be the canary's rule."""
+    """A controller may report Accepted together with PartiallyInvalid: it may have dropped the canary's rule."""
     live["status"]["parents"][0] = answer(
         {"name": "models", "namespace": "gateways", "sectionName": "https"}, 3, PartiallyInvalid="True"
     )

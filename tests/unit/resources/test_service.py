@@ -1,4 +1,4 @@
-"""The Services and the disruption budget: what they select."""
+"""What the Services and the PodDisruptionBudget select."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_no_pod_belongs_to_the_blocked_service_and_its_selector_is_not_empty(own
     service = blocked_service(owner)
     assert service["metadata"]["name"] == "chat-blocked"
     assert selects(service)["modelsync.dev/revision"] == "blocked"
-    # Labels of a pod name a revision, and no revision is ever called `blocked`.
+    # Pod labels name a revision, and no revision is ever called `blocked`.
     assert names.revision_of("chat", "chat-blocked") == names.BLOCKED
     assert names.labels("chat", REVISION)["modelsync.dev/revision"] != names.BLOCKED
 

@@ -1,6 +1,6 @@
-"""Every field of `serving` and `traffic`, changed and changed back, gives the revision and the children from before.
+"""Changing any field of `serving` or `traffic` and changing it back gives the original revision and children.
 
-The specs are made from the CRD's own schema, so that a field is covered from the day on which it is there.
+The specs are generated from the CRD's schema, so that new fields are covered automatically.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ FINE: dict[str, Any] = {
     "registry": {"baseURL": "https://w", "auth": {"secretKeyRef": {"name": "w", "key": "k"}}},
 }
 
-# What the schema leaves open, since the policy on it is a table: a few values of each that are allowed.
+# Fields whose values a policy table decides, not the schema: a few allowed values of each.
 KNOWN: dict[str, SearchStrategy[Any]] = {
     "serving.image": st.sampled_from(["vllm/vllm-openai:v0.32.0", "vllm/vllm-openai:v0.31.0", "mine/vllm:v1"]),
     "serving.args[]": st.sampled_from(["--max-model-len=8192", "--max-num-seqs=4", "--enable-prefix-caching"]),
@@ -73,7 +73,7 @@ def schema_of(path: str) -> dict[str, Any]:
 
 
 def values(schema: Mapping[str, Any], path: str) -> SearchStrategy[Any]:
-    """Values that the schema allows; what CEL and the policy refuse of them is left out where they are used."""
+    """Values that the schema allows. Callers skip those that CEL and the policy reject."""
     if path in KNOWN:
         return KNOWN[path]
     rules = [rule["rule"] for rule in schema.get("x-kubernetes-validations", ())]
@@ -107,19 +107,19 @@ def values(schema: Mapping[str, Any], path: str) -> SearchStrategy[Any]:
 
 
 def fields_of(schema: Mapping[str, Any], path: str) -> Iterator[str]:
-    """Every field below, but those inside of lists: they are changed with their list."""
+    """Every nested field, except those inside lists, which are changed with their list."""
     for name, field in schema.get("properties", {}).items():
         yield f"{path}.{name}"
         yield from fields_of(field, f"{path}.{name}")
 
 
 FIELDS = [path for root in ("serving", "traffic") for path in fields_of(schema_of(root), root)]
-# Kubernetes' own types, made of the same few kinds of value throughout: as a whole only.
+# Kubernetes' own types with few kinds of values: changed only as a whole.
 FIELDS = [path for path in FIELDS if not re.match(r"serving\.scheduling\.(affinity|topologySpreadConstraints)\.", path)]
 
 
 def read(spec: dict[str, Any]) -> ModelDeploymentSpec | None:
-    """The spec, if nothing is wrong with it."""
+    """The spec, if it is valid."""
     try:
         found = read_spec({"spec": spec})
     except SpecError:
@@ -128,7 +128,7 @@ def read(spec: dict[str, Any]) -> ModelDeploymentSpec | None:
 
 
 def changed(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy in which the field has the value, with what has to be there around it; None takes it out."""
+    """A copy with the field set to the value, and with the fields that this requires; None removes it."""
     result = deepcopy(spec)
     at = result
     *above, last = path.split(".")
@@ -161,20 +161,20 @@ def changed(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 
 def artifact_of(ref: str) -> Artifact:
-    """What a reference to something beside the model resolves to: always the same."""
+    """The artifact of every reference other than the model's."""
     digest = hashlib.md5(ref.encode(), usedforsecurity=False).hexdigest()
     return ARTIFACT.model_copy(update={"collection": "other", "artifact_id": ref, "digest": digest})
 
 
 class World:
-    """The records that the operator wrote, in the order in which the specs came."""
+    """The records that the operator writes for these specs, in order."""
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.live: dict[str, Object] = {}
 
     def apply(self, spec: ModelDeploymentSpec) -> tuple[str, list[Object]]:
-        """The revision that the spec asks for, and its children."""
+        """The revision for the spec, and its children."""
         others = {key: artifact_of(ref) for key, ref in spec.references.items() if key != MODEL}
         inputs = inputs_of(OWNER.name, spec, ARTIFACT, SETTINGS, self.records.values(), others=others)
         name = revision_name(inputs)
@@ -220,7 +220,7 @@ def test_changed_and_changed_back_gives_the_same_revision_and_children(path: str
         seen.append(True)
 
     there_and_back()
-    assert seen, f"no value for spec.{path} was valid: give some in KNOWN"
+    assert seen, f"no value for spec.{path} was valid: add some to KNOWN"
 
 
 def test_the_fields_are_those_of_the_schema() -> None:
