@@ -1,4 +1,4 @@
-"""`kubectl modelsync` by a real kubectl against a real apiserver, answered by the running operator."""
+"""`kubectl modelsync` with a real kubectl, a real API server and the running operator."""
 
 import asyncio
 import json
@@ -16,13 +16,13 @@ USER = "alice@example.com"
 
 
 async def in_canary(world: World) -> None:
-    """v0 serves; v1 waits at 20 % for a person."""
+    """v0 serves; v1 waits at 20 % to be promoted."""
     world.point(world.log())
     await world.give_credential()
     await world.deploy(rollout={"steps": [{"setWeight": 20}, {"pause": {}}]})
     await world.until_phase("Healthy")
     world.point(world.log("second"))
-    await world.until_status("it waits for a person", waits_for_a_person)
+    await world.until_status("it waits to be promoted", waits_for_a_person)
 
 
 def waits_for_a_person(status: dict[str, object]) -> bool:
@@ -31,7 +31,7 @@ def waits_for_a_person(status: dict[str, object]) -> bool:
 
 
 def grant(world: World, rules: list[dict[str, object]]) -> None:
-    """Let USER do so much in the world's namespace."""
+    """Grant USER these rules in the world's namespace."""
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "alice"}, "rules": rules}
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -46,7 +46,7 @@ def grant(world: World, rules: list[dict[str, object]]) -> None:
 
 @contextmanager
 def charted(api: ApiServer, namespace: str) -> Iterator[str]:
-    """The chart's policy in force, and people with its roles; the release's name."""
+    """The chart's policy in force, and users with its roles; yields the release's name."""
     with policy.installed(api) as release, policy.in_force(api, release, namespace):
         yield release
 
@@ -86,7 +86,7 @@ async def test_a_rollout_is_seen_and_steered_by_people_with_the_charts_roles(wor
 
                 await watched.cut()
                 world.point(world.log("third"))
-                await world.until_status("it waits for a person", waits_for_a_person)
+                await world.until_status("it waits to be promoted", waits_for_a_person)
                 await watched.until("v2-", "20 %")
             assert "aborted: v2-" in (await plugin("abort", "chat", *responder)).out
             assert "responder said abort" in (await plugin("status", "chat", *viewer, "--watch=false", code=3)).err
@@ -100,26 +100,26 @@ async def test_a_rollout_is_seen_and_steered_by_people_with_the_charts_roles(wor
             world.admin.add_tag(f"{world.path}:v1", "regulatory-hold")
             await plugin("refresh", "chat", *responder)
             await world.until_status("the hold is seen", lambda status: status.get("holds"))
-            told = (await plugin("hold", "chat", *viewer)).out
-            assert f"'regulatory-hold', a tag on the version {world.path}:v1" in told
-            assert f"Revisions      {canary}\n" in told
+            shown = (await plugin("hold", "chat", *viewer)).out
+            assert f"'regulatory-hold', a tag on the version {world.path}:v1" in shown
+            assert f"Revisions   {canary}\n" in shown
             assert "resumed" in (await plugin("resume", "chat", *approver)).out
 
 
 async def refused_without_the_right(
     world: World, viewer: tuple[str, ...], responder: tuple[str, ...], release: str
 ) -> None:
-    """Nobody steers without the right to, and each is told on one line whom to ask for what."""
+    """Nobody may control a rollout without the right to, and each error says in one line how to get it."""
     before = await world.read()
-    asked = [(verb, viewer) for verb in ("promote", "abort", "pause", "refresh")] + [("promote", responder)]
-    said = [(await plugin(verb, "chat", *who, code=1)).err for verb, who in asked]
-    *rbac, by_policy = said
+    attempts = [(verb, viewer) for verb in ("promote", "abort", "pause", "refresh")] + [("promote", responder)]
+    errors = [(await plugin(verb, "chat", *who, code=1)).err for verb, who in attempts]
+    *rbac, by_policy = errors
     for line in rbac:
         assert line.startswith('error: modeldeployments.modelsync.dev "chat" is forbidden: User "viewer" cannot patch')
         assert "kubectl create rolebinding NAME --clusterrole=modelsync-" in line
     assert by_policy.startswith("error: responder may not end the pause of a canary: the right to promote ")
     assert f"--clusterrole={release}-approver --namespace={world.namespace} --user=responder" in by_policy
-    assert all(len(line.splitlines()) == 1 for line in said)
+    assert all(len(line.splitlines()) == 1 for line in errors)
     assert (await world.read())["metadata"].get("annotations") == before["metadata"].get("annotations")
 
 
@@ -131,7 +131,7 @@ async def test_whoever_may_not_is_told_what_the_api_server_says(world: World) ->
     assert len(refused.err.splitlines()) == 1
     grant(world, [{"apiGroups": [names.GROUP], "resources": [names.PLURAL], "verbs": ["get"]}])
     late = await plugin("status", "chat", *here, "--timeout=1s", code=5)
-    assert "not within --timeout=1s: Waiting for chat: the operator has not said anything of it yet" in late.err
+    assert "not finished within --timeout=1s: Waiting for chat: the operator has not reported on it yet" in late.err
     assert "cannot patch" in (await plugin("pause", "chat", *here, code=1)).err
     assert 'modeldeployments.modelsync.dev "nope" not found' in (await plugin("get", "nope", *here, code=1)).err
     meant = (await plugin("get", "chatt", "-n", world.namespace, code=1)).err
@@ -139,7 +139,7 @@ async def test_whoever_may_not_is_told_what_the_api_server_says(world: World) ->
         f'error: modeldeployments.modelsync.dev "chatt" not found in namespace {world.namespace}; did you mean chat?\n'
     )
     elsewhere = (await plugin("hold", "chat", "-n", "default", code=1)).err
-    assert 'modeldeployments.modelsync.dev "chat" not found in namespace default; there is one in ' in elsewhere
+    assert 'modeldeployments.modelsync.dev "chat" not found in namespace default; it exists in ' in elsewhere
 
 
 async def test_kubectl_completes_commands_and_names(world: World) -> None:

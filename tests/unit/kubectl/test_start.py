@@ -1,4 +1,4 @@
-"""A command starts quickly: what it does not need is not imported. kubectl waits for every TAB, a person does too."""
+"""Commands start fast because they import only what they need; kubectl runs the plugin on every TAB."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ SLOW = {"aiohttp", "asyncio", "yaml", "modelsync.resources", "modelsync.registry
 
 
 def imported(code: str) -> set[str]:
-    """The modules that a new process has imported by then."""
+    """The modules that a new process has imported after running `code`."""
     program = f"import sys\n{code}\nprint(*sys.modules, sep='\\n')"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(answer.stdout.splitlines())

@@ -1,4 +1,4 @@
-"""How kubectl is called, and what its answers and errors are turned into; the errors are kubectl's own, recorded."""
+"""How kubectl is called, and how its answers and errors are translated; the errors are recorded from kubectl."""
 
 from pathlib import Path as FilePath
 
@@ -11,7 +11,7 @@ from modelsync.kubectl.errors import (
     DeniedError,
     ForbiddenError,
     KindMissingError,
-    NotThereError,
+    NotFoundError,
     PluginError,
     UnavailableError,
 )
@@ -42,17 +42,17 @@ def test_the_namespace_is_the_contexts_or_default(script: Script) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "error", "message"),
+    ("stderr", "error", "message"),
     [
         (
             'Error from server (NotFound): modeldeployments.modelsync.dev "x" not found\n',
-            NotThereError,
+            NotFoundError,
             'modeldeployments.modelsync.dev "x" not found',
         ),
         (
             "Error from server (NotFound): the server could not find the requested resource\n",
             KindMissingError,
-            "the cluster knows no modeldeployments.modelsync.dev (the server could not find the requested resource)",
+            "the cluster has no modeldeployments.modelsync.dev (the server could not find the requested resource)",
         ),
         (
             'Error from server (Forbidden): secrets is forbidden: User "x" cannot list\n',
@@ -82,9 +82,9 @@ def test_the_namespace_is_the_contexts_or_default(script: Script) -> None:
     ],
 )
 def test_kubectls_errors_keep_their_words_and_get_a_kind(
-    script: Script, said: str, error: type[PluginError], message: str
+    script: Script, stderr: str, error: type[PluginError], message: str
 ) -> None:
-    script(("get", "", said, 1))
+    script(("get", "", stderr, 1))
     with pytest.raises(PluginError) as raised:
         Kubectl().get(model_deployments("prod", "x"))
     assert type(raised.value) is error
@@ -109,9 +109,9 @@ def test_a_defect_shows_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: py
 
     monkeypatch.setattr(Kubectl, "get", broken)
     assert run(["get", "chat", "-n", "prod"]) == 70
-    said = capsys.readouterr().err
-    assert said.startswith("error: a defect in modelsync: ZeroDivisionError at ")
-    assert len(said.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: a defect in modelsync: ZeroDivisionError at ")
+    assert len(printed.splitlines()) == 1
 
 
 def test_an_interrupt_ends_without_a_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Whoever follows ModelDeployments sees each change once, and goes on whatever becomes of the connection."""
+"""Following ModelDeployments yields each change once, and survives any loss of the connection."""
 
 import json
 from itertools import islice
@@ -12,20 +12,20 @@ from unit.kubectl.scripted import Script, chat, event, listed
 
 AWAY = "The connection to the server 127.0.0.1:1 was refused - did you specify the right host or port?\n"
 CUT = "error: unexpected EOF\n"
-"""What kubectl says when the API server goes away in the middle of a watch."""
+"""What kubectl prints when the API server goes away during a watch."""
 
 
 def seen(api: Kubectl, count: int) -> list[str]:
-    """The phase after each of so many changes; `…` where there is no answer, however often that is told."""
-    told: list[str] = []
-    for look in api.follow("prod", "chat"):
-        if isinstance(look, UnavailableError):
-            told += [] if told[-1:] == ["…"] else ["…"]
-        elif look is not None:
-            told.append(look[("prod", "chat")]["status"]["phase"] if look else "gone")
-        if len(told) == count:
+    """The phase after each of the first `count` changes; `…` for an outage, however often it is reported."""
+    phases: list[str] = []
+    for update in api.follow("prod", "chat"):
+        if isinstance(update, UnavailableError):
+            phases += [] if phases[-1:] == ["…"] else ["…"]
+        elif update is not None:
+            phases.append(update[("prod", "chat")]["status"]["phase"] if update else "gone")
+        if len(phases) == count:
             break
-    return told
+    return phases
 
 
 def test_following_tells_each_change_once_also_over_watches_that_end(script: Script) -> None:
@@ -74,10 +74,10 @@ def test_a_short_outage_is_waited_for_and_a_long_one_told(script: Script) -> Non
         seen(Kubectl(), 1)
 
 
-@pytest.mark.parametrize("said", [CUT, "error: http2: client connection lost\n", AWAY])
-def test_a_watch_that_is_cut_off_goes_on(script: Script, said: str) -> None:
+@pytest.mark.parametrize("stderr", [CUT, "error: http2: client connection lost\n", AWAY])
+def test_a_watch_that_is_cut_off_goes_on(script: Script, stderr: str) -> None:
     script(
-        ("watch=true", event("MODIFIED", chat(2, phase="B")), said, 1),
+        ("watch=true", event("MODIFIED", chat(2, phase="B")), stderr, 1),
         ("fieldSelector", listed(chat(1, phase="A")), "", 0),
         ("fieldSelector", listed(chat(3, phase="C"), version=3), "", 0),
     )
@@ -111,7 +111,7 @@ def test_a_kind_that_is_taken_away_is_the_end(script: Script) -> None:
         ("fieldSelector", listed(chat(1, phase="A")), "", 0),
         ("fieldSelector", "", gone, 1),
     )
-    with pytest.raises(KindMissingError, match=r"knows no modeldeployments.* modelsync is not"):
+    with pytest.raises(KindMissingError, match=r"has no modeldeployments.* modelsync is not"):
         seen(Kubectl(), 2)
 
 
