@@ -166,7 +166,7 @@ class World:
     def move_alias(self, version: str) -> None:
         """The registry's alias names another version, and its webhook says so."""
         self.alias = version
-        self.info(f"alias -> {version}")
+        self.say(f"alias -> {version}")
         self.look()
 
     def hold(self, version: str) -> None:
@@ -174,26 +174,26 @@ class World:
         place = COLLECTION.replace("chat", "legal") if version.startswith("adapter-") else COLLECTION
         named = version.removeprefix("adapter-")
         self.marks[version] = HoldMark(f"digest-{version}", place, named, "VersionTag", "regulatory-hold")
-        self.info(f"hold on {version}")
+        self.say(f"hold on {version}")
         self.look()
 
     def lift(self, version: str) -> None:
         """The tag goes away."""
         del self.marks[version]
-        self.info(f"hold on {version} lifted")
+        self.say(f"hold on {version} lifted")
         self.look()
 
     def registry(self, *, reachable: bool) -> None:
         """The registry goes away, or is back."""
         self.reachable = reachable
-        self.info(f"registry {'answers again' if reachable else 'is unreachable'}")
+        self.say(f"registry {'answers again' if reachable else 'is unreachable'}")
         if not reachable:
             self.outcome = RegistryOutcome.UNREACHABLE
         self.look()
 
     def restart(self) -> None:
         """Another operator process: it knows what is in the cluster, and nothing yet of the registry."""
-        self.info("the operator starts anew")
+        self.say("the operator starts anew")
         self.reads, self.asked_at, self.outcome = {}, None, RegistryOutcome.PENDING
         self.reconcile()
         self.look()
@@ -204,19 +204,19 @@ class World:
         self.spec_variant = variant or self.spec_variant
         self.policy = replace(self.policy, **policy)  # type: ignore[arg-type]
         told = ", ".join([f"pods {variant}"] * bool(variant) + [f"{key}={value}" for key, value in policy.items()])
-        self.info(f"spec: {told}")
+        self.say(f"spec: {told}")
         self.reconcile()
 
     def request(self, **requests: str | None) -> None:
         """A person annotates the ModelDeployment."""
         self.requests = replace(self.requests, **requests)
-        self.info("annotate " + ", ".join(f"{key}={value}" for key, value in requests.items()))
+        self.say("annotate " + ", ".join(f"{key}={value}" for key, value in requests.items()))
         self.reconcile()
 
     def lose_pods(self, version: str) -> None:
         """All pods of a version become unready and come back by themselves after a reload."""
         revision = self.revisions[self.name_of(version)]
-        self.info(f"all pods of {version} lost")
+        self.say(f"all pods of {version} lost")
         for pod in revision.pods:
             if pod.stage == "ready":
                 pod.stage = "loading"
@@ -228,7 +228,7 @@ class World:
         """All pods of a version are lost, and their node does not come back."""
         self.behaviours[version] = replace(self.behaviour(version), unschedulable=True)
         revision = self.revisions[self.name_of(version)]
-        self.info(f"the node of {version} died")
+        self.say(f"the node of {version} died")
         for pod in revision.pods:
             pod.stage = "waiting"
         revision.trouble = Trouble(TroubleKind.UNSCHEDULABLE, "no node has room", since=self.now)
@@ -383,7 +383,7 @@ class World:
                     return
                 self._write_status(status, made)
             for event in made.events:
-                self.info(f"  event {event.type} {event.reason}: {event.note}")
+                self.say(f"  event {event.type} {event.reason}: {event.note}")
             for action in made.actions:
                 if self.random is not None and self.random.random() < 0.05:
                     break  # the operator is killed between two writes
@@ -406,12 +406,12 @@ class World:
         phase = f"{status.phase}, Ready={ready.status} {ready.reason}"
         if phase != self._phase:
             self._phase = phase
-            self.info(f"  = {phase}: {ready.message}")
+            self.say(f"  = {phase}: {ready.message}")
         waits = f"waits for {status.waiting.message} ({status.waiting.who})" if status.waiting is not None else ""
         if waits != self._waits:
             self._waits = waits
             if waits:
-                self.info(f"  . {waits}")
+                self.say(f"  . {waits}")
 
     def _apply(self, action: Action) -> None:
         self.writes += 1
@@ -425,25 +425,25 @@ class World:
                 revision.deployed = True
                 revision.unready_since = self.now
                 revision.trouble = None
-                self.info(f"  > bring up {name} with {replicas} pods")
+                self.say(f"  > bring up {name} with {replicas} pods")
                 self._scale(revision, replicas)
             case Scale(name, replicas):
-                self.info(f"  > scale {name} {self.revisions[name].replicas} -> {replicas}")
+                self.say(f"  > scale {name} {self.revisions[name].replicas} -> {replicas}")
                 self._scale(self.revisions[name], replicas)
             case SetRoute(weights, _, rules):
-                self.info(f"  > route {told_routing(action.routing)}")
+                self.say(f"  > route {told_routing(action.routing)}")
                 # Read back: other objects, equal.
                 self.route = RouteView(tuple(each for each in weights), accepted=None, rules=tuple(rules))
                 self._later(1, self._accepter(self.route))
             case RemoveRoute():
-                self.info("  > route removed")
+                self.say("  > route removed")
                 self.route = None
             case PointService(name):
-                self.info(f"  > service {name}")
+                self.say(f"  > service {name}")
                 self.service = name
             case CutOff(name):
                 revision = self.revisions[name]
-                self.info(f"  > cut off {name}")
+                self.say(f"  > cut off {name}")
                 revision.replicas = 0
                 for pod in revision.pods:
                     pod.stage, pod.cut = "ending", True
@@ -451,10 +451,10 @@ class World:
                 self._readiness(revision)
             case Remove(name, forget):
                 if forget:
-                    self.info(f"  > forget {name}")
+                    self.say(f"  > forget {name}")
                     del self.revisions[name]
                 else:
-                    self.info(f"  > remove {name}")
+                    self.say(f"  > remove {name}")
                     self._scale(self.revisions[name], 0)
                     self.revisions[name].deployed = False
                     self.revisions[name].trouble = None
@@ -531,7 +531,7 @@ class World:
         passed = behaviour.exam is ExamOutcome.PASSED
         told = "12 of 12 answers are as expected" if passed else _FLUNKED
         revision.exam = Exam(behaviour.exam, 12 if passed else 11, 12, behaviour.exam_takes, told)
-        self.info(f"the exam of {revision.name}: {behaviour.exam}")
+        self.say(f"the exam of {revision.name}: {behaviour.exam}")
         if passed:
             self._pod_ready(revision, pod)
         else:
@@ -542,7 +542,7 @@ class World:
             return
         pod.stage = "crashed"
         pod.restarts += 1
-        self.info(f"a pod of {revision.name} crashed")
+        self.say(f"a pod of {revision.name} crashed")
         revision.trouble = Trouble(TroubleKind.CRASHED, "CUDA error: illegal memory access", pod.restarts, self.now)
         self._readiness(revision)
         self.reconcile()
@@ -567,7 +567,7 @@ class World:
             revision.unready_since = revision.unready_since or self.now
         told = f"pods of {revision.name}: {revision.ready}/{revision.replicas} ready"
         if not self.log or not self.log[-1].endswith(told):
-            self.info(told)
+            self.say(told)
 
     # --- the log ---
 
