@@ -14,8 +14,8 @@ SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """How a command ended, and what it printed."""
+class Result:
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -23,51 +23,51 @@ class Said:
 
 
 class Watching:
-    """What a command prints that goes on."""
+    """A running command and what it prints."""
 
     def __init__(self, process: Process) -> None:
         self.lines: list[str] = []
         self._process = process
 
     async def until(self, *words: str) -> str:
-        """The next line that has all of these."""
+        """The next line that contains all of these words."""
         assert self._process.stdout is not None
         async with asyncio.timeout(SECONDS):
             async for line in self._process.stdout:
                 self.lines.append(line.decode().rstrip("\n"))
                 if all(word in self.lines[-1] for word in words):
                     return self.lines[-1]
-        raise AssertionError(f"it has ended without {words}: {self.lines}")
+        raise AssertionError(f"the command ended without printing {words}: {self.lines}")
 
     async def cut(self) -> None:
-        """Break its connection: the kubectl that watches for it is killed."""
+        """Break its connection by killing the kubectl that watches for it."""
         async with asyncio.timeout(SECONDS):
-            while not (children := _children(self._process.pid)):  # noqa: ASYNC110  nobody tells
+            while not (children := _children(self._process.pid)):  # noqa: ASYNC110  there is no event to wait for
                 await asyncio.sleep(0.05)
         os.kill(children[0], signal.SIGKILL)
 
 
-async def kubectl(*arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Said:
-    """Run kubectl; its exit code must be `code`, None for any."""
+async def kubectl(*arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Result:
+    """Run kubectl and assert its exit code; None allows any."""
     process = await _start(*arguments, env=env)
     try:
         out, err = await asyncio.wait_for(process.communicate(), SECONDS)
     except TimeoutError:
         process.kill()
         raise
-    said = Said(process.returncode or 0, out.decode(), err.decode())
-    assert code in (None, said.code), f"kubectl {' '.join(arguments)} ended with {said}"
-    return said
+    result = Result(process.returncode or 0, out.decode(), err.decode())
+    assert code in (None, result.code), f"kubectl {' '.join(arguments)} ended with {result}"
+    return result
 
 
-async def plugin(*arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Said:
+async def plugin(*arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Result:
     """Run `kubectl modelsync`."""
     return await kubectl("modelsync", *arguments, code=code, env=env)
 
 
 @asynccontextmanager
 async def watching(*arguments: str) -> AsyncIterator[Watching]:
-    """Run `kubectl modelsync` until the end of the block, and interrupt it then as ^C does."""
+    """Run `kubectl modelsync` during the block, then interrupt it as ^C does."""
     process = await _start("modelsync", *arguments)
     try:
         yield Watching(process)
@@ -92,7 +92,7 @@ async def _start(*arguments: str, env: Mapping[str, str] | None = None) -> Proce
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=PIPE,
-        # Who runs the tests in the background has told them to ignore it, and a command would inherit that.
+        # A shell that runs the tests in the background makes them ignore SIGINT, and the command would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 

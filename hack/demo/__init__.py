@@ -1,1 +1,1 @@
-"""`make demo`: the main job on the local cluster, told live in the terminal (inside `localcluster exec`)."""
+"""`make demo`: shows rollouts, a rollback and a hold live in the terminal (inside `localcluster exec`)."""

@@ -1,6 +1,6 @@
-"""The story: rollout, a bad version taken back, the alias moved back, a hold, and the hold lifted.
+"""The demo: a rollout, a bad version, a rollback, a hold, and the hold lifted.
 
-Everything shown is read from the cluster or counted by the client; the story only moves aliases and tags.
+Everything shown is read from the cluster or counted by the client; the demo itself only moves aliases and tags.
 """
 
 import argparse
@@ -29,18 +29,18 @@ STEPS = (
 
 ROLLOUT_PICTURE, HOLD_PICTURE = "demo-rollout.svg", "demo-hold.svg"
 PICTURE_WIDTH = 112
-"""Characters of a line in a picture."""
+"""Width of a picture in characters."""
 
 
 async def main(pictures: Path | None = None) -> int:
-    """Play the story; 0 when it went as told and no request was lost.
+    """Play the demo; returns 0 if everything happened as planned and no request was lost.
 
-    `pictures` is a folder for SVGs of what was shown, for the documentation.
+    `pictures` is a folder for SVGs of the output, for the documentation.
     """
-    # What a picture has is what was printed, without the frames of a live table.
+    # A recording must not be a terminal, or it would contain every frame of the live table.
     console = Console() if pictures is None else Console(record=True, force_terminal=False, width=PICTURE_WIDTH)
     started = time.monotonic()
-    console.rule("[bold]modelsync: moving an alias in Weights & Biases is the deployment")
+    console.rule("[bold]modelsync: deploy a model by moving an alias in Weights & Biases")
     stage = await Stage.open(current_cluster(), progress=Progress())
     try:
         await stage.namespace(NAMESPACE)
@@ -63,8 +63,8 @@ async def main(pictures: Path | None = None) -> int:
             await _story(stage, deployment, screen, first, pictures)
         lost = screen.traffic.lost()
     except (StageError, TimeoutError) as problem:
-        console.print(f"[red]The story stopped: {problem}")
-        console.print(f"The operator's log: {stage.servers.operator_log}")
+        console.print(f"[red]The demo failed: {problem}")
+        console.print(f"Operator log: {stage.servers.operator_log}")
         return 1
     finally:
         await stage.close()
@@ -74,15 +74,17 @@ async def main(pictures: Path | None = None) -> int:
 
 async def _story(stage: Stage, deployment: Deployment, screen: Screen, first: str, pictures: Path | None) -> None:
     screen.act(
-        "A ModelDeployment names an alias", f"`{PATH}:production` is {first}; pods pull it, verify it, and serve it."
+        "First deployment",
+        f"A ModelDeployment names `{PATH}:production`, which is {first}. Pods pull, verify and serve it.",
     )
     await deployment.until_serving(first, timeout=180)
     await screen.start_traffic()
 
     second = stage.log_version(COLLECTION, "Hello, I am the second version.").version
-    screen.forget()
+    screen.clear_recording()
     screen.act(
-        "Rollout", f"The alias moves to {second}: 10 %, then 50 %, then all. Watch the answers follow the weights."
+        "Rollout",
+        f"The alias moves to {second}, which gets 10 %, then 50 %, then all of the traffic. Watch the answers follow.",
     )
     _point(stage, second)
     await deployment.until_weight(second, 10)
@@ -93,28 +95,26 @@ async def _story(stage: Stage, deployment: Deployment, screen: Screen, first: st
     await deployment.until_serving(second)
 
     bad = stage.log_version(COLLECTION, "I am broken.", faults={"crash_after_seconds": 1.5}).version
-    screen.act("A bad version", f"The alias moves to {bad}, which dies soon after its load: it never gets a request.")
+    screen.act("A bad version", f"The alias moves to {bad}, which crashes soon after loading. It never gets a request.")
     _point(stage, bad)
-    await deployment.until(f"{bad} is taken back", lambda s: condition(s, "RolledBack").get("status") == "True", 120)
-    screen.say(
-        f"{bad} has failed and is not tried again; {second} served all the time. The alias goes back to {second}."
-    )
+    await deployment.until(f"{bad} is rolled back", lambda s: condition(s, "RolledBack").get("status") == "True", 120)
+    screen.note(f"{bad} failed and is not retried; {second} kept serving. The alias moves back to {second}.")
     _point(stage, second)
     await deployment.until_serving(second)
 
-    screen.act("The alias moves back", f"Someone prefers {first}. It is kept warm, so going back needs no steps.")
+    screen.act("Rollback", f"The alias moves back to {first}, which is still warm, so it takes over without steps.")
     _point(stage, first)
     await deployment.until_serving(first)
 
     third = stage.log_version(COLLECTION, "Hello, I am the next version.").version
-    screen.act("And forward again", f"The alias moves to {third}, by the steps.")
+    screen.act("Next version", f"The alias moves to {third}, which is rolled out in steps.")
     _point(stage, third)
     await deployment.until_serving(third)
 
-    screen.forget()
+    screen.clear_recording()
     screen.act(
         "A regulatory hold",
-        f"The tag `regulatory-hold` is set on {third}: no byte of it from now on; {first} takes over.",
+        f"Someone tags {third} `regulatory-hold`. It must not send another byte; {first} takes over.",
     )
     stage.registry.add_tag(f"{PATH}:{third}", "regulatory-hold")
     await deployment.until(
@@ -125,7 +125,7 @@ async def _story(stage: Stage, deployment: Deployment, screen: Screen, first: st
     if pictures is not None:
         screen.save(pictures / HOLD_PICTURE, "make demo")
 
-    screen.act("The hold is lifted", f"The tag is taken away: {third} comes back, by the steps.")
+    screen.act("The hold is lifted", f"The tag is removed. {third} is rolled out again, in steps.")
     stage.registry.remove_tag(f"{PATH}:{third}", "regulatory-hold")
     await deployment.until(
         f"{third} is the stable again", lambda s: stable_version(s) == third and not s.get("canary"), 120
@@ -143,27 +143,27 @@ def _point(stage: Stage, version: str) -> None:
 
 def _end(console: Console, deployment: Deployment, screen: Screen, seconds: float) -> None:
     lost = screen.traffic.lost()
-    console.rule("[bold]the end")
+    console.rule("[bold]Done")
     console.print(f"{len(screen.traffic.answers)} requests, [bold]{len(lost)} lost[/], in {seconds:.0f} s.")
     if lost:
         console.print(screen.traffic.explain(), style="red", highlight=False)
     console.print(
-        "\nThe cluster goes on. What to try next:\n"
-        "  make shell                              # kubectl and the rest, inside the cluster's network; there:\n"
+        "\nThe cluster keeps running. Things to try next:\n"
+        "  make shell                              # a shell with kubectl in the cluster's network; in it:\n"
         "    kubectl modelsync get chat -n demo -w\n"
         "    kubectl describe mdep chat -n demo\n"
-        f"    python -m wandb_standin ctl --help    # move the aliases and set the tags of {PATH!r}\n"
-        "  make demo-down                          # leaves nothing",
+        f"    python -m wandb_standin ctl --help    # move aliases and set tags of {PATH!r}\n"
+        "  make demo-down                          # removes everything",
         highlight=False,
     )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write SVGs of what is shown")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write SVGs of the output to FOLDER")
     try:
         sys.exit(asyncio.run(main(parser.parse_args().pictures)))
     except ClusterError as problem:
         sys.exit(f"demo: {problem}")
     except KeyboardInterrupt:
-        sys.exit("demo: interrupted; `make demo-down` leaves nothing")
+        sys.exit("demo: interrupted; `make demo-down` removes everything")

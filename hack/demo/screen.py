@@ -1,6 +1,6 @@
-"""What the demo's watcher sees: a line for all that moves, and below it a live table of versions, weights and answers.
+"""The demo's output: a line for each change, and below the lines a live table of versions, weights and answers.
 
-Without a terminal the table is printed as a line whenever it changes.
+Without a terminal, the table is printed once, at the end.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from stage.stage import condition
 from traffic import Outcome, Traffic
 
 RECENT_SECONDS = 3.0
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 
 
 class Screen:
-    """Reads the ModelDeployment and the traffic, and shows both. `async with Screen(…)` starts and stops it."""
+    """Shows the ModelDeployment and the traffic. `async with Screen(…)` starts and stops it."""
 
     def __init__(self, console: Console, deployment: Deployment) -> None:
         self.traffic: Traffic = deployment.traffic(rate=20.0)
         self._console = console
         self._deployment = deployment
         self._status: dict[str, Any] = {}
-        self._told: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
         self._colours: dict[str, str] = {}
         self._act = 0
         self._started = time.monotonic()
@@ -45,7 +45,7 @@ class Screen:
         self._live = Live(console=console, refresh_per_second=5, transient=True)
 
     async def __aenter__(self) -> Self:
-        """Begin to look."""
+        """Start to watch."""
         if self._console.is_terminal:
             self._live.start()
         self._watcher = asyncio.create_task(self._watch())
@@ -54,7 +54,7 @@ class Screen:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the traffic, let it end, and leave the last table on the screen."""
+        """Stop the traffic, wait for the last answers, and leave the last table on the screen."""
         if self._sending:
             await self.traffic.stop()
         if self._watcher:
@@ -66,32 +66,32 @@ class Screen:
         self._console.print(self._picture())
 
     def act(self, title: str, text: str) -> None:
-        """Open a new act."""
+        """Print the heading of a new act."""
         self._act += 1
         self._console.print(f"\n[bold]{self._act}. {title}.[/] {text}", highlight=False)
 
-    def say(self, text: str) -> None:
-        """Tell something."""
+    def note(self, text: str) -> None:
+        """Print a remark."""
         self._console.print(f"   {text}", highlight=False)
 
-    def forget(self) -> None:
-        """Begin a new picture, where pictures are kept."""
+    def clear_recording(self) -> None:
+        """Start a new picture, if pictures are recorded."""
         if self._console.record:
             self._console.export_text(clear=True)
 
     def save(self, path: Path, title: str) -> None:
-        """Write what was shown since `forget`, and the table as it is now, as an SVG."""
+        """Write the output since `clear_recording`, and the current table, as an SVG."""
         self._console.print(self._picture())
         self._console.save_svg(str(path), title=title)
 
     async def start_traffic(self) -> None:
-        """Send requests from now on."""
+        """Start to send requests."""
         await self.traffic.__aenter__()
         self._sending = True
-        self.say("A client asks 20 times a second from now on, a fifth of it streams.")
+        self.note("From now on a client sends 20 requests per second, a fifth of them streaming.")
 
     async def watch(self, *, answers: int) -> None:
-        """Let so many more requests be sent."""
+        """Wait for this many more answers."""
         sent = len(self.traffic.answers)
         await self.traffic.until(lambda traffic: len(traffic.answers) >= sent + answers)
 
@@ -99,13 +99,13 @@ class Screen:
         while True:
             with suppress(ClusterError):
                 self._status = await self._deployment.status()
-                self._tell()
+                self._print_changes()
             if self._console.is_terminal:
                 self._live.update(self._picture())
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
-    def _tell(self) -> None:
-        """A line for each thing that became another: the weights, the phase, what is waited for, a condition."""
+    def _print_changes(self) -> None:
+        """Print a line for each change of the weights, the phase or a condition."""
         status = self._status
         weights = ", ".join(map(_weight, status.get("traffic") or ()))
         self._changed("weights", weights, f"[bold]weights:[/] {weights}")
@@ -115,14 +115,14 @@ class Screen:
             found = condition(status, kind)
             if found.get("status") == "True":
                 if found.get("message") == ready.get("message"):
-                    continue  # just told, as the phase
+                    continue  # already printed with the phase
                 self._changed(kind, found.get("message", ""), f"{kind}: {found.get('message', '')}")
             else:
-                self._told.pop(kind, None)
+                self._printed.pop(kind, None)
 
     def _changed(self, kind: str, value: str, line: str) -> None:
-        if value and self._told.get(kind) != value:
-            self._told[kind] = value
+        if value and self._printed.get(kind) != value:
+            self._printed[kind] = value
             self._console.print(f"   [dim]{time.monotonic() - self._started:6.1f} s[/]  {line}", highlight=False)
 
     def _picture(self) -> Panel:
@@ -158,15 +158,15 @@ class Screen:
         ready = condition(status, "Ready")
         counts = {outcome: sum(a.outcome is outcome for a in self.traffic.answers) for outcome in Outcome}
         lost, refused = counts[Outcome.LOST], counts[Outcome.BLOCKED] + counts[Outcome.REFUSED]
-        foot = Text.assemble(
+        footer = Text.assemble(
             (f"{len(self.traffic.answers)} requests  ", ""),
             (f"{lost} lost", "bold red" if lost else "bold green"),
-            (f"  {refused} refused, by the hold" if refused else "", "yellow"),
-            (f"\nwaiting: {waiting.get('message')}" if waiting else "", "dim"),
+            (f"  {refused} refused because of the hold" if refused else "", "yellow"),
+            (f"\nwaiting for {waiting.get('message')}" if waiting else "", "dim"),
         )
         title = f"chat  {status.get('phase', '')}  Ready={ready.get('status', '')} ({ready.get('reason', '')})"
         return Panel(
-            Group(table, foot),
+            Group(table, footer),
             title=title,
             title_align="left",
             border_style="red" if condition(status, "OnHold") else "blue",
@@ -191,12 +191,12 @@ class Screen:
         return "previous" if revision == (status.get("previous") or {}).get("revision") else ""
 
     def _pods(self, revision: str) -> str:
-        theirs = [pod for pod in self._status.get("pods") or () if pod["revision"] == revision]
-        return f"{sum(pod['state'] == 'Ready' for pod in theirs)}/{len(theirs)}" if theirs else ""
+        pods = [pod for pod in self._status.get("pods") or () if pod["revision"] == revision]
+        return f"{sum(pod['state'] == 'Ready' for pod in pods)}/{len(pods)}" if pods else ""
 
 
 def _weight(part: dict[str, Any]) -> str:
-    """A share of the route, as a person reads it."""
+    """One backend of the route and its share."""
     if part["revision"] == names.BLOCKED:
         return "nothing serves, clients get 503"
     return f"{part['revision']} {part['weight']} %"

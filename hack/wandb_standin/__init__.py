@@ -1,7 +1,7 @@
-"""A stand-in for a W&B server: the real protocol, small and local, for tests, the demo and development.
+"""A stand-in for a W&B server: a small local server that speaks W&B's protocol, for tests, the demo and development.
 
-It must never become a mock of ourselves: the real wandb SDK runs against it in the tests, and what it does not know of
-W&B it refuses instead of inventing an answer. `python -m wandb_standin` runs it; in a test: `with StandIn() as s`.
+It must never become a mock of our own client: the real wandb SDK runs against it in the tests, and it refuses what it
+does not implement instead of inventing an answer. `python -m wandb_standin` runs it; in a test: `with StandIn() as s`.
 """
 
 from wandb_standin.admin import Admin, AdminError, Delivery, LoggedRequest, Version

@@ -1,4 +1,4 @@
-"""`python -m wandb_standin` serves; `python -m wandb_standin ctl …` plays with a running server."""
+"""`python -m wandb_standin` serves; `python -m wandb_standin ctl …` controls a running server."""
 
 from wandb_standin.cli import main
 

@@ -1,7 +1,7 @@
 """Client of the stand-in's admin API, for tests, the demo and `python -m wandb_standin ctl`.
 
-Blocking and without dependencies of its own. In a coroutine, what may take long (`wait_for_requests`, big uploads) goes
-through `asyncio.to_thread`; everything else answers at once, as the server never runs in the caller's event loop.
+Blocking. In a coroutine, call slow methods (`wait_for_requests`, big uploads) through `asyncio.to_thread`; the others
+return at once, since the server never runs in the caller's event loop.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Files: TypeAlias = Mapping[str, bytes] | Path
 
 
 class AdminError(Exception):
-    """The server refused; the message says what is wrong and what is allowed."""
+    """The server refused; the message contains what is wrong and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version in one collection, as it was when asked for.
+    """One version in one collection, as it was when it was queried.
 
     Attributes:
-        path: `entity/project/collection:vN`, accepted wherever a version is named.
+        path: `entity/project/collection:vN`, accepted by every method that takes a version.
         version: `vN` in this collection.
-        source: the same version where it was logged.
+        source: path of the version in the collection where it was logged.
         size: bytes.
         aliases: those of this collection, with `vN` among them.
         tags: of the version itself, the same through every link.
@@ -60,15 +60,15 @@ class Version:
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """A request that a client made; in the log before the first byte of its answer.
+    """A request by a client; logged before the first byte of its answer.
 
     Attributes:
-        at: seconds since the epoch when it came.
-        operation: the GraphQL operation's name, or `download`, `upload`, `file_stream`, `telemetry`, `health`.
-        status: None where the connection was reset.
+        at: time of arrival, in seconds since the epoch.
+        operation: name of the GraphQL operation, or `download`, `upload`, `file_stream`, `telemetry`, `health`.
+        status: None if the connection was reset.
         seconds: until the first byte of the answer.
-        refs: the versions, or the file, that it asked for.
-        faults: ids of the faults that hit it.
+        refs: the requested versions, or the file.
+        faults: ids of the faults that affected it.
     """
 
     seq: int
@@ -86,7 +86,7 @@ class LoggedRequest:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A webhook's post: what was sent, and the receiver's status (None: none yet, or `error` says why)."""
+    """A webhook request and the receiver's status (None: no answer yet, or it failed with `error`)."""
 
     automation: str
     event: str
@@ -141,13 +141,13 @@ class Admin:
         algorithm: Literal["MD5", "XXH128"] = "MD5",
         references: Mapping[str, str] | None = None,
     ) -> Version:
-        """Log a version, as `run.log_artifact` would; entity and project are made if need be.
+        """Log a version, as `run.log_artifact` would; entity and project are created if necessary.
 
-        The same content as an earlier version gives that version, as with W&B.
+        Content that is identical to an earlier version's returns that version, as in W&B.
 
         Args:
-            files: content by name (`/` for folders), or a folder whose files are taken.
-            algorithm: how the manifest names content.
+            files: content by name (`/` for folders), or a folder with the files.
+            algorithm: digest algorithm of the manifest.
             references: URIs by name, for a reference artifact.
         """
         read = dict(_read(files, algorithm))
@@ -171,15 +171,15 @@ class Admin:
         )
 
     def link(self, source: str | Version, target: str, *, aliases: Iterable[str] = ()) -> Version:
-        """Link a version to `entity/project/collection`; a registry is a project `wandb-registry-…`."""
+        """Link a version to `entity/project/collection`; a registry is a project named `wandb-registry-…`."""
         return self._version("link", source=str(source), target=target, aliases=list(aliases))
 
     def unlink(self, path: str | Version) -> None:
-        """Take a linked version out of its portfolio, with its aliases there."""
+        """Remove a linked version, and its aliases there, from its portfolio."""
         self._call("unlink", path=str(path))
 
     def delete_version(self, path: str | Version, *, keep_membership: bool = False) -> None:
-        """Delete a version. Its memberships go with it, or stay and show it as DELETED."""
+        """Delete a version. Its memberships are removed, too, or kept and show it as DELETED."""
         self._call("delete-version", path=str(path), keep_membership=keep_membership)
 
     def delete_collection(self, path: str) -> None:
@@ -187,19 +187,19 @@ class Admin:
         self._call("delete-collection", path=path)
 
     def set_alias(self, path: str | Version, alias: str) -> Version:
-        """Point an alias of the collection at this version; it leaves the one that had it."""
+        """Move an alias of the collection to this version."""
         return self._version("set-alias", path=str(path), alias=alias)
 
     def remove_alias(self, collection: str, alias: str) -> None:
-        """Take an alias away from `entity/project/collection`. W&B sends no event for it."""
+        """Remove an alias from `entity/project/collection`. W&B sends no event for it."""
         self._call("remove-alias", path=collection, alias=alias)
 
     def add_tag(self, path: str | Version, *tags: str) -> None:
-        """Tag a version; seen through all its links."""
+        """Tag a version; the tag is visible through all its links."""
         self._call("tag-version", path=str(path), add=list(tags))
 
     def remove_tag(self, path: str | Version, *tags: str) -> None:
-        """Take tags from a version."""
+        """Remove tags from a version."""
         self._call("tag-version", path=str(path), remove=list(tags))
 
     def add_collection_tag(self, collection: str, *tags: str) -> None:
@@ -207,7 +207,7 @@ class Admin:
         self._call("tag-collection", path=collection, add=list(tags))
 
     def remove_collection_tag(self, collection: str, *tags: str) -> None:
-        """Take tags from a collection."""
+        """Remove tags from a collection."""
         self._call("tag-collection", path=collection, remove=list(tags))
 
     def set_metadata(self, path: str | Version, metadata: Mapping[str, Any]) -> None:
@@ -215,7 +215,7 @@ class Admin:
         self._call("set-metadata", path=str(path), metadata=dict(metadata))
 
     def show(self, path: str | Version) -> Version:
-        """What `entity/project/collection:alias` names now."""
+        """The version that `entity/project/collection:alias` names now."""
         return self._version("show", path=str(path))
 
     def collections(self) -> list[dict[str, Any]]:
@@ -229,7 +229,7 @@ class Admin:
         Args:
             api_key: 40 characters or more.
             roles: `none`, `restricted`, `viewer`, `member` or `admin` by `entity`, `entity/project` or `*`; the most
-                special place holds.
+                specific one applies.
             entity: default entity; the user's own if None.
         """
         self._call("add-user", username=username, api_key=api_key, roles=dict(roles), entity=entity)
@@ -246,8 +246,8 @@ class Admin:
         url_expiry_seconds: float | None = None,
         registry_tag_events: bool | None = None,
     ) -> None:
-        """Change server features, entities that hash by XXH128, how long presigned URLs hold, and whether a version's
-        tags fire automations of the registries that link it."""
+        """Change the server features, which entities use XXH128 digests, the lifetime of presigned URLs, and whether
+        the tags of a version fire automations of the registries that link it."""
         self._call(
             "configure",
             features=dict(features or {}),
@@ -257,7 +257,7 @@ class Admin:
         )
 
     def rate_limit(self, limit: int | None, *, window_seconds: float = 60.0, send_retry_after: bool = False) -> None:
-        """Let each caller make so many GraphQL requests per window, then answer 429; None lifts it."""
+        """Answer 429 after `limit` GraphQL requests per caller and window; None removes the limit."""
         self._call("rate-limit", limit=limit, window_seconds=window_seconds, send_retry_after=send_retry_after)
 
     def add_automation(
@@ -272,7 +272,7 @@ class Admin:
         access_token: str | None = None,
         secret: str | None = None,
     ) -> str:
-        """Post to a webhook when something happens; returns the automation's id.
+        """Add an automation that posts to a webhook; returns its id.
 
         Args:
             scope: `entity`, `entity/project` or `entity/project/collection`.
@@ -301,11 +301,11 @@ class Admin:
         self._call("remove-automation", id=automation_id)
 
     def deliveries(self) -> list[Delivery]:
-        """The posts made so far, oldest first."""
+        """The webhook requests sent so far, oldest first."""
         return [Delivery(**d) for d in self._call("deliveries")]
 
     def wait_for_deliveries(self, automation: str, count: int = 1, *, seconds: float = 10.0) -> list[Delivery]:
-        """The posts of one automation that were answered or failed, once there are `count` of them.
+        """The finished webhook requests of one automation, once there are `count` of them.
 
         Raises:
             AdminError: there are fewer when the time is over.
@@ -320,7 +320,7 @@ class Admin:
             time.sleep(0.02)
 
     def add_fault(self, kind: str, **settings: Any) -> str:
-        """Set a fault (kinds and settings: `faults.Fault`); returns the id that lifts it."""
+        """Set a fault (kinds and settings: `faults.Fault`); returns the id by which it can be lifted."""
         new: str = self._call("add-fault", kind=kind, **settings)
         return new
 
@@ -329,13 +329,13 @@ class Admin:
         self._call("lift-fault", id=fault_id)
 
     def faults(self) -> list[dict[str, Any]]:
-        """The faults that still hit, with how often they did."""
+        """The active faults, with their number of hits."""
         found: list[dict[str, Any]] = self._call("list-faults")
         return found
 
     @contextmanager
     def fault(self, kind: str, **settings: Any) -> Iterator[str]:
-        """A fault for as long as the block runs."""
+        """Set a fault during the block."""
         fault_id = self.add_fault(kind, **settings)
         try:
             yield fault_id
@@ -348,8 +348,8 @@ class Admin:
         """Take the server down: connections are reset, answered with 503, or refused.
 
         Args:
-            seconds: for how long; None until `lift_fault` with the returned id. `refused` needs a time, because the
-                admin API is then not there either.
+            seconds: for how long; None: until `lift_fault` with the returned id. `refused` needs a time, because the
+                admin API is then unreachable, too.
         """
         if how == "refused":
             if seconds is None:
@@ -359,11 +359,11 @@ class Admin:
         return self.add_fault("reset" if how == "reset" else "status", status=503, seconds=seconds)
 
     def expire_urls(self) -> None:
-        """Let all presigned URLs given out so far be refused."""
+        """Treat all presigned URLs issued so far as expired."""
         self._call("expire-urls")
 
     def last_request(self) -> int:
-        """The number of the newest request; `since` for what comes after."""
+        """The number of the newest request; pass it as `since` to get later ones."""
         number: int = self._call("last-request")
         return number
 
@@ -374,7 +374,7 @@ class Admin:
     def wait_for_requests(
         self, count: int = 1, *, since: int = 0, operation: str = "*", ref: str = "*", seconds: float = 10.0
     ) -> list[LoggedRequest]:
-        """As `requests`, once there are `count` of them.
+        """Like `requests`, once there are `count` of them.
 
         Raises:
             AdminError: there are fewer when the time is over.

@@ -1,6 +1,6 @@
-"""The admin API below `/standin/`: seeds, moves and breaks things. Not W&B's; guarded by a key of its own.
+"""The admin API below `/standin/`: seeds data, moves aliases, injects faults. Not part of W&B; it has its own key.
 
-One command is one POST with a JSON object; `Admin` (module `admin`) is its client and documents each.
+Each command is a POST with a JSON object; its client, `Admin` (module `admin`), documents them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONTENT_KEY_PREFIX: Final = "admin/"
 
 
 class AdminApi:
-    """The commands on one server."""
+    """The admin commands of one server."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -37,7 +37,7 @@ class AdminApi:
         del self._commands["routes"]
 
     def routes(self) -> list[web.RouteDef]:
-        """For the application's router."""
+        """The routes for the application's router."""
         return [
             web.put("/standin/content/{md5}", self._receive_content),
             web.get("/standin/log", self._read_log),
@@ -45,7 +45,7 @@ class AdminApi:
         ]
 
     def missing_content(self, files: dict[str, dict[str, Any]]) -> list[str]:
-        """Names of the files whose content has to be sent first."""
+        """Names of the files whose content must be uploaded first."""
         return [name for name, f in files.items() if not self._adopt(Blob(f["md5"], f["size"]))]
 
     def log_artifact(
@@ -271,7 +271,7 @@ class AdminApi:
         return self._store.blobs.alias(CONTENT_KEY_PREFIX + blob.md5_hex, blob) is not None
 
     def _ensure_entity(self, entity: str, project: str) -> None:
-        """A team of the first organization; for a registry, an organization of its own."""
+        """Create a missing entity: a team of the first organization or, for a registry, its own organization."""
         if entity in self._store.entities:
             return
         if project.startswith(REGISTRY_PREFIX):

@@ -1,7 +1,7 @@
-"""Automations: what happened, matched against what users asked to hear of, posted to their webhooks.
+"""Automations: match events against the users' triggers, and post them to their webhooks.
 
-As W&B does it: the body is the user's template and nothing else, there is no retry, and there is no event for an alias
-that is taken away (reference: W&B docs, automations; payloads in wandb/docs#1803).
+As in W&B, the body is exactly the user's template, there is no retry, and removing an alias causes no event (W&B docs,
+automations; payloads in wandb/docs#1803).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Integration:
 
 @dataclass(eq=False)
 class Trigger:
-    """An automation. `event_type` is W&B's name on the wire, where LINK_ARTIFACT is LINK_MODEL."""
+    """An automation. `event_type` is W&B's name on the wire, where LINK_ARTIFACT is called LINK_MODEL."""
 
     id: str
     name: str
@@ -89,7 +89,7 @@ class Trigger:
 
 @dataclass
 class Delivery:
-    """One post: what was sent and what came back (`status` None: no answer, and `error` says why)."""
+    """One webhook request and its answer (`status` None: no answer, for the reason in `error`)."""
 
     automation: str
     event: str
@@ -101,12 +101,12 @@ class Delivery:
 
 
 class Automations:
-    """Webhooks, secrets and automations of one server; `on_event` is what the store calls.
+    """Webhooks, secrets and automations of one server; the store calls `on_event`.
 
     Args:
         registry_tag_events: whether tags of a version also fire automations of the registries that link it. W&B's docs
-            list no tag events for registries; the safe choice for users is an automation of the source project.
-        signature: how X-Wandb-Signature is written; the docs say base64, receivers in the wild expect hex.
+            list no tag events for registries; users should put the automation on the source project.
+        signature: encoding of X-Wandb-Signature; the docs specify base64, real receivers expect hex.
     """
 
     def __init__(self, *, registry_tag_events: bool = False, signature: SignatureEncoding = "base64") -> None:
@@ -122,7 +122,7 @@ class Automations:
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        """Stop posting; what is queued is lost, as it would be."""
+        """Stop posting; queued requests are lost, as in W&B."""
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
@@ -132,7 +132,7 @@ class Automations:
     def add_integration(
         self, entity: Entity, name: str, url: str, access_token_ref: str | None, secret_ref: str | None
     ) -> Integration:
-        """A webhook of the team; the refs name secrets of the same team."""
+        """Add a webhook to the team; the refs name secrets of the same team."""
         new = Integration(self._id("Integration"), entity, name, url, now(), access_token_ref, secret_ref)
         self.integrations[new.id] = new
         return new
@@ -149,7 +149,7 @@ class Automations:
         enabled: bool = True,
         description: str | None = None,
     ) -> Trigger:
-        """An automation.
+        """Add an automation.
 
         Raises:
             RefusedError: the filter is not a JSON object.
@@ -191,7 +191,7 @@ class Automations:
         return self.integrations[integration_id]
 
     def on_event(self, event: Event) -> None:
-        """Queue a post for each automation that wants to hear of it; never waits."""
+        """Queue a request for each automation that matches; never waits."""
         wire_type = "LINK_MODEL" if event.type == "LINK_ARTIFACT" else event.type
         facts = {"alias": event.alias, "tag": event.tag}
         for trigger in self.triggers.values():
@@ -301,7 +301,7 @@ class Automations:
 
 
 def scope_of(store: Store, scope_type: str, scope_id: str) -> Collection | Project | Entity:
-    """The thing that an automation is hung on.
+    """The collection, project or entity that an automation is attached to.
 
     Raises:
         RefusedError: nothing of that type has the id.

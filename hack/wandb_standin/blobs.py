@@ -1,6 +1,6 @@
-"""The object store behind the presigned URLs: bytes on disk, by content, never held in memory as a whole.
+"""The object store behind the presigned URLs: files on disk, addressed by content, never loaded into memory as a whole.
 
-An object has a key; what is stored once is not stored again. An object becomes visible only when it is whole.
+Objects have keys; identical content is stored once. An object becomes visible only when it is complete.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Blob:
 
 
 class Blobs:
-    """Objects below `directory`, which is made if it is missing.
+    """Objects below `directory`, which is created if missing.
 
-    Only the keys live in memory, so that a new server does not know the objects of an earlier one; their bytes are
-    found again by content.
+    The keys live in memory only, so that a new server does not know the objects of an earlier one; it reuses their
+    content, though.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -43,7 +43,7 @@ class Blobs:
             (directory / name).mkdir(parents=True, exist_ok=True)
 
     def get(self, key: str) -> Blob | None:
-        """What stands under the key."""
+        """The object with this key."""
         return self._objects.get(key)
 
     def path(self, blob: Blob) -> Path:
@@ -60,7 +60,7 @@ class Blobs:
             return self._put(key, iter(lambda: stream.read(CHUNK_BYTES), b""))
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], expected_md5: str | None) -> Blob | None:
-        """Store what arrives; None, and nothing stored, if it is not what the (base64) MD5 promises."""
+        """Store a stream; stores nothing and returns None if it does not match the (base64) MD5."""
         incoming = self._incoming()
         digest, size = hashlib.md5(usedforsecurity=False), 0
         try:
@@ -77,7 +77,7 @@ class Blobs:
             incoming.unlink(missing_ok=True)
 
     def join(self, key: str, part_keys: list[str]) -> Blob:
-        """Make one object of parts, in order, and forget the parts (S3's complete-multipart)."""
+        """Join parts, in order, to one object, and drop the parts (S3's complete-multipart)."""
 
         def chunks() -> Iterable[bytes]:
             for part_key in part_keys:
@@ -93,7 +93,7 @@ class Blobs:
         return blob
 
     def alias(self, key: str, blob: Blob) -> Blob | None:
-        """Let the key stand for content that is here already; None if it is not."""
+        """Add a key for content that is already stored; None if it is not."""
         if not self.path(blob).is_file() or self.path(blob).stat().st_size != blob.size:
             return None
         self._objects[key] = blob

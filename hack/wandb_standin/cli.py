@@ -1,4 +1,4 @@
-"""The commands: run the server, and for people: move aliases, set tags, break things, watch the requests."""
+"""The commands: run the server; and for interactive use, move aliases, set tags, inject faults, watch the requests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FOLLOW_SECONDS = 30.0
     show_default=True,
     help="Key of the admin API.",
 )
-@click.option("--url-expiry", default=3600.0, show_default=True, help="Seconds that presigned URLs hold.")
+@click.option("--url-expiry", default=3600.0, show_default=True, help="Lifetime of presigned URLs in seconds.")
 @click.option(
     "--registry-tag-events/--no-registry-tag-events",
     default=False,
@@ -62,7 +62,7 @@ def main(
     url_expiry: float,
     registry_tag_events: bool,
 ) -> None:
-    """A W&B server to play with: without a command it serves until it is told to stop."""
+    """A stand-in for a W&B server. Without a command, it serves until it is interrupted."""
     if context.invoked_subcommand is not None:
         return
     if len(api_key) < 40:
@@ -94,7 +94,7 @@ def main(
 @click.option("--admin-key", envvar="WANDB_STANDIN_ADMIN_KEY", default=DEFAULT_ADMIN_KEY, help="Key of the admin API.")
 @click.pass_context
 def ctl(context: click.Context, url: str, admin_key: str) -> None:
-    """Play with a running server. A PATH is entity/project/collection, with :alias or :vN for a version."""
+    """Control a running server. A PATH is entity/project/collection, with :alias or :vN for a version."""
     context.obj = Admin(url, admin_key)
 
 
@@ -102,7 +102,7 @@ def ctl(context: click.Context, url: str, admin_key: str) -> None:
 @click.pass_obj
 def list_collections(admin: Admin) -> None:
     """Show collections, versions, aliases and tags."""
-    for collection in _ask(admin.collections):
+    for collection in _call(admin.collections):
         click.echo(f"{collection['path']}{_tags(collection['tags'])}")
         for version in collection["versions"]:
             aliases = ", ".join(a for a in version["aliases"] if a != version["version"])
@@ -123,7 +123,7 @@ def upload(
     """Log the files of FOLDER as a version of PATH."""
     entity, project, name = _split(path)
     facts = _json_object(metadata)
-    made = _ask(
+    made = _call(
         admin.log_artifact, entity, project, name, folder, type=kind, aliases=aliases, tags=tags, metadata=facts
     )
     click.echo(f"{made.path} {made.digest}")
@@ -136,33 +136,33 @@ def upload(
 @click.pass_obj
 def link(admin: Admin, source: str, target: str, aliases: tuple[str, ...]) -> None:
     """Link version SOURCE to collection TARGET, e.g. acme/wandb-registry-model/chat."""
-    click.echo(_ask(admin.link, source, target, aliases=aliases).path)
+    click.echo(_call(admin.link, source, target, aliases=aliases).path)
 
 
 @ctl.command()
 @click.argument("path")
 @click.argument("name")
-@click.option("--remove", is_flag=True, help="Take it away from the collection.")
+@click.option("--remove", is_flag=True, help="Remove the alias from the collection.")
 @click.pass_obj
 def alias(admin: Admin, path: str, name: str, remove: bool) -> None:
     """Point alias NAME at version PATH."""
     if remove:
-        _ask(admin.remove_alias, path.partition(":")[0], name)
+        _call(admin.remove_alias, path.partition(":")[0], name)
     else:
-        _ask(admin.set_alias, path, name)
+        _call(admin.set_alias, path, name)
 
 
 @ctl.command()
 @click.argument("path")
 @click.argument("name")
-@click.option("--remove", is_flag=True, help="Take it away.")
+@click.option("--remove", is_flag=True, help="Remove the tag.")
 @click.pass_obj
 def tag(admin: Admin, path: str, name: str, remove: bool) -> None:
     """Tag a version (PATH with a colon) or a whole collection (without)."""
     if ":" in path:
-        _ask(admin.remove_tag if remove else admin.add_tag, path, name)
+        _call(admin.remove_tag if remove else admin.add_tag, path, name)
     else:
-        _ask(admin.remove_collection_tag if remove else admin.add_collection_tag, path, name)
+        _call(admin.remove_collection_tag if remove else admin.add_collection_tag, path, name)
 
 
 @ctl.command()
@@ -170,7 +170,7 @@ def tag(admin: Admin, path: str, name: str, remove: bool) -> None:
 @click.option("--operation", help="GraphQL operation's name, download, upload, file_stream; globs.")
 @click.option("--ref", help="Version as clients write it, for error and manifest; globs.")
 @click.option("--file", help="File name in the artifact, for downloads; globs.")
-@click.option("--user", help="User whose key was shown; globs.")
+@click.option("--user", help="User whose key was sent; globs.")
 @click.option("--status", type=int, help="HTTP status.")
 @click.option("--message", help="Text of the error.")
 @click.option("--delay", type=float, help="Seconds, for slow.")
@@ -179,13 +179,13 @@ def tag(admin: Admin, path: str, name: str, remove: bool) -> None:
 @click.option("--limit", type=int, help="References, for refuse-batch.")
 @click.option("--retry-after", type=float, help="Retry-After header, in seconds.")
 @click.option("--reset", type=float, help="RateLimit-Reset header, in seconds.")
-@click.option("--times", type=int, help="How many requests it hits.")
+@click.option("--times", type=int, help="How many requests it affects.")
 @click.option("--seconds", type=float, help="For how long.")
 @click.pass_obj
 def fault(admin: Admin, /, kind: str, **settings: Any) -> None:
-    """Break something; prints the id that lifts it. README.md explains the kinds."""
+    """Inject a fault; prints the id by which it can be lifted. README.md explains the kinds."""
     given = {name: value for name, value in settings.items() if value is not None}
-    click.echo(_ask(admin.add_fault, kind, **given))
+    click.echo(_call(admin.add_fault, kind, **given))
 
 
 @ctl.command()
@@ -194,7 +194,7 @@ def fault(admin: Admin, /, kind: str, **settings: Any) -> None:
 @click.pass_obj
 def down(admin: Admin, how: Any, seconds: float | None) -> None:
     """Take the server down."""
-    click.echo(_ask(admin.down, how, seconds) or f"down for {seconds:g} s")
+    click.echo(_call(admin.down, how, seconds) or f"down for {seconds:g} s")
 
 
 @ctl.command()
@@ -202,32 +202,32 @@ def down(admin: Admin, how: Any, seconds: float | None) -> None:
 @click.pass_obj
 def lift(admin: Admin, fault_id: str | None) -> None:
     """Lift one fault, or all of them."""
-    _ask(admin.lift_fault, fault_id)
+    _call(admin.lift_fault, fault_id)
 
 
 @ctl.command()
 @click.pass_obj
 def faults(admin: Admin) -> None:
     """Show the faults that are set."""
-    for found in _ask(admin.faults):
+    for found in _call(admin.faults):
         shown = {k: v for k, v in found.items() if v not in (None, "", "*") and k not in ("id", "kind")}
         click.echo(f"{found['id']}  {found['kind']}  {json.dumps(shown)}")
 
 
 @ctl.command()
-@click.option("--follow", "-f", is_flag=True, help="Go on until interrupted.")
+@click.option("--follow", "-f", is_flag=True, help="Follow until interrupted.")
 @click.pass_obj
 def log(admin: Admin, follow: bool) -> None:
-    """Show the requests that clients made."""
+    """Show the requests of clients."""
     last = 0
-    for request in _ask(admin.requests):
+    for request in _call(admin.requests):
         last = _show_request(request)
     while follow:
         try:
             for request in admin.wait_for_requests(1, since=last, seconds=FOLLOW_SECONDS):
                 last = _show_request(request)
         except AdminError:
-            _ask(admin.last_request)
+            _call(admin.last_request)
 
 
 async def _serve(settings: Settings, port_file: Path | None) -> None:
@@ -247,15 +247,15 @@ async def _serve(settings: Settings, port_file: Path | None) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Nobody may read half a port."""
+    """Write atomically, so that nobody reads half a port number."""
     part = path.with_name(f"{path.name}.{os.getpid()}")
     part.write_text(text)
     part.replace(path)
 
 
-def _ask(question: Any, *arguments: Any, **settings: Any) -> Any:
+def _call(method: Any, *arguments: Any, **settings: Any) -> Any:
     try:
-        return question(*arguments, **settings)
+        return method(*arguments, **settings)
     except AdminError as error:
         raise click.ClickException(str(error)) from error
 
@@ -284,6 +284,6 @@ def _tags(tags: list[str]) -> str:
 def _show_request(request: LoggedRequest) -> int:
     moment = time.strftime("%H:%M:%S", time.localtime(request.at))
     what = f"{request.operation} {', '.join(request.refs)}".strip()
-    spoilt = f"  ({', '.join(request.faults)})" if request.faults else ""
-    click.echo(f"{moment} {request.status} {request.user or '-':<8} {request.seconds * 1000:6.1f} ms  {what}{spoilt}")
+    faults_ = f"  ({', '.join(request.faults)})" if request.faults else ""
+    click.echo(f"{moment} {request.status} {request.user or '-':<8} {request.seconds * 1000:6.1f} ms  {what}{faults_}")
     return request.seq

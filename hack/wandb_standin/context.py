@@ -1,4 +1,4 @@
-"""What a resolver may know of the request that it answers."""
+"""The request context of the resolvers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Context:
-    """One GraphQL request. `refs` collects what it asked for; `check_ref` raises where a fault is set on a ref."""
+    """One GraphQL request. `refs` collects the requested references; `check_ref` raises if a fault affects one."""
 
     store: Store
     automations: Automations
@@ -30,7 +30,7 @@ class Context:
     refs: list[str] = field(default_factory=list)
 
     def note_ref(self, ref: str) -> None:
-        """Remember what was asked for, and fail if a fault says so. Interned: pollers ask the same for days."""
+        """Record a requested reference, and fail if a fault affects it. Interned: pollers repeat the same for days."""
         self.refs.append(sys.intern(ref))
         self.check_ref(ref)
 
@@ -42,7 +42,7 @@ class Context:
         """The caller, who has at least this role in the project.
 
         Raises:
-            RefusedError: nobody is logged in; the project may not be seen (404); it may not be changed (403).
+            RefusedError: the caller is not logged in, may not see the project (404) or may not change it (403).
         """
         user = self.require_user()
         if user.role_in(project) >= role:
@@ -55,14 +55,14 @@ class Context:
         """The caller.
 
         Raises:
-            RefusedError: nobody is logged in.
+            RefusedError: the caller is not logged in.
         """
         if self.user is None:
             raise not_logged_in()
         return self.user
 
     def visible_project(self, entity_name: str | None, name: str | None) -> Project | None:
-        """The project if it exists and the caller may see it; W&B does not tell the two apart."""
+        """The project if it exists and the caller may see it; W&B does not distinguish the two."""
         project = self.store.find_project(entity_name or (self.user.entity if self.user else None), name)
         return project if project and self.can(Role.RESTRICTED, project) else None
 
@@ -70,7 +70,7 @@ class Context:
         """The project for a write.
 
         Raises:
-            RefusedError: it cannot be seen or written.
+            RefusedError: the caller may not see or write it.
         """
         project = self.store.find_project(entity_name, name)
         if project is None:
@@ -80,7 +80,7 @@ class Context:
         return project
 
     def ensure_writable_project(self, entity_name: str | None, name: str | None) -> Project:
-        """The project for a write, made if need be where the caller may make one."""
+        """The project for a write, created if necessary and allowed."""
         user = self.require_user()
         entity_name, name = entity_name or user.entity, name or "uncategorized"
         project = self.store.find_project(entity_name, name)
@@ -93,19 +93,19 @@ class Context:
         return project
 
     def can_see_artifact(self, artifact: Artifact) -> bool:
-        """Seen through its own project or through any link."""
+        """Whether the caller may see it through its own project or through any link."""
         places = [artifact.artifact_sequence, *(m.artifact_collection for m in artifact.memberships)]
         return any(self.can(Role.RESTRICTED, place.project) for place in places)
 
     def can_download(self, artifact: Artifact) -> bool:
-        """A viewer of any place that shows the version may have its bytes; a restricted viewer may not."""
+        """Whether the caller may download it: a viewer of any place that shows it may, a restricted viewer may not."""
         places = [artifact.artifact_sequence, *(m.artifact_collection for m in artifact.memberships)]
         return any(self.can(Role.VIEWER, place.project) for place in places)
 
     def can_see_entity(self, entity: Entity) -> bool:
-        """Anyone who is logged in sees names; what is below is guarded by project."""
+        """Anyone who is logged in sees names; projects protect their own content."""
         return self.user is not None and entity.name in self.store.entities
 
     def can_see_collection(self, collection: Collection) -> bool:
-        """As its project."""
+        """Visible if its project is."""
         return self.can(Role.RESTRICTED, collection.project)

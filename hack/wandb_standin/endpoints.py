@@ -1,4 +1,4 @@
-"""W&B's own endpoints: GraphQL, the object store's addresses, file streams; each with the faults that are set on it."""
+"""W&B's endpoints: GraphQL, the object store, file streams; each applies the faults that are set on it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Endpoints:
         self._graphql = GraphQL()
 
     def routes(self) -> list[web.RouteDef]:
-        """For the application's router."""
+        """The routes for the application's router."""
         return [
             web.post("/graphql", self._serve_graphql),
             web.get(f"{STORAGE_PATH}{{key:.+}}", self._download),
@@ -45,7 +45,7 @@ class Endpoints:
     async def _fault_of(
         self, request: web.Request, operation: str, file: str | None = None
     ) -> web.StreamResponse | None:
-        """The answer that a fault wants instead of the real one; slowness is served here."""
+        """The answer of a fault, instead of the real one; also waits here if the fault is a delay."""
         entry = request[ENTRY]
         entry.operation = operation
         user = entry.user or ""
@@ -72,10 +72,10 @@ class Endpoints:
         return web.json_response({"errors": [refusal.as_json()], "data": None}, status=status, headers=headers)
 
     def _user_of(self, request: web.Request) -> User | None:
-        """The caller; None without credentials.
+        """The calling user; None without credentials.
 
         Raises:
-            RefusedError: credentials that are nobody's.
+            RefusedError: invalid credentials.
         """
         header = request.headers.get(hdrs.AUTHORIZATION)
         if not header:
@@ -190,7 +190,7 @@ class Endpoints:
         return storage.send(self._server.store, blob)
 
     async def _download_by_handler(self, request: web.Request) -> web.StreamResponse:
-        """The SDK's way when a presigned URL failed: an address made of the manifest's facts, with the API key."""
+        """Download with the API key by a URL built from the manifest; the SDK does this when a presigned URL fails."""
         user = self._user_of(request)
         found = request.match_info
         faulty = await self._fault_of(request, "download", file=found["rest"].rsplit("/", 1)[-1])
@@ -205,7 +205,7 @@ class Endpoints:
         return await self._send(request, key)
 
     def _key_of(self, parts: list[str]) -> str | None:
-        """`…/<id of the version it was born with>/<digest in hex>/<name>` -> storage key."""
+        """`…/<id of the version that first had it>/<digest in hex>/<name>` -> storage key."""
         try:
             birth_id, digest_hex = parts[-3:-1]
             digest = base64.b64encode(bytes.fromhex(digest_hex)).decode()
@@ -250,7 +250,7 @@ def _file_name(key: str) -> str:
 
 
 def _base_url(request: web.Request) -> str:
-    """The address by which this client came, so that URLs given to it lead back here."""
+    """The address that this client used, so that URLs given to it work for it."""
     return f"{request.scheme}://{request.host}"
 
 

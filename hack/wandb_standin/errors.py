@@ -1,4 +1,4 @@
-"""Why the server refuses something, in the words and codes that W&B's own server answers with."""
+"""Refusals, with the messages and codes of W&B's own server."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +14,7 @@ STATUS_BY_CODE: Final = {
 
 @dataclass
 class RefusedError(Exception):
-    """A request that cannot be granted; becomes an entry of `errors` in a GraphQL answer.
+    """A refused request; becomes an entry of `errors` in a GraphQL answer.
 
     The HTTP status follows the code (W&B answers e.g. 403 with a GraphQL body, wandb/wandb#9712).
     """
@@ -28,7 +28,7 @@ class RefusedError(Exception):
 
     @property
     def status(self) -> int:
-        """HTTP status of the answer; 200 where there is neither a status nor a code."""
+        """HTTP status of the answer; 200 if there is neither a status nor a code."""
         return self.http_status or STATUS_BY_CODE.get(self.code or "", 200)
 
     def as_json(self) -> dict[str, Any]:
@@ -37,15 +37,15 @@ class RefusedError(Exception):
 
 
 def not_logged_in() -> RefusedError:
-    """Nobody, or a key that nobody has."""
+    """No credentials, or an unknown key."""
     return RefusedError("user is not logged in", "UNAUTHENTICATED")
 
 
 def permission_denied() -> RefusedError:
-    """The caller may see it but not do that."""
+    """The caller may see the object but not do this."""
     return RefusedError("permission denied", "PERMISSION_ERROR")
 
 
 def not_found(what: str) -> RefusedError:
-    """It does not exist, or the caller may not know that it does."""
+    """The object does not exist, or the caller may not know that it does."""
     return RefusedError(f"{what} not found", "NOT_FOUND")

@@ -1,6 +1,6 @@
-"""Faults that tests and people set: what shall go wrong, for whom, how often and for how long.
+"""Faults that tests and users inject: what goes wrong, for whom, how often and for how long.
 
-A fault never changes what the store holds; when it is lifted, the server is as it was.
+A fault never changes the store; once it is lifted, the server behaves as before.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from wandb_standin.errors import RefusedError
 
 Kind: TypeAlias = Literal[
-    "status",  # answer with `status` and nothing else done; 429 and 503 carry `retry_after` and `reset` if given
+    "status",  # answer with `status`, without any effect; 429 and 503 carry `retry_after` and `reset` if given
     "html",  # a proxy's login page with HTTP 200
     "reset",  # the connection is reset without an answer
-    "slow",  # the answer comes `delay` seconds late, or when the fault is lifted
-    "error",  # a GraphQL error for `ref`, whose field is null; what else was asked for in the request is answered
+    "slow",  # the answer is delayed by `delay` seconds, or until the fault is lifted
+    "error",  # a GraphQL error for `ref`, whose field is null; the other fields of the request are answered
     "refuse-batch",  # HTTP 400 for a GraphQL request that looks up more than `limit` references
     "corrupt",  # a download has one wrong byte, at `offset`
-    "truncate",  # a download promises its size and ends after `offset` bytes
-    "resize",  # a download is whole by its own headers, but `offset` bytes longer (or shorter, if negative)
+    "truncate",  # a download announces its full size but ends after `offset` bytes
+    "resize",  # a download matches its own headers, but is `offset` bytes longer (or shorter, if negative)
     "throttle",  # a download comes at `rate` bytes per second
-    "expired",  # a presigned URL counts as expired
-    "manifest",  # the manifest of `ref` names another digest for its first file, so that it is not the artifact's
+    "expired",  # a presigned URL is treated as expired
+    "manifest",  # the manifest of `ref` has a wrong digest for its first file, so that it does not match the artifact
 ]
 
 CODES: Final = {401: "UNAUTHENTICATED", 403: "PERMISSION_ERROR", 404: "NOT_FOUND"}
@@ -34,23 +34,23 @@ CODES: Final = {401: "UNAUTHENTICATED", 403: "PERMISSION_ERROR", 404: "NOT_FOUND
 
 @dataclass
 class Fault:
-    """One fault. Globs (`*`) select whom it hits.
+    """One fault. Globs (`*`) select the requests that it affects.
 
     Attributes:
-        operation: GraphQL operation's name, or `download`, `upload`, `file_stream`, `telemetry`.
+        operation: name of the GraphQL operation, or `download`, `upload`, `file_stream`, `telemetry`.
         ref: `entity/project/collection:alias` as the client wrote it, for `error` and `manifest`.
-        file: file name in the artifact, for what hits downloads; `wandb_manifest.json` is the manifest.
-        user: the user whose key was shown (`` for none).
+        file: file name in the artifact, for faults of downloads; `wandb_manifest.json` is the manifest.
+        user: the user whose key was sent (`` for none).
         status: HTTP status, for `status` (503 if not given) and `error` (200 if not given).
-        message: the error's text; a fitting one if not given.
+        message: the error message; has a default.
         delay: seconds.
         offset: bytes; see the kinds.
         rate: bytes per second.
         limit: references.
         retry_after: value of the Retry-After header, in seconds.
         reset: value of the RateLimit-Reset header, in seconds.
-        times: how many requests it hits; any number if None.
-        seconds: for how long; until lifted if None.
+        times: how many requests it affects; None: no limit.
+        seconds: for how long; None: until it is lifted.
     """
 
     kind: Kind
@@ -78,7 +78,7 @@ class Fault:
         """A fault from the admin API's JSON.
 
         Raises:
-            RefusedError: an unknown kind or field; says what there is.
+            RefusedError: an unknown kind or field; the message lists the valid ones.
         """
         allowed = {f.name for f in fields(cls) if not f.name.startswith("_")} - {"id", "hits"}
         unknown = sorted(body.keys() - allowed)
@@ -89,44 +89,44 @@ class Fault:
         return cls(**body)
 
     def to_json(self) -> dict[str, Any]:
-        """For the admin API: what was set, its id, how often it hit and the seconds that are left."""
+        """For the admin API: the settings, the id, the number of hits and the remaining seconds."""
         shown = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
         if self._until is not None:
             shown["seconds"] = max(0.0, self._until - time.monotonic())
         return shown
 
     def start(self, fault_id: str) -> None:
-        """The clock begins to run."""
+        """Start the clock."""
         self.id = fault_id
         self._until = None if self.seconds is None else time.monotonic() + self.seconds
 
     async def delayed(self) -> None:
-        """Wait for `delay`, or until somebody lifts the fault."""
+        """Wait for `delay`, or until the fault is lifted."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self.delay):
                 await self._lifted.wait()
 
     def lift(self) -> None:
-        """Whoever waits because of it goes on."""
+        """Release the requests that wait because of this fault."""
         self._lifted.set()
 
     @property
     def over(self) -> bool:
-        """Spent or past its time."""
+        """Whether it has reached its number of requests or its time."""
         if self.times is not None and self.hits >= self.times:
             return True
         return self._until is not None and time.monotonic() >= self._until
 
 
 class Faults:
-    """The faults that are set, in the order in which they were."""
+    """The active faults, in the order in which they were set."""
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
         self._next = 1
 
     def add(self, fault: Fault) -> str:
-        """Set a fault; the id lifts it."""
+        """Set a fault; returns the id by which it can be lifted."""
         fault.start(f"fault-{self._next}")
         self._next += 1
         self._faults[fault.id] = fault
@@ -136,7 +136,7 @@ class Faults:
         """Lift one, or all.
 
         Raises:
-            RefusedError: there is no such fault (a fault that is over stays known until it is lifted).
+            RefusedError: there is no such fault (a fault that is over still exists until it is lifted).
         """
         if fault_id is not None and fault_id not in self._faults:
             raise RefusedError(f"no fault {fault_id!r}; there are {', '.join(self._faults) or 'none'}", "NOT_FOUND")
@@ -144,7 +144,7 @@ class Faults:
             self._faults.pop(each).lift()
 
     def list(self) -> list[Fault]:
-        """Those that still hit."""
+        """The faults that are not over."""
         return [f for f in self._faults.values() if not f.over]
 
     def hit(
@@ -156,7 +156,7 @@ class Faults:
         file: str | None = None,
         lookups: int = 0,
     ) -> Fault | None:
-        """The first fault of these kinds that hits this, counted. Without a ref or file, one set on such does not."""
+        """The first matching fault of these kinds; counts the hit. Faults for a ref or file need one to match."""
         for fault in self._faults.values():
             if (
                 fault.kind in kinds

@@ -1,4 +1,4 @@
-"""Server features, W&B's flags for what a server can do: those that are on by default."""
+"""Server features, W&B's flags for what a server supports: those that are on by default."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The Mongo-like filters that W&B's searches and automations use, as far as the SDK writes them."""
+"""The Mongo-like filters of W&B's searches and automations, as far as the SDK uses them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wandb_standin.errors import RefusedError
 
 
 def parse(text: str | None) -> dict[str, Any]:
-    """A filter from its JSON text; none given matches all.
+    """A filter from its JSON text; an empty one matches everything.
 
     Raises:
         RefusedError: not a JSON object.
@@ -26,10 +26,10 @@ def parse(text: str | None) -> dict[str, Any]:
 
 
 def matches(condition: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    """Whether the facts satisfy the condition. Of a list any item counts; dotted names reach into objects.
+    """Whether the facts satisfy the condition. A list matches if any item does; dotted names select nested fields.
 
     Raises:
-        RefusedError: an operator that is not known here.
+        RefusedError: an unknown operator.
     """
     for key, wanted in condition.items():
         if key == "$and":

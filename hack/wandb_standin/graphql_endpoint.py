@@ -1,6 +1,6 @@
 """GraphQL over HTTP: validates each request against the schema, runs it, and answers with W&B's status codes.
 
-Parsed and validated documents are kept, so that a poller's query costs its execution only.
+Parsed and validated documents are cached, so that a poller's repeated query only costs its execution.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MAX_CACHED_DOCUMENTS: Final = 512
 
 @dataclass(frozen=True)
 class Request:
-    """A valid request: what is asked (`operation` is the client's name for it, or its first field)."""
+    """A valid request. `operation` is the client's name for it, or its first field."""
 
     document: DocumentNode
     variables: dict[str, Any]
@@ -59,7 +59,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """HTTP status and the body to be sent as JSON."""
+    """HTTP status and the body, to be sent as JSON."""
 
     status: int
     body: dict[str, Any]
@@ -90,7 +90,7 @@ class GraphQL:
         return Request(document, variables, name, operation_name, _count_lookups(document, operation))
 
     def run(self, request: Request, context: Context) -> Answer:
-        """Execute. Refusals of single fields leave the others in `data`, with `path`s in `errors`."""
+        """Execute. When single fields are refused, the others are still in `data`, and `errors` has the `path`s."""
         result = execute(
             self._schema,
             request.document,
@@ -132,7 +132,7 @@ class GraphQL:
 
 @cache
 def build() -> GraphQLSchema:
-    """The schema with its resolvers; one for all servers of the process, as it holds nothing of theirs.
+    """The schema with its resolvers; shared by all servers of the process, since it holds no state.
 
     Raises:
         LookupError: a resolver is for a field that the schema does not have.
@@ -165,7 +165,7 @@ def snake_case(name: str) -> str:
 def _scalar(schema: GraphQLSchema, name: str) -> GraphQLScalarType:
     kind = schema.type_map[name]
     if not isinstance(kind, GraphQLScalarType):
-        raise LookupError(f"{name} is no scalar of the schema")
+        raise LookupError(f"{name} is not a scalar of the schema")
     return kind
 
 
@@ -185,7 +185,7 @@ def _adapted(function: Resolver) -> Callable[..., Any]:
 
 
 def _read_field(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
-    """The key or attribute of the field's name; a function there is called for its value."""
+    """The key or attribute with the field's name; if it is a function, its result."""
     if not isinstance(source, dict):
         return getattr(source, snake_case(info.field_name))
     value = source.get(info.field_name)
@@ -193,18 +193,18 @@ def _read_field(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any
 
 
 def _never(value: object) -> TypeGuard[Awaitable[Any]]:
-    """No resolver here is asynchronous; asking each value costs a tenth of the time."""
+    """No resolver here is asynchronous; checking each value would cost a tenth of the time."""
     return False
 
 
 def _status(errors: list[GraphQLError]) -> int:
-    """The first error's: a refusal says it itself, anything else is this server's own failure."""
+    """The status of the first error: a refusal's own, or 500 for a failure of this server."""
     first = errors[0].original_error
     return first.status if isinstance(first, RefusedError) else 500
 
 
 def _shown(error: GraphQLError) -> dict[str, Any]:
-    """As W&B shows errors: message, path and a code, no locations."""
+    """An error in W&B's form: message, path and code, no locations."""
     cause = error.original_error
     if isinstance(cause, RefusedError):
         shown = cause.as_json()
@@ -222,7 +222,7 @@ def _type_of(value: Any, info: GraphQLResolveInfo[Context], abstract: GraphQLAbs
         return type(value).__name__
     name = getattr(value, "graphql_type", None) or (value.get("__typename") if isinstance(value, dict) else None)
     if not isinstance(name, str):
-        raise TypeError(f"{value!r} is no {abstract.name}")
+        raise TypeError(f"{value!r} is not a {abstract.name}")
     return name
 
 
@@ -236,7 +236,7 @@ def _first_field(operation: OperationDefinitionNode) -> str:
 
 
 def _count_lookups(document: DocumentNode, operation: OperationDefinitionNode) -> int:
-    """How many registry references the request asks for: what a limit on batches would count."""
+    """The number of registry references in the request, which a limit on batches counts."""
     fragments = {d.name.value: d.selection_set for d in document.definitions if hasattr(d, "type_condition")}  # type: ignore[attr-defined]
 
     def count(selections: SelectionSetNode, depth: int) -> int:

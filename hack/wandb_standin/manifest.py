@@ -1,4 +1,4 @@
-"""W&B's artifact manifest, version 1: how it is written, read, and boiled down to the artifact's digest."""
+"""W&B's artifact manifest, version 1: writes and reads it, and computes the artifact's digest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADER: Final = "wandb-artifact-manifest-v1\n"
 
 
 def artifact_digest(entries: Iterable[Entry], algorithm: DigestAlgorithm) -> str:
-    """Hex digest over the header and the sorted `path:digest` lines, as `ArtifactManifestV1.digest` of the SDK."""
+    """Hex digest over the header and the sorted `path:digest` lines, like the SDK's `ArtifactManifestV1.digest`."""
     lines = HEADER + "".join(f"{e.name}:{e.digest}\n" for e in sorted(entries, key=lambda e: e.name))
     if algorithm == "MANIFEST_XXH128":
         return xxhash.xxh128_hexdigest(lines.encode())
@@ -48,7 +48,7 @@ def load(document: bytes) -> dict[str, Entry]:
     """The entries of a manifest file, by name.
 
     Raises:
-        ValueError: it is no version 1 manifest.
+        ValueError: not a version 1 manifest.
     """
     manifest = json.loads(document)
     if not isinstance(manifest, dict) or manifest.get("version") != 1:
@@ -67,12 +67,12 @@ def load(document: bytes) -> dict[str, Entry]:
 
 
 def content_digest(content: bytes, algorithm: DigestAlgorithm) -> str:
-    """Base64 digest of a file's content, as it stands in a manifest."""
+    """Base64 digest of a file's content, as in a manifest."""
     if algorithm == "MANIFEST_XXH128":
         return base64.b64encode(xxhash.xxh128_digest(content)).decode()
     return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
 def hex_of(digest: str) -> str:
-    """Base64 digest -> hex, as it stands in storage paths."""
+    """Base64 digest -> hex, as in storage paths."""
     return base64.b64decode(digest).hex()

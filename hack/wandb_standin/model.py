@@ -1,6 +1,6 @@
-"""What the server knows: people, projects, collections, versions, runs. Plain data; every change goes through `store`.
+"""The server's data: users, projects, collections, versions, runs. Plain data; every change goes through `store`.
 
-Ids are W&B's: base64 of `Type:number`. Times are aware datetimes in UTC.
+Ids have W&B's form: base64 of `Type:number`. Times are aware datetimes in UTC.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def global_id(kind: str, number: int) -> str:
 
 
 def now() -> datetime:
-    """The server's clock, to the second, as the API shows times."""
+    """The current time, to the second, as the API shows times."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
 class Role(IntEnum):
-    """What a user may do in an entity or a project; each includes those below it."""
+    """What a user may do in an entity or a project; each role includes the lower ones."""
 
     NONE = 0
     RESTRICTED = 1  # sees versions and their details, may not download or use them (W&B: Restricted Viewer)
@@ -62,7 +62,7 @@ class Entity:
 
 @dataclass(eq=False)
 class User:
-    """`roles` maps `entity/project`, `entity` or `*` to what the user may do there; the first that is given holds."""
+    """`roles` maps `entity/project`, `entity` or `*` to the role there; the most specific one applies."""
 
     id: str
     username: str
@@ -132,7 +132,7 @@ class Alias:
 
 @dataclass(eq=False)
 class Collection:
-    """A sequence (where versions are born) or a portfolio (where they are linked to)."""
+    """A sequence (where versions are logged) or a portfolio (where they are linked)."""
 
     id: str
     kind: CollectionKind
@@ -155,7 +155,7 @@ class Collection:
 
 @dataclass(eq=False)
 class Membership:
-    """One version in one collection, with the aliases that it has there and nowhere else."""
+    """One version in one collection, with its aliases in that collection."""
 
     id: str
     artifact_collection: Collection
@@ -193,7 +193,7 @@ class Manifest:
 
 @dataclass(eq=False)
 class Artifact:
-    """One version. Tags, metadata and state are its own and therefore the same through every link."""
+    """One version. Tags, metadata and state belong to the version and are the same through every link."""
 
     id: str
     artifact_sequence: Collection

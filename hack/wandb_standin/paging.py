@@ -19,12 +19,12 @@ def connection(
 
     Args:
         items: everything, in a stable order.
-        after: cursor of the last item of the page before.
-        first: how many at most; 50 if not given.
-        show: what becomes of an item; the item itself if not given.
+        after: cursor of the last item of the previous page.
+        first: maximum number of items; 50 if not given.
+        show: converts an item; the identity if not given.
 
     Raises:
-        RefusedError: a cursor that this server did not give, or a negative size.
+        RefusedError: an invalid cursor, or a negative size.
     """
     start = _position(after) + 1 if after else 0
     size = 50 if first is None else min(first, MAX_PAGE)

@@ -1,4 +1,4 @@
-"""People, organizations, entities, projects and runs: the part of the store that versions stand in."""
+"""Users, organizations, entities, projects and runs: the part of the store that contains the collections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Places:
-    """Who there is and where; `nodes` finds anything by its id."""
+    """Users and places; `nodes` maps ids to objects."""
 
     def __init__(self) -> None:
         self.organizations: dict[str, Organization] = {}
@@ -33,7 +33,7 @@ class Places:
         self._numbers = itertools.count(1001)
 
     def add_organization(self, name: str, entity_name: str) -> Organization:
-        """An organization, its display name, and the entity that its registries live under."""
+        """Add an organization by its display name, with the entity that owns its registries."""
         entity = self._new_entity(entity_name, "ORGANIZATION", None)
         organization = Organization(self.new_id("Organization"), name, entity)
         entity.organization = organization
@@ -41,13 +41,13 @@ class Places:
         return organization
 
     def add_team(self, name: str, organization: Organization) -> Entity:
-        """A team of the organization."""
+        """Add a team to the organization."""
         return self._new_entity(name, "TEAM", organization)
 
     def add_user(
         self, username: str, api_key: str, *, entity: str | None = None, roles: dict[str, Role] | None = None
     ) -> User:
-        """A user; `entity` is the default one for what they do without naming any (their own, if None)."""
+        """Add a user; `entity` is the default entity of their requests (None: their own)."""
         if username in self.users:
             raise RefusedError(f"a user {username!r} exists already", "CONFLICT")
         if len(api_key) < 40:
@@ -70,11 +70,11 @@ class Places:
         return user
 
     def user_by_key(self, api_key: str) -> User | None:
-        """Whose key it is."""
+        """The user who has this key."""
         return next((u for u in self.users.values() if secrets.compare_digest(u.api_key, api_key)), None)
 
     def organizations_of(self, user: User) -> list[Organization]:
-        """The organizations in one of whose places the user has a role."""
+        """The organizations in which the user has a role anywhere."""
         named = {place.split("/")[0] for place, role in user.roles.items() if role > Role.NONE}
         return [
             organization
@@ -83,10 +83,10 @@ class Places:
         ]
 
     def ensure_project(self, entity_name: str, name: str) -> Project:
-        """The project, made if need be; the entity must exist, and a registry is only made on purpose.
+        """The project, created if necessary; the entity must exist.
 
         Raises:
-            RefusedError: there is no such entity.
+            RefusedError: the entity does not exist.
         """
         entity = self.entities.get(entity_name)
         if entity is None:
@@ -112,7 +112,7 @@ class Places:
         return entity.projects_by_name.get(name or "") if entity else None
 
     def ensure_type(self, project: Project, name: str) -> ArtifactType:
-        """The artifact type of the project, made if need be."""
+        """The artifact type of the project, created if necessary."""
         if name not in project.types:
             project.types[name] = ArtifactType(self.new_id("ArtifactType"), name, project, now())
         return project.types[name]
@@ -142,10 +142,10 @@ class Places:
         return run, True
 
     def node(self, kind: type[T], node_id: str) -> T:
-        """What has this id.
+        """The object with this id.
 
         Raises:
-            RefusedError: nothing of that kind has it.
+            RefusedError: there is none of that kind.
         """
         found = self.nodes.get(node_id)
         if not isinstance(found, kind):
@@ -153,7 +153,7 @@ class Places:
         return found
 
     def new_id(self, kind: str) -> str:
-        """An id that nothing else has."""
+        """A new unique id."""
         return global_id(kind, next(self._numbers))
 
     def _new_entity(

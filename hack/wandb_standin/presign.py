@@ -1,4 +1,4 @@
-"""URLs that carry their own permission for a while, in the manner of S3's presigned ones."""
+"""Presigned URLs, which grant access for a limited time, as S3's do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STORAGE_PATH: Final = "/storage/"
 
 
 class Signer:
-    """Makes and checks URLs; they end with the process, whose secret they are signed with."""
+    """Creates and checks URLs. They are signed with a secret of the process, and so are invalid after a restart."""
 
     def __init__(self, expiry_seconds: float = DEFAULT_EXPIRY_SECONDS) -> None:
         self.expiry_seconds = expiry_seconds
@@ -23,11 +23,11 @@ class Signer:
         self._revoked_before = 0.0
 
     def revoke(self) -> None:
-        """Let every URL made so far be refused as expired."""
+        """Treat every URL created so far as expired."""
         self._revoked_before = time.time()
 
     def url(self, base_url: str, method: str, key: str) -> str:
-        """A URL for one method (`GET` covers HEAD) on one object, part of the address that the client used itself."""
+        """A URL for one method (`GET` includes HEAD) on one object, below the address that the client itself used."""
         signed_at = repr(time.time())
         expires = f"{self.expiry_seconds:g}"
         query = f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date={signed_at}&X-Amz-Expires={expires}"
@@ -35,7 +35,7 @@ class Signer:
         return f"{base_url}{STORAGE_PATH}{quote(key)}?{query}&X-Amz-Signature={signature}"
 
     def refusal(self, method: str, key: str, query: Mapping[str, str]) -> str | None:
-        """Why the URL does not hold, as an S3 error code; None if it does."""
+        """Why the URL is not valid, as an S3 error code; None if it is."""
         method = "GET" if method == "HEAD" else method
         signed_at, expires = query.get("X-Amz-Date", ""), query.get("X-Amz-Expires", "")
         if not hmac.compare_digest(query.get("X-Amz-Signature", ""), self._sign(method, key, signed_at, expires)):

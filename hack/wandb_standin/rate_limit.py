@@ -1,4 +1,4 @@
-"""A fixed window of requests for each caller, shown in the headers that W&B sends (RateLimit-*, on a scale of 1000)."""
+"""A rate limit per caller with a fixed window, reported in W&B's headers (RateLimit-*, on a scale of 1000)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCALE: Final = 1000
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether this request is one too many, and the headers to say so with."""
+    """Whether this request exceeds the limit, and the headers of the answer."""
 
     refused: bool
     headers: dict[str, str]
@@ -28,7 +28,7 @@ class RateLimiter:
         self._windows: dict[str, tuple[float, int]] = {}
 
     def configure(self, limit: int | None, window_seconds: float, *, send_retry_after: bool) -> None:
-        """Set or (with None) lift the limit; all windows begin anew."""
+        """Set or (with None) remove the limit; all windows restart."""
         self.limit, self.window_seconds, self.send_retry_after = limit, window_seconds, send_retry_after
         self._windows.clear()
 

@@ -1,4 +1,4 @@
-"""Every request that clients made, for tests to read and wait on. Bounded; the admin API's own are not in it."""
+"""The log of client requests, for tests to read and wait on. Bounded; does not contain requests to the admin API."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Entry:
 
 
 ENTRY: Final = web.RequestKey("entry", Entry)
-"""Where a request that is being answered keeps its entry."""
+"""Key under which a request that is being answered holds its entry."""
 
 
 class RequestLog:
@@ -45,7 +45,7 @@ class RequestLog:
         self._changed = asyncio.Condition()
 
     async def add(self, entry: Entry) -> None:
-        """Remember a finished request."""
+        """Append a finished request."""
         async with self._changed:
             entry.seq, self._next = self._next, self._next + 1
             self._entries.append(entry)
@@ -56,7 +56,7 @@ class RequestLog:
         return [asdict(e) for e in self._entries if e.seq > since and _matches(e, operation, ref)]
 
     async def wait(self, *, since: int, operation: str, ref: str, count: int, seconds: float) -> list[dict[str, Any]]:
-        """As `read`, once there are `count` of them or the time is over."""
+        """Like `read`, once there are `count` entries or the time is over."""
 
         def enough() -> bool:
             return len(self.read(since=since, operation=operation, ref=ref)) >= count

@@ -1,6 +1,6 @@
-"""The HTTP server: W&B's endpoints in front of the store, with the faults and the request log around them.
+"""The HTTP server: W&B's endpoints, the faults and the request log.
 
-It never reaches out but for webhooks, and keeps nothing in memory that grows with the size of files.
+It sends no requests except webhooks, and its memory must not grow with the size of files.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Settings:
-    """How a server is set up.
+    """The settings of a server.
 
     Attributes:
         blobs: folder for the content of files.
@@ -47,9 +47,9 @@ class Settings:
         port: 0 takes a free one.
         api_key: the key of the first user, who may do everything in every project (a role of MEMBER).
         admin_key: bearer token of the admin API.
-        url_expiry_seconds: how long presigned URLs hold.
-        features: server features that differ from the default (all that the SDK 0.31 asks for are on).
-        automations: webhooks and how they are signed.
+        url_expiry_seconds: lifetime of presigned URLs.
+        features: server features that differ from the default (all that the SDK 0.31 queries are on).
+        automations: webhooks and their signatures.
     """
 
     blobs: Path
@@ -63,7 +63,7 @@ class Settings:
 
 
 class Server:
-    """One W&B server. `start` returns once it listens; `port` is then the real one."""
+    """One W&B server. `start` returns once it listens; `port` is then the actual port."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -83,14 +83,14 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Base URL on the address that it listens on."""
+        """Base URL of the address on which it listens."""
         return f"http://{self.settings.host}:{self.port}"
 
     async def start(self) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
-            OSError: the address is taken or not ours.
+            OSError: the address is in use or not local.
         """
         app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[self._observe])
         app.add_routes(Endpoints(self).routes())
@@ -101,7 +101,7 @@ class Server:
         await self._listen()
 
     async def stop(self) -> None:
-        """End connections, webhooks and all."""
+        """Close all connections and stop the webhooks."""
         if self._reopening is not None:
             self._reopening.cancel()
         await self.automations.close()
@@ -109,9 +109,9 @@ class Server:
             await self._runner.cleanup()
 
     async def refuse_connections(self, seconds: float) -> None:
-        """Close the port, so that connecting is refused, and open it again after so many seconds.
+        """Close the port, so that connections are refused, and open it again after `seconds`.
 
-        Open connections are reset, but not the one that asks for this.
+        Open connections are reset, except the one of this request.
         """
         if self._site is not None:
             await self._site.stop()
@@ -156,7 +156,7 @@ class Server:
                 await self._log_answer(request, None)
 
     async def _log_answer(self, request: web.BaseRequest, response: web.StreamResponse | None) -> None:
-        """Log the request before the first byte of its answer, so that who has the answer finds it in the log."""
+        """Log the request before the first byte of its answer, so that a client with the answer finds it in the log."""
         entry = request.get(ENTRY)
         if entry is not None and not entry.seq:
             entry.status = response.status if response else None

@@ -1,4 +1,4 @@
-"""The server in a thread of its own, for tests that run in the same process."""
+"""The server in its own thread, for tests in the same process."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from wandb_standin.server import Server, Settings
 class StandIn:
     """A running server: `with StandIn() as s` or `async with StandIn() as s`, then `s.url`, `s.api_key`, `s.admin`.
 
-    It has its own event loop in its own thread, so that blocking clients (the wandb SDK, `Admin`) may talk to it from
-    anywhere, an event loop included.
+    It has its own event loop in its own thread, so that blocking clients (the wandb SDK, `Admin`) can call it from
+    anywhere, even from an event loop.
 
     Args:
         settings: fields of `server.Settings`; `blobs` is a temporary folder if not given.
@@ -48,10 +48,10 @@ class StandIn:
         return Admin(self.url, self.settings.admin_key)
 
     def start(self) -> Self:
-        """Listen.
+        """Start to listen.
 
         Raises:
-            OSError: the address is taken or not ours.
+            OSError: the address is in use or not local.
         """
         self._thread.start()
         try:
@@ -62,12 +62,12 @@ class StandIn:
         return self
 
     def stop(self) -> None:
-        """End it and forget everything."""
+        """Stop the server and discard its state."""
         asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result()
         self._end()
 
     def restart(self) -> None:
-        """A new server on the same address that remembers nothing but the content of files."""
+        """Start a new server on the same address; only the content of files survives."""
         port = self.server.port
         asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result()
         settings = replace(self.settings, port=port, automations=type(self.settings.automations)())

@@ -1,4 +1,4 @@
-"""The object store's HTTP side: GET (with Range), HEAD and PUT of presigned URLs. Bodies are streamed, never held."""
+"""The object store over HTTP: GET (with Range), HEAD and PUT of presigned URLs. Streams bodies, never buffers them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ BODY_FAULTS: Final[tuple[Kind, ...]] = ("corrupt", "truncate", "resize", "thrott
 
 
 def s3_error(status: int, code: str, message: str) -> web.Response:
-    """An error as S3 and its like write it."""
+    """An error in the format of S3-compatible stores."""
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
     return web.Response(status=status, text=body, content_type="application/xml")
 
 
 class BlobResponse(web.FileResponse):
-    """A stored object by sendfile, with S3's ETag (the content's MD5)."""
+    """A stored object, sent by sendfile with S3's ETag (the content's MD5)."""
 
     def __init__(self, path: Path, blob: Blob) -> None:
         super().__init__(path, headers={hdrs.CONTENT_TYPE: "application/octet-stream"})
@@ -39,7 +39,7 @@ class BlobResponse(web.FileResponse):
 
 
 async def receive(request: web.Request, store: Store, key: str) -> web.Response:
-    """Store the body under the key; its `Content-MD5`, if given, must hold."""
+    """Store the body under the key; it must match its `Content-MD5`, if given."""
     expected = request.headers.get("Content-MD5")
     blob = await store.blobs.put_stream(key, _chunks(request), expected)
     if blob is None:
@@ -48,12 +48,12 @@ async def receive(request: web.Request, store: Store, key: str) -> web.Response:
 
 
 def send(store: Store, blob: Blob) -> web.StreamResponse:
-    """The object, as the request's Range and conditions ask for it."""
+    """The object, subject to the request's Range and conditions."""
     return BlobResponse(store.blobs.path(blob), blob)
 
 
 async def send_wrong(request: web.Request, content: Path, size: int, fault: Fault) -> web.StreamResponse:
-    """The object as the fault wants it: a byte wrong, cut short, of another length, or slow; Range is honoured."""
+    """The object with the fault applied: a wrong byte, truncated, resized, or slow. Supports Range."""
     total = max(0, size + fault.offset) if fault.kind == "resize" else size
     span = request.http_range
     start, stop = span.start or 0, min(span.stop or total, total)
@@ -92,7 +92,7 @@ async def send_wrong(request: web.Request, content: Path, size: int, fault: Faul
 
 
 def altered_manifest(document: bytes) -> bytes:
-    """The manifest with another digest for its first file: well formed, and not the artifact's."""
+    """The manifest with another digest for its first file: well formed, but not the artifact's."""
     manifest = json.loads(document)
     name = min(manifest["contents"])
     digest: str = manifest["contents"][name]["digest"]
@@ -107,7 +107,7 @@ async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
 
 
 def _read(stream: Any, position: int, count: int) -> bytes:
-    """Exactly `count` bytes; zeros where the file has ended."""
+    """Exactly `count` bytes; zeros past the end of the file."""
     stream.seek(position)
     chunk: bytes = stream.read(count)
     return chunk.ljust(count, b"\0")

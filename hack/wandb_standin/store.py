@@ -1,7 +1,7 @@
-"""Versions, collections, aliases, links and tags: what the server remembers, and the only place that changes it.
+"""The store of versions, collections, aliases, links and tags, and the only place that changes them.
 
-Whether an SDK or the admin API asks, a change goes through the same function, so that seeded state cannot be told from
-state that an SDK made. The store knows no HTTP and checks no permission; it says what happened as events.
+Changes by an SDK and by the admin API go through the same functions, so that seeded state is identical to state that
+an SDK created. The store knows nothing of HTTP and permissions; it emits events.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ VERSION_PATTERN: Final = re.compile(r"^v\d+$")
 
 @dataclass(frozen=True)
 class Event:
-    """Something that an automation can be hung on. There is none for an alias that is taken away; W&B has none."""
+    """An event that can trigger an automation. As in W&B, there is none for a removed alias."""
 
     type: EventType
     collection: Collection
@@ -65,7 +65,7 @@ class Event:
 
 
 class Store(Places):
-    """The server's memory. `on_event` hears of every change that W&B would tell an automation."""
+    """The server's state. `on_event` is called for every change that can trigger an automation in W&B."""
 
     def __init__(self, blobs: Blobs, on_event: Callable[[Event], None] = lambda event: None) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Store(Places):
         client_id: str | None = None,
         deduplicate: bool = True,
     ) -> Artifact:
-        """A version that waits for its files and its commit; or the committed one that has the same digest already.
+        """Create a version, to be committed later; or return the committed one that has the same digest.
 
         Raises:
             RefusedError: the collection is a portfolio, or of another type; a bad alias or tag.
@@ -140,7 +140,7 @@ class Store(Places):
         return artifact
 
     def create_manifest(self, artifact: Artifact, *, name: str, digest: str, kind: str) -> Manifest:
-        """A manifest of a version that is not committed; the newest one with a file counts."""
+        """Add a manifest to an uncommitted version; the newest one whose file was uploaded applies."""
         manifest_id = self.new_id("ArtifactManifest")
         key = f"{_storage_root(artifact)}/{manifest_id.rstrip('=')}/{name}"
         manifest = Manifest(manifest_id, artifact, name, digest, kind, key)
@@ -150,7 +150,7 @@ class Store(Places):
         return manifest
 
     def reserve_file(self, artifact: Artifact, name: str, digest: str) -> tuple[str, str, bool]:
-        """Where a file of the version is stored: key, id of the version it was born with, is it there already."""
+        """Where a file of the version is stored: key, id of the version that first had it, and whether it exists."""
         for earlier in reversed(artifact.artifact_sequence.memberships):
             entry = earlier.artifact.entries.get(name)
             if entry and entry.digest == digest and entry.birth_artifact_id and not entry.ref:
@@ -163,7 +163,7 @@ class Store(Places):
         return key, artifact.id, self.blobs.get(key) is not None
 
     def commit_artifact(self, artifact: Artifact, author: User | None = None) -> Artifact:
-        """Give the version its number and aliases. Idempotent.
+        """Commit a version: assign its number and aliases. Idempotent.
 
         Raises:
             RefusedError: no manifest, or a file of it was not uploaded.
@@ -208,7 +208,7 @@ class Store(Places):
         description: str | None = None,
         user: User | None = None,
     ) -> Membership:
-        """What `run.log_artifact` does, in one step, for files whose content is stored already.
+        """Do what `run.log_artifact` does, in one step, for files whose content is already stored.
 
         `digests` (base64) replace the files' MD5s where the algorithm is XXH128; `references` maps names to URIs.
         """
@@ -265,7 +265,7 @@ class Store(Places):
         return None
 
     def membership_of(self, collection: Collection, artifact: Artifact) -> Membership:
-        """The version's place in the collection.
+        """The version's membership in the collection.
 
         Raises:
             RefusedError: it has none.
@@ -279,7 +279,7 @@ class Store(Places):
         """`entity/project/collection:alias` -> membership, for the admin API.
 
         Raises:
-            RefusedError: says which part does not exist.
+            RefusedError: names the part that does not exist.
         """
         collection_path, _, alias = path.partition(":")
         collection = self.resolve_collection(collection_path)
@@ -310,20 +310,20 @@ class Store(Places):
         return next((m for m in reversed(artifact.manifests) if self.blobs.get(m.storage_key)), None)
 
     def file_key(self, entry: Entry) -> str | None:
-        """The storage key of a file of a manifest."""
+        """The storage key of a file in a manifest."""
         return self.upload_key(entry.birth_artifact_id or "", entry.digest)
 
     def upload_key(self, birth_artifact_id: str, digest: str) -> str | None:
-        """The storage key of what was born with that version and has that (base64) digest."""
+        """The storage key of the file that was first logged with that version and has that (base64) digest."""
         return self._uploads.get((birth_artifact_id, digest))
 
     def file_blob(self, entry: Entry) -> Blob | None:
-        """The stored content of a file of a manifest."""
+        """The stored content of a file in a manifest."""
         key = self.file_key(entry)
         return self.blobs.get(key) if key else None
 
     def set_aliases(self, membership: Membership, aliases: Iterable[str], author: User | None = None) -> None:
-        """Point aliases of the collection at this version; each leaves the version that had it."""
+        """Move aliases of the collection to this version."""
         collection = membership.artifact_collection
         for name in dict.fromkeys(_checked_alias(a) for a in aliases):
             holder = next((m for m in collection.memberships if any(a.alias == name for a in m.aliases)), None)
@@ -338,7 +338,7 @@ class Store(Places):
             self._emit("ADD_ARTIFACT_ALIAS", collection, membership, author, alias=name)
 
     def remove_alias(self, membership: Membership, alias: str) -> None:
-        """Take an alias away. Nobody is told: W&B has no event for it.
+        """Remove an alias, without an event: W&B has none for it.
 
         Raises:
             RefusedError: a version's own alias, or one that the version does not have.
@@ -358,10 +358,10 @@ class Store(Places):
         aliases: Iterable[str],
         author: User | None = None,
     ) -> Membership:
-        """Show the version in a portfolio, which is made if need be. Linking twice only adds the aliases.
+        """Link the version to a portfolio, which is created if necessary. Linking twice only adds the aliases.
 
         Raises:
-            RefusedError: the version is not committed, or the target is a sequence or takes other types.
+            RefusedError: the version is not committed, or the target is a sequence or accepts other types only.
         """
         aliases = [_checked_alias(a) for a in aliases]
         if artifact.state != "COMMITTED":
@@ -380,7 +380,7 @@ class Store(Places):
         return membership
 
     def unlink_artifact(self, artifact: Artifact, portfolio: Collection, author: User | None = None) -> None:
-        """Take the version out of the portfolio, its aliases there with it."""
+        """Remove the version, and its aliases there, from the portfolio."""
         membership = self.membership_of(portfolio, artifact)
         if portfolio.kind != "ArtifactPortfolio":
             raise RefusedError(f"{portfolio.path!r} is where the version was logged: it can be deleted, not unlinked")
@@ -388,11 +388,11 @@ class Store(Places):
         self._emit("UNLINK_ARTIFACT", portfolio, membership, author)
 
     def delete_artifact(self, artifact: Artifact, *, delete_aliases: bool, keep_membership: bool = False) -> Artifact:
-        """Delete the version; its links go with it.
+        """Delete the version and its links.
 
         Args:
-            delete_aliases: without it, a version with aliases of its own is refused, as W&B does.
-            keep_membership: leave the memberships in place, so that the version can be read as DELETED.
+            delete_aliases: if false, a version that has aliases is refused, as in W&B.
+            keep_membership: keep the memberships, so that the version can be read as DELETED.
         """
         own = [a.alias for m in artifact.memberships for a in m.aliases if not VERSION_PATTERN.match(a.alias)]
         if own and not delete_aliases:
@@ -409,7 +409,7 @@ class Store(Places):
     def change_tags(
         self, artifact: Artifact, *, add: Iterable[str] = (), remove: Iterable[str] = (), author: User | None = None
     ) -> None:
-        """Tags of the version itself, seen through every link. Events carry the sequence that it was born in."""
+        """Change the tags of a version, which are visible through every link. Events name its source collection."""
         sequence = artifact.artifact_sequence
         membership = next((m for m in artifact.memberships if m.artifact_collection is sequence), None)
         for name in [_checked_tag(n) for n in add]:
@@ -426,7 +426,7 @@ class Store(Places):
     def change_collection_tags(
         self, collection: Collection, *, add: Iterable[str] = (), remove: Iterable[str] = (), author: User | None = None
     ) -> None:
-        """Tags of the collection."""
+        """Change the tags of a collection."""
         add, remove = [_checked_tag(n) for n in add], list(remove)
         if max(len(add), len(remove)) > MAX_TAGS_PER_COLLECTION_CALL:
             raise RefusedError(f"at most {MAX_TAGS_PER_COLLECTION_CALL} tags at a time")
@@ -441,7 +441,7 @@ class Store(Places):
         collection.updated_at = now()
 
     def rename_collection(self, collection: Collection, name: str) -> None:
-        """Give the collection another name in its project."""
+        """Rename the collection within its project."""
         if name in collection.project.collections:
             raise RefusedError(f"{collection.project.path!r} has a collection {name!r} already", "CONFLICT")
         del collection.project.collections[collection.name]
@@ -449,7 +449,7 @@ class Store(Places):
         collection.project.collections[name] = collection
 
     def delete_collection(self, collection: Collection) -> None:
-        """Delete the collection; a sequence takes its versions with it."""
+        """Delete the collection; deleting a sequence deletes its versions."""
         for membership in list(collection.memberships):
             if collection.kind == "ArtifactSequence":
                 self.delete_artifact(membership.artifact, delete_aliases=True)

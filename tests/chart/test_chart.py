@@ -1,4 +1,4 @@
-"""The chart, rendered by the real Helm: what it makes of its values, and which values it refuses."""
+"""The chart, rendered by the real Helm: the objects for its values, and the values that it refuses."""
 
 import re
 import tomllib
@@ -68,7 +68,7 @@ def test_its_version_is_that_of_the_code() -> None:
     assert (chart["version"], chart["appVersion"]) == (version, version)
 
 
-def test_the_plain_manifests_are_what_it_gives_with_its_defaults() -> None:
+def test_the_plain_manifests_are_the_charts_default_output() -> None:
     assert (ROOT / "deploy" / "install.yaml").read_text() == chart.manifests(), "run `make generate`"
 
 
@@ -90,7 +90,7 @@ def test_two_processes_run_at_the_restricted_level(render: Render) -> None:
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
 
 
-def test_all_probes_ask_the_port_that_the_operator_is_told(render: Render) -> None:
+def test_all_probes_use_the_operators_configured_port(render: Render) -> None:
     operator = container(render())
     (port,) = [each["containerPort"] for each in operator["ports"] if each["name"] == "health"]
     assert f"--health-port={port}" in operator["args"]
@@ -118,7 +118,7 @@ def test_everything_that_a_site_adds_reaches_the_pods(render: Render) -> None:
     assert template["metadata"]["annotations"].items() >= {"owner": "platform", "note": "pod"}.items()
     for name in ("imagePullSecrets", "priorityClassName", "nodeSelector", "tolerations"):
         assert pod[name] == EVERYTHING[name]
-    # Without a labelSelector a constraint is about no pod at all.
+    # Without a labelSelector, a constraint matches no pods.
     own = {"labelSelector": {"matchLabels": one(objects, "Deployment")["spec"]["selector"]["matchLabels"]}}
     assert pod["topologySpreadConstraints"] == [each | own for each in EVERYTHING["topologySpreadConstraints"]]
     other = EVERYTHING["topologySpreadConstraints"][0] | {"labelSelector": {"matchLabels": {"team": "platform"}}}
@@ -153,7 +153,7 @@ def test_other_settings_make_other_pods(render: Render) -> None:
     assert checksum() != checksum(settings={"allowedEnv": ["HTTPS_PROXY"]})
 
 
-# -- what it may do
+# -- permissions
 
 
 def rules(role: dict[str, Any]) -> set[tuple[str, str, str, tuple[str, ...]]]:
@@ -181,7 +181,7 @@ def test_for_the_whole_cluster_its_role_is_the_table_of_rights(render: Render) -
     assert [each["metadata"]["name"] for each in objects if each["kind"] == "Role"] == ["modelsync-lease"]
 
 
-def test_for_some_namespaces_it_has_a_role_in_each_and_none_in_the_cluster(render: Render) -> None:
+def test_with_watch_namespaces_it_has_a_role_in_each_and_no_cluster_role(render: Render) -> None:
     objects = render(
         watchNamespaces=["team-b", "team-a", "team-b"], rbac={"aggregate": False}, admissionPolicy={"enabled": False}
     )
@@ -211,7 +211,7 @@ def test_the_lease_goes_with_the_release_whose_end_takes_the_right_to_give_it_ba
     annotations = one(objects, "Lease", lease_name(options))["metadata"]["annotations"]
     assert annotations["helm.sh/hook"] == "post-delete"
     assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
-    # Rights that are not the release's outlive it: then the process hands over the lease itself.
+    # Permissions from outside the release outlive it: then the process releases the lease itself.
     assert "Lease" not in kinds(render(rbac={"create": False}))
 
 
@@ -234,11 +234,11 @@ def test_who_may_view_or_edit_a_namespace_may_do_so_with_its_models(render: Rend
     writing = {(models, verb) for verb in ("create", "update", "patch", "delete", "deletecollection", "refresh")}
     assert held["edit"] == reading | writing | {(f"{models}/scale", "update"), (f"{models}/scale", "patch")}
     assert held["admin"] > held["edit"]
-    # A status is the operator's word.
+    # Only the operator writes the status.
     assert {verb for resource, verb in held["admin"] if resource == f"{models}/status"} == {"get"}
 
 
-def test_there_is_one_set_of_roles_for_people_and_the_operators_own(render: Render) -> None:
+def test_there_is_one_set_of_user_roles_and_the_operators_own(render: Render) -> None:
     found = {each["metadata"]["name"] for each in render() if each["kind"] == "ClusterRole"}
     assert found == {"modelsync", *(f"modelsync-{role.name}" for role in ROLES)}
 
@@ -252,7 +252,7 @@ def test_the_definition_is_the_generated_one_and_outlives_the_release(render: Re
     assert found["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
-def test_the_definition_goes_with_the_release_if_it_is_said_so(render: Render) -> None:
+def test_the_definition_is_deleted_with_the_release_if_configured(render: Render) -> None:
     found = one(render(crds={"keep": False}), "CustomResourceDefinition", "modeldeployments.modelsync.dev")
     assert "annotations" not in found["metadata"]
 
@@ -265,7 +265,7 @@ def test_the_definition_can_be_left_to_someone_else(render: Render) -> None:
 
 
 def given_settings(objects: list[dict[str, Any]]) -> OperatorSettings:
-    """What the operator reads from its file."""
+    """The content of the operator's settings file."""
     text = one(objects, "ConfigMap", "modelsync-settings")["data"]["settings.yaml"]
     return OperatorSettings.model_validate(yaml.safe_load(text))
 
@@ -278,7 +278,7 @@ def test_settings_reach_the_operator_as_they_were_given(render: Render) -> None:
     assert {found.registry, found.hold, found.allowed_env} & {None, HoldSettings(), ()} == set(), "some are defaults"
 
 
-def test_default_registry_and_holds_bind_a_model_that_says_nothing_of_them(render: Render) -> None:
+def test_default_registry_and_holds_apply_to_a_model_without_its_own(render: Render) -> None:
     hold = {"tags": ["legal-hold"], "action": "Block"}
     found = given_settings(render(settings={"registry": DEFAULT, "hold": hold}))
     spec = ModelDeploymentSpec.model_validate({"modelRef": "acme/models/chat:production"})
@@ -290,8 +290,8 @@ def test_default_registry_and_holds_bind_a_model_that_says_nothing_of_them(rende
 
 @pytest.mark.parametrize("registry", [None, DEFAULT], ids=["none", "default"])
 def test_the_next_command_fits_the_default_registry(registry: dict[str, Any] | None) -> None:
-    said = helm("install", "modelsync", CHART, "--dry-run=client", values={"settings": {"registry": registry}})
-    notes = said.partition("\nNOTES:\n")[2]
+    output = helm("install", "modelsync", CHART, "--dry-run=client", values={"settings": {"registry": registry}})
+    notes = output.partition("\nNOTES:\n")[2]
     made = notes.partition("<<EOF\n")[2].partition("\n  EOF\n")[0]
     spec = read_spec(yaml.safe_load(made.replace("ENTITY/PROJECT/COLLECTION:ALIAS", "acme/models/chat:production")))
     asked = registry_of(spec, OperatorSettings.model_validate({"registry": registry}))
@@ -338,7 +338,7 @@ def test_whatever_listens_may_be_reached_and_nothing_else(render: Render) -> Non
             assert {port["targetPort"] for port in service["spec"]["ports"]} <= set(named)
 
 
-def test_webhooks_come_through_a_service_from_where_the_site_says(render: Render) -> None:
+def test_webhooks_come_through_a_service_from_the_configured_sources(render: Render) -> None:
     objects = render(**EVERYTHING)
     service = one(objects, "Service", "modelsync-webhook")["spec"]
     assert service["ports"] == [{"name": "webhook", "port": 9443, "targetPort": "webhook", "protocol": "TCP"}]
@@ -372,11 +372,11 @@ def test_the_operator_takes_every_option_that_the_chart_gives_it(render: Render)
         assert {argument.partition("=")[0] for argument in arguments} <= options
 
 
-# -- what it refuses
+# -- refused values
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "error"),
     [
         ({"replica": 3}, r"'replica' not allowed"),
         ({"replicas": "3"}, r"at '/replicas': got string, want integer"),
@@ -393,7 +393,7 @@ def test_the_operator_takes_every_option_that_the_chart_gives_it(render: Render)
     ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
-def test_a_value_that_cannot_be_is_refused_with_its_place(values: dict[str, Any], said: str) -> None:
+def test_a_value_that_cannot_be_is_refused_with_its_place(values: dict[str, Any], error: str) -> None:
     with pytest.raises(RefusedError) as refused:
         helm("template", "modelsync", CHART, values=values)
-    assert re.search(said, str(refused.value)), refused.value
+    assert re.search(error, str(refused.value)), refused.value

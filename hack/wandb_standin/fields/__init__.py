@@ -1,4 +1,4 @@
-"""The fields of the schema, by what they are about. Importing this registers them all with `registry`."""
+"""The resolvers of the schema's fields, by topic. Importing this package registers them all with `registry`."""
 
 from wandb_standin.fields import (
     automations,

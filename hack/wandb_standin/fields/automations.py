@@ -1,4 +1,4 @@
-"""The mutations for webhooks, secrets and automations."""
+"""Mutations of webhooks, secrets and automations."""
 
 from __future__ import annotations
 

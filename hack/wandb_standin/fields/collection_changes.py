@@ -1,4 +1,4 @@
-"""What a client may change of a collection."""
+"""Mutations of collections."""
 
 from __future__ import annotations
 

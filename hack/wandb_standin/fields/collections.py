@@ -1,4 +1,4 @@
-"""How collections and artifact types are found and read."""
+"""Queries of collections and artifact types."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def project_types(
 
 @resolver("ArtifactSequence.project", "ArtifactPortfolio.project")
 def collection_project(source: Collection, ctx: Context) -> Project | None:
-    """Null for a reader of a link who may not see where the version was born (wandb/wandb#7201)."""
+    """Null for a reader of a link who may not see the version's source project (wandb/wandb#7201)."""
     return source.project if ctx.can_see_collection(source) else None
 
 

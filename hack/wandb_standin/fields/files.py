@@ -1,4 +1,4 @@
-"""How the files of versions and runs are read: names, sizes, and addresses that hold for a while."""
+"""Queries of the files of versions and runs: names, sizes and presigned URLs."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def run_files(
 
 
 def run_file(ctx: Context, run: Run, name: str) -> dict[str, Any]:
-    """A file of a run, as the API shows it."""
+    """A file of a run in the API's form."""
     key = run.storage_keys[name]
     blob = ctx.store.blobs.get(key)
     read = ctx.signer.url(ctx.base_url, "GET", key)

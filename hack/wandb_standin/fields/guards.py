@@ -1,4 +1,4 @@
-"""The things that a client wants to change, found if it may."""
+"""Finds the objects that a client wants to change, and checks its permission."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def visible_artifact(ctx: Context, artifact_id: str) -> Artifact:
 
 
 def writable_artifact(ctx: Context, artifact_id: str) -> Artifact:
-    """A version is written with the rights on the project that it was born in, wherever it is linked."""
+    """Writing a version needs permission in the project where it was logged, wherever it is linked."""
     artifact = visible_artifact(ctx, artifact_id)
     project = artifact.artifact_sequence.project
     if not ctx.can(Role.MEMBER, project):

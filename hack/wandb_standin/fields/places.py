@@ -1,4 +1,4 @@
-"""How people, organizations, entities and projects are read."""
+"""Queries of users, organizations, entities and projects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which function answers which field of the schema; a field without one is the attribute of its name in `model`."""
+"""The registry of resolvers by field; a field without one is the attribute of the same name in `model`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RESOLVERS: Final[dict[tuple[str, str], Resolver]] = {}
 
 
 def resolver(*fields: str) -> Callable[[Resolver], Resolver]:
-    """Register a function `(source, context, **arguments)` for `Type.field`s; arguments come in snake case."""
+    """Register a function `(source, context, **arguments)` for `Type.field`s; argument names are in snake case."""
 
     def register(function: Resolver) -> Resolver:
         for name in fields:

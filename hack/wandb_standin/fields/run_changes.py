@@ -1,4 +1,4 @@
-"""What a client may change of projects and runs."""
+"""Mutations of projects and runs."""
 
 from __future__ import annotations
 

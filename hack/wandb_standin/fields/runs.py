@@ -1,4 +1,4 @@
-"""How runs are found and read."""
+"""Queries of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists by the Mongo-like filters and orders of the search fields; only what the caller may see."""
+"""Lists with the Mongo-like filters and orders of the search fields; only what the caller may see."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def filtered_runs(source: Project, condition: str | None) -> list[Run]:
 
 
 def ordered(found: list[Any], order: str | None) -> list[Any]:
-    """`+created_at`, `-name`: by an attribute where the things have it, else as they are."""
+    """Sort by `+created_at` or `-name`; unsorted if the items lack the attribute."""
     attribute = (order or "").lstrip("+-")
     attribute = {"createdAt": "created_at", "updatedAt": "updated_at", "versionIndex": "version_index"}.get(
         attribute, attribute

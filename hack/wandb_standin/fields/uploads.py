@@ -1,4 +1,4 @@
-"""The making of a version: created, its files and manifest uploaded, committed."""
+"""Mutations that create a version: create it, upload its files and manifest, commit it."""
 
 from __future__ import annotations
 

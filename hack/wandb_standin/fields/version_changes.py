@@ -1,4 +1,4 @@
-"""What a client may change of a version: aliases, links, tags, metadata, its use by a run, its end."""
+"""Mutations of versions: aliases, links, tags, metadata, use by a run, deletion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How versions are found and read."""
+"""Queries of versions."""
 
 from __future__ import annotations
 

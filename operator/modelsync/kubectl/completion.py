@@ -1,7 +1,7 @@
-"""`kubectl_complete-modelsync`: what kubectl asks when somebody presses TAB after `kubectl modelsync`.
+"""`kubectl_complete-modelsync`: completes the command line after `kubectl modelsync`.
 
-kubectl (1.26 and newer) starts a program of this name with the words so far, the last of them unfinished, and reads one
-completion a line, then `:` and a directive of cobra's. It must be quick, and silent when it does not know.
+kubectl (1.26 and newer) runs a program of this name with the words typed so far, the last of them unfinished. It reads
+one completion per line, then `:` and a cobra directive. The program must be fast, and must never print an error.
 """
 
 import sys
@@ -13,23 +13,23 @@ from click.shell_completion import ShellComplete
 from modelsync.kubectl import PROGRAM, cli
 
 NO_FILES = ":4"
-"""cobra's ShellCompDirectiveNoFileComp: do not offer the files of this folder."""
+"""cobra's ShellCompDirectiveNoFileComp: do not complete file names."""
 
 
 def main() -> None:
-    """Answer for the words of the command line."""
+    """Print the completions of the command line."""
     try:
         found = completions(sys.argv[1:])
     except Exception:
-        found = []  # a traceback would land in the middle of what is being typed
+        found = []  # a traceback would appear in the middle of the line being typed
     for line in found:
         click.echo(line)
     click.echo(NO_FILES)
 
 
 def completions(words: Sequence[str], obj: object = None) -> list[str]:
-    """What may stand where the last of `words` is, each with its description behind a tab; `obj` is the Cluster to ask,
-    None for the user's own."""
+    """Completions of the last of `words`, each followed by a tab and its description. `obj` is the Cluster to query;
+    None means the one that the command line selects."""
     *done, incomplete = words or [""]
     complete = ShellComplete(cli, {"obj": obj}, PROGRAM, "")
     items = complete.get_completions(done, incomplete)

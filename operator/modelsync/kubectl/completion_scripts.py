@@ -1,6 +1,6 @@
-"""`kubectl-modelsync completion`: the lines by which a shell completes after `kubectl-modelsync`.
+"""`kubectl-modelsync completion`: prints the shell completion script for `kubectl-modelsync`.
 
-After `kubectl modelsync` kubectl's own completion is at work, and asks `completion.py`.
+After `kubectl modelsync`, kubectl completes and calls `completion.py`.
 """
 
 import click
@@ -11,7 +11,7 @@ from modelsync.kubectl import COMPLETE_VARIABLE, cli
 PROGRAM = "kubectl-modelsync"
 
 _EPILOG = """\b
-To have it in each new shell:
+To enable it in every new shell:
   bash  echo 'source <(kubectl-modelsync completion bash)' >> ~/.bashrc
   zsh   echo 'source <(kubectl-modelsync completion zsh)' >> ~/.zshrc      (below compinit)
   fish  kubectl-modelsync completion fish > ~/.config/fish/completions/kubectl-modelsync.fish
@@ -21,10 +21,11 @@ To have it in each new shell:
 @click.command("completion", epilog=_EPILOG)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print what SHELL needs to complete commands, options and names after `kubectl-modelsync`.
+    """Print the script by which SHELL completes commands, options and names after `kubectl-modelsync`.
 
-    After `kubectl modelsync`, with a space, kubectl completes (1.26 and newer): see `kubectl completion --help`.
+    For `kubectl modelsync` (with a space), set up kubectl's own completion (1.26 or newer): see `kubectl completion
+    --help`.
     """
-    made = get_completion_class(shell)
-    assert made is not None  # noqa: S101  click knows all of the choices
-    click.echo(made(cli, {}, PROGRAM, COMPLETE_VARIABLE).source())
+    found = get_completion_class(shell)
+    assert found is not None  # noqa: S101  click supports all of the choices
+    click.echo(found(cli, {}, PROGRAM, COMPLETE_VARIABLE).source())

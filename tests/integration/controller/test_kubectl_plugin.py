@@ -16,13 +16,13 @@ USER = "alice@example.com"
 
 
 async def in_canary(world: World) -> None:
-    """v0 serves; v1 waits at 20 % for a user's promote."""
+    """v0 serves; v1 waits at 20 % to be promoted."""
     world.point(world.log())
     await world.give_credential()
     await world.deploy(rollout={"steps": [{"setWeight": 20}, {"pause": {}}]})
     await world.until_phase("Healthy")
     world.point(world.log("second"))
-    await world.until_status("it waits for a person", waits_for_a_person)
+    await world.until_status("it waits to be promoted", waits_for_a_person)
 
 
 def waits_for_a_person(status: dict[str, object]) -> bool:
@@ -46,7 +46,7 @@ def grant(world: World, rules: list[dict[str, object]]) -> None:
 
 @contextmanager
 def charted(api: ApiServer, namespace: str) -> Iterator[str]:
-    """Install the chart's policy and users with its roles; yield the release's name."""
+    """The chart's policy in force, and users with its roles; yields the release's name."""
     with policy.installed(api) as release, policy.in_force(api, release, namespace):
         yield release
 
@@ -86,7 +86,7 @@ async def test_a_rollout_is_viewed_and_steered_by_users_with_the_charts_roles(wo
 
                 await watched.cut()
                 world.point(world.log("third"))
-                await world.until_status("it waits for a person", waits_for_a_person)
+                await world.until_status("it waits to be promoted", waits_for_a_person)
                 await watched.until("v2-", "20 %")
             assert "aborted: v2-" in (await plugin("abort", "chat", *responder)).out
             assert "aborted by responder" in (await plugin("status", "chat", *viewer, "--watch=false", code=3)).err
@@ -100,16 +100,16 @@ async def test_a_rollout_is_viewed_and_steered_by_users_with_the_charts_roles(wo
             world.admin.add_tag(f"{world.path}:v1", "regulatory-hold")
             await plugin("refresh", "chat", *responder)
             await world.until_status("the hold is seen", lambda status: status.get("holds"))
-            holds = (await plugin("hold", "chat", *viewer)).out
-            assert f"'regulatory-hold', a tag on the version {world.path}:v1" in holds
-            assert f"Revisions      {canary}\n" in holds
+            shown = (await plugin("hold", "chat", *viewer)).out
+            assert f"'regulatory-hold', a tag on the version {world.path}:v1" in shown
+            assert f"Revisions   {canary}\n" in shown
             assert "resumed" in (await plugin("resume", "chat", *approver)).out
 
 
 async def refused_without_the_right(
     world: World, viewer: tuple[str, ...], responder: tuple[str, ...], release: str
 ) -> None:
-    """Users without the right cannot steer, and get one line that names the right and who can grant it."""
+    """Nobody may control a rollout without the right to, and each error says in one line how to get it."""
     before = await world.read()
     attempts = [(verb, viewer) for verb in ("promote", "abort", "pause", "refresh")] + [("promote", responder)]
     errors = [(await plugin(verb, "chat", *who, code=1)).err for verb, who in attempts]
@@ -123,7 +123,7 @@ async def refused_without_the_right(
     assert (await world.read())["metadata"].get("annotations") == before["metadata"].get("annotations")
 
 
-async def test_a_user_without_rights_gets_the_api_servers_message(world: World) -> None:
+async def test_a_refusal_is_reported_with_the_api_servers_message(world: World) -> None:
     here = ("-n", world.namespace, "--as", USER)
     await world.deploy()
     refused = await plugin("get", *here, code=1)
@@ -131,7 +131,7 @@ async def test_a_user_without_rights_gets_the_api_servers_message(world: World) 
     assert len(refused.err.splitlines()) == 1
     grant(world, [{"apiGroups": [names.GROUP], "resources": [names.PLURAL], "verbs": ["get"]}])
     late = await plugin("status", "chat", *here, "--timeout=1s", code=5)
-    assert "not within --timeout=1s: Waiting for chat: the operator has not said anything of it yet" in late.err
+    assert "not finished within --timeout=1s: Waiting for chat: the operator has not reported on it yet" in late.err
     assert "cannot patch" in (await plugin("pause", "chat", *here, code=1)).err
     assert 'modeldeployments.modelsync.dev "nope" not found' in (await plugin("get", "nope", *here, code=1)).err
     meant = (await plugin("get", "chatt", "-n", world.namespace, code=1)).err
@@ -139,7 +139,7 @@ async def test_a_user_without_rights_gets_the_api_servers_message(world: World) 
         f'error: modeldeployments.modelsync.dev "chatt" not found in namespace {world.namespace}; did you mean chat?\n'
     )
     elsewhere = (await plugin("hold", "chat", "-n", "default", code=1)).err
-    assert 'modeldeployments.modelsync.dev "chat" not found in namespace default; there is one in ' in elsewhere
+    assert 'modeldeployments.modelsync.dev "chat" not found in namespace default; it exists in ' in elsewhere
 
 
 async def test_kubectl_completes_commands_and_names(world: World) -> None:

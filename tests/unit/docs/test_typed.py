@@ -1,4 +1,4 @@
-"""What the documentation says is typed can be typed, also in the blocks that nobody runs."""
+"""The commands in the documentation are valid, also in blocks that no test runs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ VALUES = yaml.safe_load((ROOT / "helm" / "modelsync" / "values.yaml").read_text(
 
 
 def problems(pages: list[Page], check: Callable[[tuple[str, ...]], str | None]) -> str:
-    """A line for each command that cannot be typed; empty when all can."""
+    """A line for each invalid command; empty if there is none."""
     return "\n".join(
         f"{page.path.relative_to(ROOT)}:{line.line}: {line}: {problem}"
         for page in pages
@@ -72,11 +72,11 @@ def test_all_that_is_run_is_typed_by_a_reader(all_pages: list[Page]) -> None:
         ("make image TAGS=x", "the Makefile has no variable TAGS"),
         ("make tset", "the Makefile has no target tset"),
         ("helm upgrade x helm/modelsync --set metrics.podMonitor.enabled=true", None),
-        ("helm upgrade x helm/modelsync --set metrics.podMonitor.on=true", "metrics.podMonitor.on is no value"),
+        ("helm upgrade x helm/modelsync --set metrics.podMonitor.on=true", "metrics.podMonitor.on is not a value"),
         ("helm upgrade x helm/modelsink", "there is no helm/modelsink"),
     ],
 )
-def test_what_cannot_be_typed_is_found(line: str, problem: str | None) -> None:
+def test_an_invalid_command_is_found(line: str, problem: str | None) -> None:
     command = tuple(line.split())
     found = [
         typed.problem_of_ours(command, PROGRAMS),
@@ -108,7 +108,7 @@ def words_of(line: str) -> tuple[str, ...]:
     return only
 
 
-def test_what_a_console_prints_and_what_stands_in_a_here_document_is_not_typed(tmp_path: Path) -> None:
+def test_console_output_and_here_documents_are_not_commands(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text("# P\n\n```console\n$ cat <<EOF\nmake nothing\nEOF\n$ true \\\n  --x\nmake nothing\n```\n")
     assert [(line.line, str(line)) for line in typed.lines(Page(path))] == [(4, "cat"), (7, "true --x")]

@@ -30,7 +30,7 @@ class Shell:
     cluster: FakeCluster
 
     def __call__(self, command: str, *, code: int = 0) -> str:
-        """What the command printed, standard error included, when it ends with this exit code."""
+        """What the command printed, including standard error; asserts its exit code."""
         result = CliRunner().invoke(cli, command.split(), obj=self.cluster, prog_name=NAME)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -44,7 +44,7 @@ class Shell:
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """Nothing is deployed yet; the clock is the simulated world's."""
+    """Nothing is deployed yet; the clock is that of the simulated world."""
     made = Shell(FakeCluster(World(OPEN_PAUSE)))
     monkeypatch.setattr(text, "now", lambda: made.world.now)
     return made
@@ -52,7 +52,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 @pytest.fixture
 def in_canary(shell: Shell) -> Shell:
-    """v1 serves, v2 waits at 10 % for a person."""
+    """v1 serves, v2 waits at 10 % to be promoted."""
     world = shell.world
     world.move_alias("v1")
     world.run(minutes=5)
@@ -65,7 +65,7 @@ def in_canary(shell: Shell) -> Shell:
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
-    """A kubectl that gives these answers, each once, to the calls in which their first part occurs."""
+    """A kubectl that gives each answer once, to a call that contains the answer's first part."""
     program = tmp_path / "kubectl"
     program.write_text(PROGRAM.format(python=sys.executable, folder=str(tmp_path), open=OPEN))
     program.chmod(0o755)
@@ -85,7 +85,7 @@ Golden = Callable[[str, str], None]
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
-    """Compares with what a file says."""
+    """Compares an output with a golden file."""
 
     def compare(name: str, output: str) -> None:
         path = GOLDEN / f"{name}.txt"

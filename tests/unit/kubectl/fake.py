@@ -1,6 +1,6 @@
 """A cluster for the plugin's commands: the golden logs' simulator plays operator, pods, gateway and registry.
 
-So what a command is answered is what the production planner and report say. Time passes while a command follows.
+So the commands see what the production planner and report produce. Time passes while a command follows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,8 +10,8 @@ from typing import Any
 from golden.simulator import COLLECTION, START, World
 from modelsync.api import names
 from modelsync.api.requests import VERBS
-from modelsync.kubectl.cluster.objects import Look, Object, Path
-from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotThereError, UnavailableError
+from modelsync.kubectl.cluster.objects import Object, Path, Update
+from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotFoundError, UnavailableError
 
 ALICE = "alice@example.com"
 _REQUESTS = {verb.annotation: verb.field for verb in VERBS}
@@ -28,26 +28,26 @@ class FakeCluster:
         self.user = user
         self.patches: list[Object] = []
         self.others: dict[str, Object] = {}
-        """Answers by URL: objects and lists beside the ModelDeployment."""
+        """Other objects and lists than the ModelDeployment, by URL."""
         self.refused: set[str] = set()
         """Plurals that the user may not read."""
         self.unknown: set[str] = set()
-        """Plurals that the API server has never heard of."""
+        """Plurals that the API server does not know."""
         self.denied: set[str] = set()
-        """What access reviews say no to: `me patch modeldeployments`."""
+        """What access reviews deny, such as `me patch modeldeployments`."""
         self.policy: str | None = None
-        """Why a patch is refused."""
+        """If set, patches are refused with this message."""
         self.operator_runs = True
         self.step = timedelta(seconds=1)
-        """How much time passes between two looks of a command that follows."""
+        """Simulated time between two updates of a command that follows."""
         self.looks = 2000
         self.away: range = range(0)
-        """The looks at which the API server does not answer."""
+        """The updates at which the API server does not answer."""
         self.deleted_after = self.looks
         self.instead: Object | None = None
-        """What is there in the place of the ModelDeployment that the world has."""
+        """If set, replaces the world's ModelDeployment."""
         self.beside: list[Object] = []
-        """ModelDeployments that are listed after it."""
+        """Further ModelDeployments, listed after it."""
         self._annotations: dict[str, str] = {}
 
     def model_deployment(self) -> Object:
@@ -100,7 +100,7 @@ class FakeCluster:
     def get(self, path: Path) -> Object:
         if path.plural == names.PLURAL:
             if path.name != "chat" or path.namespace != "prod":
-                raise NotThereError(f'modeldeployments.modelsync.dev "{path.name}" not found')
+                raise NotFoundError(f'modeldeployments.modelsync.dev "{path.name}" not found')
             return self.model_deployment()
         return self._other(path)
 
@@ -125,7 +125,7 @@ class FakeCluster:
             return self.others[path.url()]
         if path.name is None:
             return {"items": []}
-        raise NotThereError(f'{path.plural} "{path.name}" not found')
+        raise NotFoundError(f'{path.plural} "{path.name}" not found')
 
     def review(self, path: Path, body: Object) -> Object:
         if path.plural in self.refused:
@@ -151,7 +151,7 @@ class FakeCluster:
                 self.world.request(**{_REQUESTS[key]: value for key, value in annotations.items()})
         return self.model_deployment()
 
-    def follow(self, namespace: str | None, name: str | None) -> Iterator[Look]:
+    def follow(self, namespace: str | None, name: str | None) -> Iterator[Update]:
         before: Any = None
         for number in range(self.looks):
             there = name in (None, "chat") and namespace in (None, "prod") and number < self.deleted_after
@@ -162,7 +162,7 @@ class FakeCluster:
                 yield now if now != before else None
                 before = now
             self.world.run(seconds=self.step.total_seconds())
-        raise AssertionError("the command did not come to an end:\n" + "\n".join(self.world.log[-20:]))
+        raise AssertionError("the command did not end:\n" + "\n".join(self.world.log[-20:]))
 
 
 def _matches(item: Object, key: str, value: str) -> bool:

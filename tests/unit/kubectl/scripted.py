@@ -1,4 +1,4 @@
-"""A kubectl that gives written answers, and what API servers say on the wire."""
+"""A kubectl that gives scripted answers, and the objects that API servers send."""
 
 import json
 from collections.abc import Callable
@@ -24,12 +24,12 @@ for number, (part, out, err, code) in enumerate(answers):
         if code == {open}:
             time.sleep(60)
         sys.exit(code)
-sys.stderr.write("error: nothing left to answer to " + wanted)
+sys.stderr.write("error: no scripted answer left for " + wanted)
 sys.exit(1)
 """
 
 OPEN = -1
-"""The exit code of one that stays until it is killed, as a watch does."""
+"""The exit code of an answer that stays open until it is killed, like a watch."""
 
 MADE = "2026-01-01T00:00:00Z"
 

@@ -1,4 +1,4 @@
-"""What TAB offers, in the form that kubectl reads."""
+"""What TAB completes, in the form that kubectl reads."""
 
 import os
 import shutil
@@ -12,9 +12,9 @@ from modelsync.kubectl import completion
 from unit.kubectl.conftest import Shell
 
 
-def test_commands_are_offered_with_what_they_do(shell: Shell) -> None:
+def test_commands_are_completed_with_their_summaries(shell: Shell) -> None:
     found = completion.completions(["pro"], shell.cluster)
-    assert found == ["promote\tEnd the pause of a canary, or skip the steps that are left."]
+    assert found == ["promote\tEnd the canary's pause, or skip the remaining steps."]
 
 
 def test_names_are_those_of_the_namespace(shell: Shell) -> None:
@@ -34,7 +34,7 @@ def test_the_program_ends_with_the_directive_whatever_happens(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["kubectl_complete-modelsync", "hol"])
     completion.main()
-    assert capsys.readouterr().out == "hold\tSay which holds are in force, why, and what they do.\n:4\n"
+    assert capsys.readouterr().out == "hold\tShow which holds are in force, why, and what they block.\n:4\n"
     monkeypatch.setattr(completion, "completions", None)
     completion.main()
     assert capsys.readouterr().out == ":4\n"
@@ -56,9 +56,9 @@ TYPED = {
 
 
 @pytest.mark.parametrize("shell", TYPED)
-def test_each_shell_takes_what_it_is_given_and_completes(shell: str, tmp_path: Path) -> None:
-    if shutil.which(shell) is None:  # bash is wherever `make` runs; nobody has to install the others
-        pytest.skip(f"{shell} is not here")
+def test_each_shell_accepts_its_script_and_completes(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:  # bash is wherever `make` runs; the others are optional
+        pytest.skip(f"{shell} is not installed")
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     environment = os.environ | {"PATH": path, "HOME": str(tmp_path)}
     flags = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]

@@ -1,4 +1,4 @@
-"""Requests name revision and person, are answered by the operator, and are refused where they make no sense."""
+"""Requests name the revision and the user, wait for the operator's answer, and are refused when they cannot apply."""
 
 from modelsync.api.requests import ABORT, PROMOTE
 from modelsync.rollout.model import SetWeight
@@ -7,13 +7,13 @@ from unit.kubectl.fake import ALICE
 
 
 def asked(shell: Shell, annotation: str) -> str:
-    """What the last patch wrote."""
+    """The value that the last patch wrote."""
     return str(shell.cluster.patches[-1]["metadata"]["annotations"][annotation])
 
 
-def test_promote_ends_the_pause_and_tells_which_step_is_next(in_canary: Shell) -> None:
+def test_promote_ends_the_pause_and_prints_the_next_step(in_canary: Shell) -> None:
     assert in_canary("promote chat") == (
-        "modeldeployment.modelsync.dev/chat went on: v2-22222222 is at step 3 of 4, setWeight 50\n"
+        "modeldeployment.modelsync.dev/chat continues: v2-22222222 is at step 3 of 4, setWeight 50\n"
     )
     revision, _, by = asked(in_canary, PROMOTE.annotation).split("/")
     assert (revision, by) == ("v2-22222222", ALICE)
@@ -27,8 +27,8 @@ def test_a_second_promote_of_the_same_canary_is_another_request(in_canary: Shell
     assert in_canary.world.status.promoted[-1] == "v2-22222222"
 
 
-def test_promote_full_skips_what_is_left_and_the_status_names_who(in_canary: Shell) -> None:
-    assert "the steps of v2-22222222 are skipped" in in_canary("promote --full chat")
+def test_promote_full_skips_the_remaining_steps_and_the_status_names_the_user(in_canary: Shell) -> None:
+    assert "the remaining steps of v2-22222222 are skipped" in in_canary("promote --full chat")
     canary = in_canary.world.status.canary
     assert canary is not None
     assert canary.promoted_by == ALICE
@@ -41,7 +41,7 @@ def test_promote_waits_for_a_pause_that_is_still_to_come(in_canary: Shell) -> No
     assert "v3-33333333 is at step 3 of 4" in in_canary("promote chat --timeout 0")
 
 
-def test_abort_takes_the_canary_back_and_says_what_serves(in_canary: Shell) -> None:
+def test_abort_aborts_the_canary_and_prints_what_serves(in_canary: Shell) -> None:
     assert in_canary("abort chat") == (
         "modeldeployment.modelsync.dev/chat aborted: v2-22222222 loses its traffic, v1-11111111 serves\n"
     )
@@ -63,24 +63,24 @@ def test_refresh_makes_the_operator_ask(in_canary: Shell) -> None:
     assert in_canary.world.asked_at > asked_at
 
 
-def test_what_makes_no_sense_is_refused_before_anything_is_written(in_canary: Shell) -> None:
+def test_a_request_that_cannot_apply_is_refused_before_anything_is_written(in_canary: Shell) -> None:
     in_canary("promote --full chat")
     in_canary.world.run(minutes=5)
     count = len(in_canary.cluster.patches)
-    stands = "v2-22222222 serves and nothing is rolled out"
-    assert in_canary("promote chat", code=1) == f"error: nothing to promote: {stands}\n"
-    assert f"nothing to abort: {stands}; to serve another version, move the alias" in in_canary("abort chat", code=1)
-    assert in_canary("retry chat", code=1) == f"error: nothing to retry: {stands}\n"
+    state = "v2-22222222 serves and no rollout is in progress"
+    assert in_canary("promote chat", code=1) == f"error: nothing to promote: {state}\n"
+    assert f"nothing to abort: {state}; to serve another version, move the alias" in in_canary("abort chat", code=1)
+    assert in_canary("retry chat", code=1) == f"error: nothing to retry: {state}\n"
     assert len(in_canary.cluster.patches) == count
 
 
 def test_a_failed_version_that_the_alias_has_left_is_not_retried(in_canary: Shell) -> None:
     in_canary("abort chat")
-    said = in_canary("promote chat", code=1)
-    assert said == "error: nothing to promote: v2-22222222 has failed (Aborted), v1-11111111 serves\n"
+    output = in_canary("promote chat", code=1)
+    assert output == "error: nothing to promote: v2-22222222 has failed (Aborted), v1-11111111 serves\n"
 
 
-def test_promote_of_a_suspended_one_says_how_to_go_on(in_canary: Shell) -> None:
+def test_promote_of_a_suspended_one_points_to_resume(in_canary: Shell) -> None:
     in_canary("pause chat")
     assert "first: kubectl modelsync resume chat -n prod" in in_canary("promote chat", code=1)
 
@@ -92,19 +92,19 @@ def test_promote_without_a_pause_ahead_points_to_full(in_canary: Shell) -> None:
     assert "has no pause ahead of it; --full skips" in in_canary("promote chat", code=1)
 
 
-def test_an_operator_that_does_not_answer_is_told_after_the_timeout(in_canary: Shell) -> None:
+def test_a_missing_answer_of_the_operator_is_reported_after_the_timeout(in_canary: Shell) -> None:
     in_canary.cluster.operator_runs = False
-    said = in_canary("abort chat --timeout 1ms", code=5)
-    assert "abort: no answer within 1ms: chat waits for a manual promotion; the request stays and acts then" in said
+    output = in_canary("abort chat --timeout 1ms", code=5)
+    assert "abort: no answer within 1ms: chat waits for a manual promotion; the request is kept and acted on" in output
 
 
-def test_without_waiting_only_the_annotation_is_told(in_canary: Shell) -> None:
+def test_without_waiting_only_the_annotation_is_reported(in_canary: Shell) -> None:
     in_canary.cluster.operator_runs = False
-    said = in_canary("promote chat --wait=false")
-    assert said == "modeldeployment.modelsync.dev/chat annotated: promote v2-22222222\n"
+    output = in_canary("promote chat --wait=false")
+    assert output == "modeldeployment.modelsync.dev/chat annotated: promote v2-22222222\n"
 
 
-def test_a_request_that_comes_too_late_is_told_as_ignored(in_canary: Shell) -> None:
+def test_a_late_request_is_reported_as_ignored(in_canary: Shell) -> None:
     class Late(type(in_canary.cluster)):  # type: ignore[misc]
         def patch(self, namespace: str, name: str, patch: dict[str, object]) -> object:
             self.world.move_alias("v3")
@@ -112,8 +112,8 @@ def test_a_request_that_comes_too_late_is_told_as_ignored(in_canary: Shell) -> N
             return super().patch(namespace, name, patch)
 
     in_canary.cluster.__class__ = Late
-    said = in_canary("promote chat", code=1)
-    assert "promote was ignored: v2-22222222 is not the canary any more" in said
+    output = in_canary("promote chat", code=1)
+    assert "promote was ignored: v2-22222222 is no longer the canary" in output
 
 
 def test_a_user_whose_name_cannot_be_asked_for_is_not_named(in_canary: Shell) -> None:
@@ -124,31 +124,31 @@ def test_a_user_whose_name_cannot_be_asked_for_is_not_named(in_canary: Shell) ->
 
 def test_a_user_name_that_does_not_fit_is_refused(in_canary: Shell) -> None:
     in_canary.cluster.user = "x" * 300
-    assert "your user name is too long for a request of 256 characters" in in_canary("abort chat", code=1)
+    assert "your user name is too long: a request may have 256 characters" in in_canary("abort chat", code=1)
 
 
 def test_pause_and_resume_set_the_spec_once(in_canary: Shell) -> None:
     assert "paused: nothing moves forward until `resume`" in in_canary("pause chat")
     assert in_canary.cluster.patches == [{"spec": {"suspend": True}}]
-    assert "is paused already" in in_canary("pause chat")
+    assert "is already paused" in in_canary("pause chat")
     assert "resumed" in in_canary("resume chat")
     assert "is not paused" in in_canary("resume chat")
     assert len(in_canary.cluster.patches) == 2
 
 
-def test_a_name_that_is_none_is_told_as_the_api_server_does(in_canary: Shell) -> None:
-    said = in_canary("abort chatt", code=1)
-    assert said == 'error: modeldeployments.modelsync.dev "chatt" not found in namespace prod; did you mean chat?\n'
-    assert "write its name, as in `chat`" in in_canary("abort deployment/chat", code=2)
+def test_an_unknown_name_is_reported_like_by_the_api_server(in_canary: Shell) -> None:
+    output = in_canary("abort chatt", code=1)
+    assert output == 'error: modeldeployments.modelsync.dev "chatt" not found in namespace prod; did you mean chat?\n'
+    assert "give its name, such as `chat`" in in_canary("abort deployment/chat", code=2)
 
 
-def test_who_may_not_steer_is_told_which_right_to_ask_for_and_how(in_canary: Shell) -> None:
+def test_a_missing_steering_right_is_reported_with_the_command_that_grants_it(in_canary: Shell) -> None:
     refusal = (
         f'modeldeployments.modelsync.dev "chat" is forbidden: User "{ALICE}" cannot patch resource '
         '"modeldeployments" in API group "modelsync.dev" in the namespace "prod"'
     )
     in_canary.cluster.policy = refusal
-    given = "an administrator of namespace prod gives the right to {} by: kubectl create rolebinding NAME"
+    hint = "an administrator of namespace prod can grant the right to {} with: kubectl create rolebinding NAME"
     for command, verb, role in (
         ("promote", "promote", "approver"),
         ("promote --full", "promote-full", "approver"),
@@ -156,9 +156,9 @@ def test_who_may_not_steer_is_told_which_right_to_ask_for_and_how(in_canary: She
         ("refresh", "refresh", "responder"),
         ("pause", "suspend", "responder"),
     ):
-        said = in_canary(f"{command} chat", code=1)
-        assert said == (
-            f"error: {refusal}; {given.format(verb)} --clusterrole=modelsync-{role} --namespace=prod --user={ALICE}\n"
+        output = in_canary(f"{command} chat", code=1)
+        assert output == (
+            f"error: {refusal}; {hint.format(verb)} --clusterrole=modelsync-{role} --namespace=prod --user={ALICE}\n"
         )
     in_canary.cluster.policy = refusal.replace(ALICE, "system:serviceaccount:ci:deploy")
     assert "--serviceaccount=ci:deploy\n" in in_canary("abort chat", code=1)
@@ -166,7 +166,7 @@ def test_who_may_not_steer_is_told_which_right_to_ask_for_and_how(in_canary: She
     assert in_canary("abort chat", code=1) == "error: a webhook does not like it\n"
 
 
-def test_of_what_a_hold_blocks_it_is_not_said_that_it_serves(shell: Shell) -> None:
+def test_a_blocked_version_is_not_reported_as_serving(shell: Shell) -> None:
     shell.world.move_alias("v1")
     shell.world.run(minutes=5)
     shell.world.hold("v1")

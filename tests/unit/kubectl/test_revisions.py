@@ -1,4 +1,4 @@
-"""`diff` and `trace` read the records of revisions: what differs, and what an answer was made of."""
+"""`diff` and `trace` read the revision records: the differences, and what produced an answer."""
 
 import json
 from datetime import timedelta
@@ -78,34 +78,34 @@ def names_of(shell: Shell) -> tuple[str, str]:
     return revision(old), revision(new)
 
 
-def test_what_a_canary_changes_is_told_by_part_and_by_field(two: Shell, golden: Golden) -> None:
+def test_the_changes_of_a_canary_are_listed_by_part_and_field(two: Shell, golden: Golden) -> None:
     golden("diff", two("diff chat"))
 
 
-def test_the_tree_says_what_a_revision_is_made_of(two: Shell, golden: Golden) -> None:
+def test_the_tree_shows_the_parts_of_a_revision(two: Shell, golden: Golden) -> None:
     golden("get-tree-parts", two("get chat"))
 
 
 def test_any_two_revisions_can_be_compared_by_their_versions(two: Shell) -> None:
     old, new = names_of(two)
-    told = json.loads(two("diff chat v8 v7 -o json"))
-    assert (told["from"], told["to"]) == (new, old)
+    data = json.loads(two("diff chat v8 v7 -o json"))
+    assert (data["from"], data["to"]) == (new, old)
     assert {
         "what": "adapter legal",
         "before": "acme/wandb-registry-model/legal:v2 (digest aaaabbbbcccc)",
         "after": None,
-    } in (told["changes"])
+    } in (data["changes"])
 
 
-def test_what_cannot_be_compared_is_told_with_what_can(two: Shell) -> None:
+def test_revisions_that_cannot_be_compared_are_reported_with_alternatives(two: Shell) -> None:
     old, new = names_of(two)
-    assert f"v9 is no revision of chat; there are: {old}, {new}" in two("diff chat v9", code=1)
-    assert "two revisions can be compared" in two("diff chat v7 v8 v9", code=2)
+    assert f"chat has no revision v9; its revisions: {old}, {new}" in two("diff chat v9", code=1)
+    assert "give at most two revisions" in two("diff chat v7 v8 v9", code=2)
     del two.cluster.model_deployment()["status"]["canary"]
     assert f"nothing to compare: {old} is the stable" in two("diff chat", code=1)
     two.cluster.refused.add("controllerrevisions")
-    assert "you need `list` on controllerrevisions.apps in prod" in two("diff chat", code=1)
-    assert "; Kubernetes' role `view` has the right to" in two(f"trace {new}", code=1)
+    assert "you lack `list` on controllerrevisions.apps in prod" in two("diff chat", code=1)
+    assert "; Kubernetes' role `view` grants this" in two(f"trace {new}", code=1)
 
 
 @pytest.mark.parametrize("how", ["chat@{}", "{}", "legal@{}"])
@@ -117,20 +117,20 @@ def test_an_answer_leads_to_all_that_made_it(two: Shell, golden: Golden, how: st
 def test_an_answer_is_found_by_its_other_headers(two: Shell) -> None:
     old, _ = names_of(two)
     for what in ("0123456789abcdef", "chat%20llm:v7"):
-        told = json.loads(two(f"trace {what} -o json"))
-        assert told["revision"] == old
-    assert told["weight"] == 90
-    assert told["parts"]["model"]["ref"] == "acme/wandb-registry-model/chat llm:v7"
-    assert told["loggedBy"] is None
+        data = json.loads(two(f"trace {what} -o json"))
+        assert data["revision"] == old
+    assert data["weight"] == 90
+    assert data["parts"]["model"]["ref"] == "acme/wandb-registry-model/chat llm:v7"
+    assert data["loggedBy"] is None
 
 
-def test_an_answer_of_nobody_is_told(two: Shell) -> None:
+def test_an_unknown_answer_is_reported(two: Shell) -> None:
     _, new = names_of(two)
-    assert "no revision answers as 'v9-99999999' in namespace prod; --all-namespaces looks in all" in two(
+    assert "no revision matches 'v9-99999999' in namespace prod (--all-namespaces searches all)" in two(
         "trace v9-99999999", code=1
     )
-    assert "no revision answers as" in two(f"trace other@{new}", code=1)
-    assert "names no revision after the @" in two("trace chat@latest", code=1)
+    assert "no revision matches" in two(f"trace other@{new}", code=1)
+    assert "has no revision after the @" in two("trace chat@latest", code=1)
     assert "write it as v7-3fa9c1d2" in two("trace hello", code=1)
 
 
@@ -143,8 +143,9 @@ def test_the_key_is_sent_only_to_the_server_that_it_is_for(two: Shell, monkeypat
 
     monkeypatch.setattr("modelsync.kubectl.commands.trace.origin", origin)
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    said = two(f"trace {names_of(two)[0]}")
-    assert "not asked: WANDB_API_KEY is for https://api.wandb.ai; set WANDB_BASE_URL=https://wandb.example.com" in said
+    output = two(f"trace {names_of(two)[0]}")
+    refused = "not queried: WANDB_API_KEY is for https://api.wandb.ai; set WANDB_BASE_URL=https://wandb.example.com"
+    assert refused in output
     assert asked == []
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.com/")
     assert "acme/train/abc (sunny-1)  https://wandb.example.com" in two(f"trace {names_of(two)[0]}")

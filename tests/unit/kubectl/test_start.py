@@ -1,4 +1,4 @@
-"""A command starts quickly: what it does not need is not imported. kubectl waits for every TAB, a person does too."""
+"""Commands start fast because they import only what they need; kubectl runs the plugin on every TAB."""
 
 import subprocess
 import sys
@@ -7,13 +7,13 @@ SLOW = {"aiohttp", "asyncio", "yaml", "modelsync.resources", "modelsync.registry
 
 
 def imported(code: str) -> set[str]:
-    """The modules that a new process has imported by then."""
+    """The modules that a new process has imported after running `code`."""
     program = f"import sys\n{code}\nprint(*sys.modules, sep='\\n')"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(answer.stdout.splitlines())
 
 
-def test_completion_of_a_command_imports_none() -> None:
+def test_completion_of_a_command_imports_no_command() -> None:
     found = imported("from modelsync.kubectl.completion import completions; assert len(completions([''])) > 9")
     assert "click" in found
     assert not found & (SLOW | {"importlib.metadata", "pydantic", "rich", "modelsync.kubectl.commands.get"})

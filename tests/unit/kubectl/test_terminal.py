@@ -1,4 +1,4 @@
-"""On a terminal: a picture that follows what happens, and ^C that leaves the terminal as it was."""
+"""On a terminal: a live picture, and ^C, which leaves the terminal as it was."""
 
 import fcntl
 import os
@@ -27,14 +27,14 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
-"""Makes the terminal the process's own, so that ^C reaches it and all that it has started: also where the tests run in
-the background, and were told to ignore it."""
+"""Makes the terminal the controlling one, so that ^C reaches the process and its children, even if the tests run in the
+background with SIGINT ignored."""
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 INTERRUPT = b"\x03"
 
 
 class Terminal:
-    """What a person sees, and types."""
+    """What a user sees and types."""
 
     def __init__(self, end: int, process: "subprocess.Popen[bytes]") -> None:
         self.shown = ""
@@ -43,7 +43,7 @@ class Terminal:
         self._seen = 0
 
     def until(self, text: str) -> None:
-        """Look on until it is shown after all that was looked for before."""
+        """Read until `text` is shown, after everything that was awaited before."""
         while text not in self.shown[self._seen :]:
             assert self._read(), f"{text!r} is not shown: {self.shown}"
         self._seen = self.shown.index(text, self._seen) + len(text)
@@ -52,17 +52,17 @@ class Terminal:
         os.write(self._end, keys)
 
     def close(self) -> int:
-        """Look on until the program has ended; returns its exit code."""
+        """Read until the program ends; returns its exit code."""
         while self._read():
             pass
         return self._process.wait(SECONDS)
 
     def _read(self) -> bool:
         ready, _, _ = select.select([self._end], [], [], SECONDS)
-        assert ready, f"nothing is shown for {SECONDS} s after: {self.shown}"
+        assert ready, f"nothing was printed for {SECONDS} s after: {self.shown}"
         try:
             self.shown += os.read(self._end, 65536).decode(errors="replace")
-        except OSError:  # as Linux ends a terminal that nobody holds any more
+        except OSError:  # Linux reports this way that the other end is closed
             return False
         return True
 
@@ -83,7 +83,7 @@ def terminal(*arguments: str) -> Iterator[Terminal]:
         os.close(end)
 
 
-def test_a_watch_shows_what_changes_over_all_that_breaks_until_it_is_interrupted(script: Script) -> None:
+def test_a_watch_survives_broken_connections_until_it_is_interrupted(script: Script) -> None:
     script(
         ("watch=true", event("MODIFIED", chat(2, phase="Starting")), "error: unexpected EOF\n", 1),
         ("watch=true", event("ERROR", {"kind": "Status", "code": 410, "reason": "Expired"}), "", 0),
@@ -94,16 +94,16 @@ def test_a_watch_shows_what_changes_over_all_that_breaks_until_it_is_interrupted
         ("fieldSelector", listed(chat(8, phase="Promoting"), version=8), "", 0),
     )
     with terminal("get", "chat", "--watch", "-n", "prod") as screen:
-        for shown in ("Pulling", "Starting", "still asking: The connection", "Canary", "Promoting", "Healthy"):
+        for shown in ("Pulling", "Starting", "still trying: The connection", "Canary", "Promoting", "Healthy"):
             screen.until(shown)
         screen.type(INTERRUPT)
         assert screen.close() == 130
     assert screen.shown.count(HIDE_CURSOR) == screen.shown.count(SHOW_CURSOR) == 1
     assert "Traceback" not in screen.shown
-    assert "chat" not in screen.shown[screen.shown.rindex(SHOW_CURSOR) :], "nothing is said below the last picture"
+    assert "chat" not in screen.shown[screen.shown.rindex(SHOW_CURSOR) :], "nothing is printed below the last picture"
 
 
-def test_a_watch_ends_when_what_it_shows_is_deleted(script: Script) -> None:
+def test_a_watch_ends_when_its_object_is_deleted(script: Script) -> None:
     script(
         ("watch=true", event("DELETED", chat(2, phase="Healthy")), "", OPEN),
         ("fieldSelector", listed(chat(1, phase="Healthy")), "", 0),
@@ -114,10 +114,10 @@ def test_a_watch_ends_when_what_it_shows_is_deleted(script: Script) -> None:
     assert screen.shown.index(SHOW_CURSOR) < screen.shown.index("error: ")
 
 
-def test_a_wait_is_interrupted_without_a_word(script: Script) -> None:
+def test_an_interrupted_wait_prints_nothing(script: Script) -> None:
     script(("watch=true", "", "", OPEN), ("fieldSelector", listed(chat(1, phase="Starting")), "", 0))
     with terminal("status", "chat", "-n", "prod") as screen:
         screen.until("Waiting for chat")
         screen.type(INTERRUPT)
         assert screen.close() == 130
-    assert screen.shown.replace("^C", "").endswith("has not said anything of it yet\r\n")
+    assert screen.shown.replace("^C", "").endswith("has not reported on it yet\r\n")

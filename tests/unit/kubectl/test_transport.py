@@ -1,4 +1,4 @@
-"""How kubectl is called, and what its answers and errors are turned into; the errors are kubectl's own, recorded."""
+"""How kubectl is called, and how its answers and errors are translated; the errors are recorded from kubectl."""
 
 from pathlib import Path as FilePath
 
@@ -11,7 +11,7 @@ from modelsync.kubectl.errors import (
     DeniedError,
     ForbiddenError,
     KindMissingError,
-    NotThereError,
+    NotFoundError,
     PluginError,
     UnavailableError,
 )
@@ -25,7 +25,7 @@ def test_the_users_flags_go_along_and_the_path_is_quoted(script: Script) -> None
     assert called.endswith("--context=a --as=bob get --raw=/api/v1/namespaces/prod/secrets/a%20b")
 
 
-def test_a_patch_is_kubectls_with_a_field_manager_of_its_own(script: Script) -> None:
+def test_a_patch_is_kubectls_with_its_own_field_manager(script: Script) -> None:
     folder = script(("patch", "{}", "", 0))
     Kubectl().patch("prod", "chat", {"spec": {"suspend": True}})
     (called,) = calls(folder)
@@ -42,17 +42,17 @@ def test_the_namespace_is_the_contexts_or_default(script: Script) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "error", "message"),
+    ("stderr", "error", "message"),
     [
         (
             'Error from server (NotFound): modeldeployments.modelsync.dev "x" not found\n',
-            NotThereError,
+            NotFoundError,
             'modeldeployments.modelsync.dev "x" not found',
         ),
         (
             "Error from server (NotFound): the server could not find the requested resource\n",
             KindMissingError,
-            "the cluster knows no modeldeployments.modelsync.dev (the server could not find the requested resource)",
+            "the cluster has no modeldeployments.modelsync.dev (the server could not find the requested resource)",
         ),
         (
             'Error from server (Forbidden): secrets is forbidden: User "x" cannot list\n',
@@ -82,22 +82,22 @@ def test_the_namespace_is_the_contexts_or_default(script: Script) -> None:
     ],
 )
 def test_kubectls_errors_keep_their_words_and_get_a_kind(
-    script: Script, said: str, error: type[PluginError], message: str
+    script: Script, stderr: str, error: type[PluginError], message: str
 ) -> None:
-    script(("get", "", said, 1))
+    script(("get", "", stderr, 1))
     with pytest.raises(PluginError) as raised:
         Kubectl().get(model_deployments("prod", "x"))
     assert type(raised.value) is error
     assert raised.value.message.startswith(message)
 
 
-def test_without_kubectl_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: FilePath) -> None:
+def test_a_missing_kubectl_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: FilePath) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PluginError, match="kubectl is not on PATH"):
         Kubectl().get(model_deployments("prod", "x"))
 
 
-def test_an_answer_of_a_proxy_is_told_as_such(script: Script) -> None:
+def test_an_answer_from_a_proxy_is_recognized(script: Script) -> None:
     script(("get", "<html>", "", 0))
     with pytest.raises(UnavailableError, match="is there a proxy"):
         Kubectl().get(model_deployments("prod", "x"))
@@ -109,12 +109,12 @@ def test_a_defect_shows_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: py
 
     monkeypatch.setattr(Kubectl, "get", broken)
     assert run(["get", "chat", "-n", "prod"]) == 70
-    said = capsys.readouterr().err
-    assert said.startswith("error: a defect in modelsync: ZeroDivisionError at ")
-    assert len(said.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: a defect in modelsync: ZeroDivisionError at ")
+    assert len(printed.splitlines()) == 1
 
 
-def test_an_interrupt_ends_without_a_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_prints_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(self: Kubectl, path: Path) -> None:
         raise KeyboardInterrupt
 

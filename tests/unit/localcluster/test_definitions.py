@@ -1,4 +1,4 @@
-"""A definition is waited for also in the moment in which it has no conditions yet."""
+"""Waiting for a definition also works while it has no conditions yet."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ NO_CONDITIONS = "error: .status.conditions accessor error: <nil> is of the type 
 
 
 class Kubectl:
-    """Fails with `errors`, one after another."""
+    """Fails with each of `errors` in turn."""
 
     def __init__(self, *errors: str) -> None:
         self.errors = list(errors)
@@ -32,7 +32,7 @@ def test_a_definition_without_conditions_is_asked_for_again() -> None:
     assert kubectl.called == [("wait", "--for=condition=Established", "--timeout=30s", "crd/a", "crd/b")] * 3
 
 
-def test_any_other_failure_is_told_at_once() -> None:
+def test_any_other_failure_is_raised_at_once() -> None:
     kubectl = Kubectl("timed out waiting for the condition")
 
     with pytest.raises(ClusterError, match="timed out"):

@@ -1,4 +1,4 @@
-"""The client never calls lost what is not, and misses nothing, whatever a server does to it on the wire."""
+"""The client reports lost requests correctly, whatever a server does on the wire."""
 
 import asyncio
 import time
@@ -26,8 +26,7 @@ from unit.traffic.servers import (
 )
 
 PATIENCE = 600.0
-"""Seconds after which something never comes: what the client says of a server is not to depend on how busy the machine
-is that both run on."""
+"""Timeout in seconds for what never happens; far above the delays of a busy machine, so that they do not matter."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +42,7 @@ def client(url, way, *, rate=50, timeout_seconds=PATIENCE, **options):
 
 
 async def answers(url, way, count=3, **options):
-    """The first answers of a client, each one ended and with a verdict."""
+    """The first answers of a client, all with a verdict."""
     async with client(url, way, **options) as traffic:
         await traffic.until(lambda t: len([a for a in t.answers if a.outcome]) >= count, timeout=PATIENCE)
     assert all(a.outcome is not None and a.done for a in traffic.answers), "every request has a verdict"
@@ -113,7 +112,7 @@ async def test_a_body_shorter_than_announced_is_lost():
     assert len(traffic.lost()) == len(traffic.answers)
 
 
-async def test_nobody_listening_is_lost():
+async def test_a_refused_connection_is_lost():
     async with http1(lambda writer: asyncio.sleep(0)) as url:
         pass
     for way in Way:
@@ -143,7 +142,7 @@ async def test_a_connection_that_dies_after_done_has_lost_nothing():
     assert not traffic.lost(), traffic.explain()
 
 
-async def test_a_502_and_a_503_are_told_apart():
+async def test_a_502_and_a_503_are_distinguished():
     statuses = iter([502, 503] * 1000)
 
     async def fail(writer):
@@ -199,7 +198,7 @@ async def test_answers_under_way_when_a_goaway_comes_end_well_and_the_next_go_el
     assert not traffic.unserved(), traffic.explain()
 
 
-async def test_what_a_goaway_says_was_not_begun_is_sent_anew_and_not_lost():
+async def test_a_request_not_covered_by_a_goaway_is_resent_and_not_lost():
     async def refuse_from_the_second_on(peer):
         if peer.number <= 2:
             if len(peer.requests) == 2:
@@ -214,7 +213,7 @@ async def test_what_a_goaway_says_was_not_begun_is_sent_anew_and_not_lost():
     assert sum(a.retries for a in traffic.answers) >= 2
 
 
-async def test_what_a_goaway_covers_and_the_server_then_drops_is_lost():
+async def test_a_request_covered_by_a_goaway_but_dropped_is_lost():
     async def promise_and_close(peer):
         await peer.answer(peer.requests[-1], chunk(), ended=False)
         await peer.goaway(peer.requests[-1])
@@ -238,7 +237,7 @@ async def test_a_connection_that_ends_while_another_is_opened_gets_no_request(mo
     async def while_the_first_ends(*arguments, **options):
         if peers:
             await peers[0].goaway(peers[0].requests[-1])
-            while not peers[0].reader.at_eof():  # noqa: ASYNC110  the client closes it; nothing else shows that
+            while not peers[0].reader.at_eof():  # noqa: ASYNC110  nothing else shows that the client closed it
                 await asyncio.sleep(0)
         return await connect(*arguments, **options)
 
@@ -266,7 +265,7 @@ async def test_a_stream_that_is_reset_is_lost_alone():
     assert {a.detail for a in traffic.lost()} == {"RST_STREAM INTERNAL_ERROR"}
 
 
-async def test_a_refused_stream_is_sent_anew_and_one_that_is_always_refused_is_lost():
+async def test_a_refused_stream_is_resent_and_one_that_is_always_refused_is_lost():
     async def refuse_first(peer):
         stream = peer.requests[-1]
         if len(peer.requests) == 1:
@@ -294,7 +293,7 @@ async def test_a_refusal_in_mid_answer_is_a_loss():
     async with http2(refuse_late) as url:
         traffic = await answers(url, Way.HTTP2, 3)
     assert len(traffic.lost()) == len(traffic.answers)
-    assert not any(a.retries for a in traffic.answers), "it had been begun"
+    assert not any(a.retries for a in traffic.answers), "it had been started"
 
 
 async def test_a_server_that_speaks_no_http2_is_lost_with_the_reason():
@@ -321,10 +320,10 @@ async def test_the_rate_is_kept_and_every_way_gets_its_part_of_the_streams():
         await traffic.until(lambda t: len(t.answers) >= 200, timeout=PATIENCE)
         took = time.monotonic() - started
     first = traffic.answers[:200]
-    # However late a busy machine sends one, the ones after it are due by the first: the rate is made up for.
+    # However late a busy machine sends a request, the following ones are due relative to the first: it catches up.
     due = [answer.sent - answer.late for answer in first]
     assert all(after - before == pytest.approx(1 / 200, abs=1e-6) for before, after in pairwise(due))
-    assert took >= 0.9, "none is sent before it is due"
+    assert took >= 0.9, "no request is sent before it is due"
     assert sum(a.stream for a in first) == 40
     assert {a.way for a in first if a.stream} == {Way.NEW, Way.KEPT}
     assert traffic.since(first[100].sent)[0] is first[100]

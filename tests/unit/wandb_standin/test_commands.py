@@ -1,4 +1,4 @@
-"""`python -m wandb_standin`: what people type, and what they are told when it is wrong."""
+"""`python -m wandb_standin`: its commands, and its errors for wrong input."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_fault_is_set_shown_and_lifted(ctl: Callable[..., Result]) -> None:
     assert ctl("faults").output == ""
 
 
-def test_the_log_shows_what_clients_asked(standin: StandIn, ctl: Callable[..., Result]) -> None:
+def test_the_log_shows_the_requests_of_clients(standin: StandIn, ctl: Callable[..., Result]) -> None:
     from integration.wandb_standin.wire import resolve
 
     resolve(standin.url, "acme-ml/llm/nothing:best")
@@ -69,7 +69,7 @@ def test_the_log_shows_what_clients_asked(standin: StandIn, ctl: Callable[..., R
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["alias", "acme-ml/llm/none:v0", "x"], "Error: collection 'none'"),
         (["tag", "chat:v0", "x"], "Error: 'chat' is not entity/project/collection"),
@@ -77,17 +77,17 @@ def test_the_log_shows_what_clients_asked(standin: StandIn, ctl: Callable[..., R
         (["lift", "fault-99"], "Error: no fault 'fault-99'; there are none"),
     ],
 )
-def test_a_mistake_is_told_without_a_traceback(
-    ctl: Callable[..., Result], tmp_path: Path, arguments: list[str], said: str
+def test_a_mistake_is_reported_without_a_traceback(
+    ctl: Callable[..., Result], tmp_path: Path, arguments: list[str], expected: str
 ) -> None:
     ctl("upload", "acme-ml/llm/mistakes", str(tmp_path))
     result = ctl(*arguments)
 
     assert result.exit_code == 1
-    assert result.output.startswith(said)
+    assert result.output.startswith(expected)
 
 
-def test_a_server_that_is_not_there_is_named() -> None:
+def test_a_missing_server_is_named() -> None:
     result = CliRunner().invoke(main, ["ctl", "--url", "http://127.0.0.1:9", "list"])
 
     assert result.exit_code == 1
@@ -101,7 +101,7 @@ def test_a_short_api_key_is_refused() -> None:
     assert "has 5 characters; W&B's keys have 40 or more" in result.output
 
 
-def test_the_server_says_where_it_is_and_ends_on_sigterm(tmp_path: Path) -> None:
+def test_the_server_prints_its_address_and_ends_on_sigterm(tmp_path: Path) -> None:
     port_file = tmp_path / "port"
     hack = str(Path(__file__).parents[3] / "hack")
     command = [sys.executable, "-m", "wandb_standin", "--port-file", str(port_file)]
@@ -111,14 +111,14 @@ def test_the_server_says_where_it_is_and_ends_on_sigterm(tmp_path: Path) -> None
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        said = process.stdout.readline() if process.stdout else ""
+        line = process.stdout.readline() if process.stdout else ""
         process.send_signal(signal.SIGTERM)
 
         assert process.wait(timeout=10) == 0
-    assert f"http://127.0.0.1:{port_file.read_text().strip()};" in said
+    assert f"http://127.0.0.1:{port_file.read_text().strip()};" in line
 
 
-def test_a_port_that_is_taken_is_told(standin: StandIn) -> None:
+def test_a_port_in_use_is_reported(standin: StandIn) -> None:
     result = CliRunner().invoke(main, ["--port", str(standin.server.port)])
 
     assert result.exit_code == 1

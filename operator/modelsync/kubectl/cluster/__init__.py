@@ -1,1 +1,1 @@
-"""The way to the cluster: the user's own kubectl, and what is read through it."""
+"""Access to the cluster through the user's own kubectl."""

@@ -1,4 +1,4 @@
-"""How the commands speak of a cluster: the objects in it, where they are, and what can be asked. No I/O."""
+"""The interface of the commands to a cluster: objects, paths and operations. No I/O."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from modelsync.api import names
 from modelsync.kubectl.errors import UnavailableError
 
 Object: TypeAlias = dict[str, Any]
-"""As it is on the wire."""
+"""A Kubernetes object as decoded JSON."""
 
 Key: TypeAlias = tuple[str, str]
 """Namespace and name."""
 
-Look: TypeAlias = Mapping[Key, Object] | UnavailableError | None
-"""What somebody sees who follows ModelDeployments: all of them, at first and after each change; why there is no answer
-now, again and again until there is one; and None, when there is only the time to look at."""
+Update: TypeAlias = Mapping[Key, Object] | UnavailableError | None
+"""One item of following ModelDeployments: all of them, first and after each change; an error, repeated while the API
+server does not answer; or None, yielded regularly so that the caller can check the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A collection in the API, or one object of it."""
+    """A collection in the API, or one object in it."""
 
     api_version: str
     plural: str
@@ -29,7 +29,7 @@ class Path:
     name: str | None = None
 
     def url(self, **query: str) -> str:
-        """As the API server reads it."""
+        """The URL path, with `query` appended."""
         root = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
         parts = [root, *(["namespaces", self.namespace] if self.namespace else []), self.plural]
         parts += [self.name] if self.name else []
@@ -38,28 +38,29 @@ class Path:
 
 
 def model_deployments(namespace: str | None, name: str | None = None) -> Path:
-    """ModelDeployments of a namespace (None: of all), or one of them."""
+    """The path of the ModelDeployments of a namespace (None: of all), or of one of them."""
     return Path(names.API_VERSION, names.PLURAL, namespace, name)
 
 
 class Cluster(Protocol):
-    """What the commands need of a cluster."""
+    """What the commands need from a cluster."""
 
     @property
     def namespace(self) -> str:
-        """The one that is meant where none is said."""
+        """The namespace to use by default."""
 
     def get(self, path: Path) -> Object:
         """One object. Raises PluginErrors."""
 
     def list(self, path: Path, *, labels: str = "", fields: str = "") -> Object:
-        """A list, as the API server has it, of what both selectors let through. Raises PluginErrors."""
+        """The list object of what both selectors match. Raises PluginErrors."""
 
     def review(self, path: Path, body: Object) -> Object:
-        """Post a review (who am I, may I), which the API server answers and does not keep. Raises PluginErrors."""
+        """Post a review (such as SelfSubjectAccessReview), which the API server answers without storing it. Raises
+        PluginErrors."""
 
     def patch(self, namespace: str, name: str, patch: Object) -> Object:
-        """Merge into a ModelDeployment; returns it as it is then. Raises PluginErrors."""
+        """Merge-patch a ModelDeployment; returns the result. Raises PluginErrors."""
 
-    def follow(self, namespace: str | None, name: str | None) -> Iterator[Look]:
-        """Look at ModelDeployments until whoever asked has seen enough. Raises PluginErrors."""
+    def follow(self, namespace: str | None, name: str | None) -> Iterator[Update]:
+        """Follow ModelDeployments without end. Raises PluginErrors."""

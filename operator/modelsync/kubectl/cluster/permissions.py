@@ -1,4 +1,4 @@
-"""What to ask for where the API server says no: which right, and the command that gives it."""
+"""Explains a refusal of the API server: which right is missing, and the command that grants it."""
 
 import re
 
@@ -7,14 +7,14 @@ from modelsync.kubectl.cluster.objects import Cluster, Object
 from modelsync.kubectl.errors import DeniedError, ForbiddenError
 
 RELEASE = "modelsync"
-"""What the chart's roles are named after, if it was installed as its documentation says."""
+"""Prefix of the chart's roles when it is installed under its documented release name."""
 
 _USER = re.compile(r'User "([^"]+)" cannot')
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
 def steer(api: Cluster, namespace: str, name: str, patch: Object, verb: str) -> None:
-    """Merge `patch` into a ModelDeployment, for which the right to `verb` is needed. Raises PluginErrors."""
+    """Merge-patch a ModelDeployment, which needs the right to `verb`. Raises PluginErrors."""
     try:
         api.patch(namespace, name, patch)
     except ForbiddenError as error:
@@ -22,9 +22,9 @@ def steer(api: Cluster, namespace: str, name: str, patch: Object, verb: str) -> 
 
 
 def asking_for(error: ForbiddenError, verb: str, namespace: str | None) -> ForbiddenError:
-    """The error, with who gives the right to `verb`, and how; `namespace` None: in all of them.
+    """The error, with the command by which an administrator grants the right to `verb`; `namespace` None: in all.
 
-    A policy's refusal says so itself, and so does one that is not RBAC's.
+    Refusals by an admission policy, or by anything other than RBAC, are returned unchanged: they explain themselves.
     """
     user = _USER.search(error.message)
     if isinstance(error, DeniedError) or user is None:
@@ -39,4 +39,4 @@ def asking_for(error: ForbiddenError, verb: str, namespace: str | None) -> Forbi
     else:
         who = f"of namespace {namespace}"
         command = f"kubectl create rolebinding NAME --clusterrole={role} --namespace={namespace} {subject}"
-    return ForbiddenError(f"{error.message}; an administrator {who} gives the right to {verb} by: {command}")
+    return ForbiddenError(f"{error.message}; an administrator {who} can grant the right to {verb} with: {command}")

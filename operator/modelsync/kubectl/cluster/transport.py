@@ -1,7 +1,7 @@
-"""The way to the cluster: the user's own kubectl.
+"""Talks to the cluster through the user's own kubectl.
 
-Whatever login works there (exec plugins, OIDC, proxies, contexts) works here, with the user's own rights and no others.
-Objects are the dicts on the wire. Nothing here may print.
+Any login that works there (exec plugins, OIDC, proxies, contexts) works here, with exactly the user's permissions.
+Nothing here may print.
 """
 
 import json
@@ -16,27 +16,27 @@ from contextlib import suppress
 
 from modelsync.api import names
 from modelsync.kubectl.cluster import watching
-from modelsync.kubectl.cluster.objects import Look, Object, Path
+from modelsync.kubectl.cluster.objects import Object, Path, Update
 from modelsync.kubectl.cluster.watching import follow
 from modelsync.kubectl.errors import (
     DeniedError,
     ForbiddenError,
     KindMissingError,
-    NotThereError,
+    NotFoundError,
     PluginError,
     UnavailableError,
 )
 
 FIELD_MANAGER = "kubectl-modelsync"
-"""Who is said to own the fields that a command writes."""
+"""Field manager of the fields that a command writes."""
 
 POD_NAMESPACE = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-"""Where a pod finds its namespace, which kubectl takes there, too."""
+"""Holds the pod's namespace; in a pod, kubectl uses it as the default, too."""
 
 REQUEST_TIMEOUT = "20s"
-"""Longest wait for an answer, but of a watch."""
+"""Longest wait for an answer, except for a watch."""
 
-_SERVER_SAID = re.compile(r"Error from server \((\w+)\): (.*)", re.DOTALL)
+_SERVER_ERROR = re.compile(r"Error from server \((\w+)\): (.*)", re.DOTALL)
 _DENIED = re.compile(
     r"ValidatingAdmissionPolicy '(?P<policy>[^']+)' with binding '[^']+' denied request: (?P<why>.*)", re.DOTALL
 )
@@ -46,7 +46,7 @@ _UNAVAILABLE = {"ServiceUnavailable", "InternalError", "Timeout", "ServerTimeout
 
 
 class Kubectl:
-    """A Cluster by way of `kubectl`; `flags` are those of the user, such as `--context=prod`."""
+    """A Cluster reached through `kubectl`; `flags` are the user's, such as `--context=prod`."""
 
     def __init__(self, flags: Sequence[str] = (), *, namespace: str | None = None) -> None:
         self._flags = tuple(flags)
@@ -54,15 +54,15 @@ class Kubectl:
 
     @property
     def namespace(self) -> str:
-        """That of the flag, else the kubeconfig's, else `default`."""
+        """The namespace of the flag, else of the kubeconfig, else `default`."""
         if self._namespace is None:
             try:
-                said = self._run("config", "view", "--minify", "--output=jsonpath={.contexts[0].context.namespace}")
+                found = self._run("config", "view", "--minify", "--output=jsonpath={.contexts[0].context.namespace}")
             except PluginError:
-                said = ""  # no kubeconfig, as in a pod; or one that the next request tells the trouble of
+                found = ""  # no kubeconfig, as in a pod, or a broken one, which the next request reports
                 if POD_NAMESPACE.exists():
-                    said = POD_NAMESPACE.read_text(encoding="utf-8")
-            self._namespace = said.strip() or "default"
+                    found = POD_NAMESPACE.read_text(encoding="utf-8")
+            self._namespace = found.strip() or "default"
         return self._namespace
 
     def get(self, path: Path) -> Object:
@@ -71,11 +71,11 @@ class Kubectl:
 
     def list(self, path: Path, *, labels: str = "", fields: str = "") -> Object:
         """See Cluster."""
-        said = {"labelSelector": labels, "fieldSelector": fields}
-        query = {key: value for key, value in said.items() if value}
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        query = {key: value for key, value in selectors.items() if value}
         found = self._read(path, **query)
         kind = str(found.get("kind", "")).removesuffix("List")
-        # Lists leave out what each item is; whoever holds an object should be able to tell.
+        # Items of a list lack apiVersion and kind; add them so that each object is complete.
         found["items"] = [
             {"apiVersion": found.get("apiVersion"), "kind": kind, **item} for item in found.get("items") or ()
         ]
@@ -100,13 +100,13 @@ class Kubectl:
             )
         )
 
-    def follow(self, namespace: str | None, name: str | None) -> Iterator[Look]:
+    def follow(self, namespace: str | None, name: str | None) -> Iterator[Update]:
         """See Cluster."""
         return follow(self, namespace, name)
 
     def watch(self, path: Path, *, fields: str, version: str) -> Iterator[Object | None]:
-        """Each event after `version`; None when there was none for a while. Ends when the API server ends it. Raises
-        PluginErrors, also when the connection breaks."""
+        """The events after `version`; None whenever there was none for TICK_SECONDS. Ends when the API server closes
+        the watch. Raises PluginErrors, also when the connection breaks."""
         query = {"fieldSelector": fields} if fields else {}
         url = path.url(**query, watch="true", resourceVersion=version)
         process = subprocess.Popen(  # noqa: S603  the user's kubectl
@@ -120,7 +120,7 @@ class Kubectl:
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
         def read() -> None:
-            assert process.stdout is not None  # noqa: S101  it was asked for
+            assert process.stdout is not None  # noqa: S101  it is a pipe
             for line in process.stdout:
                 lines.put(line)
             lines.put(None)
@@ -135,9 +135,9 @@ class Kubectl:
                     continue
                 if line is None:
                     assert process.stderr is not None  # noqa: S101
-                    said = process.stderr.read()
+                    errors = process.stderr.read()
                     if process.wait() != 0:
-                        raise _error(said)
+                        raise _error(errors)
                     return
                 if line.strip():
                     yield _object(line)
@@ -155,8 +155,8 @@ class Kubectl:
             if path.plural != names.PLURAL:
                 raise
             raise KindMissingError(
-                f"the cluster knows no {names.CRD_NAME} ({error.message}): modelsync is not installed there, or "
-                "another cluster is meant: see --context"
+                f"the cluster has no {names.CRD_NAME} ({error.message}): modelsync is not installed there, or "
+                "--context selects the wrong cluster"
             ) from None
 
     def _run(self, *arguments: str, stdin: str | None = None) -> str:
@@ -170,7 +170,7 @@ class Kubectl:
                 check=False,
             )
         except OSError as error:
-            raise PluginError(f"kubectl cannot be started: {error.strerror}") from None
+            raise PluginError(f"cannot start kubectl: {error.strerror}") from None
         if answer.returncode != 0:
             raise _error(answer.stderr or answer.stdout)
         return answer.stdout
@@ -178,7 +178,7 @@ class Kubectl:
     def _program(self) -> str:
         found = shutil.which("kubectl")
         if found is None:
-            raise PluginError("kubectl is not on PATH; this plugin talks to the cluster through it")
+            raise PluginError("kubectl is not on PATH; this plugin needs it to reach the cluster")
         return found
 
 
@@ -188,27 +188,27 @@ def _object(text: str) -> Object:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise UnavailableError("the answer is no Kubernetes object; is there a proxy before the API server?")
+        raise UnavailableError("the answer is not a Kubernetes object; is there a proxy in front of the API server?")
     return found
 
 
 def _error(stderr: str) -> PluginError:
-    """What kubectl said, as an error; its own words, on one line."""
+    """The error that kubectl printed, with its own wording, on one line."""
     text = " ".join(line for line in stderr.splitlines() if not line.startswith(("E0", "E1", "W0", "W1", "I0", "I1")))
-    text = " ".join(text.split()) or "kubectl failed without a word"
+    text = " ".join(text.split()) or "kubectl failed without a message"
     if text.startswith(_NO_CONNECTION):
         return UnavailableError(text)
-    if (found := _SERVER_SAID.search(text)) is not None:
-        reason, said = found.groups()
+    if (found := _SERVER_ERROR.search(text)) is not None:
+        reason, message = found.groups()
         if reason == "NotFound":
-            if "could not find the requested resource" in said:
-                return KindMissingError(said)
-            return NotThereError(said)
-        if (denied := _DENIED.search(said)) is not None:
+            if "could not find the requested resource" in message:
+                return KindMissingError(message)
+            return NotFoundError(message)
+        if (denied := _DENIED.search(message)) is not None:
             return DeniedError(f"{denied['why']} (admission policy {denied['policy']})")
         if reason in {"Forbidden", "Unauthorized"}:
-            return ForbiddenError(said)
-        return UnavailableError(said) if reason in _UNAVAILABLE else PluginError(said)
+            return ForbiddenError(message)
+        return UnavailableError(message) if reason in _UNAVAILABLE else PluginError(message)
     if (found := _MESSAGE_ONLY.search(text)) is not None:
         text = found.group(1)
     return PluginError(text)

@@ -1,27 +1,27 @@
-"""How somebody goes on looking at ModelDeployments: by watches that end and break, or by looking again and again.
+"""Follows ModelDeployments by watch, or by polling if the user may not watch.
 
-What comes over a watch is never taken for the whole: after each end the whole is read anew.
+A watch may end or break at any time and lose events; after each end, everything is listed again.
 """
 
 import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from modelsync.kubectl.cluster.objects import Key, Look, Object, Path, model_deployments
-from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotThereError, PluginError, UnavailableError
+from modelsync.kubectl.cluster.objects import Key, Object, Path, Update, model_deployments
+from modelsync.kubectl.errors import ForbiddenError, KindMissingError, NotFoundError, PluginError, UnavailableError
 
 TICK_SECONDS = 1.0
-"""How often whoever follows an object gets to look at the clock."""
+"""How often a follower is called, at least, so that it can check the time."""
 POLL_SECONDS = 2.0
-"""How often is looked where the user may read and not watch."""
+"""Poll interval when the user may get but not watch."""
 PATIENCE = 5
-"""How many times in a row a first answer may fail to come."""
+"""How many times in a row the first request may fail."""
 
 _EVENTS = {"ADDED", "MODIFIED", "DELETED"}
 
 
 class Source(Protocol):
-    """What can be asked for objects."""
+    """Reads and watches objects."""
 
     def get(self, path: Path) -> Object:
         """One object. Raises PluginErrors."""
@@ -30,14 +30,14 @@ class Source(Protocol):
         """A list. Raises PluginErrors."""
 
     def watch(self, path: Path, *, fields: str, version: str) -> Iterator[Object | None]:
-        """Events after a version; None is a look at the clock. Raises PluginErrors."""
+        """Events after a version; None when there was none for a while. Raises PluginErrors."""
 
 
-def follow(source: Source, namespace: str | None, name: str | None) -> Iterator[Look]:
-    """ModelDeployments of `namespace` (None: of all), or the one called `name`; never ends by itself.
+def follow(source: Source, namespace: str | None, name: str | None) -> Iterator[Update]:
+    """Follow the ModelDeployments of `namespace` (None: of all), or the one called `name`; never ends.
 
-    An API server that has answered once may be away for as long as it likes: whoever looks is told, and has a clock.
-    Raised is that there is no first answer, and what the API server refuses.
+    Once the API server has answered, an outage may last any time: it is yielded as an UnavailableError. Raises when
+    there is no first answer, and when the API server refuses.
     """
     path, fields = model_deployments(namespace), f"metadata.name={name}" if name else ""
     failures, may_watch = 0, True
@@ -57,7 +57,7 @@ def follow(source: Source, namespace: str | None, name: str | None) -> Iterator[
         except KindMissingError:
             raise
         except PluginError as error:
-            # kubectl has many words for a connection that breaks. Who has seen one answer may wait for the next.
+            # kubectl has many messages for a broken connection, so after a first answer any error counts as an outage.
             failures += 1
             if shown is None and (failures >= PATIENCE or not isinstance(error, UnavailableError)):
                 raise
@@ -76,7 +76,7 @@ def follow(source: Source, namespace: str | None, name: str | None) -> Iterator[
                     yield None
                     continue
                 if event.get("type") not in _EVENTS:
-                    break  # too old a version: begin again
+                    break  # the version is too old: list again
                 _apply(now, event)
                 yield dict(now)
                 shown = dict(now)
@@ -84,15 +84,15 @@ def follow(source: Source, namespace: str | None, name: str | None) -> Iterator[
         except ForbiddenError:
             may_watch = False
         except PluginError:
-            # Cut off, in whatever words kubectl has for it. If it is more than that, the next look says so.
+            # A broken connection, whatever kubectl's message is. If it is anything worse, the next list fails, too.
             yield from _pause(TICK_SECONDS)
 
 
 def _one(source: Source, path: Path) -> dict[Key, Object]:
     try:
         item = source.get(path)
-    except NotThereError:
-        return {}  # as a list would have it
+    except NotFoundError:
+        return {}  # as a list would be
     return {_key(item): item}
 
 

@@ -1,4 +1,4 @@
-"""`kubectl modelsync diff`: what a new revision changes against another: versions, and everything of the spec in it."""
+"""`kubectl modelsync diff`: the differences between two revisions in versions and in spec fields."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from modelsync.resources.record import Record
 from modelsync.resources.revision import Artifact
 
 _PARTS = ("adapters", "artifacts", "baseModelRef")
-"""Fields of the spec that name what is resolved: their versions are told instead."""
+"""Fields of the spec that are references to be resolved; the diff shows the resolved versions instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that differs; None where it is not there."""
+    """One difference; None where the field or part is absent."""
 
     what: str
     before: str | None
@@ -34,21 +34,21 @@ class Change:
 @click.command("diff")
 @name_argument
 @click.argument("revisions", metavar="[FROM [TO]]", nargs=-1)
-@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For a program.")
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Machine-readable output.")
 @connection_options
 def command(name: str, revisions: tuple[str, ...], output: str | None) -> None:
-    """Say what the revision that is being rolled out, or that the alias names, changes against the stable.
+    """Show how the revision being rolled out, or named by the alias, differs from the stable.
 
-    Told are the versions of the model, of adapters and side artifacts, and what of the spec is in a revision. FROM and
-    TO, revisions or versions such as v7, compare others.
+    Compares the versions of the model, of adapters and side artifacts, and the spec fields that are part of a
+    revision. To compare other revisions, give FROM and TO as revisions or versions such as v7.
     """
     if len(revisions) > 2:
-        raise click.UsageError("two revisions can be compared; leave out the others")
+        raise click.UsageError("give at most two revisions")
     each = read(cluster(), name, with_records=True)
     if not each.records:
         raise PluginError(
-            f"no record of a revision of {name} can be read; you need `list` on controllerrevisions.apps in "
-            f"{each.namespace}, which Kubernetes' role `view` has, and the operator must have made one"
+            f"no revision record of {name} can be read: either the operator has not created one yet, or you lack "
+            f"`list` on controllerrevisions.apps in {each.namespace} (Kubernetes' role `view` includes it)"
         )
     before, after = _which(each, revisions)
     one, other = _record(each, before), _record(each, after)
@@ -63,11 +63,11 @@ def command(name: str, revisions: tuple[str, ...], output: str | None) -> None:
             output,
         )
     else:
-        text.show(_told(each, before, after, changes))
+        text.show(_table(each, before, after, changes))
 
 
 def changed(before: Record, after: Record) -> Iterator[Change]:
-    """Everything that differs, parts first."""
+    """All differences, parts first."""
     one, other = before.parts, after.parts
     for key in dict.fromkeys((*one, *other)):
         old, new = one.get(key), other.get(key)
@@ -93,27 +93,27 @@ def _which(each: View, given: tuple[str, ...]) -> tuple[Revision, Revision]:
         after = each.stable
     if after == before:
         raise PluginError(
-            f"nothing to compare: {before} is the stable, and nothing else is rolled out or named by the alias; "
-            f"name two of {', '.join(sorted(each.records))}"
+            f"nothing to compare: {before} is the stable, and no other revision is rolled out or named by the alias; "
+            f"give two of {', '.join(sorted(each.records))}"
         )
     return before, after
 
 
 def _named(each: View, given: str) -> Revision:
-    """A revision by its name, or by its version where only one has it."""
+    """The revision of that name, or the only revision of that version."""
     if given in each.records:
         return given
     found = sorted(revision for revision in each.records if revision.partition("-")[0] == given)
     if len(found) == 1:
         return found[0]
     if found:
-        raise PluginError(f"{given} has several revisions: {', '.join(found)}; name one of them")
-    raise PluginError(f"{given} is no revision of {each.name}; there are: {', '.join(sorted(each.records))}")
+        raise PluginError(f"{given} has several revisions: {', '.join(found)}; give one of them")
+    raise PluginError(f"{each.name} has no revision {given}; its revisions: {', '.join(sorted(each.records))}")
 
 
 def _record(each: View, revision: Revision) -> Record:
     if revision not in each.records:
-        raise PluginError(f"{revision} has no record yet; the operator makes one when its rollout begins")
+        raise PluginError(f"{revision} has no record yet; the operator creates it when the rollout starts")
     return each.records[revision]
 
 
@@ -122,7 +122,7 @@ def _artifact(artifact: Artifact | None) -> str | None:
 
 
 def _flat(record: Record) -> dict[str, str]:
-    """Each field of the revision's `spec.serving` by its path; flags and named items by their names."""
+    """The fields of the revision's `spec.serving` by path; flags and named items by name."""
     serving = {key: value for key, value in record.inputs.serving.wire().items() if key not in _PARTS}
     return dict(_fields(serving, ""))
 
@@ -138,19 +138,19 @@ def _fields(value: Any, path: str) -> Iterator[tuple[str, str]]:
                 yield from _fields(rest.get("value", rest) if len(rest) == 1 else rest, f"{path}[{item['name']}]")
             elif isinstance(item, str) and item.startswith("--"):
                 flag, equals, given = item.partition("=")
-                yield f"{path}[{flag}]", given if equals else "given"
+                yield f"{path}[{flag}]", given if equals else "set"
             else:
                 yield from _fields(item, f"{path}[{number}]")
     else:
         yield path, str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _told(each: View, before: Revision, after: Revision, changes: list[Change]) -> RenderableType:
+def _table(each: View, before: Revision, after: Revision, changes: list[Change]) -> RenderableType:
     title = Text.assemble(
         (printable(each.name), "bold"), f"  {before}{_role(each, before)} → {after}{_role(each, after)}"
     )
     if not changes:
-        return Group(title, Text("they serve the same, the same way"))
+        return Group(title, Text("no differences"))
     rows: list[list[Text | str]] = [
         [change.what, _cell(change.before, "red"), _cell(change.after, "green")] for change in changes
     ]

@@ -1,4 +1,4 @@
-"""`kubectl modelsync get`: a list of ModelDeployments, or the tree of some of them, once or live."""
+"""`kubectl modelsync get`: ModelDeployments as a list, or as trees when named; once, or live with --watch."""
 
 from collections.abc import Iterable, Iterator
 
@@ -19,25 +19,25 @@ from modelsync.kubectl.view.text import document
 
 @click.command("get")
 @click.argument("names", metavar="[NAME]...", nargs=-1, type=NAME)
-@click.option("-A", "--all-namespaces", is_flag=True, help="Those of all namespaces.")
-@click.option("-w", "--watch", is_flag=True, help="Go on showing what changes, until you press ^C.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="List all namespaces.")
+@click.option("-w", "--watch", is_flag=True, help="Keep showing changes until ^C.")
 @click.option(
     "-o",
     "--output",
     type=click.Choice(["wide", "json", "yaml", "name"]),
-    help="wide: the list, with more columns. json, yaml: the objects as the API server has them.",
+    help="wide: a list with more columns. json, yaml: the objects as stored in the API server.",
 )
 @connection_options
 def command(names: tuple[str, ...], all_namespaces: bool, watch: bool, output: str | None) -> None:
-    """Show the ModelDeployments of a namespace in a list; those that are named as trees.
+    """List the ModelDeployments of a namespace, or show the named ones as trees.
 
-    A tree has the alias and what it names, what is waited for and what would end it, and each revision with its share
-    of the traffic, its pods, its own exam and the holds on it.
+    A tree shows the alias and the version it names, what the rollout waits for and which command ends the wait, and
+    each revision with its share of the traffic, its pods, its exam and its holds.
     """
     if names and all_namespaces:
-        raise click.UsageError("a name is of one namespace; leave out --all-namespaces, or the name")
+        raise click.UsageError("--all-namespaces cannot be combined with a name; use --namespace")
     if watch and output in {"json", "yaml", "name"}:
-        raise click.UsageError(f"--watch shows changes to a person; without --output={output}, or use `kubectl get -w`")
+        raise click.UsageError(f"--watch cannot be combined with --output={output}; use `kubectl get -w`")
     api = cluster()
     namespace = None if all_namespaces else api.namespace
     wide = output == "wide"
@@ -53,7 +53,7 @@ def command(names: tuple[str, ...], all_namespaces: bool, watch: bool, output: s
         document(objects[0] if len(names) == 1 else kind, output)
     elif output == "name":
         for each in objects:
-            text.say(view(each).resource)
+            text.print_line(view(each).resource)
     elif names and not wide:
         text.show(trees([view(each, records(api, api.namespace, _name(each))) for each in objects], text.now()))
     elif objects:
@@ -71,7 +71,7 @@ def _objects(api: Cluster, namespace: str | None, names: Iterable[str]) -> list[
 
 
 def _readable(objects: Iterable[Object]) -> Iterator[View]:
-    """One whose status is too new to be read must not hide the others."""
+    """Skip, with a warning, an object whose status is too new to read; it must not hide the others."""
     for raw in objects:
         try:
             yield view(raw)

@@ -1,4 +1,4 @@
-"""`kubectl modelsync history`: which versions served or were tried, since when, why, and what they changed."""
+"""`kubectl modelsync history`: past rollouts, with their outcome, duration, reason and changes."""
 
 from typing import Any
 
@@ -15,12 +15,13 @@ _STYLES = {"Promoted": "green", "Failed": "bold red", "Held": "bold red"}
 
 @click.command("history")
 @name_argument
-@click.option("-o", "--output", type=click.Choice(["wide", "json", "yaml"]), help="wide: digests and times, too.")
+@click.option("-o", "--output", type=click.Choice(["wide", "json", "yaml"]), help="wide: also digests and times.")
 @connection_options
 def command(name: str, output: str | None) -> None:
-    """List what served and what was tried, newest first: stables, and rollouts that did not become one.
+    """List the rollouts of NAME, newest first: promoted revisions, and those that were not promoted.
 
-    The last twenty are kept in the status; those marked * can be gone back to without steps by moving the alias.
+    The status keeps the last twenty. For a revision marked *, moving the alias back to its version rolls back without
+    steps.
     """
     each = read(cluster(), name)
     entries = list(reversed(each.status.history))
@@ -38,7 +39,7 @@ def _headers(wide: bool) -> list[str]:
         "OUTCOME",
         "REASON",
         "TRIGGER",
-        "BEGAN",
+        "STARTED",
         "FOR",
         *(["FROM", "DIGEST"] if wide else []),
         "CHANGED",

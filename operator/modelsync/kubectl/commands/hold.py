@@ -1,4 +1,4 @@
-"""`kubectl modelsync hold`: what must not serve, by which mark, where in the registry, and what serves instead."""
+"""`kubectl modelsync hold`: the holds in force, where each is set in the registry, and what serves instead."""
 
 from datetime import datetime
 from typing import Any
@@ -19,13 +19,13 @@ from modelsync.kubectl.view.tree import hold_text
 
 @click.command("hold")
 @name_argument
-@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For a program.")
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Machine-readable output.")
 @connection_options
 def command(name: str, output: str | None) -> None:
-    """Say which holds are in force on what NAME serves or could serve.
+    """Show the holds in force on the versions that NAME serves or could serve.
 
-    For each: the mark, on what and where in the registry, since when, what is cut by it, and what ends it. Without one:
-    what a hold would do now.
+    For each hold: the tag or alias that sets it and where in the registry, since when, which revisions it blocks, and
+    how to lift it. Without a hold: what would serve if the stable were held now.
     """
     each = read(cluster(), name, with_records=True)
     if output:
@@ -35,12 +35,12 @@ def command(name: str, output: str | None) -> None:
 
 
 def explained(each: View, now: datetime) -> RenderableType:
-    """Each hold, or what one would do."""
+    """Each hold; without one, what would serve if the stable were held."""
     if not each.status.holds:
         fallback = each.status.fallback
         would = fallback.reason if fallback is not None else "nothing serves yet"
         where = f"{fallback.revision}: " if fallback is not None and fallback.revision else ""
-        return facts([("Hold", styled("none", "green")), ("On a hold", f"{where}{would}")])
+        return facts([("Hold", styled("none", "green")), ("If held", f"{where}{would}")])
     ready = each.condition(ConditionType.READY)
     parts: list[RenderableType] = []
     for hold in each.status.holds:
@@ -52,11 +52,11 @@ def explained(each: View, now: datetime) -> RenderableType:
                 "Since",
                 f"{hold.since.isoformat(timespec='seconds').replace('+00:00', 'Z')} ({age(now - hold.since)})",
             ),
-            ("Revisions", ", ".join(held) or "none that this user may read the record of"),
+            ("Revisions", ", ".join(held) or "none whose record you may read"),
         ]
         rows += [("Set at", hold.server)] if hold.server else []
         rows += [("Silenced", _silenced(each, revision)) for revision in held if _silenced(each, revision)]
-        rows.append(("Ends when you", _lift(hold)))
+        rows.append(("To lift it", _lift(hold)))
         parts += [Text(), facts(rows)] if parts else [facts(rows)]
     serving = ready.message if ready is not None else ""
     return Group(*parts, Text(), facts([("Now", serving)]))
@@ -71,7 +71,7 @@ def _silenced(each: View, revision: str) -> str:
     found = next((item for item in each.status.silenced if item.revision == revision), None)
     if found is None:
         return ""
-    took = f", last byte {found.within} after the registry was asked" if found.within else ", silent before"
+    took = f", last byte {found.within} after the registry was queried" if found.within else ", already silent"
     return f"{revision}: {found.acknowledged} of {found.pods} pods acknowledged{took}"
 
 

@@ -1,7 +1,7 @@
-"""What a person asks the operator for: promote, abort, retry, and a look at the registry now.
+"""The requests to the operator: promote, abort, retry and refresh.
 
-Each is an annotation that names the revision and the person (`api.requests`); the operator's answer is read from the
-status. What makes no sense now is refused here with the reason, before anything is written.
+Each request is an annotation that names the revision and the user (`api.requests`); the operator's answer is read from
+the status. A request that cannot apply now is refused here, with the reason, before anything is written.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from modelsync.api.requests import ABORT, MAX_LENGTH, PROMOTE, PROMOTE_FULL, REF
 from modelsync.api.status import CanaryStatus
 from modelsync.kubectl.cluster.objects import Cluster, Path
 from modelsync.kubectl.cluster.permissions import steer
-from modelsync.kubectl.errors import EXIT_TIMEOUT, ForbiddenError, NotThereError, PluginError
+from modelsync.kubectl.errors import EXIT_TIMEOUT, ForbiddenError, NotFoundError, PluginError
 from modelsync.kubectl.options import DURATION, cluster, connection_options, name_argument
 from modelsync.kubectl.view import text
 from modelsync.kubectl.view.changes import changes
@@ -25,30 +25,30 @@ from modelsync.kubectl.view.deployment import Revision, View, read
 from modelsync.kubectl.view.tree import step_text
 
 WAIT = timedelta(seconds=60)
-"""The operator answers within a second; what it cannot act on yet is told after this."""
+"""The operator normally answers within a second; after this time the command reports what it waits for."""
 
 _Answer = Callable[[View, View], str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """A request, and its result as the views before and after show it. `told` raises PluginError when the operator did
-    not do it."""
+    """A request. `result` describes the outcome by comparing the views before and after; it raises PluginError when
+    the operator ignored the request."""
 
     verb: Verb
     revision: Revision
-    told: _Answer
+    result: _Answer
 
 
 def waiting_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Whether to wait for the operator's answer."""
+    """Add --wait and --timeout."""
     command = click.option(
         "--timeout",
         type=DURATION,
         default=duration.render(WAIT),
         show_default=True,
         metavar="DURATION",
-        help="Longest wait for the operator's answer; 0: none.",
+        help="How long to wait for the operator's answer; 0: no limit.",
     )(command)
     return click.option(
         "--wait",
@@ -56,37 +56,37 @@ def waiting_options(command: Callable[..., None]) -> Callable[..., None]:
         default=True,
         show_default=True,
         metavar="BOOLEAN",
-        help="Wait for the operator's answer, and tell it.",
+        help="Wait for the operator's answer and print it.",
     )(command)
 
 
 @click.command("promote")
 @name_argument
-@click.option("--full", is_flag=True, help="Skip all steps that are left: the canary becomes the stable.")
+@click.option("--full", is_flag=True, help="Skip all remaining steps and promote the canary to stable.")
 @waiting_options
 @connection_options
 def promote(name: str, full: bool, wait: bool, timeout: timedelta) -> None:
-    """Let the canary of NAME go on: end the pause that it is in, or with --full skip every step that is left.
+    """End the pause of NAME's canary, or with --full skip all remaining steps.
 
-    Holds, ready pods, the version's own exam and a fresh answer of the registry are needed as ever.
+    All safety checks still apply: no hold, ready pods, a passed exam and an up-to-date registry answer.
     """
     api = cluster()
     each = read(api, name)
     canary = each.status.canary
     if canary is None:
-        raise PluginError(f"nothing to promote: {_standing(each)}")
+        raise PluginError(f"nothing to promote: {_state(each)}")
     if each.suspended:
         raise PluginError(
             f"{name} is suspended, so nothing moves forward; first: kubectl modelsync resume {name} -n {each.namespace}"
         )
     if canary.step >= len(canary.steps):
-        raise PluginError(f"all steps of {canary.revision} are done; it is being promoted already")
+        raise PluginError(f"all steps of {canary.revision} are done; it is already being promoted")
     if full:
         _ask(api, each, _Ask(PROMOTE_FULL, canary.revision, _skipped), wait, timeout)
         return
     if all(step.pause is None for step in canary.steps[canary.step :]):
-        raise PluginError(f"{canary.revision} has no pause ahead of it; --full skips the steps that are left")
-    _ask(api, each, _Ask(PROMOTE, canary.revision, _went_on), wait, timeout)
+        raise PluginError(f"{canary.revision} has no pause ahead of it; --full skips the remaining steps")
+    _ask(api, each, _Ask(PROMOTE, canary.revision, _continued), wait, timeout)
 
 
 @click.command("abort")
@@ -94,9 +94,9 @@ def promote(name: str, full: bool, wait: bool, timeout: timedelta) -> None:
 @waiting_options
 @connection_options
 def abort(name: str, wait: bool, timeout: timedelta) -> None:
-    """Take the canary of NAME back, or end a way back to an earlier version.
+    """Abort the canary of NAME, or a rollback in progress.
 
-    It loses its traffic at once and is not tried again until its alias has left it, or `retry`.
+    The revision loses its traffic at once. It is not tried again until the alias moves off it or you run `retry`.
     """
     api = cluster()
     each = read(api, name)
@@ -106,8 +106,8 @@ def abort(name: str, wait: bool, timeout: timedelta) -> None:
     elif target is not None and target.reason == "Rollback":
         revision = target.revision
     else:
-        raise PluginError(f"nothing to abort: {_standing(each)}; to serve another version, move the alias to it")
-    _ask(api, each, _Ask(ABORT, revision, _taken_back), wait, timeout)
+        raise PluginError(f"nothing to abort: {_state(each)}; to serve another version, move the alias to it")
+    _ask(api, each, _Ask(ABORT, revision, _aborted), wait, timeout)
 
 
 @click.command("retry")
@@ -115,16 +115,18 @@ def abort(name: str, wait: bool, timeout: timedelta) -> None:
 @waiting_options
 @connection_options
 def retry(name: str, wait: bool, timeout: timedelta) -> None:
-    """Try the version again that the alias of NAME names and that has failed or was aborted."""
+    """Retry the version that NAME's alias names, after it failed or was aborted."""
     api = cluster()
     each = read(api, name)
     failure = each.failure
     if failure is None:
         others = (
-            f"; {each.status.failed[-1].revision} has failed, but the alias has left it" if each.status.failed else ""
+            f"; {each.status.failed[-1].revision} failed, but the alias no longer names it"
+            if each.status.failed
+            else ""
         )
-        raise PluginError(f"nothing to retry: {_standing(each)}{others}")
-    _ask(api, each, _Ask(RETRY, failure.revision, _tried), wait, timeout)
+        raise PluginError(f"nothing to retry: {_state(each)}{others}")
+    _ask(api, each, _Ask(RETRY, failure.revision, _retried), wait, timeout)
 
 
 @click.command("refresh")
@@ -132,117 +134,119 @@ def retry(name: str, wait: bool, timeout: timedelta) -> None:
 @waiting_options
 @connection_options
 def refresh(name: str, wait: bool, timeout: timedelta) -> None:
-    """Let the operator look at the registry now, not only at the next poll or webhook."""
+    """Make the operator query the registry now instead of at the next poll or webhook."""
     api = cluster()
     each = read(api, name)
-    _ask(api, each, _Ask(REFRESH, "", _looked), wait, timeout)
+    _ask(api, each, _Ask(REFRESH, "", _refreshed), wait, timeout)
 
 
 def whoami(api: Cluster) -> str:
-    """The user's name as the API server knows it; empty where it does not tell."""
+    """The user's name according to the API server; empty if it does not support the review or forbids it."""
     path = Path("authentication.k8s.io/v1", "selfsubjectreviews")
     body = {"apiVersion": path.api_version, "kind": "SelfSubjectReview"}
     try:
         answer = api.review(path, body)
-    except (ForbiddenError, NotThereError):
+    except (ForbiddenError, NotFoundError):
         return ""
     return str(((answer.get("status") or {}).get("userInfo") or {}).get("username") or "")
 
 
 def token(now: datetime) -> str:
-    """Makes a request another one than the last of its kind."""
+    """A value that distinguishes this request from earlier ones of its kind."""
     return now.strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def _ask(api: Cluster, before: View, ask: _Ask, wait: bool, timeout: timedelta) -> None:
-    """Write the annotation, then wait until the operator has echoed it."""
+    """Write the annotation, then wait until the operator has acknowledged it in the status."""
     value = token(text.now())
     if ask.revision:
         try:
             value = Request(ask.revision, value, whoami(api)).render()
         except ValueError:
-            raise PluginError(f"your user name is too long for a request of {MAX_LENGTH} characters") from None
+            raise PluginError(f"your user name is too long: a request may have {MAX_LENGTH} characters") from None
     steer(
         api, before.namespace, before.name, {"metadata": {"annotations": {ask.verb.annotation: value}}}, ask.verb.name
     )
     if not wait:
-        text.say(f"{before.resource} annotated: {ask.verb.key}" + (f" {ask.revision}" if ask.revision else ""))
+        text.print_line(f"{before.resource} annotated: {ask.verb.key}" + (f" {ask.revision}" if ask.revision else ""))
         return
     last = before
     for last in changes(api, before.namespace, before.name, timeout):
         handled = last.status.handled
         if handled is not None and getattr(handled, ask.verb.field) == value:
-            text.say(f"{before.resource} {ask.told(before, last)}")
+            text.print_line(f"{before.resource} {ask.result(before, last)}")
             return
     raise PluginError(_unanswered(last, ask.verb.key, timeout), exit_code=EXIT_TIMEOUT)
 
 
 def _unanswered(each: View, verb: str, timeout: timedelta) -> str:
-    """Why the operator has not acted: it waits for something, or it is not there."""
+    """Why the operator has not acted: the rollout waits for something, or the operator does not run."""
     waiting = each.status.waiting
     if waiting is not None:
-        why = f"{each.name} waits for {waiting.message}; the request stays and acts then"
+        why = f"{each.name} waits for {waiting.message}; the request is kept and acted on afterwards"
     else:
         why = f"is the operator running? kubectl modelsync doctor -n {each.namespace}"
     return f"{verb}: no answer within {duration.render(timeout)}: {why}"
 
 
-def _standing(each: View) -> str:
-    """How it stands, for a refusal."""
+def _state(each: View) -> str:
+    """The state of the rollout, for a refusal."""
     status = each.status
     ready = each.condition(ConditionType.READY)
     if ready is not None and ready.reason == Reason.REGULATORY_HOLD:
         return ready.message
     if status.target is not None:
-        return f"{status.target.revision} is on its way without steps ({status.target.reason})"
+        return f"{status.target.revision} is being rolled out without steps ({status.target.reason})"
     if each.failure is not None:
         return f"{each.failure.revision} has failed ({each.failure.reason}), {each.stable or 'nothing'} serves"
-    return f"{each.stable} serves and nothing is rolled out" if each.stable else "nothing is rolled out yet"
+    return f"{each.stable} serves and no rollout is in progress" if each.stable else "no rollout has started yet"
 
 
-def _went_on(before: View, after: View) -> str:
-    return _moved(before, after, _step_now)
+def _continued(before: View, after: View) -> str:
+    return _promoted(before, after, _current_step)
 
 
 def _skipped(before: View, after: View) -> str:
-    return _moved(before, after, lambda canary: f"the steps of {canary.revision} are skipped, it is promoted next")
+    return _promoted(
+        before, after, lambda canary: f"the remaining steps of {canary.revision} are skipped, it is promoted next"
+    )
 
 
-def _moved(before: View, after: View, told: Callable[[CanaryStatus], str]) -> str:
-    """What became of a promote; `told` says it of a canary that goes on."""
+def _promoted(before: View, after: View, describe: Callable[[CanaryStatus], str]) -> str:
+    """The result of a promote; `describe` is applied to a canary that continues."""
     old, new = before.status.canary, after.status.canary
-    assert old is not None  # noqa: S101  it was refused otherwise
+    assert old is not None  # noqa: S101  the command refuses earlier without a canary
     if after.stable == old.revision:
         return f"promoted: {old.revision} is the stable"
     if new is None or new.revision != old.revision:
-        raise PluginError(f"promote was ignored: {old.revision} is not the canary any more; {_standing(after)}")
-    return f"went on: {told(new)}"
+        raise PluginError(f"promote was ignored: {old.revision} is no longer the canary; {_state(after)}")
+    return f"continues: {describe(new)}"
 
 
-def _step_now(canary: CanaryStatus) -> str:
+def _current_step(canary: CanaryStatus) -> str:
     if canary.step >= len(canary.steps):
-        return f"the steps of {canary.revision} are done, it is promoted next"
+        return f"all steps of {canary.revision} are done, it is promoted next"
     return (
         f"{canary.revision} is at step {canary.step + 1} of {len(canary.steps)}, {step_text(canary.steps[canary.step])}"
     )
 
 
-def _taken_back(before: View, after: View) -> str:
+def _aborted(before: View, after: View) -> str:
     moving = before.moving
-    assert moving is not None  # noqa: S101  it was refused otherwise
+    assert moving is not None  # noqa: S101  the command refuses earlier without one
     failure = after.failed(moving)
     if failure is None or failure.reason != Reason.ABORTED:
-        raise PluginError(f"abort was ignored: {_standing(after)}")
+        raise PluginError(f"abort was ignored: {_state(after)}")
     return f"aborted: {moving} loses its traffic, {after.stable or 'nothing'} serves"
 
 
-def _tried(before: View, after: View) -> str:
-    assert before.failure is not None  # noqa: S101  it was refused otherwise
+def _retried(before: View, after: View) -> str:
+    assert before.failure is not None  # noqa: S101  the command refuses earlier without a failure
     revision = before.failure.revision
     if after.failed(revision) is not None:
-        raise PluginError(f"retry was ignored: {_standing(after)}")
+        raise PluginError(f"retry was ignored: {_state(after)}")
     return f"retried: {revision} is tried again"
 
 
-def _looked(before: View, after: View) -> str:
-    return "refreshed: the registry is being asked"
+def _refreshed(before: View, after: View) -> str:
+    return "refreshed: the operator is querying the registry"

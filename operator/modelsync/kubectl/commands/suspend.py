@@ -1,4 +1,4 @@
-"""`kubectl modelsync pause` and `resume`: `spec.suspend`, which stops forward moves and nothing else."""
+"""`kubectl modelsync pause` and `resume`: set `spec.suspend`, which stops forward moves and nothing else."""
 
 import click
 
@@ -13,9 +13,9 @@ from modelsync.kubectl.view.deployment import read
 @name_argument
 @connection_options
 def pause(name: str) -> None:
-    """Let nothing of NAME move forward until `resume`. Holds, and going back, still act; a canary keeps its share.
+    """Stop NAME from moving forward until `resume`. Holds and rollbacks still act; a canary keeps its share.
 
-    Sets spec.suspend. Where the spec is kept in Git, set it there, or it is taken back.
+    Sets spec.suspend. If the spec is managed in Git, set it there instead, or the change is reverted.
     """
     _set(name, suspend=True)
 
@@ -24,17 +24,16 @@ def pause(name: str) -> None:
 @name_argument
 @connection_options
 def resume(name: str) -> None:
-    """Let NAME move forward again after `pause`."""
+    """Resume NAME after `pause`."""
     _set(name, suspend=False)
 
 
 def _set(name: str, *, suspend: bool) -> None:
     api = cluster()
     each = read(api, name)
-    said = "paused: nothing moves forward until `resume`" if suspend else "resumed"
     if each.suspended == suspend:
-        text.say(f"{each.resource} {'is paused already' if suspend else 'is not paused'}")
+        text.print_line(f"{each.resource} {'is already paused' if suspend else 'is not paused'}")
         return
     right = SUSPEND if suspend else RESUME
     steer(api, each.namespace, name, {"spec": {"suspend": suspend}}, right.verb)
-    text.say(f"{each.resource} {said}")
+    text.print_line(f"{each.resource} {'paused: nothing moves forward until `resume`' if suspend else 'resumed'}")

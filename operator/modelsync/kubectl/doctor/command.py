@@ -1,7 +1,7 @@
-"""`kubectl modelsync doctor`: is everything there that a ModelDeployment needs, and if not, what is to be done.
+"""`kubectl modelsync doctor`: checks that everything a ModelDeployment needs is in place, and says how to fix it.
 
-It only looks, with the user's own rights; what the user may not see is told as unknown, never as failed. No key is
-printed or sent anywhere.
+It only reads, with the user's own permissions; what the user may not read is reported as unknown, never as failed. It
+never prints a key or sends one anywhere.
 """
 
 import click
@@ -10,8 +10,8 @@ from modelsync.kubectl.cluster.lookup import one
 from modelsync.kubectl.cluster.objects import model_deployments
 from modelsync.kubectl.doctor.cluster_checks import SYSTEM_NAMESPACE, cluster_checks
 from modelsync.kubectl.doctor.deployment_checks import deployment_checks
-from modelsync.kubectl.doctor.findings import Finding, Verdict, told, wire
-from modelsync.kubectl.errors import EXIT_NEEDS_A_PERSON
+from modelsync.kubectl.doctor.findings import Finding, Verdict, table, wire
+from modelsync.kubectl.errors import EXIT_NEEDS_ACTION
 from modelsync.kubectl.options import NAME, cluster, connection_options
 from modelsync.kubectl.view import text
 from modelsync.kubectl.view.deployment import view
@@ -19,10 +19,10 @@ from modelsync.kubectl.view.text import document
 
 _EPILOG = """\b
 Exit codes:
-  0    nothing has failed; there may be warnings, and what you may not see
-  1    the cluster gives no answer
-  2    what was typed cannot be meant
-  3    something has failed: below the list stands what to do
+  0    no check failed; some may be warnings or unknown
+  1    the cluster does not answer
+  2    usage error
+  3    a check failed; the fixes are listed below the checks
 """
 
 
@@ -31,14 +31,14 @@ Exit codes:
 @click.option(
     "--operator-namespace",
     metavar="NAMESPACE",
-    help=f"Where the operator runs. Default: {SYSTEM_NAMESPACE}, or where it is found.",
+    help=f"Namespace of the operator. Default: {SYSTEM_NAMESPACE}, or wherever it is found.",
 )
-@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For a program.")
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Machine-readable output.")
 @connection_options
 def command(names: tuple[str, ...], operator_namespace: str | None, output: str | None) -> None:
-    """Look at the cluster, the operator, your rights, and at each ModelDeployment of the namespace, or those named.
+    """Check the cluster, the operator, your permissions, and the ModelDeployments of the namespace (or the named ones).
 
-    For each ModelDeployment: the registry and its key, the spec, the gateway, GPUs for the next rollout.
+    For each ModelDeployment: the registry and its key, the spec, the gateway, and free GPUs for the next rollout.
     """
     api = cluster()
     findings: list[Finding] = list(cluster_checks(api, operator_namespace))
@@ -52,6 +52,6 @@ def command(names: tuple[str, ...], operator_namespace: str | None, output: str 
     if output:
         document(wire(findings), output)
     else:
-        text.show(told(findings))
+        text.show(table(findings))
     if any(each.verdict is Verdict.FAILED for each in findings):
-        click.get_current_context().exit(EXIT_NEEDS_A_PERSON)
+        click.get_current_context().exit(EXIT_NEEDS_ACTION)

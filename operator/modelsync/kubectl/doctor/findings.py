@@ -1,4 +1,4 @@
-"""What `doctor` finds: one line for each thing that was looked at, and what to do about it."""
+"""The findings of `doctor`: one line per check, and how to fix what failed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from modelsync.kubectl.view.text import columns, styled
 
 
 class Verdict(StrEnum):
-    """How a check ended. UNKNOWN: the user may not look; it says nothing about the thing."""
+    """The result of a check. UNKNOWN: it could not be carried out, often for lack of permission; not a failure."""
 
     OK = "ok"
     WARNING = "warning"
@@ -26,41 +26,41 @@ _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`fix` is what to do; a finding that is not OK has one."""
+    """The result of one check. `fix` is what to do; every finding that is not OK has one."""
 
     check: str
     verdict: Verdict
-    says: str
+    message: str
     fix: str = ""
 
 
-def ok(check: str, says: str) -> Finding:
-    """All is well."""
-    return Finding(check, Verdict.OK, says)
+def ok(check: str, message: str) -> Finding:
+    """The check passed."""
+    return Finding(check, Verdict.OK, message)
 
 
-def warning(check: str, says: str, fix: str) -> Finding:
-    """It works, and may not in some situation."""
-    return Finding(check, Verdict.WARNING, says, fix)
+def warning(check: str, message: str, fix: str) -> Finding:
+    """It works, but may fail in some situations."""
+    return Finding(check, Verdict.WARNING, message, fix)
 
 
-def failed(check: str, says: str, fix: str) -> Finding:
-    """It cannot work so."""
-    return Finding(check, Verdict.FAILED, says, fix)
+def failed(check: str, message: str, fix: str) -> Finding:
+    """The check failed."""
+    return Finding(check, Verdict.FAILED, message, fix)
 
 
-def unknown(check: str, says: str, fix: str) -> Finding:
-    """This user cannot find out."""
-    return Finding(check, Verdict.UNKNOWN, says, fix)
+def unknown(check: str, message: str, fix: str) -> Finding:
+    """The check could not be carried out."""
+    return Finding(check, Verdict.UNKNOWN, message, fix)
 
 
-def told(findings: Iterable[Finding]) -> RenderableType:
-    """A line for each, and below them what to do."""
+def table(findings: Iterable[Finding]) -> RenderableType:
+    """One line per finding, and below them what to do."""
     found = list(findings)
     rows: list[list[Text | str]] = [
-        [styled(each.verdict, _STYLES[each.verdict]), styled(each.check, "bold"), each.says] for each in found
+        [styled(each.verdict, _STYLES[each.verdict]), styled(each.check, "bold"), each.message] for each in found
     ]
-    parts: list[RenderableType] = [columns(("", "CHECK", "SAYS"), rows)]
+    parts: list[RenderableType] = [columns(("", "CHECK", "RESULT"), rows)]
     to_do = [each for each in found if each.fix]
     if to_do:
         parts += [Text(), Text("What to do", style="bold")]
@@ -72,12 +72,12 @@ def told(findings: Iterable[Finding]) -> RenderableType:
 
 
 def wire(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """For a program."""
+    """The findings as data for JSON or YAML."""
     return [
         {
             "check": each.check,
             "verdict": each.verdict.value,
-            "says": each.says,
+            "says": each.message,
             **({"fix": each.fix} if each.fix else {}),
         }
         for each in findings

@@ -1,1 +1,1 @@
-"""ModelDeployments as people see them: in words, as a tree, as a list, once or live."""
+"""How ModelDeployments are shown to users: as text, as a tree or as a list, once or live."""

@@ -1,4 +1,4 @@
-"""What somebody who sees a ModelDeployment would type next. Pure."""
+"""Suggests the next command for the state of a ModelDeployment. Pure."""
 
 from modelsync.api.conditions import ConditionType
 from modelsync.api.reasons import Reason
@@ -13,33 +13,33 @@ _VERBS = {
 
 
 def ending_command(view: View) -> str | None:
-    """What ends the wait."""
+    """The command that ends the wait, if there is one."""
     waiting = view.status.waiting
     if waiting is None or waiting.command is None:
         return None
     verb = "resume" if waiting.reason == Reason.SUSPENDED else None
-    for annotation, ours in _VERBS.items():
+    for annotation, plugin_verb in _VERBS.items():
         if f" {annotation}=" in waiting.command:
-            verb = ours
-    return _ours(view, verb) if verb else waiting.command
+            verb = plugin_verb
+    return _plugin_command(view, verb) if verb else waiting.command
 
 
 def next_commands(view: View) -> list[str]:
-    """What tells more where something is wrong: which hold, what keeps a pod from running, else the doctor."""
+    """Commands that show more about a problem: the holds, the failing pod, otherwise the doctor."""
     status = view.status
-    said = [_ours(view, "hold")] if status.holds else []
+    found = [_plugin_command(view, "hold")] if status.holds else []
     pod = next((each for each in status.pods if each.state == "Failing"), None)
     if pod is not None and pod.restarts:
-        said.append(f"kubectl logs {pod.name} -n {view.namespace} --previous")
+        found.append(f"kubectl logs {pod.name} -n {view.namespace} --previous")
     elif pod is not None:
-        said.append(f"kubectl describe pod {pod.name} -n {view.namespace}")
+        found.append(f"kubectl describe pod {pod.name} -n {view.namespace}")
     resolved = view.condition(ConditionType.MODEL_RESOLVED)
     unanswered = resolved is not None and resolved.status != "True" and resolved.reason != Reason.RESOLVING
-    stuck = view.says(ConditionType.STALLED) == "True" and not status.holds and view.failure is None
+    stuck = view.condition_status(ConditionType.STALLED) == "True" and not status.holds and view.failure is None
     if unanswered or stuck or (view.condition(ConditionType.READY) is None):
-        said.append(_ours(view, "doctor"))
-    return said
+        found.append(_plugin_command(view, "doctor"))
+    return found
 
 
-def _ours(view: View, verb: str) -> str:
+def _plugin_command(view: View, verb: str) -> str:
     return f"kubectl modelsync {verb} {view.name} -n {view.namespace}"

@@ -1,4 +1,4 @@
-"""How a command waits: each state of one ModelDeployment as it comes, until the time is over."""
+"""Follows one ModelDeployment for the commands that wait."""
 
 import time
 from collections.abc import Iterator
@@ -7,25 +7,25 @@ from datetime import timedelta
 import click
 
 from modelsync.commands import printable
-from modelsync.kubectl.cluster.lookup import gone, not_there
+from modelsync.kubectl.cluster.lookup import deleted, not_found
 from modelsync.kubectl.cluster.objects import Cluster
 from modelsync.kubectl.errors import UnavailableError
 from modelsync.kubectl.view.deployment import View, view
 
 
 def changes(api: Cluster, namespace: str, name: str, timeout: timedelta) -> Iterator[View]:
-    """A view now, after each change, and about every second in between; ends when `timeout` is over (zero: never).
+    """Yield a view now, after each change, and about every second in between, until `timeout` expires (zero: never).
 
-    Raises NotThereError when it is not there, or not any longer, and other PluginErrors. That the API server is away is
-    told on standard error, and waited for.
+    Raises NotFoundError when the ModelDeployment does not exist or was deleted, and other PluginErrors. While the API
+    server is unavailable, reports that on standard error and keeps waiting.
     """
     deadline = time.monotonic() + timeout.total_seconds() if timeout else None
     outage, last = Outage(), None
-    for look in api.follow(namespace, name):
-        if not outage.tell(look) and not isinstance(look, UnavailableError | None):
-            raw = look.get((namespace, name))
+    for update in api.follow(namespace, name):
+        if not outage.report(update) and not isinstance(update, UnavailableError | None):
+            raw = update.get((namespace, name))
             if raw is None:
-                raise gone(name) if last is not None else not_there(api, namespace, name)
+                raise deleted(name) if last is not None else not_found(api, namespace, name)
             last = view(raw)
         if last is not None:
             yield last
@@ -34,15 +34,15 @@ def changes(api: Cluster, namespace: str, name: str, timeout: timedelta) -> Iter
 
 
 class Outage:
-    """Tells once that there is no answer, however often it is asked for."""
+    """Reports each outage of the API server once."""
 
     def __init__(self) -> None:
-        self._told = False
+        self._reported = False
 
-    def tell(self, look: object) -> bool:
-        """Whether there is no answer now."""
-        away = isinstance(look, UnavailableError)
-        if isinstance(look, UnavailableError) and not self._told:
-            click.echo(f"no answer of the API server, still asking: {printable(look.message)}", err=True)
-        self._told = away
-        return away
+    def report(self, update: object) -> bool:
+        """Print a line when an outage starts; returns whether there is one now."""
+        unavailable = isinstance(update, UnavailableError)
+        if isinstance(update, UnavailableError) and not self._reported:
+            click.echo(f"the API server does not answer, still trying: {printable(update.message)}", err=True)
+        self._reported = unavailable
+        return unavailable

@@ -1,6 +1,6 @@
-"""What the commands know of a ModelDeployment: its status as types, and what follows from it for people.
+"""A ModelDeployment as the commands see it: its status as types, and what they derive from it.
 
-Read only. A newer operator may say more than this reads; what it does not know is left out.
+Read only. Unknown fields, which a newer operator may write, are ignored.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ Revision = str
 
 @dataclass(frozen=True)
 class View:
-    """One ModelDeployment. `records` are what the user may read of its revisions' records."""
+    """One ModelDeployment. `records` holds the revision records that the user may read."""
 
     raw: Object
     status: ModelDeploymentStatus
@@ -49,7 +49,7 @@ class View:
 
     @property
     def deleted(self) -> bool:
-        """Somebody has deleted it, and it is on its way out."""
+        """Whether it is being deleted."""
         return bool(self.raw["metadata"].get("deletionTimestamp"))
 
     @property
@@ -60,12 +60,12 @@ class View:
 
     @property
     def resource(self) -> str:
-        """As kubectl names it: `modeldeployment.modelsync.dev/chat`."""
+        """The name in kubectl's form: `modeldeployment.modelsync.dev/chat`."""
         return f"{names.SINGULAR}.{names.GROUP}/{self.name}"
 
     @property
     def seen(self) -> bool:
-        """The operator has looked at this spec."""
+        """Whether the operator has acted on the current spec."""
         return (self.status.observed_generation or 0) >= int(self.raw["metadata"].get("generation") or 0)
 
     @property
@@ -74,47 +74,47 @@ class View:
 
     @property
     def stable(self) -> Revision | None:
-        """The one that was promoted last."""
+        """The revision that was promoted last."""
         return self.status.promoted[-1] if self.status.promoted else None
 
     @property
     def moving(self) -> Revision | None:
-        """What is being rolled out, gone back to or started."""
+        """The revision that is being rolled out, rolled back to or started."""
         move = self.status.canary or self.status.target
         return move.revision if move is not None else None
 
     @property
     def named(self) -> Revision | None:
-        """What the alias makes with today's spec."""
+        """The revision that results from the alias and the current spec."""
         return self.status.resolved.revision if self.status.resolved is not None else None
 
     def condition(self, kind: ConditionType) -> Condition | None:
-        """One condition, if it is there."""
+        """The condition of this type, if present."""
         return find(self.status.conditions, kind)
 
-    def says(self, kind: ConditionType) -> str:
-        """Its status; empty when it is absent."""
+    def condition_status(self, kind: ConditionType) -> str:
+        """The status of the condition of this type; empty when it is absent."""
         found = self.condition(kind)
         return found.status if found is not None else ""
 
     @property
     def failure(self) -> FailureStatus | None:
-        """Why what the alias names is not tried again."""
+        """Why the revision that the alias names is not tried again."""
         return self.failed(self.named) if self.named else None
 
     def failed(self, revision: Revision) -> FailureStatus | None:
-        """Why this one is not tried again; the last time counts."""
+        """Why `revision` is not tried again; the latest failure if there are several."""
         return next((each for each in reversed(self.status.failed) if each.revision == revision), None)
 
     def weight(self, revision: Revision) -> int:
-        """Per cent of the traffic in the live route."""
+        """Percentage of the traffic in the live route."""
         return sum(each.weight for each in self.status.traffic if each.revision == revision)
 
     def pods(self, revision: Revision) -> tuple[PodStatus, ...]:
         return tuple(pod for pod in self.status.pods if pod.revision == revision)
 
     def holds(self, revision: Revision) -> tuple[HoldStatus, ...]:
-        """The holds in force on anything in this revision. Without its record, on its model as far as it is told."""
+        """The holds in force on any artifact of this revision; without its record, on the artifacts in the status."""
         digests = self._digests.get(revision, frozenset())
         return tuple(hold for hold in self.status.holds if hold.digest in digests)
 
@@ -128,7 +128,7 @@ class View:
 
     @property
     def revisions(self) -> tuple[Revision, ...]:
-        """All that a person wants to see: what moves, is barred, serves, is warm, has traffic or pods."""
+        """The revisions to show: moving, barred, stable, warm, and any with traffic or pods."""
         status = self.status
         barred = [self.named] if self.named and (self.failed(self.named) or self.holds(self.named)) else []
         previous = [status.previous.revision] if status.previous is not None else []
@@ -138,7 +138,7 @@ class View:
         return tuple(dict.fromkeys(revision for revision in candidates if revision))
 
     def version(self, revision: Revision) -> str:
-        """`v7`, or `v7 with adapter legal v2` where that is known."""
+        """`v7`, or `v7 with adapter legal v2` if the record is known."""
         record = self.records.get(revision)
         others = record.others if record is not None else {}
         version = record.version if record is not None else revision.partition("-")[0]
@@ -147,7 +147,7 @@ class View:
 
 
 def view(raw: Object, records: "Mapping[Revision, Record] | None" = None) -> View:
-    """Read an object. Raises PluginError when its status is not one that this version knows."""
+    """Parse an object. Raises PluginError when this version cannot read its status."""
     try:
         status = ModelDeploymentStatus.model_validate(raw.get("status") or {})
     except ValidationError as error:
@@ -170,8 +170,8 @@ def read(cluster: Cluster, name: str, *, with_records: bool = False) -> View:
 
 
 def records(cluster: Cluster, namespace: str, name: str) -> "dict[Revision, Record]":
-    """The records of its revisions that can be read; none where the user may not."""
-    # Here, since a list of ModelDeployments, a wait and a request do without them, and quicker so.
+    """The readable records of its revisions; empty if the user may not list them."""
+    # Imported here to keep the commands that need no records fast to start.
     from modelsync.resources.record import Record, RecordError
 
     path = Path("apps/v1", "controllerrevisions", namespace)
@@ -184,7 +184,7 @@ def records(cluster: Cluster, namespace: str, name: str) -> "dict[Revision, Reco
         try:
             record = Record.parse(item)
         except RecordError:
-            continue  # an unknown layout, or somebody else's with our label
+            continue  # an unknown layout, or another program's object with our label
         if record.owner.name == name:
             found[record.revision] = record
     return found

@@ -1,4 +1,4 @@
-"""Several ModelDeployments: in a list, a line for each, or as trees. Pure."""
+"""Renders several ModelDeployments as a list with one line each, or as trees. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ from modelsync.kubectl.view.tree import phase, picture
 
 
 def trees(views: Sequence[View], now: datetime) -> RenderableType:
-    """One below the other."""
+    """One tree below the other."""
     parts: list[RenderableType] = []
     for each in views:
         parts += [Text(), picture(each, now)] if parts else [picture(each, now)]
@@ -30,7 +30,7 @@ def listed(
     header: bool = True,
     widths: list[int] | None = None,
 ) -> Table:
-    """One line for each; `widths` are those of lists before it, and get to be those of this one."""
+    """One line for each. `widths` are the column widths of earlier lists, and are updated with those of this one."""
     headers = ["NAME", "READY", "PHASE", "ALIAS", "STABLE", "ROLLOUT", "PODS", "HOLD", "AGE"]
     if everywhere:
         headers.insert(0, "NAMESPACE")
@@ -50,7 +50,7 @@ def _line(each: View, now: datetime, everywhere: bool, wide: bool) -> list[Text 
         rollout = f"{canary.revision} {each.weight(canary.revision)} % (step {_step(canary.step, len(canary.steps))})"
     elif status.target is not None and moving is not None:
         rollout = f"{moving} {each.weight(moving)} % ({status.target.reason})"
-    ready = each.says(ConditionType.READY) or "Unknown"
+    ready = each.condition_status(ConditionType.READY) or "Unknown"
     line: list[Text | str] = [
         each.name,
         styled(ready, {"True": "green", "False": "bold red"}.get(ready, "cyan")),

@@ -1,6 +1,6 @@
-"""`get --watch`: on a terminal one picture that changes; through a pipe what has changed, below what was before.
+"""`get --watch`: on a terminal, one picture that is redrawn; through a pipe, each change is appended.
 
-It goes on by itself whatever becomes of the connection, and ends by ^C, or when what it was asked for is deleted.
+It survives lost connections, and ends on ^C or when the named objects are deleted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,8 +11,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from modelsync.kubectl.cluster.lookup import gone, not_there
-from modelsync.kubectl.cluster.objects import Cluster, Key, Look, Object
+from modelsync.kubectl.cluster.lookup import deleted, not_found
+from modelsync.kubectl.cluster.objects import Cluster, Key, Object, Update
 from modelsync.kubectl.errors import UnavailableError
 from modelsync.kubectl.view import text
 from modelsync.kubectl.view.changes import Outage
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 def watch(api: Cluster, namespace: str | None, names: tuple[str, ...], *, as_trees: bool, wide: bool) -> None:
-    """Show those of `namespace` (None: of all), or those that are named in it, until somebody interrupts."""
-    shown = _Shown(api, as_trees=as_trees, everywhere=namespace is None, wide=wide)
-    looks = _wanted(api, namespace, names)
+    """Show the ModelDeployments of `namespace` (None: of all), or only the named ones, until interrupted."""
+    renderer = _Renderer(api, as_trees=as_trees, everywhere=namespace is None, wide=wide)
+    updates = _wanted(api, namespace, names)
     console = text.terminal()
     if console is not None:
-        _picture(console, looks, shown)
+        _picture(console, updates, renderer)
     else:
-        _lines(looks, shown)
+        _lines(updates, renderer)
 
 
-class _Shown:
-    """How ModelDeployments are shown, as trees or in a list."""
+class _Renderer:
+    """Renders ModelDeployments as trees or in a list."""
 
     def __init__(self, api: Cluster, *, as_trees: bool, everywhere: bool, wide: bool) -> None:
         self._api = api
@@ -46,7 +46,7 @@ class _Shown:
         self._widths: list[int] = []
 
     def view(self, raw: Object) -> View:
-        """Read it. Records never change, so they are read again only for a revision that is new."""
+        """Parse an object. Records never change, so they are listed again only when there is a new revision."""
         each = view(raw)
         key = (each.namespace, each.name)
         if not self.as_trees:
@@ -56,68 +56,69 @@ class _Shown:
         return View(each.raw, each.status, self._records.get(key, {}))
 
     def content(self, views: list[View], now: datetime, *, header: bool = True) -> RenderableType:
-        """All of them. Columns get wider and never narrower, so that lines that follow stand below one another."""
+        """All views. Columns never get narrower, so that later lines stay aligned with earlier ones."""
         if self.as_trees:
             return trees(views, now)
         return listed(views, now, everywhere=self._everywhere, wide=self._wide, header=header, widths=self._widths)
 
-    def looks(self, each: View) -> str:
-        """What somebody sees of it, but for the time: what a moment changes is no change."""
+    def fingerprint(self, each: View) -> str:
+        """The rendering at a fixed time: ages and countdowns alone do not count as a change."""
         return text.plain(self.content([each], each.created))
 
 
-def _picture(console: Console, looks: Iterator[Look], shown: _Shown) -> None:
+def _picture(console: Console, updates: Iterator[Update], renderer: _Renderer) -> None:
     views: list[View] = []
-    away: tuple[datetime, str] | None = None
+    outage: tuple[datetime, str] | None = None
     with Live(console=console, auto_refresh=False) as live:
-        for look in looks:
-            if isinstance(look, UnavailableError):
-                away = (away[0] if away else text.now(), look.message)
+        for update in updates:
+            if isinstance(update, UnavailableError):
+                outage = (outage[0] if outage else text.now(), update.message)
             else:
-                away = None
-                if look is not None:
-                    views = [shown.view(raw) for _, raw in sorted(look.items())]
+                outage = None
+                if update is not None:
+                    views = [renderer.view(raw) for _, raw in sorted(update.items())]
             now = text.now()
-            content = shown.content(views, now) if views else Text("No ModelDeployments yet.")
-            if away is not None:
-                since = f"no answer of the API server for {text.age(now - away[0])}, still asking: {away[1]}"
+            content = renderer.content(views, now) if views else Text("No ModelDeployments yet.")
+            if outage is not None:
+                since = f"the API server has not answered for {text.age(now - outage[0])}, still trying: {outage[1]}"
                 content = Group(content, Text(), text.styled(since, "yellow"))
             live.update(content, refresh=True)
 
 
-def _lines(looks: Iterator[Look], shown: _Shown) -> None:
+def _lines(updates: Iterator[Update], renderer: _Renderer) -> None:
     before: Mapping[Key, str] = {}
     resources: dict[Key, str] = {}
     outage, header = Outage(), True
-    for look in looks:
-        if outage.tell(look) or isinstance(look, UnavailableError | None):
+    for update in updates:
+        if outage.report(update) or isinstance(update, UnavailableError | None):
             continue
-        views = {key: shown.view(raw) for key, raw in sorted(look.items())}
+        views = {key: renderer.view(raw) for key, raw in sorted(update.items())}
         resources |= {key: each.resource for key, each in views.items()}
         for key in sorted(before.keys() - views.keys()):
-            text.say(f"{resources[key]} deleted")
-        after = {key: shown.looks(each) for key, each in views.items()}
+            text.print_line(f"{resources[key]} deleted")
+        after = {key: renderer.fingerprint(each) for key, each in views.items()}
         changed = [views[key] for key in after if before.get(key) != after[key]]
         before = after
         if changed:
-            text.show(shown.content(changed, text.now(), header=header))
+            text.show(renderer.content(changed, text.now(), header=header))
             header = False
-            if shown.as_trees:
-                text.say("")
+            if renderer.as_trees:
+                text.print_line("")
 
 
-def _wanted(api: Cluster, namespace: str | None, names: tuple[str, ...]) -> Iterator[Look]:
-    """All, or those that are named. Raises NotThereError when a named one is not there, and when all were deleted."""
+def _wanted(api: Cluster, namespace: str | None, names: tuple[str, ...]) -> Iterator[Update]:
+    """Updates with all objects, or only the named ones. Raises NotFoundError when a named one does not exist, and once
+    all of them were deleted."""
     wanted = {(namespace or "", name) for name in names}
     seen = False
-    for look in api.follow(namespace, names[0] if len(names) == 1 else None):
-        if isinstance(look, UnavailableError | None) or not wanted:
-            yield look
+    for update in api.follow(namespace, names[0] if len(names) == 1 else None):
+        if isinstance(update, UnavailableError | None) or not wanted:
+            yield update
             continue
-        found = {key: raw for key, raw in look.items() if key in wanted}
+        found = {key: raw for key, raw in update.items() if key in wanted}
         if not seen and (missing := sorted(wanted - found.keys())):
-            raise not_there(api, *missing[0])
+            raise not_found(api, *missing[0])
         yield found
         if not found:
-            raise gone(" ".join(sorted(name for _, name in wanted)))
+            raise deleted(" ".join(sorted(name for _, name in wanted)))
         seen = True

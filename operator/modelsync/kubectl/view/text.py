@@ -1,6 +1,6 @@
-"""Words and numbers as people and kubectl write them, and the two ways to print: for a person, and for a pipe.
+"""Formats values as kubectl does, and prints for a terminal or a pipe.
 
-What comes from a registry or a cluster must never steer the terminal.
+Text from a registry or a cluster must never reach the terminal as control characters.
 """
 
 import io
@@ -19,18 +19,18 @@ from rich.text import Text
 from modelsync.commands import printable
 
 PLAIN_WIDTH = 1000
-"""Through a pipe nothing is cut or wrapped: who reads it counts fields, or greps."""
+"""Width of output to a pipe, where nothing may be cut or wrapped, so that scripts can split fields and grep."""
 
 _ASCII = str.maketrans("●○▸├└─│✓✗→…–±·", "*o>|`-|+x>.-~.")
 
 
 def now() -> datetime:
-    """The user's clock."""
+    """The current time on the user's machine."""
     return datetime.now(UTC)
 
 
 def age(span: timedelta) -> str:
-    """As kubectl writes ages (apimachinery's HumanDuration): `42s`, `3m10s`, `25m`, `2h5m`, `3d4h`, `40d`."""
+    """An age in kubectl's form (apimachinery's HumanDuration): `42s`, `3m10s`, `25m`, `2h5m`, `3d4h`, `40d`."""
     seconds = int(span.total_seconds())
     if seconds < 0:
         return "0s"
@@ -58,7 +58,7 @@ def left(until: datetime, now_: datetime) -> str:
 
 
 def styled(text: str, style: str = "") -> Text:
-    """For a cell."""
+    """`text` for a cell, without control characters."""
     return Text(printable(text), style=style)
 
 
@@ -69,9 +69,9 @@ def columns(
     show: bool = True,
     widths: list[int] | None = None,
 ) -> Table:
-    """As kubectl lists: no lines, three spaces between columns, names in capitals.
+    """A table in kubectl's style: no borders, three spaces between columns, headers in capitals.
 
-    `widths` are the columns' least widths, if any, and become those that they have here.
+    `widths` are the minimum column widths, and are updated to the actual ones.
     """
     cells = [[cell if isinstance(cell, Text) else styled(cell) for cell in row] for row in rows]
     if widths is not None:
@@ -88,7 +88,7 @@ def columns(
 
 
 def facts(rows: Sequence[tuple[str, Text | str]]) -> Table:
-    """Names and values, one a line."""
+    """Names and values, one pair per line."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -98,19 +98,19 @@ def facts(rows: Sequence[tuple[str, Text | str]]) -> Table:
 
 
 def plain(content: RenderableType, *, width: int = PLAIN_WIDTH) -> str:
-    """Without colour, cut nowhere, no spaces at the ends of lines."""
+    """Rendered without colours, truncation or trailing spaces."""
     out = io.StringIO()
     Console(file=out, width=width, no_color=True, force_terminal=False, highlight=False).print(content)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip("\n").split("\n")) + "\n"
 
 
 def terminal() -> Console | None:
-    """The person's terminal; None where standard output is a file or a pipe."""
+    """The user's terminal; None when standard output is a file or a pipe."""
     return Console(highlight=False) if sys.stdout.isatty() else None
 
 
 def show(content: RenderableType) -> None:
-    """Print for whoever reads standard output."""
+    """Print with colours on a terminal, and plainly otherwise."""
     console = terminal()
     if console is not None:
         console.print(content)
@@ -118,13 +118,13 @@ def show(content: RenderableType) -> None:
         _write(plain(content))
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line."""
     _write(f"{printable(line)}\n")
 
 
 def _write(text: str) -> None:
-    """In letters that standard output has."""
+    """Replace characters that the encoding of standard output lacks."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
@@ -134,10 +134,10 @@ def _write(text: str) -> None:
 
 
 def document(content: Any, form: str) -> None:
-    """Print data for a program; `form` is json or yaml."""
+    """Print machine-readable output; `form` is json or yaml."""
     if form == "json":
         click.echo(json.dumps(content, indent=4, ensure_ascii=False))
     else:
-        import yaml  # here, since only this needs it
+        import yaml  # not at the top: no other output needs it
 
         click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=PLAIN_WIDTH), nl=False)

@@ -1,6 +1,6 @@
-"""A ModelDeployment as a tree: what is asked for, what it waits for, and below it revisions with their pods.
+"""Renders a ModelDeployment as a tree: its alias and state, then its revisions with their pods.
 
-Pure: a view and a moment in, something that rich prints out.
+Pure: takes a view and the time, returns a rich renderable.
 """
 
 from datetime import datetime
@@ -29,7 +29,7 @@ PHASE_STYLES = {
     Phase.DEGRADED: BAD,
     Phase.STALLED: BAD,
 }
-_TARGETS = {"First": "first", "Rollback": "going back", "Fallback": "fallback", "Recovery": "taking over"}
+_TARGETS = {"First": "first", "Rollback": "rollback", "Fallback": "fallback", "Recovery": "recovery"}
 _POD_STYLES = {"Ready": GOOD, "Failing": BAD, "Terminating": QUIET}
 
 
@@ -39,11 +39,11 @@ def picture(view: View, now: datetime) -> RenderableType:
 
 
 def phase(view: View) -> Text:
-    """The phase in its colour; of one that is being deleted what kubectl says of a pod then."""
+    """The phase in its colour; `Terminating`, as for a pod, while the object is being deleted."""
     if view.deleted:
         return styled("Terminating", QUIET)
-    said = view.status.phase
-    return styled(said or "Pending", PHASE_STYLES.get(said, BUSY) if said else BUSY)
+    current = view.status.phase
+    return styled(current or "Pending", PHASE_STYLES.get(current, BUSY) if current else BUSY)
 
 
 def hold_text(hold: HoldStatus) -> str:
@@ -52,7 +52,7 @@ def hold_text(hold: HoldStatus) -> str:
 
 
 def step_text(step: StepStatus) -> str:
-    """One step in the words of the spec."""
+    """One step in the terms of the spec."""
     if step.match is not None:
         return "match " + " or ".join(f"{each.name}{'~' if each.regex else '='}{each.value}" for each in step.match)
     if step.set_weight is not None:
@@ -63,7 +63,7 @@ def step_text(step: StepStatus) -> str:
 
 
 def role(view: View, revision: Revision, now: datetime) -> Text:
-    """What the revision is to the ModelDeployment."""
+    """The role of the revision in the ModelDeployment."""
     status = view.status
     if view.holds(revision):
         return styled("on hold", BAD)
@@ -91,12 +91,12 @@ def _facts(view: View, now: datetime) -> list[tuple[str, Text | str]]:
     rows: list[tuple[str, Text | str]] = [("Alias", _alias(view))]
     ready = view.condition(ConditionType.READY)
     if ready is None:
-        rows.append(("Ready", "Unknown: the operator has not said anything yet"))
+        rows.append(("Ready", "Unknown: the operator has not reported on it yet"))
     else:
         style = {"True": GOOD, "False": BAD}.get(ready.status, BUSY)
         rows.append(("Ready", Text.assemble((ready.status, style), f" {ready.reason}: {printable(ready.message)}")))
     if ready is not None and not view.seen:
-        rows.append(("Spec", "the operator has not seen the latest change yet"))
+        rows.append(("Spec", "the operator has not seen the latest change to it yet"))
     if (waiting := status.waiting) is not None:
         ends = f", {left(waiting.until, now)}" if waiting.until is not None else ""
         rows.append(("Waiting", f"for {waiting.message} ({waiting.who}, since {age(now - waiting.since)}{ends})"))
@@ -109,7 +109,7 @@ def _facts(view: View, now: datetime) -> list[tuple[str, Text | str]]:
     if resolved is not None and resolved.status != "True":
         rows.append(("Registry", styled(f"{resolved.reason}: {resolved.message}", "yellow")))
     if status.fallback is not None and not status.holds:
-        rows.append(("On a hold", _fallback(view)))
+        rows.append(("If held", _fallback(view)))
     if status.url:
         rows.append(("URL", status.url))
     for number, command in enumerate(next_commands(view)):
@@ -120,12 +120,12 @@ def _facts(view: View, now: datetime) -> list[tuple[str, Text | str]]:
 def _alias(view: View) -> str:
     named = str(view.spec.get("modelRef", ""))
     resolved = view.status.resolved
-    return f"{named} → {resolved.version}" if resolved is not None else f"{named} → not known yet"
+    return f"{named} → {resolved.version}" if resolved is not None else f"{named} → not resolved yet"
 
 
 def _fallback(view: View) -> str:
     fallback = view.status.fallback
-    assert fallback is not None  # noqa: S101  the caller looked
+    assert fallback is not None  # noqa: S101  the caller checked
     if fallback.revision is None:
         return fallback.reason
     return f"{fallback.revision} would serve, {'at once' if fallback.ready else 'once it is ready'}: {fallback.reason}"
@@ -133,21 +133,21 @@ def _fallback(view: View) -> str:
 
 def _steps(canary: CanaryStatus, now: datetime) -> Text:
     """`✓ setWeight 5  ▸ pause 10m, 4m12s left  ○ setWeight 50`."""
-    told = Text()
+    line = Text()
     for number, step in enumerate(canary.steps):
         if number:
-            told.append("  ")
+            line.append("  ")
         if number < canary.step:
-            told.append(f"✓ {printable(step_text(step))}", QUIET)
+            line.append(f"✓ {printable(step_text(step))}", QUIET)
         elif number == canary.step:
-            told.append(f"▸ {printable(step_text(step))}{_rest(canary, step, now)}", "bold")
+            line.append(f"▸ {printable(step_text(step))}{_time_left(canary, step, now)}", "bold")
         else:
-            told.append(f"○ {printable(step_text(step))}")
-    told.append("  ▸ promotion" if canary.step >= len(canary.steps) else "  ○ promotion")
-    return told
+            line.append(f"○ {printable(step_text(step))}")
+    line.append("  ▸ promotion" if canary.step >= len(canary.steps) else "  ○ promotion")
+    return line
 
 
-def _rest(canary: CanaryStatus, step: StepStatus, now: datetime) -> str:
+def _time_left(canary: CanaryStatus, step: StepStatus, now: datetime) -> str:
     if step.pause is None or not step.pause.duration or canary.step_started_at is None:
         return ""
     return f", {left(canary.step_started_at + duration.parse(step.pause.duration), now)}"
@@ -168,35 +168,35 @@ def _revisions(view: View, now: datetime) -> RenderableType:
     if any(each.revision == names.BLOCKED for each in view.status.traffic):
         rows.append([styled("blocked", BAD), "", "", "", "clients get 503"])
     if not rows:
-        return Text("no revision yet", style=QUIET)
+        return Text("no revisions yet", style=QUIET)
     return columns(("REVISION", "ROLE", "WEIGHT", "PODS", "INFO"), rows)
 
 
 def _info(view: View, revision: Revision) -> Text | str:
-    said: list[str] = []
+    parts: list[str] = []
     if (version := view.version(revision)) != revision.partition("-")[0]:
-        said.append(version)
-    # Where each is stands above, once.
+        parts.append(version)
+    # Short: the facts above the table show each hold in full.
     holds = view.holds(revision)
-    said += [f"hold {hold.name!r} on {hold.collection.rpartition('/')[2]}:{hold.version}" for hold in holds]
+    parts += [f"hold {hold.name!r} on {hold.collection.rpartition('/')[2]}:{hold.version}" for hold in holds]
     if (failure := view.failed(revision)) is not None:
-        said.append(f"{failure.reason}: {failure.message}")
+        parts.append(f"{failure.reason}: {failure.message}")
     rules = next((each.rules for each in view.status.traffic if each.revision == revision), ())
-    said += [f"also {rule}" for rule in rules]
+    parts += [f"also {rule}" for rule in rules]
     exam = next((each for each in view.status.exams if each.revision == revision), None)
     if exam is not None:
-        said.append(exam_text(exam))
+        parts.append(exam_text(exam))
     silenced = next((each for each in view.status.silenced if each.revision == revision), None)
     if silenced is not None:
         took = f", last byte {silenced.within} after the hold" if silenced.within else ""
-        said.append(f"silenced {silenced.acknowledged}/{silenced.pods} pods{took}")
-    return styled("; ".join(said))
+        parts.append(f"silenced {silenced.acknowledged}/{silenced.pods} pods{took}")
+    return styled("; ".join(parts))
 
 
 def exam_text(exam: ExamStatus) -> str:
     """`exam 12/12 in 1s500ms`."""
     if exam.outcome == "Running":
-        return "exam is being taken"
+        return "exam running"
     if exam.outcome == "Invalid":
         return f"exam cannot be read: {exam.message}"
     took = f" in {exam.duration}" if exam.duration else ""
@@ -205,7 +205,7 @@ def exam_text(exam: ExamStatus) -> str:
 
 
 def _pod(pod: PodStatus) -> str:
-    said = [pod.reason or "", f"{pod.restarts} restarts" if pod.restarts else "", pod.node or ""]
+    parts = [pod.reason or "", f"{pod.restarts} restarts" if pod.restarts else "", pod.node or ""]
     if pod.last_log and pod.state != "Ready":
-        said.append(pod.last_log.strip().splitlines()[-1])
-    return "  ".join(part for part in said if part)
+        parts.append(pod.last_log.strip().splitlines()[-1])
+    return "  ".join(part for part in parts if part)
