@@ -1,5 +1,5 @@
-"""The documentation as something that can be wrong: its pages, links, names, examples and commands.
+"""Checks the documentation: its pages, links, names, examples and commands.
 
-`pages` reads Markdown, `console` reads what a page says is typed and printed, `running` types it. Nothing here knows
-what a page should say; that is in the tests.
+`pages` parses Markdown, `console` extracts commands and their expected output, `running` runs them. Nothing here knows
+what a page should contain; the tests do.
 """

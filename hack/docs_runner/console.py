@@ -1,11 +1,11 @@
-"""What a page says is typed and printed, and whether something else was printed.
+"""Extracts commands and their expected output from a page, and compares the actual output.
 
-A block ```` ```console run ```` is run by the tests. A line that begins with `$ ` is typed; what follows, up to the
-next such line, is printed. A command goes on over lines that end in a backslash, and up to the end of a here-document.
-In what is printed `…` stands for any characters of a line, and a line of only `…` for any lines; how many blanks are
-between words does not count.
+A block ```` ```console run ```` is run by the tests. A line that starts with `$ ` is a command; the following lines, up
+to the next command, are its output. A command continues over lines that end in a backslash, and to the end of a
+here-document. In the output, `…` matches any characters within a line, and a line with only `…` any lines; the number
+of blanks between words does not matter.
 
-A page that takes up where another one ends says which sections of it have been typed before, by a comment:
+A page that continues another one names the sections whose commands must run first, in a comment:
 `<!-- goes on from: ../quickstart.md#log-a-version ../quickstart.md#serve-it -->`.
 """
 
@@ -25,7 +25,7 @@ _HERE = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is typed, the page and line where it stands, and the lines that are printed then."""
+    """A command, the page and line where it is, and the lines of its expected output."""
 
     text: str
     page: Path
@@ -37,15 +37,15 @@ class Command:
 
 
 def commands(page: Page, section: str | None = None) -> list[Command]:
-    """The commands of a page, or of one section of it, that are run, in order; first those that it goes on from.
+    """The commands to run for a page, or for one section of it, in order; first those of the sections it continues.
 
-    Raises ValueError for a block that begins with no command, and for a section that is not there or runs nothing.
+    Raises ValueError for a block that does not start with a command, and for a section that is missing or has none.
     """
     blocks = [block for block in page.blocks if block.info[:2] == ("console", "run")]
     if section is not None:
         blocks = [block for block in blocks if page.section(block.line) == section]
         if not blocks:
-            raise ValueError(f"{page.path}: there is nothing to run in a section #{section}")
+            raise ValueError(f"{page.path}: there is nothing to run in section #{section}")
         return [command for block in blocks for command in read(page, block)]
     before = []
     for link in " ".join(_GOES_ON.findall(page.text)).split():
@@ -54,10 +54,10 @@ def commands(page: Page, section: str | None = None) -> list[Command]:
 
 
 def read(page: Page, block: Block) -> Iterator[Command]:
-    """The commands of one block. Raises ValueError when it begins with something else."""
+    """The commands of one block. Raises ValueError when it starts with anything else."""
     lines = list(enumerate(block.text.splitlines(), block.line))
     if lines and not lines[0][1].startswith(PROMPT):
-        raise ValueError(f"{page.path}:{block.line}: a block that is run begins with `{PROMPT}` and a command")
+        raise ValueError(f"{page.path}:{block.line}: a block to run must start with `{PROMPT}` and a command")
     while lines:
         number, first = lines.pop(0)
         typed = [first.removeprefix(PROMPT)]
@@ -76,7 +76,7 @@ def read(page: Page, block: Block) -> Iterator[Command]:
 
 
 def matches(expected: Sequence[str], printed: str) -> bool:
-    """Whether what was printed is what the page says."""
+    """Whether the output matches the page."""
     pattern = "".join(
         r"(?:.*\n)*" if line.strip() == ANYTHING else f"{_pattern(line)}\n"
         for line in (_plain(line) for line in expected)

@@ -1,6 +1,6 @@
-"""Whether links of the documentation lead anywhere, and whether each page can be reached.
+"""Checks that the documentation's links work, and that every page can be reached.
 
-Only links inside the project are followed: what others publish may be down without our being wrong.
+Only links inside the project are followed: other sites may be down without our fault.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from docs_runner.pages import Page
 
 
 def broken(pages: Sequence[Page], root: Path) -> Iterator[str]:
-    """A sentence for each relative link whose file or anchor is not there."""
+    """A message for each relative link whose file or anchor does not exist."""
     by_path = {page.path.resolve(): page for page in pages}
     for page in pages:
         for link in page.links:
@@ -23,14 +23,14 @@ def broken(pages: Sequence[Page], root: Path) -> Iterator[str]:
             if not target.exists():
                 yield f"{at}: there is no such file"
             elif not target.is_relative_to(root.resolve()):
-                yield f"{at}: leads out of the project"
+                yield f"{at}: points outside the project"
             elif parts.fragment and target in by_path and parts.fragment not in by_path[target].anchors:
                 near = ", ".join(sorted(by_path[target].anchors))
                 yield f"{at}: there is no such heading; there are {near}"
 
 
 def unreachable(pages: Sequence[Page], start: Page) -> list[Page]:
-    """The pages to which no way leads from `start` by links."""
+    """The pages that cannot be reached from `start` by links."""
     by_path = {page.path.resolve(): page for page in pages}
     seen, todo = {start.path.resolve()}, [start]
     while todo:
@@ -44,6 +44,6 @@ def unreachable(pages: Sequence[Page], start: Page) -> list[Page]:
 
 
 def target_of(page: Page, link: str) -> Path:
-    """The file that a relative link means."""
+    """The file that a relative link points to."""
     path = unquote(urlsplit(link).path)
     return (page.path.parent / path).resolve() if path else page.path.resolve()

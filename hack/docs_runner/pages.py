@@ -1,6 +1,6 @@
-"""Markdown pages as the checks need them: anchors, links, code spans and code blocks, each with its line.
+"""Parses Markdown pages for the checks: anchors, links, code spans and code blocks, each with its line.
 
-Anchors are made as GitHub makes them, since that is where the pages are read.
+Anchors are built as on GitHub, where the pages are read.
 """
 
 import re
@@ -18,7 +18,7 @@ _NOT_IN_A_SLUG = re.compile(r"[^\w\- ]")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Something in a page, and the line where it stands, from 1."""
+    """A part of a page, and its line number, from 1."""
 
     text: str
     line: int
@@ -26,7 +26,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: the words behind the fence, what is in it, and the line of its first content line."""
+    """A fenced block: the words after the fence, the content, and the line number of the first content line."""
 
     info: tuple[str, ...]
     text: str
@@ -34,12 +34,12 @@ class Block:
 
     @property
     def language(self) -> str:
-        """The first word behind the fence, empty if there is none."""
+        """The first word after the fence; empty if there is none."""
         return self.info[0] if self.info else ""
 
 
 class Page:
-    """One Markdown file. Parsed when something of it is asked for."""
+    """One Markdown file. Parsed on first use."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -56,11 +56,11 @@ class Page:
 
     @cached_property
     def anchors(self) -> frozenset[str]:
-        """What may stand behind `#` in a link to this page."""
+        """The valid anchors in links to this page."""
         return frozenset(slug for _, slug in self._sections)
 
     def section(self, line: int) -> str:
-        """The anchor of the last heading above a line, empty if there is none."""
+        """The anchor of the last heading above a line; empty if there is none."""
         return next((slug for start, slug in reversed(self._sections) if start < line), "")
 
     @cached_property
@@ -122,7 +122,7 @@ class Page:
                 yield from (Found(link, self._line_of(link, token)) for link in _HTML_LINK.findall(token.content))
 
     def _line_of(self, needle: str, token: Token) -> int:
-        """The line within a token's lines where `needle` stands; its first line if the source spells it otherwise."""
+        """The line of `needle` within a token's lines; the first one if the source spells it differently."""
         first, end = token.map or [0, 1]
         for number, line in enumerate(self.text.splitlines()[first:end], first + 1):
             if needle in line:
@@ -131,5 +131,5 @@ class Page:
 
 
 def pages(root: Path) -> list[Page]:
-    """Every page of the project: those at its root and below `docs/`."""
+    """All pages of the project: at its root and below `docs/`."""
     return [Page(path) for path in (*sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md")))]

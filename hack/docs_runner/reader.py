@@ -1,7 +1,7 @@
-"""A reader with everything that a page asks for: a shell's environment, a kubeconfig, and folders with models.
+"""Provides what a page expects its reader to have: a shell environment, a kubeconfig, and folders with models.
 
-What stands in: the local cluster and its gateway for theirs, the W&B stand-in for W&B, vLLM's stand-in behind the
-operator's default image, and a node that says it has GPUs. The commands are the page's own.
+The local cluster and its gateway replace the reader's, the W&B stand-in replaces W&B, vLLM's stand-in replaces the
+operator's default image, and the node pretends to have GPUs. The commands are the page's own.
 """
 
 import json
@@ -26,21 +26,21 @@ ROOT = Path(__file__).resolve().parents[2]
 GPUS = "64"
 RELEASE, SYSTEM_NAMESPACE = "modelsync", "modelsync-system"
 _NAMESPACE = "docs-"
-"""How the namespaces of readers begin."""
+"""Prefix of the readers' namespaces."""
 
 
 def prepare(stage: Stage) -> None:
-    """What all readers share: GPUs on the node, a registry that has been used before, and no operator yet."""
+    """Set up what all readers share: GPUs on the node, a registry that has been used before, and no operator yet."""
     remove_operator(stage)
     _offer_gpus(stage.cluster)
     stage.log_version("Another Model", "I am not of any page")
 
 
 def remove_operator(stage: Stage) -> None:
-    """Take away what the quickstart installs, its readers make, or an earlier test has left; models go with it."""
+    """Remove what the quickstart installs, readers create, or earlier tests left, including all models."""
     kubectl = stage.cluster.kubectl
     stage.servers.forget_operator()
-    # Whatever the chart has made beside these, its admission policy above all.
+    # Everything else that the chart created, above all its admission policy.
     uninstall = ["uninstall", RELEASE, "--namespace", SYSTEM_NAMESPACE, "--ignore-not-found", "--wait"]
     subprocess.run([program("helm"), *uninstall], env={**os.environ, **stage.cluster.environment()}, check=True)
     kubectl("delete", "crd", names.CRD_NAME, "--ignore-not-found", "--timeout=120s")
@@ -55,7 +55,7 @@ def remove_operator(stage: Stage) -> None:
 
 
 def reader(stage: Stage, name: str, folder: Path) -> Mapping[str, str]:
-    """The environment of one reader, whose collection and host name are nobody else's; writes into `folder`."""
+    """The environment of one reader, with its own collection and host name; writes into `folder`."""
     home = folder / "home"
     home.mkdir(parents=True)
     (folder / "helm").symlink_to(ROOT / "helm")
@@ -63,7 +63,7 @@ def reader(stage: Stage, name: str, folder: Path) -> Mapping[str, str]:
     kubeconfig = folder / "kubeconfig"
     shutil.copy(stage.cluster.kubeconfig, kubeconfig)
     for number, text in enumerate(("I am the first version", "I am the second version", "I am the third"), 1):
-        # Slow enough that a request may be under way when something happens to its version.
+        # Slow enough that a request may be running when something happens to its version.
         make_model(folder / f"model-{number}", name, text, {"ttft_seconds": 0.05, "token_seconds": 0.02, "tokens": 20})
     programs = [
         _vllm(folder),
@@ -87,7 +87,7 @@ def reader(stage: Stage, name: str, folder: Path) -> Mapping[str, str]:
 
 
 def _vllm(folder: Path) -> Path:
-    """A folder with a `vllm` to type: the stand-in."""
+    """A folder with a `vllm` command, which runs the stand-in."""
     script = folder / "bin" / "vllm"
     script.parent.mkdir()
     script.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT / "hack"} exec {sys.executable} -m vllm_standin "$@"\n')
@@ -96,7 +96,7 @@ def _vllm(folder: Path) -> Path:
 
 
 def _values(stage: Stage) -> Mapping[str, object]:
-    """The chart's values for this cluster, as the page asks its reader to write them."""
+    """The chart's values for this cluster, in the form that the page asks for."""
     repository, _, tag = stage.load_puller("dev").rpartition(":")
     return {
         "image": {"repository": repository, "tag": tag},
@@ -109,7 +109,7 @@ def _values(stage: Stage) -> Mapping[str, object]:
 
 
 def _offer_gpus(cluster: Cluster) -> None:
-    """Have every node say that it has GPUs: pods that ask for one are scheduled, and get none.
+    """Make every node advertise GPUs: pods that request one are scheduled, but get none.
 
     https://kubernetes.io/docs/tasks/administer-cluster/extended-resource-node/
     """

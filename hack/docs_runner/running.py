@@ -1,7 +1,7 @@
-"""Types the commands of a page into a shell, and says where something else is printed than the page says.
+"""Runs the commands of a page in a shell, and reports where the output differs from the page.
 
-One shell for a page, as its reader has: what is exported stays. Nothing is retried and nothing waited for that the page
-does not wait for.
+Each page has one shell, as its reader does: exported variables persist. Nothing is retried or waited for unless the
+page does so.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ COMMAND_SECONDS = 180.0
 
 
 class DocsError(AssertionError):
-    """A page is wrong: the message begins with page and line."""
+    """A page is wrong; the message starts with page and line."""
 
 
 @dataclass(slots=True)
 class Typed:
-    """What came of commands: seconds for each."""
+    """The commands that ran, with the seconds for each."""
 
     seconds: list[tuple[Command, float]] = field(default_factory=list)
 
     @property
     def total(self) -> float:
-        """Seconds in all."""
+        """Total seconds."""
         return sum(seconds for _, seconds in self.seconds)
 
     def table(self) -> str:
-        """A line for each command, the slow ones to be found."""
+        """A line for each command, to find the slow ones."""
         return "\n".join(
             f"{seconds:7.1f} s  {command.page.name}:{command.line}  {command.text.splitlines()[0][:90]}"
             for command, seconds in self.seconds
@@ -43,12 +43,12 @@ class Typed:
 
 
 async def run(page: Page, *, folder: Path, environment: Mapping[str, str]) -> Typed:
-    """Type every command of `page` that is marked to be run. Raises DocsError at the first that differs."""
+    """Run every command of `page` that is marked to be run. Raises DocsError at the first difference."""
     return await type_all(commands(page), folder=folder, environment=environment)
 
 
 async def type_all(todo: Sequence[Command], *, folder: Path, environment: Mapping[str, str]) -> Typed:
-    """Type commands into one shell, one after the other. Raises DocsError at the first that differs."""
+    """Run commands in one shell, one after the other. Raises DocsError at the first difference."""
     typed = Typed()
     shell = await asyncio.create_subprocess_exec(
         "bash",
@@ -86,7 +86,7 @@ async def _type(shell: asyncio.subprocess.Process, text: str) -> tuple[str, int]
     if shell.stdin is None or shell.stdout is None:
         raise RuntimeError("the shell was started without pipes")
     mark = f"--{token_hex(8)}--"
-    # Commands read nothing: what the next one is would be swallowed otherwise.
+    # Commands must not read standard input, or they would consume the next command.
     shell.stdin.write(f"{{\n{text}\n}} </dev/null\nprintf '\\n%s %s\\n' '{mark}' $?\n".encode())
     await shell.stdin.drain()
     lines: list[str] = []
@@ -99,7 +99,7 @@ async def _type(shell: asyncio.subprocess.Process, text: str) -> tuple[str, int]
 
 
 def _end(shell: asyncio.subprocess.Process) -> None:
-    """End the shell and all that it started: nothing of a page may go on after it."""
+    """End the shell and all its children: nothing may keep running after a page."""
     if shell.returncode is None:
         os.killpg(shell.pid, signal.SIGKILL)
 

@@ -1,7 +1,7 @@
-"""What the documentation says is typed, as words, and what of it could not be typed.
+"""Checks the commands in the documentation without running them.
 
-Blocks that nobody runs go stale unseen: here each of their commands is held against the program itself (our own command
-lines, the Makefile, the chart's values), without running it. It reads as much shell as the pages use: pipes, lists,
+Blocks that no test runs get outdated unnoticed, so each of their commands is checked against the program itself (our
+command lines, the Makefile, the chart's values). It parses the shell syntax that the pages use: pipes, lists,
 substitutions, redirections.
 """
 
@@ -18,7 +18,7 @@ from docs_runner.console import PROMPT, read
 from docs_runner.pages import Block, Page
 
 READERS = ("quickstart", "how-to/roll-back", "how-to/hold", "reference/exam")
-"""The pages that somebody reads and types from the beginning to the end, with what they go on from."""
+"""The pages whose commands run from beginning to end, with the pages that they continue."""
 _SHELL_WORDS = frozenset({"if", "then", "else", "elif", "while", "do", "!", "time", "sudo", "exec"})
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _OURS = ("helm/", "deploy/", "gitops/", "samples/", "docs/", "crds/")
@@ -27,7 +27,7 @@ _SHELLS = ("", "sh", "bash", "console")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A simple command, its words unquoted, and the line of the page where it stands."""
+    """A simple command with its words unquoted, and its line in the page."""
 
     words: tuple[str, ...]
     line: int
@@ -37,7 +37,7 @@ class Line:
 
 
 def lines(page: Page) -> Iterator[Line]:
-    """Every simple command in the blocks of a page that are shell; what a console prints is left out."""
+    """Every simple command in the shell blocks of a page, without the output of consoles."""
     for block in page.blocks:
         if block.language in _SHELLS:
             for number, text in _typed(page, block):
@@ -45,7 +45,7 @@ def lines(page: Page) -> Iterator[Line]:
 
 
 def simple_commands(text: str) -> Iterator[tuple[str, ...]]:
-    """The simple commands of one line of shell, without assignments before them; those in `$(…)`, too."""
+    """The simple commands of one line of shell, including those in `$(…)`, without leading assignments."""
     lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     words: list[str] = []
@@ -75,13 +75,13 @@ def _without_shell(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def _typed(page: Page, block: Block) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is typed, continued ones joined; of a here-document the first line only."""
+    """Number and text of each command line, with continued lines joined; only the first line of a here-document."""
     if block.text.startswith(PROMPT):
         for command in read(page, block):
             yield command.line, _joined(command.text)
         return
     if block.language == "console":
-        raise ValueError(f"{page.path}:{block.line}: a console shows a command first, behind `{PROMPT}`")
+        raise ValueError(f"{page.path}:{block.line}: a console block must start with a command after `{PROMPT}`")
     text, start = "", block.line
     for number, line in enumerate(block.text.splitlines(), block.line):
         start = start if text else number
@@ -99,9 +99,9 @@ def _joined(command: str) -> str:
 
 
 def problem_of_ours(words: Sequence[str], programs: Mapping[str, click.Command]) -> str | None:
-    """What keeps a command line of ours from being understood, in its own words; None for other programs' lines.
+    """The parser's error for a command line of ours; None if it is valid, or for other programs.
 
-    Files that are not there are no problem: the reader has them.
+    Missing files are not a problem: the reader has them.
     """
     name = next(
         (n for n in sorted(programs, key=len, reverse=True) if list(words[: n.count(" ") + 1]) == n.split()), ""
@@ -114,7 +114,7 @@ def problem_of_ours(words: Sequence[str], programs: Mapping[str, click.Command])
         while isinstance(command, click.Group):
             given, rest, _ = command.make_parser(context).parse_args(rest)
             if not rest:
-                return None if given else f"{name} says nothing without a command"
+                return None if given else f"{name} needs a command"
             inner = command.get_command(context, rest[0])
             if inner is None:
                 return f"{name} has no command {rest[0]}"
@@ -133,7 +133,7 @@ def problem_of_ours(words: Sequence[str], programs: Mapping[str, click.Command])
 
 
 def problem_of_make(words: Sequence[str], makefile: str, targets: set[str]) -> str | None:
-    """A target or a variable that the Makefile does not have."""
+    """The error for a target or variable that the Makefile does not have."""
     if words[0] != "make":
         return None
     for word in words[1:]:
@@ -146,7 +146,7 @@ def problem_of_make(words: Sequence[str], makefile: str, targets: set[str]) -> s
 
 
 def problem_of_helm(words: Sequence[str], values: Mapping[str, Any]) -> str | None:
-    """A `--set` of a value that the chart does not have."""
+    """The error for a `--set` of a value that the chart does not have."""
     if words[0] != "helm":
         return None
     for before, word in zip(words, [*words[1:], ""], strict=True):
@@ -158,13 +158,13 @@ def problem_of_helm(words: Sequence[str], values: Mapping[str, Any]) -> str | No
         for part in path.split("."):
             name = part.partition("[")[0]
             if not isinstance(at, dict) or (at and name not in at):
-                return f"{path} is no value of the chart"
+                return f"{path} is not a value of the chart"
             at = at.get(name, {})
     return None
 
 
 def missing_file(words: Sequence[str], root: Path) -> str | None:
-    """A file or folder of the project that is named and is not there."""
+    """The error for a file or folder of the project that does not exist."""
     for word in words[1:]:
         path = word.rpartition("=")[2] if word.startswith("-") else word
         if path.startswith(_OURS) and re.fullmatch(r"[\w./-]+", path) and not (root / path).exists():

@@ -1,1 +1,1 @@
-"""Builds modelsync's image from the Dockerfile, with whichever of docker, buildah and podman is there."""
+"""Builds modelsync's image from the Dockerfile with docker, buildah or podman, whichever is available."""

@@ -1,6 +1,6 @@
-"""`python -m image`: build the image, then say how large it is and how long a start of it takes.
+"""`python -m image`: builds the image, then prints its size and start time.
 
-It never pushes: where an image belongs is its owner's to say.
+It never pushes; its owner decides where an image goes.
 """
 
 import json
@@ -18,13 +18,13 @@ BUILDERS = ("docker", "podman", "buildah")
 
 
 class BuildError(click.ClickException):
-    """What failed, and what to do."""
+    """A build failed; the message contains what to do."""
 
 
 @click.command()
-@click.option("--tag", default="modelsync:dev", show_default=True, help="The image's name, with its tag.")
-@click.option("--base", help="What it stands on, with Python 3.11 or later. Default: the Dockerfile's.")
-@click.option("--build-base", help="What it is built on: the same Python, with venv and pip. Default: the base.")
+@click.option("--tag", default="modelsync:dev", show_default=True, help="Name of the image, with its tag.")
+@click.option("--base", help="Base image with Python 3.11 or later. Default: that of the Dockerfile.")
+@click.option("--build-base", help="Build image with the same Python, venv and pip. Default: the base.")
 @click.option("--with", "builder", type=click.Choice(BUILDERS), help="Default: the first that works.")
 @click.option("--network", help="Network of the build's commands, such as host.")
 def main(tag: str, base: str | None, build_base: str | None, builder: str | None, network: str | None) -> None:
@@ -42,10 +42,10 @@ def working_builder() -> str:
         if shutil.which(tool) is None:
             tried.append(f"{tool} is not on PATH")
         elif subprocess.run([tool, "info"], capture_output=True, check=False).returncode:
-            tried.append(f"{tool} is there, but `{tool} info` fails (is its daemon up?)")
+            tried.append(f"{tool} is installed, but `{tool} info` fails (is its daemon running?)")
         else:
             return tool
-    raise BuildError(f"{'; '.join(tried)}. Install one of them; `make cluster-up` makes its images without")
+    raise BuildError(f"{'; '.join(tried)}. Install one of them; `make cluster-up` builds its images without")
 
 
 def build_command(
@@ -62,7 +62,7 @@ def build_command(
 
 
 def image_size(tool: str, tag: str) -> int:
-    """Bytes, unpacked, as the builder counts them."""
+    """The unpacked size in bytes, as reported by the builder."""
     if tool == "buildah":
         (image,) = json.loads(output([tool, "images", "--json", tag]))
         size = image["size"]
@@ -74,9 +74,9 @@ def image_size(tool: str, tag: str) -> int:
 
 
 def start_seconds(tool: str, tag: str) -> float:
-    """Until `modelsync --version` has ended, without rights and from nothing running.
+    """Seconds for a fresh container, without privileges, to run `modelsync --version`.
 
-    On a read-only root, which buildah alone cannot give.
+    On a read-only root, except with buildah, which does not support it.
     """
     if tool == "buildah":
         container = output([tool, "from", tag]).strip()
@@ -88,14 +88,14 @@ def start_seconds(tool: str, tag: str) -> float:
 
 
 def timed(command: Sequence[str]) -> float:
-    """Run a command; returns the seconds that it took."""
+    """Run a command; returns its duration in seconds."""
     started = time.monotonic()
     output(command)
     return time.monotonic() - started
 
 
 def output(command: Sequence[str]) -> str:
-    """Run a command; returns what it printed. Raises BuildError with what it said."""
+    """Run a command; returns its output. Raises BuildError with its error."""
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
         raise BuildError(f"`{' '.join(command)}` failed: {answer.stderr.strip()[-2000:]}")
@@ -105,7 +105,7 @@ def output(command: Sequence[str]) -> str:
 def run(command: Sequence[str]) -> None:
     """Run a command that shows its progress itself. Raises BuildError."""
     if subprocess.run(command, check=False).returncode:
-        raise BuildError(f"`{' '.join(command)}` failed; what it printed above says where")
+        raise BuildError(f"`{' '.join(command)}` failed; see its output above")
 
 
 if __name__ == "__main__":

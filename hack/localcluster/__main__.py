@@ -1,6 +1,6 @@
 """The command line: `python -m localcluster up`, `exec -- pytest`, `down`.
 
-Every error a person can act on is one message and exit code 1; Ctrl-C while coming up takes down what was started.
+Every expected error is one message and exit code 1; Ctrl-C during `up` takes down what was started.
 """
 
 import os
@@ -23,20 +23,20 @@ from localcluster.oci import write_archive
 from localcluster.tools import CONTROL_PLANE, EVERYTHING, OTHERS, program
 
 _name = click.option(
-    "--name", default="default", show_default=True, help="Which cluster; several may live side by side."
+    "--name", default="default", show_default=True, help="Name of the cluster; several can run side by side."
 )
 
 
 class _Commands(click.Group):
-    """Shows ClusterError as a message, and ends as a shell expects when interrupted."""
+    """Prints ClusterError as a message, and exits as a shell expects when interrupted."""
 
     def invoke(self, ctx: click.Context) -> object:
         for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # what nohup ignores stays ignored, also in `exec`
+            if signal.getsignal(number) != signal.SIG_IGN:  # keep signals that nohup ignores ignored, also in `exec`
                 signal.signal(number, _interrupt)
         try:
             return super().invoke(ctx)
-        except (ClusterError, OSError) as problem:  # OSError: a full disk, a folder that may not be written
+        except (ClusterError, OSError) as problem:  # OSError: a full disk or an unwritable folder
             raise click.ClickException(str(problem)) from problem
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -51,24 +51,24 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """A real Kubernetes cluster of one node on this machine, without Docker.
 
-    It lives in a network namespace of its own, from binaries that are built once. Needs Linux and root.
+    It runs in its own network namespace, from binaries that are built once. Needs Linux and root.
     """
 
 
 @main.command()
-@click.option("--control-plane-only", is_flag=True, help="Only what a cluster without a node needs.")
-@click.option("--contour", is_flag=True, help="Also Contour, the gateway that the benchmarks bring up beside Traefik.")
+@click.option("--control-plane-only", is_flag=True, help="Only the programs for a cluster without a node.")
+@click.option("--contour", is_flag=True, help="Also Contour, which the benchmarks use in addition to Traefik.")
 def build(control_plane_only: bool, contour: bool) -> None:
     """Build or find the programs.
 
-    Cold, that takes about 12 minutes on 2 cores; once for each version.
+    A cold build takes about 12 minutes on 2 cores, once for each version.
     """
     progress = Progress()
     build_tools(CONTROL_PLANE if control_plane_only else EVERYTHING, progress)
     gateway_api_manifests(progress)
     if contour:
         build_contour(progress)
-    progress.say("all programs are there")
+    progress.info("all programs are available")
 
 
 @main.command()
@@ -83,11 +83,11 @@ def tool(name: str) -> None:
 
 @main.command()
 @_name
-@click.option("--control-plane-only", is_flag=True, help="No node: pods are never run, tests play their part.")
-@click.option("--without-gateway-crds", is_flag=True, help="Leave out the Gateway API and Traefik.")
-@click.option("--existing", is_flag=True, help="Bring nothing up: say what the cluster of KUBECONFIG lacks.")
+@click.option("--control-plane-only", is_flag=True, help="No node: pods never run; tests simulate them.")
+@click.option("--without-gateway-crds", is_flag=True, help="Skip the Gateway API and Traefik.")
+@click.option("--existing", is_flag=True, help="Start nothing; report what the cluster of KUBECONFIG lacks.")
 def up(name: str, control_plane_only: bool, without_gateway_crds: bool, existing: bool) -> None:
-    """Bring a cluster up; what is up already stays."""
+    """Bring a cluster up; whatever already runs is kept."""
     if existing:
         _report_existing()
         return
@@ -109,7 +109,7 @@ def _report_existing() -> None:
 def down(name: str) -> None:
     """Take a cluster down, also after a crash.
 
-    Ends what was started for it and removes all that is left of it; twice is no error.
+    Ends all its processes and removes everything else; running it twice is not an error.
     """
     Cluster(name).down(progress=Progress())
 
@@ -117,7 +117,7 @@ def down(name: str) -> None:
 @main.command()
 @_name
 def status(name: str) -> None:
-    """Show what of a cluster runs; exit code 1 if it is not whole."""
+    """Show the state of a cluster's processes; exit code 1 if any is missing."""
     cluster = Cluster(name)
     found = cluster.status()
     for process, alive in sorted(found.processes.items()):
@@ -129,16 +129,16 @@ def status(name: str) -> None:
 
 @main.command()
 @_name
-@click.option("--tag", default="dev", show_default=True, help="The tag of the operator's image.")
+@click.option("--tag", default="dev", show_default=True, help="Tag of the operator's image.")
 @click.option(
     "--archive",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write an OCI archive instead, for another cluster or a registry.",
 )
 def images(name: str, tag: str, archive: Path | None) -> None:
-    """Make our images and load them.
+    """Build our images and load them.
 
-    The operator's and the vLLM stand-in's, from this checkout, into the cluster's node.
+    Builds the operator's and the vLLM stand-in's from this checkout, and loads them onto the cluster's node.
     """
     progress = Progress()
     made = (modelsync_image(tag, progress=progress), vllm_standin_image(progress=progress))
@@ -158,22 +158,22 @@ def images(name: str, tag: str, archive: Path | None) -> None:
 def execute(name: str, command: tuple[str, ...]) -> None:
     """Run COMMAND inside the cluster.
 
-    In its network, with KUBECONFIG set and kubectl on PATH; the exit code is the command's.
+    In its network, with KUBECONFIG set and kubectl on PATH; returns the command's exit code.
     """
     cluster = Cluster(name)
     line, environment = cluster.command(command), cluster.environment()
-    os.execvpe(line[0], line, environment)  # noqa: S606 - becoming the command keeps its signals and exit code
+    os.execvpe(line[0], line, environment)  # noqa: S606 - exec preserves signals and the exit code
 
 
 @main.command("kind-up")
-@click.option("--name", default="modelsync", show_default=True, help="The kind cluster's name.")
+@click.option("--name", default="modelsync", show_default=True, help="Name of the kind cluster.")
 def kind_up_command(name: str) -> None:
-    """With Docker: make a kind cluster with the same gateway."""
+    """With Docker: create a kind cluster with the same gateway."""
     kind_up(name, Progress())
 
 
 @main.command("kind-down")
-@click.option("--name", default="modelsync", show_default=True, help="The kind cluster's name.")
+@click.option("--name", default="modelsync", show_default=True, help="Name of the kind cluster.")
 def kind_down_command(name: str) -> None:
     """Remove the kind cluster."""
     kind_down(name, Progress())

@@ -1,7 +1,7 @@
-"""The system that our images stand on: a minimal Debian (or Ubuntu) with Python, from the host's own package mirror.
+"""The base system of our images: a minimal Debian (or Ubuntu) with Python, from the host's own package mirror.
 
-Made once for each release by debootstrap and kept unpacked, because layers compile their Python with its interpreter.
-It must never name a mirror itself: the mirror is what apt on this machine is configured with.
+Created once per release by debootstrap and kept unpacked, because layers compile their Python with its interpreter. It
+must never name a mirror itself: it uses the mirror that apt on this machine is configured with.
 """
 
 import os
@@ -45,7 +45,7 @@ class BaseSystem:
 
     @property
     def packages(self) -> str:
-        """Where an image keeps the Python packages that do not come from the distribution."""
+        """Folder of an image for the Python packages that do not come from the distribution."""
         return f"usr/local/lib/{self.python}/dist-packages"
 
     def read(self, path: str) -> str:
@@ -54,7 +54,7 @@ class BaseSystem:
     def compile(self, folder: Path, installed_in: str) -> None:
         """Compile the Python files in `folder` with the system's own interpreter; tracebacks name `installed_in`.
 
-        The byte code is never checked against the sources' times: image layers have none.
+        The byte code is never compared with the sources' times: image layers have none.
         """
         script = 'mount --bind "$1" "$2/mnt" && shift && exec chroot "$@"'
         compiling = [
@@ -67,8 +67,8 @@ class BaseSystem:
             "unchecked-hash",
         ]
         compiling += ["-s", "/mnt", "-p", f"/{installed_in}", "/mnt"]
-        # In a mount namespace of its own the mount ends with the command, however that ends. compileall's exit code 1
-        # says only that some file is no Python of this version, which packages' templates often are not.
+        # In its own mount namespace, the mount is removed when the command ends, in any way. compileall's exit code 1
+        # only means that some file is not valid Python of this version, which packages' templates often are not.
         _run(["unshare", "--mount", "sh", "-c", script, "sh", folder, self.root, *compiling], allowed=(0, 1))
 
 
@@ -81,12 +81,12 @@ def base_system(progress: Progress) -> BaseSystem:
     if not root.exists():
         with locked("base"):
             if not root.exists():
-                for leftover in root.parent.glob(".making-*"):  # of a run that was killed: nobody else holds the lock
+                for leftover in root.parent.glob(".making-*"):  # left by a killed run: we hold the lock
                     shutil.rmtree(leftover, ignore_errors=True)
                 with progress.step(f"base system {release} with {', '.join(_PACKAGES)} ({_USUAL})") as note:
                     _bootstrap(root, release, mirror, note)
     layers = [layer("base", root.name, lambda path: _pack(root, path))]
-    if _CA_BUNDLE.exists():  # what this machine trusts (a proxy, a private mirror) its containers trust too
+    if _CA_BUNDLE.exists():  # containers trust the same certificates as this machine (a proxy, a private mirror)
         bundle = [Entry(str(_CA_BUNDLE).lstrip("/"), _CA_BUNDLE)]
         inputs = key_of(_CA_BUNDLE.read_text(errors="replace"))
         layers.append(layer("trust", inputs, lambda path: write_layer(bundle, path)))
@@ -94,7 +94,7 @@ def base_system(progress: Progress) -> BaseSystem:
 
 
 def _release_and_mirror() -> tuple[str, str]:
-    """The code name of this machine's release, and where apt gets its `main` from."""
+    """The code name of this machine's release, and the URL of its `main`."""
     wanted = "$(CODENAME) $(COMPONENT) $(REPO_URI)"
     targets = _run(["apt-get", "indextargets", "--format", wanted, "Created-By: Packages"]).splitlines()
     values = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
@@ -128,7 +128,7 @@ def _pack(root: Path, path: Path) -> Layer:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, and apt's own proxy: debootstrap downloads without apt."""
+    """This process's environment, with apt's proxy: debootstrap downloads without apt."""
     environment = os.environ | {
         "PATH": f"{os.environ.get('PATH', '')}:{debian.SYSTEM_PATH}",
         "DEBIAN_FRONTEND": "noninteractive",
@@ -159,7 +159,7 @@ def _run(
         answer = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     except FileNotFoundError as problem:
         raise ClusterError(
-            f"making images needs {arguments[0]}, of Debian or Ubuntu, which is not installed"
+            f"building images needs {arguments[0]}, from Debian or Ubuntu, which is not installed"
         ) from problem
     if answer.returncode not in allowed:
         raise ClusterError(f"`{arguments[0]} …` failed: {(answer.stderr or answer.stdout).strip()[-1000:]}")

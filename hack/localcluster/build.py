@@ -1,7 +1,7 @@
-"""Makes the programs of a cluster be there: Debian packages by apt-get, Go programs from the module proxy.
+"""Installs the programs of a cluster: Debian packages by apt-get, Go programs built from the module proxy.
 
-What is built goes to the cache once and for all, under its name and version, in one rename; a half-built tool is never
-seen. It must never change the user's own Go caches' settings, nor remove a cache that is not ours.
+Built programs are cached permanently by name and version, and published by one rename, so that a half-built tool is
+never visible. It must never change the user's Go settings or remove a cache that is not ours.
 """
 
 import fcntl
@@ -31,9 +31,9 @@ from localcluster.tools import (
 
 
 def build(tools: Sequence[Tool], progress: Progress) -> None:
-    """Build what is missing of `tools`, one after the other; raise ClusterError if a build fails.
+    """Build the missing `tools`, one after the other; raise ClusterError if a build fails.
 
-    Safe to run twice at once: the second waits for the first and finds its work done.
+    Safe to run concurrently: the second run waits for the first and uses its results.
     """
     if all(present(tool) for tool in tools):
         return
@@ -42,7 +42,7 @@ def build(tools: Sequence[Tool], progress: Progress) -> None:
         if missing:
             _require_go()
             usual = sum(tool.usual_seconds for tool in missing)
-            progress.say(
+            progress.info(
                 f"building {len(missing)} Go tools once, into {cache_folder() / 'tools'}: "
                 f"about {max(1, round(usual / 60))} min on 2 cores"
             )
@@ -55,7 +55,7 @@ def build(tools: Sequence[Tool], progress: Progress) -> None:
 
 
 def gateway_api_manifests(progress: Progress) -> Path:
-    """The folder with the standard CRDs of the Gateway API, in the version that Traefik is built with."""
+    """The folder with the standard CRDs of the Gateway API, in the version with which Traefik is built."""
     folder = cache_folder() / "tools" / "gateway-api" / GATEWAY_API_VERSION
     if folder.exists():
         return folder
@@ -80,7 +80,7 @@ def gateway_api_manifests(progress: Progress) -> Path:
 
 
 def copy_from_module(tool: Tool, module: str, files: Sequence[str], folder: Path, progress: Progress) -> None:
-    """Make `folder` of files of a Go module that `tool` is built with; what is there stays. Raises ClusterError."""
+    """Create `folder` from files of a Go module that `tool` is built with, unless it exists. Raises ClusterError."""
     with _only_one_builder(progress):
         if folder.exists():
             return
@@ -103,9 +103,9 @@ def _only_one_builder(progress: Progress) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress.say("another run is building; waiting for it")
+            progress.info("another run is building; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in folder.glob("*/.building-*"):  # of a run that was killed: nobody else holds the lock
+        for leftover in folder.glob("*/.building-*"):  # left by a killed run: we hold the lock
             shutil.rmtree(leftover, ignore_errors=True)
         yield
 
@@ -136,7 +136,7 @@ def _build(tool: Tool, note: Note) -> None:
 
 
 def _binary_name(package: str) -> str:
-    """The name that `go build` gives a program: the last part of its path that is not a major version."""
+    """The name of a program built by `go build`: the last part of its path that is not a major version."""
     *parents, last = package.split("/")
     return parents[-1] if last[0] == "v" and last[1:].isdigit() else last
 
@@ -157,7 +157,7 @@ def _run_build(command: list[str], source: Path, environment: dict[str, str], no
     with subprocess.Popen(
         tied(command), cwd=source, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
-        if process.stderr is None:  # pragma: no cover - PIPE was asked for
+        if process.stderr is None:  # pragma: no cover - it is a pipe
             raise AssertionError
         reader = threading.Thread(target=read, args=(process.stderr,), daemon=True)
         reader.start()
@@ -167,26 +167,26 @@ def _run_build(command: list[str], source: Path, environment: dict[str, str], no
                 time.sleep(0.25)
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)  # go ends its compilers itself
+                process.send_signal(signal.SIGINT)  # go terminates its compilers itself
                 process.wait()
         reader.join()
     if process.returncode:
         tail = "".join(line for line in output[-60:] if not line.startswith("go: downloading"))
         raise ClusterError(
             f"`go build` in hack/tools/{source.name} failed:\n{tail}\nIf modules could not be downloaded, "
-            "check GOPROXY (`go env GOPROXY`) and run the command again: what was built stays."
+            "check GOPROXY (`go env GOPROXY`) and run the command again: finished builds are kept."
         )
 
 
 @contextmanager
 def _published(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `folder` in one rename if the body succeeds."""
+    """A folder to fill; renamed to `folder` if the body succeeds."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
     try:
         yield staging
         staging.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)  # incomplete: a complete one would not have been built again
+        shutil.rmtree(folder, ignore_errors=True)  # incomplete, since a complete one would not have been rebuilt
         staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

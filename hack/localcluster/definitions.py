@@ -1,4 +1,4 @@
-"""Waiting until the API server serves custom resources that were just defined."""
+"""Waits until the API server serves custom resources that were just defined."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ PATIENCE = timedelta(seconds=30)
 
 
 def wait_established(kubectl: Callable[..., str], *which: object, patience: timedelta = PATIENCE) -> None:
-    """Wait for definitions, named as `kubectl wait` takes them. Raises ClusterError.
+    """Wait for definitions, given as for `kubectl wait`. Raises ClusterError.
 
     A definition that was applied a moment ago has no conditions at all, and `kubectl wait` fails on that instead of
     waiting: "accessor error: <nil> is of the type <nil>, expected []interface{}".

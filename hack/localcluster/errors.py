@@ -1,5 +1,5 @@
-"""What the local cluster raises: one sentence for the person at the terminal, who needs no traceback."""
+"""The errors of the local cluster, for people at the terminal: one sentence, no traceback."""
 
 
 class ClusterError(Exception):
-    """Something that a person can act on; the message says where, what, and what to do next."""
+    """An error that the user can fix; the message contains where, what, and what to do next."""

@@ -1,4 +1,4 @@
-"""Looks at a cluster that somebody else runs and says what modelsync would miss there; must never change anything."""
+"""Checks an existing cluster and reports what modelsync would lack there; must never change anything."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ Ask = Callable[..., dict[str, Any]]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `next_step` says what to do if it is not fine."""
+    """The result of one check; `next_step` is what to do if it failed."""
 
     fine: bool
     what: str
@@ -26,12 +26,12 @@ class Finding:
 
 
 def check_existing() -> list[Finding]:
-    """What the cluster of the current kubeconfig has and lacks; raises ClusterError if it cannot be reached."""
+    """The findings for the cluster of the current kubeconfig; raises ClusterError if it cannot be reached."""
     return list(findings(_kubectl))
 
 
 def findings(ask: Ask) -> Iterator[Finding]:
-    """The findings, by asking through `ask`."""
+    """The findings; `ask` queries the cluster."""
     version = ask("version")["serverVersion"]
     minor = int("".join(character for character in version["minor"] if character.isdigit()))
     yield Finding(
@@ -62,7 +62,7 @@ def findings(ask: Ask) -> Iterator[Finding]:
         yield Finding(
             bool(programmed),
             f"Gateway {', '.join(programmed)}" if programmed else "no programmed Gateway",
-            "make a Gateway and let the namespaces of your ModelDeployments attach (listeners[].allowedRoutes)",
+            "create a Gateway, and allow the namespaces of your ModelDeployments to attach (listeners[].allowedRoutes)",
         )
 
 

@@ -1,7 +1,7 @@
-"""A cluster that somebody else runs, in the place of a local one: for the demo and the e2e tests.
+"""An existing cluster, in place of the local one, for the demo and the e2e tests.
 
-It is named by KUBECONFIG; what only its owner can know comes by environment. Nothing of the cluster itself is started
-or stopped here: only the servers beside it (W&B stand-in, operator), which `localcluster down --name existing` ends.
+KUBECONFIG selects it; environment variables contain what only its owner can know. Nothing in the cluster itself is
+started or stopped, only the servers beside it (W&B stand-in, operator), which `localcluster down --name existing` ends.
 """
 
 import os
@@ -18,21 +18,21 @@ from localcluster.oci import Image, write_archive
 NAME = "existing"
 
 _NEEDED = {
-    "MODELSYNC_NODE_ADDRESS": "the address of this machine that the cluster's pods reach",
-    "MODELSYNC_GATEWAY_URL": "the URL of the Gateway `models` in namespace `gateways`, as this machine reaches it",
-    "MODELSYNC_LOAD_IMAGES": "a command that puts an OCI archive, its last argument, onto the nodes, for example "
+    "MODELSYNC_NODE_ADDRESS": "the address by which the cluster's pods reach this machine",
+    "MODELSYNC_GATEWAY_URL": "the URL by which this machine reaches the Gateway `models` in namespace `gateways`",
+    "MODELSYNC_LOAD_IMAGES": "a command that loads an OCI archive, its last argument, onto the nodes, for example "
     "`kind load image-archive --name modelsync`",
 }
 
 
 class ExistingCluster(Cluster):
-    """The cluster of KUBECONFIG. Raises ClusterError when the environment does not say what is needed."""
+    """The cluster of KUBECONFIG. Raises ClusterError when required environment variables are missing."""
 
     def __init__(self) -> None:
         super().__init__(NAME)
         if missing := [name for name in _NEEDED if not os.environ.get(name)]:
             lines = "\n".join(f"  {name}: {_NEEDED[name]}" for name in missing)
-            raise ClusterError(f"KUBECONFIG names a cluster of somebody else; say of it also\n{lines}")
+            raise ClusterError(f"KUBECONFIG selects an existing cluster; set also\n{lines}")
         self._kubectl_program = which("kubectl")
         if self._kubectl_program is None:
             raise ClusterError("kubectl is not on PATH: https://kubernetes.io/docs/tasks/tools/")
@@ -44,16 +44,16 @@ class ExistingCluster(Cluster):
 
     @property
     def node_address(self) -> str:
-        """This machine, as the pods reach it."""
+        """The address by which pods reach this machine."""
         return os.environ["MODELSYNC_NODE_ADDRESS"]
 
     @property
     def gateway_url(self) -> str:
-        """The gateway, as this machine reaches it."""
+        """The URL by which this machine reaches the gateway."""
         return os.environ["MODELSYNC_GATEWAY_URL"].rstrip("/")
 
     def kubectl(self, *arguments: str | Path, input: str | None = None) -> str:
-        """Run kubectl; returns what it printed. Raises ClusterError with its error."""
+        """Run kubectl; returns its output. Raises ClusterError with its error."""
         command = [str(self._kubectl_program), *(str(part) for part in arguments)]
         answer = subprocess.run(command, input=input, capture_output=True, text=True, check=False)
         if answer.returncode:
@@ -61,7 +61,7 @@ class ExistingCluster(Cluster):
         return answer.stdout
 
     def load_images(self, *images: Image) -> None:
-        """Hand the images to the command that the owner named."""
+        """Pass the images to the owner's command."""
         with tempfile.TemporaryDirectory() as folder:
             archive = Path(folder) / "images.tar"
             with archive.open("wb") as output:
@@ -73,7 +73,7 @@ class ExistingCluster(Cluster):
 
 
 def current_cluster() -> Cluster:
-    """The local cluster that this was started in by `exec`, else the one of KUBECONFIG. Raises ClusterError."""
+    """The local cluster in which this was started by `exec`, else that of KUBECONFIG. Raises ClusterError."""
     if os.environ.get("MODELSYNC_CLUSTER") or not os.environ.get("KUBECONFIG"):
         return Cluster.current()
     return ExistingCluster()

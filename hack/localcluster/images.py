@@ -1,7 +1,7 @@
-"""Our images, made without a registry and without Docker: the operator's, and that of the vLLM stand-in.
+"""Builds our images without a registry and without Docker: the operator's and the vLLM stand-in's.
 
-Three layers on the base system: dependencies (made again when uv.lock changes), source (when a file changes), users.
-Python's byte code is compiled into them: a pod must not spend its start compiling.
+Three layers on the base system: dependencies (rebuilt when uv.lock changes), source (when a file changes), users. They
+contain compiled Python byte code, so that pods do not compile at startup.
 """
 
 import os
@@ -22,7 +22,7 @@ MODELSYNC_IMAGE = "docker.io/library/modelsync"
 VLLM_STANDIN_IMAGE = "docker.io/library/vllm-standin"
 VLLM_VERSION = "v0.32.0"
 
-# What the vLLM stand-in imports; versions come from uv.lock.
+# Packages that the vLLM stand-in imports; the versions are in uv.lock.
 VLLM_STANDIN_REQUIREMENTS = ("prometheus-client", "starlette", "uvicorn")
 
 _PLATFORMS = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
@@ -32,10 +32,10 @@ IMAGE_ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-MODELSYNC_ENVIRONMENT = IMAGE_ENVIRONMENT | {"HOME": "/tmp"}  # noqa: S108 - the container's, the only place it may write
+MODELSYNC_ENVIRONMENT = IMAGE_ENVIRONMENT | {"HOME": "/tmp"}  # noqa: S108 - in the container, the only writable place
 MODELSYNC_USER = 65532
 MODELSYNC_FOLDER = "opt/modelsync"
-"""Where its packages lie, apart from the system's own: the Dockerfile puts the same there, on whatever base."""
+"""The folder of its packages, separate from the system's own; the Dockerfile uses the same on every base."""
 LAUNCHER = "hack/image/modelsync"
 # Not isolated (-I), as vLLM's own is not: an init container's middleware is found by PYTHONPATH.
 _VLLM_SCRIPT = """#!/usr/bin/python3
@@ -48,7 +48,7 @@ sys.exit(main())
 
 
 def modelsync_image(tag: str = "dev", *, progress: Progress | None = None) -> Image:
-    """The operator's (and puller's) image from this checkout, as the Dockerfile makes it on another base.
+    """The operator's (and puller's) image from this checkout, like that of the Dockerfile, but on another base.
 
     Another `tag` of the same source shares all layers.
     """
@@ -77,9 +77,9 @@ def modelsync_image(tag: str = "dev", *, progress: Progress | None = None) -> Im
 
 
 def vllm_standin_image(*, progress: Progress | None = None) -> Image:
-    """The image that takes the place of `vllm/vllm-openai`: `vllm serve …` starts the stand-in.
+    """The image that replaces `vllm/vllm-openai`: `vllm serve …` starts the stand-in.
 
-    As in vLLM's own image there is a user `vllm` (2000), and a container is root unless its pod says otherwise.
+    As in vLLM's own image, there is a user `vllm` (2000), and containers run as root unless the pod specifies a user.
     """
     progress = progress or Progress(quiet=True)
     base = base_system(progress)
@@ -95,7 +95,7 @@ def vllm_standin_image(*, progress: Progress | None = None) -> Image:
                     repository() / "hack" / "vllm_standin",
                     [
                         Entry("usr/local/bin/vllm", _VLLM_SCRIPT.encode(), mode=0o755),
-                        # The table is all that the stand-in takes of modelsync, so that it is no model of ourselves.
+                        # The stand-in must take nothing else from modelsync, so that it stays independent of our code.
                         Entry(f"{base.packages}/modelsync/policy/vllm_flags.json", flags.read_bytes()),
                     ],
                 ),
@@ -107,16 +107,16 @@ def vllm_standin_image(*, progress: Progress | None = None) -> Image:
 
 
 def _locked_requirements(*groups: str) -> str:
-    """What uv.lock pins, with hashes, as a requirements file."""
+    """The pins of uv.lock, with hashes, as a requirements file."""
     return _uv("export", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *groups)
 
 
 def _dependencies(
     base: BaseSystem, kind: str, locked: str, only: Sequence[str] = (), *, folder: str | None = None
 ) -> Layer:
-    """A layer with the locked requirements; with `only`, just these and what they need, in the locked versions.
+    """A layer with the locked requirements; with `only`, just these and their dependencies, in the locked versions.
 
-    They lie in `folder`, by default where the base's Python looks for packages.
+    They are installed in `folder`, by default where the base's Python looks for packages.
     """
     where = folder or base.packages
 
@@ -132,7 +132,7 @@ def _dependencies(
                 *("--python-platform", _PLATFORMS.get(machine, machine)),
                 *what,
             )
-            shutil.rmtree(target / "bin", ignore_errors=True)  # scripts of libraries, for another interpreter
+            shutil.rmtree(target / "bin", ignore_errors=True)  # the libraries' scripts are for another interpreter
             base.compile(target, where)
             return write_layer(tree_of(target, where), path)
 
@@ -140,7 +140,7 @@ def _dependencies(
 
 
 def _source(base: BaseSystem, package: Path, extras: Sequence[Entry], *, folder: str | None = None) -> Layer:
-    """A layer with a package of this checkout, in `folder` as above, and the `extras` beside it."""
+    """A layer with a package of this checkout, in `folder` as above, plus the `extras`."""
     where = folder or base.packages
     files = {
         path.relative_to(package): path.read_bytes()
@@ -148,7 +148,7 @@ def _source(base: BaseSystem, package: Path, extras: Sequence[Entry], *, folder:
         if path.is_file() and "__pycache__" not in path.parts
     }
     if not files:
-        raise ClusterError(f"{package.relative_to(repository())} is empty: there is nothing to make an image of")
+        raise ClusterError(f"{package.relative_to(repository())} is empty: there is nothing to build an image from")
 
     def make(path: Path) -> Layer:
         with staging(path) as work:
@@ -165,7 +165,7 @@ def _source(base: BaseSystem, package: Path, extras: Sequence[Entry], *, folder:
 
 
 def user_layer(base: BaseSystem, name: str, number: int) -> Layer:
-    """A layer with a user of that name and number, and a home that belongs to it."""
+    """A layer with a user of this name and id, and its home folder."""
     home = f"home/{name}"
     entries = [
         Entry(
@@ -197,9 +197,9 @@ def _uv(*arguments: str) -> str:
 
 
 def uv_program() -> str:
-    """uv as the Makefile sets it up, else the one on PATH."""
+    """The uv that the Makefile installs, else the one on PATH."""
     ours = sorted((cache_folder() / "uv").glob("*/bin/uv"), key=lambda path: path.stat().st_mtime)
     found = str(ours[-1]) if ours else shutil.which("uv")
     if not found:
-        raise ClusterError("uv is needed to make images: run `make setup`")
+        raise ClusterError("uv is needed to build images: run `make setup`")
     return found

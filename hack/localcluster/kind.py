@@ -1,6 +1,6 @@
-"""A cluster with `kind`, for machines where Docker works: the same gateway as the local cluster has.
+"""A `kind` cluster, for machines where Docker works, with the same gateway as the local cluster.
 
-Uses the user's own docker, kind and kubectl; what is missing is named, never installed.
+Uses the user's own docker, kind and kubectl; missing programs are reported, never installed.
 """
 
 import json
@@ -24,9 +24,9 @@ _GATEWAY_API = (
 
 
 def kind_up(name: str, progress: Progress) -> None:
-    """Make the kind cluster `name` with Gateway API CRDs, Traefik and Gateway `gateways/models`; what is there stays.
+    """Create the kind cluster `name` with Gateway API CRDs, Traefik and Gateway `gateways/models`, unless they exist.
 
-    Raises ClusterError that names what is missing, or the command that failed.
+    Raises ClusterError with what is missing, or the command that failed.
     """
     _require_programs()
     manifests = repository() / "hack" / "kind"
@@ -42,11 +42,11 @@ def kind_up(name: str, progress: Progress) -> None:
         _kubectl(name, "rollout", "status", "deployment/traefik", "--namespace=traefik", "--timeout=180s")
         wait = ("wait", "gateway/models", "--namespace=gateways", "--for=condition=Programmed", "--timeout=60s")
         _kubectl(name, *wait)
-    progress.say(f"the gateway answers on http://127.0.0.1:8000; kubectl --context kind-{name} get nodes")
+    progress.info(f"the gateway answers on http://127.0.0.1:8000; kubectl --context kind-{name} get nodes")
 
 
 def kind_down(name: str, progress: Progress) -> None:
-    """Remove the kind cluster `name`; none is no error."""
+    """Remove the kind cluster `name`; not an error if it does not exist."""
     _require_programs()
     with progress.step(f"kind cluster {name} down"):
         _run("kind", "delete", "cluster", "--name", name)

@@ -1,6 +1,6 @@
-"""Keeps image layers by what they were made from, so that a layer is made again only when its inputs change.
+"""Caches image layers by their inputs, so that a layer is rebuilt only when its inputs change.
 
-A layer's key is a hash of its inputs, never of the clock; the layer and what is known of it are published at once.
+A layer's key is a hash of its inputs, never of the time; the layer and its metadata are published together.
 """
 
 import fcntl
@@ -19,12 +19,12 @@ _KEPT_OF_EACH_KIND = 4
 
 
 def images_folder() -> Path:
-    """Where layers and the base system are kept."""
+    """The folder of image layers and the base system."""
     return cache_folder() / "images"
 
 
 def layer(kind: str, inputs: str, make: Callable[[Path], Layer]) -> Layer:
-    """The layer of this `kind` for these `inputs`; `make` writes it to the given path if it is not there yet."""
+    """The layer of this `kind` for these `inputs`; if it is missing, `make` writes it to the given path."""
     key = key_of(inputs)
     folder = images_folder() / "layers" / kind / key
     if not (folder / "layer.json").exists():
@@ -32,7 +32,7 @@ def layer(kind: str, inputs: str, make: Callable[[Path], Layer]) -> Layer:
             if not (folder / "layer.json").exists():
                 _make(folder, make)
                 _prune(folder.parent)
-    folder.touch()  # pruning goes by the time of the last use
+    folder.touch()  # pruning is by time of last use
     known = json.loads((folder / "layer.json").read_text())
     return Layer(folder / "layer.tar", known["digest"], known["size"])
 
@@ -43,7 +43,7 @@ def key_of(*inputs: str) -> str:
 
 @contextmanager
 def locked(kind: str) -> Iterator[None]:
-    """Only one run at a time makes things of this kind."""
+    """Lock against concurrent builds of this kind."""
     folder = images_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{kind}.lock").open("w") as lock:
@@ -53,7 +53,7 @@ def locked(kind: str) -> Iterator[None]:
 
 @contextmanager
 def staging(beside: Path) -> Iterator[Path]:
-    """A folder to fill on the same file system as `beside`; gone afterwards unless it was renamed."""
+    """A temporary folder on the same file system as `beside`; removed afterwards unless it was renamed."""
     beside.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".making-", dir=beside.parent))
     try:
@@ -71,7 +71,7 @@ def _make(folder: Path, make: Callable[[Path], Layer]) -> None:
 
 
 def _prune(kind: Path) -> None:
-    """Remove layers that have not been used for the longest time, and what killed runs left."""
+    """Remove the least recently used layers, and leftovers of killed runs."""
     layers = sorted(kind.glob("[!.]*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in [*layers[_KEPT_OF_EACH_KIND:], *kind.glob(".making-*")]:
         shutil.rmtree(old, ignore_errors=True)

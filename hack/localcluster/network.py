@@ -1,7 +1,7 @@
-"""The network namespace that a cluster lives in: its traffic never leaves addresses that it made itself.
+"""The network namespace of a cluster: its traffic never leaves the addresses that it created itself.
 
-Entered with `nsenter --net=…`. Not with `ip netns exec`, which mounts a new /sys over the control groups, so that the
-kubelet dies of "failed to find cgroup mounts".
+Entered with `nsenter --net=…`, not with `ip netns exec`, which mounts a new /sys over the control groups, so that the
+kubelet fails with "failed to find cgroup mounts".
 """
 
 import subprocess
@@ -27,20 +27,20 @@ echo 1 > /proc/sys/net/ipv4/ip_forward
 
 
 def create(namespace: Path) -> None:
-    """Create the namespace and the node's address in it; what is there already stays."""
+    """Create the namespace and the node's address in it, unless they exist."""
     if not namespace.exists():
         _run([which("ip") or "ip", "netns", "add", namespace.name])
     _run([*enter(namespace), "sh", "-c", _SETUP])
 
 
 def delete(namespace: Path) -> None:
-    """Delete the namespace with everything in it, nftables rules included; nothing if there is none."""
+    """Delete the namespace with everything in it, including nftables rules; no-op if there is none."""
     if namespace.exists():
         _run([which("ip") or "ip", "netns", "delete", namespace.name])
 
 
 def enter(namespace: Path) -> list[str]:
-    """The words to put before a command that shall run in the namespace; they keep the command's pid."""
+    """Command prefix that runs a command in the namespace, with the same pid."""
     return [which("nsenter") or "nsenter", f"--net={namespace}"]
 
 

@@ -1,7 +1,7 @@
 """Writes OCI images (image-spec v1.1) without a daemon: layers as tar files, and archives of them.
 
-Layers are not compressed, so a layer's digest is also its diff_id, and importing one costs no more than a copy. The
-same content gives the same bytes: no clock, no owner of this machine, sorted names.
+Layers are not compressed, so a layer's digest is also its diff_id, and an import costs no more than a copy. The same
+content gives the same bytes: no timestamps, no local owners, sorted names.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in a layer: a file with `content`, a link to `link`, or a folder if both are None."""
+    """One entry of a layer: a file with `content`, a link to `link`, or a folder if both are None."""
 
     path: str
     content: bytes | Path | None = None
@@ -43,9 +43,9 @@ class Layer:
     digest: str
     size: int
     entries: Callable[[], Iterable[Entry]] | None = field(default=None, compare=False)
-    """From which the tar is written anew each time; there is no file then, and `path` is the folder with the content.
+    """If set, the tar is written from these whenever it is sent; there is no file, and `path` is the content's folder.
 
-    For a layer so large that a second copy of it would cost too much disk.
+    For a layer so large that a second copy would cost too much disk space.
     """
 
 
@@ -106,9 +106,9 @@ def write_layer(entries: Iterable[Entry], path: Path) -> Layer:
 
 
 def streamed_layer(folder: Path, entries: Callable[[], Iterable[Entry]]) -> Layer:
-    """A layer of which no tar file is kept: it is written once to know its digest, and again whenever it is sent.
+    """A layer without a tar file: it is written once to compute its digest, and again whenever it is sent.
 
-    `entries` must give the same each time, until `folder` is gone.
+    `entries` must give the same each time, as long as `folder` exists.
     """
     with Path(os.devnull).open("wb") as nowhere:
         hashing = _Hashing(nowhere)
@@ -117,14 +117,14 @@ def streamed_layer(folder: Path, entries: Callable[[], Iterable[Entry]]) -> Laye
 
 
 def layer_from_tar(path: Path) -> Layer:
-    """A layer from a tar file that was made elsewhere."""
+    """A layer from an existing tar file."""
     with path.open("rb") as source:
         digest = hashlib.file_digest(source, "sha256").hexdigest()
     return Layer(path, f"sha256:{digest}", path.stat().st_size)
 
 
 def write_archive(images: Iterable[Image], output: BinaryIO, *, present: Collection[str] = ()) -> None:
-    """Write an OCI image layout as a tar stream, without the layers whose digests are `present` at the receiver."""
+    """Write an OCI image layout as a tar stream, without the layers whose digests the receiver already has."""
     written: set[str] = set()
     descriptors = []
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as archive:
@@ -171,7 +171,7 @@ def digest_of(content: bytes) -> str:
 
 
 def architecture() -> str:
-    """This machine's architecture as images name it."""
+    """This machine's architecture, in the images' terms."""
     machine = platform.machine()
     return _ARCHITECTURES.get(machine, machine)
 
@@ -195,7 +195,7 @@ def _write_tar(entries: Iterable[Entry], output: "_Hashing | BinaryIO") -> None:
 
 @contextmanager
 def _streamed(entries: Iterable[Entry]) -> Iterator[BinaryIO]:
-    """What `_write_tar` would write, to read: tarfile wants to be the one who reads, and who writes."""
+    """The output of `_write_tar` as a readable stream."""
     reading, writing = os.pipe()
     failures: list[Exception] = []
 
@@ -247,7 +247,7 @@ def _header(entry: Entry) -> tarfile.TarInfo:
 
 
 class _Hashing(io.RawIOBase):
-    """Passes what is written to `output`, and keeps its hash and size."""
+    """Forwards writes to `output`, and computes their hash and size."""
 
     def __init__(self, output: BinaryIO) -> None:
         self._output = output

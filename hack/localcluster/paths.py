@@ -1,4 +1,4 @@
-"""Where things lie on the developer's machine: the cache that many checkouts share, and the state of each cluster.
+"""Paths on the developer's machine: the cache that many checkouts share, and the state of each cluster.
 
 Paths come from the environment only; this module must never create or remove anything.
 """
@@ -21,7 +21,7 @@ def cache_folder() -> Path:
 
 
 def clusters_folder() -> Path:
-    """`$MODELSYNC_STATE`, or `clusters` in the cache folder; holds one folder for each cluster."""
+    """`$MODELSYNC_STATE`, or `clusters` in the cache folder; contains one folder per cluster."""
     if chosen := os.environ.get("MODELSYNC_STATE"):
         return Path(chosen).absolute()
     return cache_folder() / "clusters"
@@ -41,8 +41,8 @@ def repository() -> Path:
 class Layout:
     """Every path and every name on the machine that one cluster uses.
 
-    `identity` is unique on the machine: two checkouts with a cluster called `default` each must not meet in the
-    kernel's own name spaces (network namespaces, control groups, /run).
+    `identity` is unique on the machine: two checkouts with a cluster called `default` each must not collide in names
+    that are global to the machine (network namespaces, control groups, /run).
     """
 
     name: str
@@ -50,7 +50,7 @@ class Layout:
 
     @classmethod
     def named(cls, name: str) -> "Layout":
-        """Raise ClusterError if `name` is no DNS label of at most 20 characters."""
+        """Raise ClusterError unless `name` is a DNS label of at most 20 characters."""
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?", name):
             raise ClusterError(
                 f"cluster name {name!r}: use 1 to 20 lower-case letters, digits and dashes, "
@@ -64,7 +64,7 @@ class Layout:
 
     @property
     def runtime(self) -> Path:
-        """Sockets and containerd's volatile state: short (a socket's path has at most 107 bytes) and gone at reboot."""
+        """Sockets and containerd's volatile state: a short path (sockets allow 107 bytes), cleared at reboot."""
         return Path("/run/modelsync") / self.identity
 
     @property
@@ -85,7 +85,7 @@ class Layout:
 
     @property
     def audit_log(self) -> Path:
-        """The requests of the accounts of pods, a JSON object a line."""
+        """The audit log of requests by pods' service accounts, one JSON object per line."""
         return self.logs / "audit.log"
 
     @property
@@ -98,7 +98,7 @@ class Layout:
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's; only the owner may read it."""
+        """The administrator's kubeconfig; only the owner may read it."""
         return self.state / "kubeconfig"
 
     @property

@@ -1,8 +1,8 @@
-"""Starts the processes of a cluster and ends exactly these.
+"""Starts the processes of a cluster, and ends exactly these.
 
-A process is known by its pid, its start time and the boot it was started in, so that a pid which the kernel has given
-to somebody else is never signalled. The process writes its own record before it becomes the program (a record by the
-starter would be lost if the starter were killed in between).
+A process is identified by its pid, its start time and the boot, so that a reused pid is never signalled. The process
+writes its own record before it executes the program (a record by the starter would be lost if the starter were killed
+in between).
 """
 
 import os
@@ -31,7 +31,7 @@ printf '%s\\n%s\\n%s\\n' "$boot" "$stat" "$1" > "$0.new" && mv "$0.new" "$0" && 
 
 @dataclass(frozen=True)
 class Record:
-    """Who was started: `start_ticks` as in field 22 of proc(5) stat; `fingerprint` of its command line."""
+    """A started process: `start_ticks` as in field 22 of proc(5) stat; `fingerprint` of its command line."""
 
     name: str
     pid: int
@@ -41,12 +41,12 @@ class Record:
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs; a zombie does not."""
+        """Whether this same process still runs; a zombie does not."""
         return self.boot == boot_id() and _running_since(self.pid) == self.start_ticks
 
 
 class Processes:
-    """The processes of one cluster; `folder` holds a record for each."""
+    """The processes of one cluster; `folder` contains a record for each."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -96,33 +96,33 @@ class Processes:
         return True
 
     def end(self, *names: str) -> None:
-        """End the named processes and forget them."""
+        """End the named processes and remove their records."""
         end([record for name in names if (record := self.get(name))])
         for name in names:
             self._path(name).unlink(missing_ok=True)
 
     def kill(self, name: str) -> None:
-        """End a process as a crash would: at once, with nothing said. Its record stays, as after a crash."""
+        """Kill a process, like a crash. Its record is kept, as after a crash."""
         if record := self.get(name):
             end([record], grace=timedelta())
 
     def close(self) -> None:
-        """Kill all, and let nothing start that a starter which was killed had begun to start.
+        """Kill all processes, including those that a killed starter was just starting.
 
-        A process that has not recorded itself finds no folder for its record any more, and never becomes the program.
+        A process that has not recorded itself no longer finds the folder for its record, so never runs the program.
         """
         end(list(self), grace=timedelta())
         if self._folder.exists():
             shutil.rmtree(self._closed, ignore_errors=True)
             self._folder.rename(self._closed)
-        end(list(self), grace=timedelta())  # what recorded itself in between
+        end(list(self), grace=timedelta())  # processes that recorded themselves in between
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.process"
 
 
 def end(records: Sequence[Record], *, grace: timedelta = timedelta(seconds=5)) -> None:
-    """SIGTERM all, SIGKILL what is left after `grace` (without one: at once), and return when none of them runs."""
+    """SIGTERM all, SIGKILL the rest after `grace` (None: at once), and return when none of them runs."""
     handles = [handle for record in records if (handle := _open(record)) is not None]
     requests = [(signal.SIGTERM, grace.total_seconds())] if grace else []
     try:
@@ -142,23 +142,23 @@ def end(records: Sequence[Record], *, grace: timedelta = timedelta(seconds=5)) -
 
 
 def tied(command: Sequence[str | Path]) -> list[str]:
-    """The command line of a helper that the kernel kills when its starter ends, however that ends; keeps the pid."""
+    """The command line of a helper that the kernel kills when its starter ends, in any way; keeps the pid."""
     return ["setpriv", "--pdeathsig", "KILL", *(str(part) for part in command)]
 
 
 def identify(pid: int, name: str) -> Record | None:
-    """A record of a process that was found (not started) by us; None if it is gone."""
+    """A record of a process that we found but did not start; None if it has ended."""
     since = _running_since(pid)
     return None if since is None else Record(name, pid, since, boot_id(), "")
 
 
 def boot_id() -> str:
-    """The kernel's name for this boot: pids and start times of another boot mean nothing."""
+    """The kernel's id of this boot: pids and start times are only valid within one boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _open(record: Record) -> int | None:
-    """A pidfd of exactly this process: checked after opening, so it cannot be recycled in between."""
+    """A pidfd of exactly this process: checked after opening, so that the pid cannot be reused in between."""
     try:
         handle = os.pidfd_open(record.pid)
     except ProcessLookupError:
@@ -185,7 +185,7 @@ def _read(path: Path) -> Record | None:
 
 
 def _running_since(pid: int) -> int | None:
-    """The start time of a live process; None if there is none, or only its zombie."""
+    """The start time of a live process; None if there is none or it is a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -198,5 +198,5 @@ def _start_ticks(stat: str) -> int:
 
 
 def _after_name(stat: str) -> list[str]:
-    """The fields from the third on; the second, the name, may hold spaces and brackets."""
+    """The fields from the third on; the second, the name, may contain spaces and brackets."""
     return stat.rpartition(")")[2].split()

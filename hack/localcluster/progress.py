@@ -1,7 +1,7 @@
-"""Tells a person what is being done now, how long it has taken and how long it usually takes.
+"""Reports the running step, how long it has taken and how long it usually takes.
 
-Goes to standard error: standard output belongs to what a command answers. On a terminal the line of a running step is
-redrawn; elsewhere (CI) a running step says every half minute that it is alive.
+Writes to standard error: standard output is for the results of commands. On a terminal, the line of a running step is
+redrawn; elsewhere (CI), a running step prints a line every half minute.
 """
 
 import sys
@@ -13,13 +13,13 @@ from typing import Protocol, TextIO
 
 
 class Note(Protocol):
-    """Say how far the running step is; cheap, may be called often."""
+    """Report the progress of the running step; cheap, may be called often."""
 
     def __call__(self, text: str) -> None: ...
 
 
 class Progress:
-    """Steps on a stream. `quiet` keeps them to itself (for use as a library)."""
+    """Prints steps to a stream; `quiet` suppresses them (for use as a library)."""
 
     def __init__(
         self,
@@ -33,14 +33,14 @@ class Progress:
         self._live = not quiet and self._stream.isatty()
         self._remind_every = remind_every.total_seconds()
 
-    def say(self, text: str) -> None:
-        """One line that stays."""
+    def info(self, text: str) -> None:
+        """Print a permanent line."""
         if not self._quiet:
             print(text, file=self._stream, flush=True)
 
     @contextmanager
     def step(self, title: str) -> Iterator[Note]:
-        """Print `title` and the seconds that the body took; the body may call the yielded note."""
+        """Print `title` and the duration of the body; the body may call the yielded note."""
         started = last = time.monotonic()
         if self._live:
             self._redraw(f"{title} …")
@@ -53,16 +53,16 @@ class Progress:
                 self._redraw(f"{title} … {duration(now - started)}{', ' if text else ''}{text}")
             elif not self._live and now - last >= self._remind_every:
                 last = now
-                self.say(f"{title} … {duration(now - started)}{', ' if text else ''}{text}")
+                self.info(f"{title} … {duration(now - started)}{', ' if text else ''}{text}")
 
         try:
             yield note
         except BaseException:
             self._clear()
-            self.say(f"{title}: stopped after {duration(time.monotonic() - started)}")
+            self.info(f"{title}: stopped after {duration(time.monotonic() - started)}")
             raise
         self._clear()
-        self.say(f"{title}  {duration(time.monotonic() - started)}")
+        self.info(f"{title}  {duration(time.monotonic() - started)}")
 
     def _redraw(self, text: str) -> None:
         self._stream.write(f"\r\x1b[K{text[:118]}")

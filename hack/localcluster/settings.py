@@ -1,7 +1,6 @@
-"""The configuration of each component: pure functions from the cluster's layout to files' texts and command lines.
+"""The configuration of each component: pure functions from the cluster's layout to file contents and command lines.
 
-Must never touch the machine; what was learnt the hard way stands beside the option it led to, longer in
-docs/design/local-cluster.md.
+Must never touch the machine. The reason for an unusual option is next to it, with more in docs/design/local-cluster.md.
 """
 
 import json
@@ -19,7 +18,7 @@ GATEWAY_PORT = 8000
 PAUSE_IMAGE = "docker.io/library/modelsync-pause:v1"
 _ETCD = "http://127.0.0.1:2379"
 
-# Who a component is to the apiserver: its user and groups. RBAC's bootstrap roles know all but Traefik.
+# The user and groups of each component. RBAC's bootstrap roles cover all except Traefik.
 IDENTITIES: dict[str, tuple[str, str]] = {
     "admin": ("admin", "system:masters"),
     "kube-controller-manager": ("system:kube-controller-manager", ""),
@@ -29,7 +28,7 @@ IDENTITIES: dict[str, tuple[str, str]] = {
     "traefik": ("traefik", ""),
 }
 
-# Without a node no pod can run: a test then plays the workload controllers' part itself, as with envtest.
+# Without a node no pod can run: tests then simulate the workload controllers, as with envtest.
 _WORKLOAD_CONTROLLERS = (
     "cronjob-controller",
     "daemonset-controller",
@@ -42,7 +41,7 @@ _WORKLOAD_CONTROLLERS = (
 
 
 def tokens(secrets: Mapping[str, str]) -> str:
-    """The apiserver's static token file; `secrets` has one token for each of IDENTITIES."""
+    """The apiserver's static token file; `secrets` has a token for each of IDENTITIES."""
     return "".join(
         f'{secrets[component]},{user},{user},"{groups}"\n' if groups else f"{secrets[component]},{user},{user}\n"
         for component, (user, groups) in IDENTITIES.items()
@@ -50,7 +49,7 @@ def tokens(secrets: Mapping[str, str]) -> str:
 
 
 def kubeconfig(layout: Layout, token: str, authority: str) -> str:
-    """A kubeconfig for the holder of `token`; `authority` is the base64 of the certificate to trust."""
+    """A kubeconfig for the holder of `token`; `authority` is the base64-encoded certificate to trust."""
     return json.dumps(
         {
             "apiVersion": "v1",
@@ -67,7 +66,7 @@ def kubeconfig(layout: Layout, token: str, authority: str) -> str:
 
 
 def etcd(layout: Layout) -> list[str | Path]:
-    """Without fsync: what is in a test cluster need not survive the machine."""
+    """Without fsync: a test cluster's data need not survive a crash of the machine."""
     return [
         program("etcd"),
         f"--data-dir={layout.state / 'etcd'}",
@@ -80,7 +79,7 @@ def etcd(layout: Layout) -> list[str | Path]:
 
 
 def apiserver(layout: Layout) -> list[str | Path]:
-    """It listens on the node's address: loopback is refused for the endpoints of Service `kubernetes`."""
+    """Listens on the node's address: loopback is not valid for the endpoints of Service `kubernetes`."""
     certificates = layout.certificates
     return [
         program("kube-apiserver"),
@@ -109,7 +108,7 @@ def apiserver(layout: Layout) -> list[str | Path]:
 
 
 def audit_policy() -> str:
-    """What the apiserver writes down: which requests the accounts of pods send, nothing of their content."""
+    """The audit policy: log the requests of pods' service accounts, without their content."""
     return json.dumps(
         {
             "apiVersion": "audit.k8s.io/v1",
@@ -123,7 +122,7 @@ def audit_policy() -> str:
 
 
 def controller_manager(layout: Layout, *, workloads: bool) -> list[str | Path]:
-    """`workloads` says whether Deployments and their like are acted on."""
+    """`workloads`: whether to run the controllers of Deployments and other workloads."""
     controllers = ["*", *(() if workloads else (f"-{name}" for name in _WORKLOAD_CONTROLLERS))]
     return [
         program("kube-controller-manager"),
@@ -131,9 +130,9 @@ def controller_manager(layout: Layout, *, workloads: bool) -> list[str | Path]:
         f"--service-account-private-key-file={layout.certificates / 'service-account.key'}",
         f"--root-ca-file={layout.certificates / 'apiserver.crt'}",
         "--use-service-account-credentials=true",
-        "--kube-api-qps=200",  # at the default of 20 it takes five seconds to start
+        "--kube-api-qps=200",  # with the default of 20, it takes five seconds to start
         "--kube-api-burst=400",
-        "--horizontal-pod-autoscaler-sync-period=2s",  # at the default of 15 s a test of scaling mostly waits
+        "--horizontal-pod-autoscaler-sync-period=2s",  # with the default of 15 s, a scaling test mostly waits
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
         f"--controllers={','.join(controllers)}",
@@ -154,10 +153,10 @@ def containerd(layout: Layout) -> list[str | Path]:
 
 
 def containerd_config(layout: Layout) -> str:
-    """Everything below the cluster's own folders; nothing is ever pulled.
+    """Keeps everything below the cluster's own folders, and never pulls images.
 
-    `restrict_oom_score_adj`: where CAP_SYS_RESOURCE is missing, every sandbox else fails with "can't get final child's
-    PID from pipe: EOF".
+    `restrict_oom_score_adj`: without it, if CAP_SYS_RESOURCE is missing, every sandbox fails with "can't get final
+    child's PID from pipe: EOF".
     """
     return f"""version = 3
 root = {json.dumps(str(layout.state / "containerd"))}
@@ -183,10 +182,10 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.tracing.processor
 
 
 def pod_network(layout: Layout) -> str:
-    """One veth pair for each pod, routed.
+    """One routed veth pair per pod.
 
-    With a bridge, a pod's answer to its neighbour goes round the node's address translation unless the kernel has
-    br_netfilter, and a ClusterIP then works only now and then.
+    With a bridge, unless the kernel has br_netfilter, a pod's answer to its neighbour bypasses the node's address
+    translation, and ClusterIPs then work only sometimes.
     """
     return json.dumps(
         {
@@ -223,7 +222,7 @@ def kubelet(layout: Layout) -> list[str | Path]:
 
 
 def kubelet_config(layout: Layout) -> str:
-    """For machines whose control groups are v1, v2 or mixed, and where no service manager owns them."""
+    """Works with control groups v1, v2 or mixed, without a service manager that owns them."""
     return json.dumps(
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -243,7 +242,7 @@ def kubelet_config(layout: Layout) -> str:
             "failSwapOn": False,
             "localStorageCapacityIsolation": False,
             "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
-            "imageGCHighThresholdPercent": 100,  # nothing could bring a removed image back
+            "imageGCHighThresholdPercent": 100,  # a removed image could not be pulled again
             "resolvConf": "",
             "podLogsDir": str(layout.pod_logs),
             "maxPods": 250,
@@ -266,7 +265,7 @@ def kube_proxy_config(layout: Layout) -> str:
             "kind": "KubeProxyConfiguration",
             "clientConnection": {"kubeconfig": str(layout.component_kubeconfig("kube-proxy"))},
             "mode": "nftables",
-            "nftables": {"minSyncPeriod": "100ms"},  # how late an ended pod leaves its Service; 1 s by default
+            "nftables": {"minSyncPeriod": "100ms"},  # delay until an ended pod leaves its Service; 1 s by default
             "clusterCIDR": POD_RANGE,
             "hostnameOverride": NODE_NAME,
             "bindAddress": NODE_ADDRESS,
@@ -278,9 +277,9 @@ def kube_proxy_config(layout: Layout) -> str:
 
 
 def traefik(layout: Layout) -> list[str | Path]:
-    """Traefik as the data plane; its kubeconfig comes by environment.
+    """Traefik as the data plane; its kubeconfig is in the environment.
 
-    The throttle is how long it may wait before it acts on a change (2 s by default); a hold must not wait for that.
+    The throttle is how long it may delay a change (2 s by default); a hold must not wait for that.
     """
     return [
         program("traefik"),
@@ -326,7 +325,7 @@ def traefik_access() -> list[dict[str, Any]]:
 
 
 def gateway() -> list[dict[str, Any]]:
-    """GatewayClass `traefik`, namespace `gateways` and Gateway `models` in it: every namespace may attach routes."""
+    """GatewayClass `traefik`, and Gateway `models` in namespace `gateways`: all namespaces may attach routes."""
     version = "gateway.networking.k8s.io/v1"
     listener = {
         "name": "web",

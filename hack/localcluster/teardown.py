@@ -1,7 +1,7 @@
-"""Ends everything that a cluster has on this machine, and nothing else; from any state, any number of times.
+"""Removes everything that a cluster has on this machine, and nothing else; from any state, any number of times.
 
-It trusts no running component: after a crash the kubelet is gone and its mounts are not. Order matters: first what
-starts other things, then containers, then mounts, then names.
+It relies on no running component: after a crash the kubelet has ended, but its mounts remain. Order matters: first
+processes that start others, then containers, then mounts, then names.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from localcluster.errors import ClusterError
 from localcluster.paths import Layout
 from localcluster.processes import Processes, Record, end, identify
 
-# The kubelet's, not configurable.
+# Paths of the kubelet that are not configurable.
 _CONTAINER_LOG_LINKS = Path("/var/log/containers")
 _DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 
@@ -29,9 +29,9 @@ _DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 def tear_down(layout: Layout) -> None:
     """End the cluster's processes and containers, unmount, delete its namespace, control groups and folders.
 
-    Raises ClusterError if something could not be removed; calling it again goes on from there.
+    Raises ClusterError if something could not be removed; calling it again continues.
     """
-    Processes(layout.records).close()  # first what starts other things
+    Processes(layout.records).close()  # first the processes that start others
     _end_containers(layout)
     _unmount_below(layout.state, layout.runtime)
     network.delete(layout.network_namespace)
@@ -44,7 +44,7 @@ def tear_down(layout: Layout) -> None:
 
 
 def leftovers(layout: Layout) -> list[str]:
-    """What the cluster still has on this machine, in words; empty after a complete teardown."""
+    """Descriptions of what the cluster still has on this machine; empty after a complete teardown."""
     found = [f"process {record.pid} ({record.name})" for record in Processes(layout.records) if record.alive]
     found += [f"container shim {record.pid}" for record in _shims(layout)]
     found += [f"process {record.pid} in a container" for record in _in_control_groups(layout)]
@@ -57,18 +57,18 @@ def leftovers(layout: Layout) -> list[str]:
 
 
 def _end_containers(layout: Layout) -> None:
-    """Kill shims and all that runs in containers; again, until none has started another."""
+    """Kill shims and all processes in containers, repeatedly until no new ones appear."""
     for _ in range(10):
         shims = list(_shims(layout))
         found = [*shims, *_descendants(shims), *_in_control_groups(layout)]
         if not found:
             return
-        end(found, grace=timedelta())  # whatever they would still write is about to be removed
+        end(found, grace=timedelta())  # anything they would still write is about to be removed
     raise ClusterError(f"processes that cannot be killed: {', '.join(str(record.pid) for record in found)}")
 
 
 def _shims(layout: Layout) -> Iterator[Record]:
-    """containerd's shims of this cluster: the socket in their command line is the cluster's alone."""
+    """containerd's shims of this cluster, identified by the socket in their command line."""
     for pid, arguments in _command_lines():
         ours = Path(arguments[0]).name == "containerd-shim-runc-v2" and str(layout.containerd_socket) in arguments
         if ours and (record := identify(pid, "containerd-shim-runc-v2")):
@@ -87,7 +87,7 @@ def _command_lines() -> Iterator[tuple[int, list[str]]]:
 
 
 def _descendants(roots: list[Record]) -> list[Record]:
-    """Every process below `roots`: a shim adopts all that its container started."""
+    """Every process below `roots`: a shim adopts all processes of its container."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -107,7 +107,7 @@ def _descendants(roots: list[Record]) -> list[Record]:
 
 
 def _bundles(layout: Layout) -> list[Path]:
-    """containerd's folder for each container of the cluster that was not ended in good order."""
+    """containerd's folder for each container of the cluster that was not removed properly."""
     return list((layout.runtime / "containerd").glob("io.containerd.runtime.v2.task/*/*"))
 
 
@@ -122,9 +122,9 @@ def _control_groups(layout: Layout) -> list[Path]:
     for bundle in _bundles(layout):
         try:
             path = str(json.loads((bundle / "config.json").read_text())["linux"]["cgroupsPath"])
-        except (OSError, ValueError, KeyError):  # stopped before the container was made
+        except (OSError, ValueError, KeyError):  # interrupted before the container was created
             continue
-        if bundle.name in path:  # never a group that others share
+        if bundle.name in path:  # never a shared group
             groups += [group for root in hierarchies if (group := root / path.lstrip("/")).is_dir()]
     return groups
 
@@ -135,7 +135,7 @@ def _in_control_groups(layout: Layout) -> list[Record]:
         for members in group.rglob("cgroup.procs"):
             try:
                 pids.update(int(pid) for pid in members.read_text().split())
-            except OSError:  # gone, or a threaded group whose processes are listed by its parent
+            except OSError:  # removed, or a threaded group whose processes are listed by its parent
                 continue
     return [record for pid in sorted(pids) if (record := identify(pid, "container"))]
 
@@ -154,15 +154,15 @@ def _remove_control_group(folder: Path) -> None:
             folder.rmdir()
         except FileNotFoundError:
             return
-        except OSError:  # the kernel still counts a process that has just ended
+        except OSError:  # the kernel still counts a process that just ended
             time.sleep(0.02 * (attempt < 49))
         else:
             return
-    raise ClusterError(f"control group {folder} cannot be removed: see its cgroup.procs for what still runs in it")
+    raise ClusterError(f"control group {folder} cannot be removed: its cgroup.procs lists what still runs in it")
 
 
 def _remove_shared_leftovers(layout: Layout) -> None:
-    """What killed components leave in folders that are not configurable and that others may use too."""
+    """Leftovers of killed components in folders that are not configurable and that others may use, too."""
     for bundle in _bundles(layout):
         with contextlib.suppress(OSError, ValueError, KeyError):
             address = str(json.loads((bundle / "bootstrap.json").read_text())["address"])
@@ -186,7 +186,7 @@ def _remove_shared_leftovers(layout: Layout) -> None:
 
 
 def _remove_device_plugins() -> None:
-    """The kubelet's socket for device plugins, if it belongs to no kubelet that runs, here or of another cluster."""
+    """The kubelet's socket for device plugins, unless it belongs to a running kubelet, of this or another cluster."""
     socket_path = _DEVICE_PLUGINS / "kubelet.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
@@ -235,5 +235,5 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _unescape(path: str) -> str:
-    """mountinfo writes blanks and their like as octal escapes."""
+    """mountinfo writes blanks and similar characters as octal escapes."""
     return path.encode().decode("unicode_escape").encode("latin-1").decode() if "\\" in path else path

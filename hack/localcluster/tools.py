@@ -1,7 +1,7 @@
-"""The programs that a cluster is made of: which, from which Go module, in which version.
+"""The programs of a cluster, with their Go modules and versions.
 
-Only the table and the look-up; building is in `build`. The versions stand here and in `hack/tools/<module>/go.mod`, and
-a test holds the two together.
+Only the table and the lookup; building is in `build`. The versions are here and in `hack/tools/<module>/go.mod`; a test
+keeps them in sync.
 """
 
 import os
@@ -22,10 +22,10 @@ GATEWAY_API_VERSION = "v1.4.0"
 
 @dataclass(frozen=True)
 class Tool:
-    """A set of programs that are built by one `go build` from one module.
+    """A set of programs built by one `go build` from one module.
 
-    `programs` maps the name of each program to its package. `probe` gives, for programs that can say their version, the
-    arguments that ask for it. `usual_seconds` is for a cold build on two cores.
+    `programs` maps the name of each program to its package. `probe` contains the arguments that print a program's
+    version, if it has any. `usual_seconds` is for a cold build on two cores.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Tool:
     tags: tuple[str, ...] = ()
 
     def folder(self) -> Path:
-        """Where the built programs are kept."""
+        """The folder of the built programs."""
         return cache_folder() / "tools" / self.name / self.version
 
 
@@ -47,7 +47,7 @@ def _commands(prefix: str, *names: str) -> dict[str, str]:
 
 
 _MAJOR, _MINOR, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
-# Without a version the server calls itself v0.0.0-master+$Format:%H$, which clients fail to parse.
+# Without a version, the server reports v0.0.0-master+$Format:%H$, which clients cannot parse.
 _KUBERNETES_LINK_FLAGS = " ".join(
     f"-X k8s.io/component-base/version.{name}={value}"
     for name, value in (("gitVersion", KUBERNETES_VERSION), ("gitMajor", _MAJOR), ("gitMinor", _MINOR))
@@ -143,10 +143,10 @@ GITOPS = Tool(
 PROMTOOL = Tool(
     name="promtool",
     module="promtool",
-    version="v0.315.0",  # Prometheus 3.15: its Go module is versioned apart
+    version="v0.315.0",  # Prometheus 3.15: its Go module is versioned separately
     programs={"promtool": "github.com/prometheus/prometheus/cmd/promtool"},
     usual_seconds=120,
-    # Without the discovery of clouds' machines, whose clients are most of the build, and which rules do not need.
+    # Without cloud service discovery, whose clients are most of the build, and which rules do not need.
     tags=("remove_all_sd",),
 )
 PAUSE = Tool(
@@ -161,7 +161,7 @@ CONTROL_PLANE = (ETCD, KUBERNETES)
 NODE = (PAUSE, CNI_PLUGINS, CONTAINERD, KUBERNETES_NODE, TRAEFIK)
 EVERYTHING = CONTROL_PLANE + NODE
 OTHERS = (CONTOUR, HELM, GITOPS, PROMTOOL)
-"""Not part of a cluster: what a benchmark brings up beside it, what installs into it, what judges and watches it."""
+"""Not part of a cluster: other programs for benchmarks, installation, tests and monitoring."""
 
 
 def present(tool: Tool) -> bool:
@@ -184,9 +184,9 @@ _installed_cache: dict[tuple[str, str], dict[str, Path] | None] = {}
 
 
 def _installed(tool: Tool) -> dict[str, Path] | None:
-    """The programs of `tool` from `$KUBEBUILDER_ASSETS` or PATH, if every one of them is there in our version."""
+    """The programs of `tool` from `$KUBEBUILDER_ASSETS` or PATH, if all of them exist there in our version."""
     if not tool.probe.keys() >= tool.programs.keys():
-        return None  # a program that cannot say its version is no substitute for ours
+        return None  # a program that cannot report its version cannot replace ours
     places = os.pathsep.join(filter(None, (os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("PATH"))))
     key = (tool.name, places)
     if key not in _installed_cache:
@@ -200,9 +200,9 @@ def _installed(tool: Tool) -> dict[str, Path] | None:
     return _installed_cache[key]
 
 
-def has_version(wanted: str, said: str) -> bool:
-    """Whether a program's answer about its version names exactly `wanted` (with or without the `v`)."""
-    return re.search(rf"(?<![\w.])v?{re.escape(wanted.removeprefix('v'))}(?![\w.-])", said) is not None
+def has_version(wanted: str, output: str) -> bool:
+    """Whether a program's version output contains exactly `wanted` (with or without the `v`)."""
+    return re.search(rf"(?<![\w.])v?{re.escape(wanted.removeprefix('v'))}(?![\w.-])", output) is not None
 
 
 def _say_version(path: str, arguments: Sequence[str]) -> str:

@@ -1,8 +1,7 @@
-"""Real vLLM on the CPU: its packages, an image of it for the local cluster, and models so small that it serves them.
+"""Real vLLM on the CPU: its packages, an image for the local cluster, and models small enough to be served.
 
-What `make e2e-vllm` stands on. The stand-in (`vllm_standin`) takes vLLM's place everywhere else; nothing here may be
-needed by `make test`.
+Used by `make e2e-vllm`. Everything else uses the stand-in (`vllm_standin`); `make test` must not need anything here.
 """
 
 VERSION = "0.32.0"
-"""The vLLM that is installed: the one that the stand-in imitates and that the table of flags begins with."""
+"""The version of vLLM to install: the one that the stand-in imitates, and the first in the table of flags."""

@@ -1,4 +1,4 @@
-"""`python -m realvllm install` makes what `make e2e-vllm` needs; `model` and `adapter` write folders to play with."""
+"""`python -m realvllm install` installs what `make e2e-vllm` needs; `model` and `adapter` write folders to try out."""
 
 import sys
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def main() -> None:
 
 @main.command()
 def install() -> None:
-    """Install vLLM and make its image: 5 GB in the cache, once for each version."""
+    """Install vLLM and build its image: 5 GB in the cache, once for each version."""
     progress = Progress()
     try:
         folder, made = packages(progress), image(progress)
@@ -32,7 +32,7 @@ def install() -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("word")
 def make_model(folder: Path, word: str) -> None:
-    """Write a model that says WORD over and over."""
+    """Write a model that repeats WORD."""
     _write(lambda: model.make_model(folder, word))
 
 
@@ -40,7 +40,7 @@ def make_model(folder: Path, word: str) -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("sign")
 def make_adapter(folder: Path, sign: str) -> None:
-    """Write a LoRA adapter that makes any such model say SIGN over and over."""
+    """Write a LoRA adapter that makes any such model repeat SIGN."""
     _write(lambda: model.make_adapter(folder, sign))
 
 

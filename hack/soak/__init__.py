@@ -1,6 +1,6 @@
-"""Many rollouts, aborts, holds and pod deletions under one client's steady load, and an account of every request.
+"""Many rollouts, aborts, holds and pod deletions under steady load, with every request accounted for.
 
-`tests/bench/soak.py` runs it whole, `tests/e2e/test_soak.py` short. It acts as users do and reads what they can read.
+`tests/bench/soak.py` runs it in full, `tests/e2e/test_soak.py` a short version. It only does what users can do.
 """
 
 from soak.account import Account, account

@@ -1,4 +1,4 @@
-"""What a soak has shown: every request accounted for, and the shares of all steps against their weights. Pure."""
+"""The result of a soak: accounts for every request, and compares the shares of all steps with their weights. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from traffic import Answer, Outcome
 from traffic.shares import FALSE_ALARM, Window, doubt
 
 HELD_SECONDS = 2.0
-"""So long after a hold was set in the registry a request may still meet the held version, and be refused or cut."""
+"""How long after a hold was set in the registry a request may still reach the held version, and be refused or cut."""
 SETTLED_SECONDS = 2 * SETTLE.total_seconds()
-"""So long after its write a weight counts as in force: `settle` begins when the route is accepted, not when written."""
+"""How long after its write a weight counts as in force: `settle` starts when the route is accepted, not written."""
 GUARD_SECONDS = 0.3
-"""A weight is in force in the gateway before the watch tells of it, by no more than this."""
+"""Maximum time by which the gateway applies a weight before the watch reports it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The result. `failures`: requests that nothing explains; `cut`: those that a hold did, which they must."""
+    """The result. `failures`: requests that failed without a reason; `cut`: those that a hold cut, as it must."""
 
     failures: Sequence[Answer]
     cut: Sequence[Answer]
@@ -32,12 +32,14 @@ class Account:
 
     @property
     def problems(self) -> list[str]:
-        """What is not as it must be, in words."""
+        """The problems, as messages."""
         numbers, found = self.numbers, []
         if self.failures:
-            found.append(f"{len(self.failures)} requests are lost")
+            found.append(f"{len(self.failures)} requests were lost")
         if self.doubt < FALSE_ALARM:
-            found.append(f"the measured shares are not those of the weights (chance: at most {self.doubt:.2g})")
+            found.append(
+                f"the measured shares do not match the weights (probability of chance: at most {self.doubt:.2g})"
+            )
         for what, least in numbers["planned"].items():
             if numbers["done"][what] < least:
                 found.append(f"{numbers['done'][what]} {what} instead of {least}")
@@ -54,22 +56,24 @@ class Account:
         for what, count in numbers["done"].items():
             done.add_row(what, str(count), str(numbers["planned"][what]))
         requests = Table(title="requests")
-        columns = ("", "sent", "ok", "held version: refused or cut", "sent anew", "lost")
+        columns = ("", "sent", "ok", "held version: refused or cut", "resent", "lost")
         for column in columns:
             requests.add_column(column, justify="left" if not column else "right")
         for name, row in numbers["requests"].items():
             requests.add_row(name, *(str(row[key]) for key in ("sent", "ok", "held", "retried", "lost")))
-        shares = Table(title=f"shares: chance of as much or more at most {self.doubt:.2g}, alarm below {FALSE_ALARM}")
+        shares = Table(
+            title=f"shares: probability that they are chance at most {self.doubt:.2g}, alarm below {FALSE_ALARM}"
+        )
         for column in ("wanted", "measured", "requests", "steps"):
             shares.add_column(column, justify="right")
         for row in numbers["shares"]:
             shares.add_row(f"{row['wanted']} %", f"{row['measured']:.2f} %", str(row["requests"]), str(row["steps"]))
         client = numbers["client"]
-        said = (
+        client_lag = (
             f"the client itself: {client['cpu_share']:.0%} of a core, requests sent late by p50 "
             f"{client['late_p50_ms']:.1f} ms, p99 {client['late_p99_ms']:.1f} ms"
         )
-        return Group(done, requests, shares, said)
+        return Group(done, requests, shares, client_lag)
 
 
 def account(record: Record) -> Account:
@@ -121,9 +125,9 @@ def account(record: Record) -> Account:
 def steps(wanted: Sequence[Wanted], answers: Sequence[Answer], settled: float) -> list[Window]:
     """For each backend of each step, its share of the requests that were sent while the step was settled.
 
-    Of what was sent between a weight's write and its settling nobody can say by which weight it was routed; it
-    belongs to no step. (That is so for shares only: whether it was lost is asked of every request.) Of two backends one
-    is a window, since the other's count follows from it; one that has all the weight is a window too.
+    Requests between the write of a weight and its settling may have been routed by either weight, so they belong to no
+    step. (This applies to shares only: every request is checked for loss.) Of two backends only one is a window, since
+    the other's count follows from it; a backend with all the weight is a window, too.
     """
     windows = []
     for at, now in enumerate(wanted):
@@ -137,7 +141,7 @@ def steps(wanted: Sequence[Wanted], answers: Sequence[Answer], settled: float) -
 
 
 def _by_hold(answer: Answer, holds: Sequence[Held]) -> bool:
-    """The held version's own, refused or cut, and sent before the hold could be everywhere."""
+    """Whether it was refused or cut by the held version, and sent before the hold could be in force everywhere."""
     return any(
         answer.revision == hold.revision
         and answer.sent <= hold.at + HELD_SECONDS

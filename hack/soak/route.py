@@ -1,4 +1,4 @@
-"""Follows the weights of one HTTPRoute by a watch: what was wanted of the gateway, and since when."""
+"""Follows the weights of one HTTPRoute by a watch: the wanted weights, and since when."""
 
 import asyncio
 import json
@@ -17,14 +17,14 @@ from modelsync.cluster.connection import Credentials, connect
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The shares in the route, revision -> weight, from `since` on: when the watch told of them, monotonic seconds."""
+    """The weights in the route by revision, from `since` on: when the watch reported them, in monotonic seconds."""
 
     since: float
     weights: dict[str, int]
 
 
 class RouteWatch:
-    """`async with RouteWatch(namespace, name) as watch:` then `watch.wanted`, oldest first, one for each change."""
+    """`async with RouteWatch(namespace, name) as watch:`; `watch.wanted` has an entry for each change, oldest first."""
 
     def __init__(self, namespace: str, name: str) -> None:
         self._namespace = namespace
@@ -44,14 +44,14 @@ class RouteWatch:
         """Stop."""
         if self._task:
             if self._task.done():
-                self._task.result()  # a watch that has broken must not pass for a quiet route
+                self._task.result()  # a broken watch must not look like an unchanged route
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
 
     @property
     def changes(self) -> int:
-        """How often a share changed."""
+        """How often a weight changed."""
         return max(0, len(self.wanted) - 1)
 
     async def _run(self, credentials: Credentials) -> None:
@@ -63,7 +63,7 @@ class RouteWatch:
             context.load_cert_chain(credentials.certificate_path, credentials.private_key_path)
         timeout = aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
-            while True:  # the API server ends a watch now and then; a new one begins with what is there
+            while True:  # the API server ends watches now and then; a new one starts with the current state
                 async with session.get(url, params=query, ssl=context) as answer:
                     answer.raise_for_status()
                     async for line in answer.content:

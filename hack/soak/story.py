@@ -1,4 +1,4 @@
-"""What happens in a soak, in which order. It only does what users do, and writes down when."""
+"""The sequence of a soak. It only does what users do, and records when."""
 
 import asyncio
 import time
@@ -25,25 +25,25 @@ STEPS: tuple[Mapping[str, Any], ...] = (
     {"pause": {"duration": "2s"}},
 )
 BEHAVIOUR = {"ttft_seconds": 0.05, "token_seconds": 0.2, "tokens": 100}
-"""Of every version: few tokens, far apart, so that streams last seconds and cost the machine little."""
+"""Few tokens, far apart, for every version, so that streams last seconds and need little CPU."""
 STREAM_TOKENS = 20
 ANSWER_TOKENS = 2
 WAIT_SECONDS = 150.0
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of everything."""
+    """How many of each event."""
 
     promotions: int
     aborts: int
     holds: int
     weight_changes: int
-    """At least so many must have been seen in the route."""
+    """Minimum number of changes that must be seen in the route."""
     canary_drains: int = 0
-    """In so many of the promotions a pod of the canary is deleted too, at its last weight, where it has several."""
+    """In this many promotions, a pod of the canary is deleted, too, at its last weight, when it has several."""
     rate: float = 110.0
     replicas: int = 3
     steps: tuple[Mapping[str, Any], ...] = STEPS
@@ -62,7 +62,7 @@ SHORT = Plan(
 
 @dataclass(slots=True)
 class Held:
-    """A hold that was set: on which revision, when (monotonic seconds)."""
+    """A hold: on which revision, and when it was set (monotonic seconds)."""
 
     revision: str
     at: float
@@ -70,7 +70,7 @@ class Held:
 
 @dataclass(slots=True)
 class Record:
-    """What was done, and everything that was seen."""
+    """What was done, and what was observed."""
 
     plan: Plan
     traffic: Traffic
@@ -89,12 +89,12 @@ async def run(
     plan: Plan,
     namespace: str,
     *,
-    say: Say,
+    print_line: PrintLine,
     gateway: OtherGateway | None = None,
 ) -> Record:
     """Play `plan` in a new namespace; returns when the last answer has ended.
 
-    `gateway`: another one than the local cluster's own. Raises StageError when a state that must come does not.
+    `gateway`: instead of the local cluster's own. Raises StageError when an expected state is not reached.
     """
     await stage.namespace(namespace)
     manifest = model_deployment(
@@ -112,7 +112,7 @@ async def run(
     first = _log(stage, namespace)
     stage.add_webhook(namespace)
     _point(stage, namespace, first)
-    say(f"{first} comes up on {plan.replicas} pods")
+    print_line(f"{first} starts on {plan.replicas} pods")
     deployment = await stage.deploy(manifest)
     await deployment.until_serving(first, WAIT_SECONDS)
     traffic = deployment.traffic(rate=plan.rate, max_tokens=ANSWER_TOKENS, stream_tokens=STREAM_TOKENS, ways=list(Way))
@@ -121,24 +121,26 @@ async def run(
         record = Record(plan, traffic, route)
         cpu = time.process_time()
         async with traffic:
-            await _Story(stage, deployment, namespace, record, say).play()
-            say("the last answers end")
+            await _Story(stage, deployment, namespace, record, print_line).play()
+            print_line("waiting for the last answers")
         record.ended = time.monotonic()
         record.cpu_seconds = time.process_time() - cpu
     return record
 
 
 class _Story:
-    def __init__(self, stage: Stage, deployment: Deployment, collection: str, record: Record, say: Say) -> None:
+    def __init__(
+        self, stage: Stage, deployment: Deployment, collection: str, record: Record, print_line: PrintLine
+    ) -> None:
         self._stage = stage
         self._deployment = deployment
         self._collection = collection
         self._record = record
         self._plan = record.plan
-        self._say = say
+        self._print = print_line
 
     async def play(self) -> None:
-        """Aborts, promotions and holds in turns, with a pod of the stable deleted in each."""
+        """Abort, promotion and hold in turn, deleting a pod of the stable in each."""
         await self._record.traffic.until(lambda traffic: len(traffic.answers) >= 3 * self._plan.rate)
         for number in range(max(self._plan.promotions, self._plan.aborts)):
             if number < self._plan.aborts:
@@ -151,7 +153,7 @@ class _Story:
     async def _promote(self, number: int) -> str:
         version = await self._next()
         drain = number < self._plan.canary_drains
-        self._tell(f"promotion: the alias moves to {version}{', one of its pods is deleted' if drain else ''}")
+        self._report(f"promotion: the alias moves to {version}{', and one of its pods is deleted' if drain else ''}")
         await self._point(version)
         status = await self._deployment.until_weight(version, self._weights[0], WAIT_SECONDS)
         await self._delete_a_pod(status["promoted"][-1])
@@ -163,11 +165,11 @@ class _Story:
         return version
 
     async def _abort(self, number: int) -> None:
-        """At the first step and at the second in turns; by the alias and by a person's word in turns."""
+        """Alternately at the first and second step, and alternately by moving the alias and by a request."""
         before = stable_version(await self._deployment.status()) or ""
         version = await self._next()
         by_alias = number % 2 == 0
-        self._tell(f"abort of {version}, {'the alias goes back' if by_alias else 'by a person'}")
+        self._report(f"abort of {version}, {'by moving the alias back' if by_alias else 'by request'}")
         await self._point(version)
         wanted = self._weights[min(len(self._weights) - 1, (number // 2) % 2)]
         status = await self._deployment.until_weight(version, wanted, WAIT_SECONDS)
@@ -178,7 +180,7 @@ class _Story:
         else:
             await self._deployment.annotate(ABORT.annotation, canary)
         await self._deployment.until(
-            f"{version} is taken back",
+            f"{version} is rolled back",
             lambda status: weight_of(status, version) == 0 and not status.get("canary"),
             WAIT_SECONDS,
         )
@@ -187,11 +189,11 @@ class _Story:
     async def _hold(self, version: str) -> None:
         status = await self._deployment.status()
         revision = status["promoted"][-1]
-        self._tell(f"hold on {version}, which serves")
+        self._report(f"hold on {version}, which serves")
         self._record.holds.append(Held(revision, time.monotonic()))
         await asyncio.to_thread(self._stage.registry.add_tag, f"{self._path}:{version}", "regulatory-hold")
         await self._deployment.until(
-            "the version before serves all, and has all its pods",
+            "the previous version has all traffic and all its pods",
             lambda status: (
                 weight_of(status, version) == 0
                 and condition(status, "OnHold").get("status") == "True"
@@ -202,7 +204,7 @@ class _Story:
         )
 
     async def _delete_a_pod(self, revision: str) -> None:
-        """As a node's drain does: gracefully. The Deployment makes another one."""
+        """Delete gracefully, like a node drain. The Deployment creates another one."""
         pods = await self._deployment.pods(revision)
         serving = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
         name = serving[self._record.deletions % len(serving)]["metadata"]["name"]
@@ -218,15 +220,15 @@ class _Story:
         return f"{ENTITY}/{REGISTRY}/{self._collection}"
 
     async def _next(self) -> str:
-        """A new version; in a thread, since the client must not be late because of it."""
+        """Log a new version; in a thread, since it must not delay the client."""
         return await asyncio.to_thread(_log, self._stage, self._collection)
 
     async def _point(self, version: str) -> None:
         await asyncio.to_thread(_point, self._stage, self._collection, version)
 
-    def _tell(self, what: str) -> None:
+    def _report(self, what: str) -> None:
         record, traffic = self._record, self._record.traffic
-        self._say(
+        self._print(
             f"{time.monotonic() - record.started:4.0f} s  {len(traffic.answers):6} requests, "
             f"{len(traffic.unserved())} not served, {record.route.changes:2} weight changes  {what}"
         )

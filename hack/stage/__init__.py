@@ -1,7 +1,7 @@
-"""Everything around a ModelDeployment on the local cluster: W&B stand-in, operator, namespaces, and waiting for states.
+"""The environment of a ModelDeployment on the local cluster: W&B stand-in, operator, namespaces, waiting for states.
 
-The demo and the e2e tests stand on it. It acts as users do (apply, move aliases, set tags) and never reaches into the
-operator.
+The demo and the e2e tests use it. It acts only as users do (apply, move aliases, set tags), never through the
+operator's internals.
 """
 
 from stage.manifests import model_deployment

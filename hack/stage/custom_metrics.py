@@ -1,8 +1,8 @@
-"""A small custom-metrics API, so that the cluster's own HPA controller scales on what vLLM says of itself.
+"""A small custom-metrics API, so that the cluster's own HPA controller scales on vLLM's metrics.
 
-Speaks custom.metrics.k8s.io/v1beta1 for metrics of pods, as prometheus-adapter does, and answers each question by
-scraping the pods' `/metrics` at that moment: `vllm_num_requests_running` is the sum of `vllm:num_requests_running`.
-Only for tests: a user has Prometheus in between. Runs inside the cluster's network, in the caller's event loop.
+Implements custom.metrics.k8s.io/v1beta1 for pod metrics, like prometheus-adapter, and answers each query by scraping
+the pods' `/metrics` at that moment: `vllm_num_requests_running` is the sum of `vllm:num_requests_running`. Only for
+tests: users have Prometheus in between. Runs inside the cluster's network, in the caller's event loop.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _SCRAPE_SECONDS = 2.0
 
 
 class CustomMetrics:
-    """`async with CustomMetrics(cluster, kube):` serves the API and has the API server send its questions here."""
+    """`async with CustomMetrics(cluster, kube):` serves the API and registers it with the API server."""
 
     def __init__(self, cluster: Cluster, kube: Kube) -> None:
         self._cluster = cluster
@@ -39,7 +39,7 @@ class CustomMetrics:
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
         self.answered = 0
-        """Questions for pods' metrics so far."""
+        """Number of queries for pod metrics so far."""
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SCRAPE_SECONDS))
@@ -57,7 +57,7 @@ class CustomMetrics:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # Without its server it would make every discovery of the API server's slow.
+        # Without its server, it would slow down every API discovery.
         self._cluster.kubectl("delete", "apiservice", f"{VERSION}.{GROUP}", "--ignore-not-found")
         self._cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found")
         if self._runner is not None:
@@ -100,7 +100,7 @@ class CustomMetrics:
         ]
 
     async def _resources(self, _: web.Request) -> web.Response:
-        # Names are made up per metric, and the HPA controller asks for its own by name without looking here.
+        # Placeholder: the HPA controller queries its metrics by name and does not read this list.
         return web.json_response(
             {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{GROUP}/{VERSION}", "resources": []}
         )
@@ -134,7 +134,7 @@ class CustomMetrics:
         )
 
     async def _scrape(self, pod: dict[str, Any], series: str) -> float | None:
-        """The sum of a series over its labels; None of a pod that does not answer, as of one without samples."""
+        """The sum of a series over its labels; None if the pod does not answer or has no samples."""
         address = (pod.get("status") or {}).get("podIP")
         if not address or self._session is None:
             return None
@@ -147,7 +147,7 @@ class CustomMetrics:
 
 
 def _tls() -> ssl.SSLContext:
-    """A certificate that nobody checks; the API server speaks TLS only."""
+    """A certificate, which is not verified but needed since the API server speaks TLS only."""
     with tempfile.TemporaryDirectory() as folder:
         key, certificate = Path(folder) / "tls.key", Path(folder) / "tls.crt"
         command = [debian.which("openssl") or "openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]

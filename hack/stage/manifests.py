@@ -6,9 +6,9 @@ from typing import Any
 from modelsync.api import names
 
 API_KEY = "local-" + "0123456789abcdef" * 3
-"""The stand-in's key of the operator's users; it opens nothing anywhere else."""
+"""The users' API key for the stand-in; valid nowhere else."""
 
-SECRET = "wandb"  # noqa: S105 the name of the object, not what is in it
+SECRET = "wandb"  # noqa: S105 the name of the object, not its content
 QUICK_STEPS: tuple[Mapping[str, Any], ...] = (
     {"setWeight": 20},
     {"pause": {"duration": "4s"}},
@@ -24,7 +24,7 @@ def namespace(name: str) -> dict[str, Any]:
 
 
 def credential(name_space: str, *, key: str = API_KEY, labelled: bool = True, name: str = SECRET) -> dict[str, Any]:
-    """The Secret with the W&B key; only with its label may modelsync read it."""
+    """The Secret with the W&B key; modelsync may read it only because of its label."""
     labels = {names.CREDENTIAL_LABEL: "true"} if labelled else {}
     return {
         "apiVersion": "v1",
@@ -35,7 +35,7 @@ def credential(name_space: str, *, key: str = API_KEY, labelled: bool = True, na
 
 
 def volume(name: str, path: str, node: str) -> dict[str, Any]:
-    """A folder of a node as a volume that any number of pods may use."""
+    """A folder of the node as a volume that any number of pods may use."""
     terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]
     return {
         "apiVersion": "v1",
@@ -53,7 +53,7 @@ def volume(name: str, path: str, node: str) -> dict[str, Any]:
 
 
 def claim(name_space: str, name: str, *, volume_name: str | None = None) -> dict[str, Any]:
-    """A claim: on that volume, else on what the cluster's default StorageClass gives to one node."""
+    """A claim: on the given volume, else on the cluster's default StorageClass, for one node."""
     spec: dict[str, Any] = {
         "accessModes": ["ReadWriteMany" if volume_name else "ReadWriteOnce"],
         "resources": {"requests": {"storage": "1Gi"}},
@@ -69,7 +69,7 @@ def claim(name_space: str, name: str, *, volume_name: str | None = None) -> dict
 
 
 def registry(server: str, poll_interval: str = "2s") -> dict[str, Any]:
-    """The stand-in, with the credential of the ModelDeployment's namespace."""
+    """The registry: the stand-in, with the credential in the ModelDeployment's namespace."""
     secret = {"name": SECRET, "key": "WANDB_API_KEY"}
     return {"baseURL": server, "auth": {"secretKeyRef": secret}, "pollInterval": poll_interval}
 
@@ -89,9 +89,9 @@ def model_deployment(
     gateway: bool = True,
     **spec: Any,
 ) -> dict[str, Any]:
-    """A ModelDeployment whose times fit a test: short pauses, a settle of one second, drains of ten seconds.
+    """A ModelDeployment with times for tests: short pauses, a settle of one second, drains of ten seconds.
 
-    Without a `server` it goes by the administrator's default registry.
+    Without a `server`, it uses the administrator's default registry.
     """
     serving = {
         "servedModelName": "chat",

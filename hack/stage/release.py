@@ -1,4 +1,4 @@
-"""The operator as its users install it: a release of the chart, by the real Helm, at the restricted level."""
+"""The operator as users install it: a release of the chart, by the real Helm, at the restricted Pod Security level."""
 
 import json
 import os
@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 90
 
 
 class Release:
-    """One release. What Helm refuses is raised as ClusterError, with what it said."""
+    """One release. Errors of Helm are raised as ClusterError, with its message."""
 
     def __init__(self, cluster: Cluster, *, name: str, namespace: str) -> None:
         self._cluster = cluster
@@ -30,22 +30,22 @@ class Release:
         self.fullname = name if "modelsync" in name else f"{name}-modelsync"
 
     def install(self, values: Mapping[str, Any]) -> None:
-        """Install it, or upgrade it to these values, and wait until all of it runs."""
+        """Install it, or upgrade it to these values, and wait until everything runs."""
         self._cluster.apply(namespace(self.namespace))
-        # What was made without Helm before (the definition, by another test) becomes the release's.
+        # The release takes over what another test created without Helm (the definition).
         flags = ["--install", "--wait", f"--timeout={PATIENCE_SECONDS}s", "--take-ownership", "--force-conflicts"]
         self.helm("upgrade", self.name, CHART, *flags, "--values", "-", values=values)
 
     def rollback(self, revision: int) -> None:
-        """Back to what a former revision of the release was."""
+        """Roll back to an earlier revision of the release."""
         self.helm("rollback", self.name, str(revision), "--wait", f"--timeout={PATIENCE_SECONDS}s", "--force-conflicts")
 
     def uninstall(self) -> None:
-        """Take it away, as far as its values say so."""
+        """Uninstall it; what remains depends on its values."""
         self.helm("uninstall", self.name, "--wait", "--ignore-not-found")
 
     def helm(self, *arguments: str | Path, values: Mapping[str, Any] | None = None) -> str:
-        """Run helm on the release's namespace; returns what it printed."""
+        """Run helm in the release's namespace; returns its output."""
         homes = {f"HELM_{each}_HOME": str(self._cluster.state / "helm") for each in ("CACHE", "CONFIG", "DATA")}
         command = [str(program("helm")), *map(str, arguments), "--namespace", self.namespace]
         answer = subprocess.run(
@@ -66,12 +66,12 @@ class Release:
         return f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component=operator"
 
     def pods(self) -> list[dict[str, Any]]:
-        """Its pods, but those that are on their way out."""
+        """Its pods, except those that are being deleted."""
         found = self._items("pods", f"--selector={self.selector}")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def leader(self) -> str:
-        """The name of the pod that leads; empty when none does."""
+        """The name of the leading pod; empty if there is none."""
         (lease,) = self._items("leases", "--field-selector=metadata.name=modelsync") or [{}]
         holder: str = (lease.get("spec") or {}).get("holderIdentity") or ""
         return holder.rpartition("_")[0]
@@ -81,29 +81,29 @@ class Release:
         return self._items("leases")
 
     def kill(self, pod: str) -> None:
-        """End the operator in a pod as a crash would: at once, with nothing said."""
+        """Kill the operator in a pod, like a crash: at once and without cleanup."""
         if (process := _process_of(pod)) is not None:
             os.kill(process, signal.SIGKILL)
         else:  # on a node that is not this machine
             self._kubectl("delete", "pod", pod, "--grace-period=0", "--force")
 
     def scale_to_zero(self) -> None:
-        """End all processes as an administrator would, and wait until they are gone."""
+        """Scale the release down, as an administrator would, and wait until its processes have ended."""
         with suppress(ClusterError):  # it was never installed
             self._kubectl("scale", f"deployment/{self.fullname}", "--replicas=0")
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self._items("pods", f"--selector={self.selector}"):
             if time.monotonic() > deadline:
-                raise ClusterError(f"the pods of {self.name} do not end\n{self.explain()}")
+                raise ClusterError(f"the pods of {self.name} do not terminate\n{self.explain()}")
             time.sleep(0.2)
 
     def webhook_url(self, *, tls: bool = False) -> str:
-        """Where its receiver is reached from inside the cluster's network, by the Service's address."""
+        """The URL of its webhook receiver inside the cluster's network, by the Service's address."""
         (service,) = self._items("services", f"--field-selector=metadata.name={self.fullname}-webhook")
         return f"{'https' if tls else 'http'}://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}/webhook"
 
     def explain(self) -> str:
-        """What there is of it, for the message of a failed test."""
+        """Its objects and logs, for the message of a failed test."""
         parts = []
         for question in (
             ("get", "deployments,replicasets,pods", "-o", "wide"),
@@ -123,7 +123,7 @@ class Release:
 
 
 def _process_of(pod: str) -> int | None:
-    """The operator's process in a pod of this machine's node, told by its environment."""
+    """The operator's process in a pod of this machine's node, identified by its environment."""
     wanted = f"POD_NAME={pod}".encode()
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():

@@ -1,4 +1,4 @@
-"""What the operator asked of the API server, as the server wrote it down, held against the table of its rights."""
+"""Compares the operator's requests, from the API server's audit log, with the table of its permissions."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,40 +22,40 @@ class Use(NamedTuple):
 
 GRANTED = frozenset(Use(right.kind.group, right.resource, verb) for right in WORK + LEADING for verb in right.verbs)
 NEVER_ASKED = frozenset({Use("modelsync.dev", "modeldeployments/finalizers", "update")})
-"""Granted, and looked up by an admission plugin instead of being asked."""
+"""Granted, but checked by an admission plugin instead of used in a request."""
 SELDOM = frozenset(
     {
         Use("", "configmaps", "get"),  # a registry with a private authority: tests/integration/controller
-        Use("", "secrets", "delete"),  # with the record of a forgotten revision
+        Use("", "secrets", "delete"),  # with the record of a pruned revision
         Use("apps", "controllerrevisions", "delete"),  # beyond spec.revisionHistoryLimit
-        Use("apps", "controllerrevisions", "get"),  # a record that a killed leader has made and nobody has seen
+        Use("apps", "controllerrevisions", "get"),  # a record that a killed leader created unnoticed
         Use("events.k8s.io", "events", "patch"),  # the same event again within minutes
-        Use("gateway.networking.k8s.io", "httproutes", "delete"),  # spec.traffic.gateway taken out
+        Use("gateway.networking.k8s.io", "httproutes", "delete"),  # spec.traffic.gateway removed
     }
 )
-"""Asked in cases that take long to come about with real pods; the integration tests and the unit tests have them."""
+"""Used only in cases that take too long with real pods; the integration and unit tests cover them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Uses:
-    """What the operator's accounts asked, and what of it RBAC refused."""
+    """The requests of the operator's accounts, and which of them RBAC refused."""
 
     asked: frozenset[Use]
     refused: frozenset[Use]
 
     @property
     def unused(self) -> frozenset[Use]:
-        """What was granted and not asked in a whole run of the end-to-end tests."""
+        """Permissions that were granted but not used in a full run of the end-to-end tests."""
         return GRANTED - self.asked - NEVER_ASKED - SELDOM
 
     @property
     def missing(self) -> frozenset[Use]:
-        """What was asked without being granted, or not on that object, whether or not anybody noticed."""
+        """Requests without permission, or without permission for that object, even if they had no consequence."""
         return (self.asked - GRANTED) | self.refused
 
 
 def uses(audit_log: Path) -> Uses:
-    """Read an apiserver's audit log."""
+    """Read an API server's audit log."""
     asked: set[Use] = set()
     allowed: set[tuple[str | None, ...]] = set()
     refused: set[Use] = set()
@@ -64,13 +64,15 @@ def uses(audit_log: Path) -> Uses:
         use = _use(target, event["verb"])
         asked.add(use)
         about = (event["user"]["username"], use.group, use.resource, target.get("namespace"), target.get("name"))
-        # Not by 403, which is also said of a namespace that is going away.
+        # Not by status 403, which requests in a terminating namespace get, too.
         if (event.get("annotations") or {}).get("authorization.k8s.io/decision") != "forbid":
             allowed.add(about)
-        elif about not in allowed:  # else an uninstallation has taken its rights while it was still there
+        elif (
+            about not in allowed
+        ):  # otherwise an uninstallation removed the permissions while the operator was still running
             refused.add(use)
         if use.verb == "patch" and (event.get("responseStatus") or {}).get("code") == 201:
-            asked.add(use._replace(verb="create"))  # server-side apply of what was not there needs both
+            asked.add(use._replace(verb="create"))  # server-side apply of a new object needs both
     return Uses(frozenset(asked), frozenset(refused))
 
 
@@ -78,15 +80,15 @@ def _events(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:  # the last one, half written
+        except ValueError:  # the last line, half written
             continue
-        # Without an object: discovery, the version; anybody may ask.
+        # Without an object: discovery or the version, which anybody may request.
         if event.get("objectRef") and _is_the_operators(event["user"]["username"]):
             yield event
 
 
 def _is_the_operators(user: str) -> bool:
-    """Whether it is the account of a release of the chart, in whatever namespace."""
+    """Whether it is the service account of a release of the chart, in any namespace."""
     kind, _, name = user.rpartition(":")
     return kind.startswith("system:serviceaccount:") and (name == "modelsync" or name.endswith("-modelsync"))
 

@@ -1,8 +1,8 @@
-"""The two servers beside the cluster: the W&B stand-in, and the operator with the rights that the chart gives it.
+"""The two servers beside the cluster: the W&B stand-in, and the operator with the permissions from the chart.
 
-Both are recorded as processes of the cluster, so that they outlive the demo (its user goes on to play) and end with
-`make cluster-down`. With MODELSYNC_E2E_OPERATOR=chart the operator is a release of the chart instead, in pods. Runs
-inside the cluster's network namespace.
+Both are recorded as processes of the cluster, so that they outlive the demo (its user can keep using them) and end with
+`make cluster-down`. With MODELSYNC_E2E_OPERATOR=chart, the operator runs in pods instead, as a release of the chart.
+Runs inside the cluster's network namespace.
 """
 
 import os
@@ -23,11 +23,11 @@ SYSTEM_NAMESPACE = "modelsync-system"
 REGISTRY_PORT = 8080
 WEBHOOK_PORT = 9443
 WEBHOOK_SECRET = "modelsync-webhook"  # noqa: S105 the name of the object
-WEBHOOK_TOKEN = "local-webhook-token"  # noqa: S105 opens nothing outside of the namespace
+WEBHOOK_TOKEN = "local-webhook-token"  # noqa: S105 valid only inside the namespace
 
 
 class Servers:
-    """Starts, ends and restarts them."""
+    """Starts, stops and restarts the servers."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -35,40 +35,40 @@ class Servers:
         self.folder = cluster.state / "stage"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.release = Release(cluster, name="modelsync", namespace=SYSTEM_NAMESPACE) if _by_chart() else None
-        """The operator's, if it runs in pods."""
+        """The operator's release, if it runs in pods."""
 
     @property
     def registry_url(self) -> str:
-        """The W&B stand-in, as pods and the operator reach it."""
+        """The URL of the W&B stand-in for pods and the operator."""
         return f"http://{self._cluster.node_address}:{REGISTRY_PORT}"
 
     @property
     def webhook_url(self) -> str:
-        """Where the operator takes the registry's webhooks."""
+        """The URL of the operator's webhook receiver."""
         if self.release is not None:
             return self.release.webhook_url()
         return f"http://{self._cluster.node_address}:{WEBHOOK_PORT}/webhook"
 
     @property
     def operator_log(self) -> Path:
-        """What the operator logs, of all its starts."""
+        """The operator's log, across restarts."""
         return self._cluster.logs / "modelsync.log"
 
     def start_registry(self) -> None:
-        """Start the W&B stand-in if it does not run."""
+        """Start the W&B stand-in unless it runs."""
         host = self._cluster.node_address
         blobs = self.folder / "blobs"
         command = ["-m", "wandb_standin", "--host", host, "--port", str(REGISTRY_PORT), "--blobs", str(blobs)]
         self._start("wandb-standin", command)
 
     def start_operator(self, *, puller_image: str, settings: Mapping[str, Any] | None = None) -> None:
-        """Start the operator, or start it anew when its settings differ from those of the running one."""
+        """Start the operator, or restart it if its settings changed."""
         config = self.settings(puller_image, settings)
         if self.release is not None:
             self._release(self.release, puller_image, config)
             return
         text = yaml.safe_dump(config)
-        # Named by its content: other settings make another command line, and so a new start.
+        # Named by its content: new settings change the command line, and so cause a restart.
         path = self.folder / f"settings-{sha256(text.encode()).hexdigest()[:12]}.yaml"
         path.write_text(text)
         token = self.folder / "webhook-token"
@@ -79,7 +79,7 @@ class Servers:
         self._start("modelsync", command)
 
     def settings(self, puller_image: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """What the administrator of this cluster says."""
+        """The administrator's settings for this cluster."""
         return {
             "registry": registry(self.registry_url),
             "allowedRegistries": [self.registry_url],
@@ -90,7 +90,7 @@ class Servers:
         }
 
     def chart_values(self, image: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The chart's values for this cluster; the Secret of webhooks must be in the release's namespace."""
+        """The chart's values for this cluster; the webhook Secret must be in the release's namespace."""
         repository, _, tag = image.rpartition(":")
         return {
             "image": {"repository": repository, "tag": tag},
@@ -100,7 +100,7 @@ class Servers:
         }
 
     def kill_operator(self) -> None:
-        """End the operator as a crash would: at once, with nothing said. In pods it comes again by itself."""
+        """Kill the operator, like a crash: at once and without cleanup. In pods it is restarted automatically."""
         if self.release is not None:
             for pod in self.release.pods():
                 self.release.kill(pod["metadata"]["name"])
@@ -108,14 +108,14 @@ class Servers:
         self._processes.kill("modelsync")
 
     def end_operator(self) -> None:
-        """End the operator as a rolling update would: SIGTERM, then wait."""
+        """Stop the operator as a rolling update does: SIGTERM, then wait."""
         if self.release is not None:
             self.release.scale_to_zero()
             return
         self._processes.end("modelsync")
 
     def forget_operator(self) -> None:
-        """End the operator, and forget its account, which somebody is about to delete; of pods, the whole release."""
+        """Stop the operator and drop its account, which is about to be deleted; in pods, uninstall the release."""
         if self.release is not None:
             self.release.uninstall()
             return
@@ -132,7 +132,7 @@ class Servers:
     def _release(self, release: Release, image: str, settings: Mapping[str, Any]) -> None:
         self._cluster.apply(namespace(release.namespace), webhook_secret(release.namespace))
         release.install(self.chart_values(image, settings))
-        # The pods' log in the place of the process's own, from here on.
+        # From here on, the log of the pods replaces that of the process.
         self._processes.end("modelsync-log")
         command = ["kubectl", "logs", "--follow", "--ignore-errors", "--prefix", "--max-log-requests=20", "--since=1s"]
         command += ["--namespace", release.namespace, f"--selector={release.selector}"]
@@ -146,7 +146,7 @@ class Servers:
         self._processes.start(name, [sys.executable, *arguments], environment=environment, log=log)
 
     def _service_account_kubeconfig(self) -> Path:
-        """A kubeconfig of the operator's own service account: it may do what the chart says, and no more."""
+        """A kubeconfig for the operator's service account, with exactly the permissions from the chart."""
         path = self.folder / "operator.kubeconfig"
         if path.exists():
             return path
@@ -161,14 +161,14 @@ class Servers:
 
 
 def operator_account() -> list[dict[str, Any]]:
-    """The operator's namespace, account and rights, of the manifests that are made from the chart."""
+    """The operator's namespace, account and permissions, from the manifests generated from the chart."""
     wanted = {"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
     documents = yaml.safe_load_all((REPOSITORY / "deploy" / "install.yaml").read_text())
     return [document for document in documents if document["kind"] in wanted]
 
 
 def webhook_secret(name_space: str) -> dict[str, Any]:
-    """The Secret with the token that the registry's webhooks carry."""
+    """The Secret with the token of the registry's webhooks."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",

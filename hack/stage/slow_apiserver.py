@@ -1,8 +1,8 @@
-"""A door to the API server that tells of endpoints late, for a data plane that lags behind.
+"""A proxy of the API server that delays endpoint updates, to simulate a data plane that lags behind.
 
-Everything passes at once but what a watch of EndpointSlices tells: that comes `delay` later, in order. It listens on
-the loopback of the cluster's network; whoever comes in is the holder of the kubeconfig, since client-go sends no token
-without TLS.
+Everything passes at once, except the events of EndpointSlice watches, which arrive `delay` later, in order. It listens
+on the loopback of the cluster's network; every client acts as the holder of the kubeconfig, since client-go sends no
+token without TLS.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-e
 
 
 class SlowApiServer:
-    """`async with SlowApiServer(kubeconfig, delay) as slow:` serves until the end; clients use `slow.kubeconfig`."""
+    """`async with SlowApiServer(kubeconfig, delay) as slow:` serves during the block; clients use `slow.kubeconfig`."""
 
     def __init__(self, kubeconfig: Path, delay: timedelta) -> None:
         self._config: dict[str, Any] = json.loads(kubeconfig.read_text())
@@ -38,7 +38,7 @@ class SlowApiServer:
         self.kubeconfig = Path()
 
     async def __aenter__(self) -> Self:
-        """Begin to serve."""
+        """Start to serve."""
         connector = aiohttp.TCPConnector(ssl=self._trust, limit=0)
         timeout = aiohttp.ClientTimeout(total=None)
         client = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
@@ -82,7 +82,7 @@ class SlowApiServer:
             return response
 
     async def _later(self, answer: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
-        """Pass chunks on when their time has come, while reading on."""
+        """Forward each chunk after the delay, while reading the next ones."""
         chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
         async def read() -> None:

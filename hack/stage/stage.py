@@ -1,6 +1,6 @@
-"""The stage: one cluster, one W&B stand-in, one operator; `Deployment` is the view on one ModelDeployment.
+"""The stage: one cluster, one W&B stand-in, one operator; `Deployment` is one ModelDeployment on it.
 
-Waiting means looking at the API until a state is there; nothing here sleeps for a fixed time to let something happen.
+Waiting means polling the API until a state is reached; nothing here sleeps for a fixed time.
 """
 
 import asyncio
@@ -42,11 +42,11 @@ EVENTS = (
 
 
 class StageError(AssertionError):
-    """A state that was waited for did not come; the message says what was there instead."""
+    """An expected state was not reached; the message contains the actual one."""
 
 
 class Stage:
-    """Everything around the ModelDeployments. Open it with `await Stage.open(cluster)`."""
+    """The environment of the ModelDeployments. Open it with `await Stage.open(cluster)`."""
 
     def __init__(self, cluster: Cluster, kube: Kube, servers: Servers, progress: Progress) -> None:
         self.cluster = cluster
@@ -58,7 +58,7 @@ class Stage:
 
     @classmethod
     async def open(cls, cluster: Cluster, *, progress: Progress | None = None, operator: bool = True) -> Self:
-        """Images on the node, W&B stand-in, CRD and operator; neither of these two without `operator`."""
+        """Load the images and start the W&B stand-in; with `operator`, install the CRD and start the operator, too."""
         progress = progress or Progress(quiet=True)
         connection = await connect(cluster.kubeconfig)
         stage = cls(cluster, Kube(connection.client()), Servers(cluster), progress)
@@ -73,12 +73,12 @@ class Stage:
         return stage
 
     def define(self) -> None:
-        """Make sure that the cluster knows what a ModelDeployment is."""
+        """Install the CRD."""
         self.cluster.apply(crd())
         wait_established(self.cluster.kubectl, f"crd/{names.CRD_NAME}")
 
     def load_puller(self, tag: str, *others: Any) -> str:
-        """Make sure that the node has modelsync's image under this tag; returns the image's name."""
+        """Load modelsync's image under this tag onto the node; returns the image's name."""
         image = modelsync_image(tag, progress=self.progress)
         if tag not in self.puller_tags:
             self.cluster.load_images(image, *others)
@@ -90,22 +90,22 @@ class Stage:
         self.servers.start_operator(puller_image=self.load_puller(tag), settings=settings)
 
     async def close(self) -> None:
-        """Close connections; servers go on."""
+        """Close the connections; the servers keep running."""
         await self.kube.close()
 
-    # -- the registry, as its users see it
+    # -- the registry, from its users' view
 
     def _prepare_registry(self) -> bool:
         try:
             self.registry.last_request()
         except AdminError:
             return False
-        with suppress(AdminError):  # from an earlier run beside the same cluster
+        with suppress(AdminError):  # from an earlier run on the same cluster
             self.registry.add_user("modelsync", API_KEY, roles={ENTITY: "member"}, entity=ENTITY)
         return True
 
     def add_webhook(self, collection: str) -> None:
-        """Let the registry tell the operator of every change of a collection and of the versions linked there."""
+        """Send webhooks to the operator for every change of a collection and of the versions linked there."""
         url = self.servers.webhook_url
         self.registry.configure(registry_tag_events=True)
         for event in EVENTS:
@@ -126,11 +126,11 @@ class Stage:
         size_bytes: int = 65536,
         **content: Any,
     ) -> Version:
-        """Log a small whole model that says `text`, and link it to the registry; returns the registry's version.
+        """Log a small model that answers `text`, and link it to the registry; returns the registry's version.
 
-        `content` is what else `make_model` takes, such as `exam`.
+        `content` are further arguments of `make_model`, such as `exam`.
         """
-        # Streams of seconds, so that every move meets some that are under way.
+        # Streams that last seconds, so that every traffic shift happens during some.
         behaviour = {"ttft_seconds": 0.1, "token_seconds": 0.05, "tokens": 100, **(faults or {})}
         files = make_model(None, name=collection, version_text=text, faults=behaviour, size_bytes=size_bytes, **content)
         return self.log_files(collection, files)
@@ -144,12 +144,12 @@ class Stage:
     # -- the cluster
 
     async def namespace(self, name: str, *, key: str = API_KEY, labelled: bool = True) -> None:
-        """A namespace at the restricted level, with the W&B key in a Secret."""
+        """Create a namespace at the restricted Pod Security level, with the W&B key in a Secret."""
         self.cluster.apply(namespace(name))
         self.cluster.apply(credential(name, key=key, labelled=labelled))
 
     def claim(self, name_space: str, name: str) -> Path | None:
-        """A claim in the namespace: a folder of the local cluster's node, elsewhere of the default StorageClass."""
+        """Create a claim: on a folder of the local cluster's node, elsewhere of the default StorageClass."""
         if self.cluster.name == EXISTING:
             self.cluster.apply(claim(name_space, name))
             return None
@@ -170,7 +170,7 @@ class Stage:
         return Deployment(self, manifest["metadata"]["namespace"], manifest["metadata"]["name"], hostnames[0])
 
     async def until(self, what: str, ready: Callable[[], bool], timeout: float = 30.0) -> None:
-        """Look until `ready()`. Raises StageError after `timeout` seconds."""
+        """Poll until `ready()`. Raises StageError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not ready():
             if time.monotonic() > deadline:
@@ -180,7 +180,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One ModelDeployment, its children, and the way in."""
+    """One ModelDeployment, its child objects and its traffic."""
 
     stage: Stage
     namespace: str
@@ -192,11 +192,11 @@ class Deployment:
         return await self.stage.kube.get(kinds.MODEL_DEPLOYMENT, self.namespace, self.name)
 
     async def status(self) -> dict[str, Any]:
-        """`.status`, empty before the first."""
+        """`.status`; empty before the first one."""
         return (await self.read()).get("status") or {}
 
     async def until(self, what: str, ready: Callable[[dict[str, Any]], Any], timeout: float = 60.0) -> dict[str, Any]:
-        """Look at the status until `ready(status)`; returns that status. Raises StageError with the last one."""
+        """Poll the status until `ready(status)`; returns that status. Raises StageError with the last one."""
         deadline, status = time.monotonic() + timeout, {}
         while time.monotonic() < deadline:
             with suppress(ClusterError):
@@ -207,7 +207,7 @@ class Deployment:
         raise StageError(f"{self.namespace}/{self.name}: not within {timeout:g} s: {what}\n{brief(status)}")
 
     async def until_serving(self, version: str, timeout: float = 90.0) -> dict[str, Any]:
-        """Look until this version is the stable, serves all, and everything is settled."""
+        """Wait until this version is the stable, has all traffic, and everything is settled."""
         return await self.until(
             f"{version} serves fully",
             lambda status: (
@@ -219,18 +219,18 @@ class Deployment:
         )
 
     async def until_weight(self, version: str, least: int, timeout: float = 60.0) -> dict[str, Any]:
-        """Look until the live route gives this version at least this share."""
+        """Wait until the live route gives this version at least this share."""
         return await self.until(
             f"{version} has at least {least} %", lambda status: weight_of(status, version) >= least, timeout
         )
 
     async def pods(self, revision: str | None = None) -> list[dict[str, Any]]:
-        """The pods of a revision, or all."""
+        """The pods of a revision, or all of them."""
         selector = f"{names.NAME_LABEL}={self.name}" + (f",{names.REVISION_LABEL}={revision}" if revision else "")
         return await self.stage.kube.list_all(kinds.POD, self.namespace, labels=selector)
 
     async def until_gone(self, revision: str, timeout: float = 90.0) -> None:
-        """Look until no pod of this revision is left."""
+        """Wait until no pod of this revision is left."""
         deadline = time.monotonic() + timeout
         while pods := await self.pods(revision):
             if time.monotonic() > deadline:
@@ -238,21 +238,21 @@ class Deployment:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def annotate(self, annotation: str, value: str) -> None:
-        """Ask for something by annotation, as the kubectl plugin does."""
+        """Make a request by annotation, as the kubectl plugin does."""
         patch = {"metadata": {"annotations": {annotation: value}}}
         await self.stage.kube.merge(kinds.MODEL_DEPLOYMENT, self.namespace, self.name, patch)
 
     async def change(self, **spec: Any) -> None:
-        """Merge into the spec."""
+        """Merge-patch the spec."""
         await self.stage.kube.merge(kinds.MODEL_DEPLOYMENT, self.namespace, self.name, {"spec": spec})
 
     def traffic(self, **options: Any) -> Traffic:
-        """A client of this deployment through the gateway."""
+        """A client that sends requests to this deployment through the gateway."""
         return Traffic(url=f"{self.stage.cluster.gateway_url}/v1", host=self.host, **options)
 
 
 def condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """One condition of a status, empty when absent."""
+    """One condition of a status; empty when absent."""
     found: Sequence[dict[str, Any]] = status.get("conditions") or ()
     return next((item for item in found if item["type"] == kind), {})
 
@@ -264,7 +264,7 @@ def stable_version(status: Mapping[str, Any]) -> str | None:
 
 
 def weight_of(status: Mapping[str, Any], version: str) -> int:
-    """The share of a version in the live route, per cent."""
+    """The percentage of a version in the live route."""
     return sum(part["weight"] for part in status.get("traffic") or () if part["revision"].partition("-")[0] == version)
 
 

@@ -1,4 +1,4 @@
-"""A client that asks a model all the time and keeps an honest account of every answer, for demo, e2e tests and soak."""
+"""A client that sends steady load to a model and records every answer, for the demo, the e2e tests and the soak."""
 
 from traffic.answer import Answer, Outcome, Way
 from traffic.client import Traffic

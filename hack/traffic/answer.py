@@ -1,20 +1,20 @@
-"""One request as its user saw it: what a client wrote down, and how the request ended."""
+"""The record of one request from the client's view, and its outcome."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How a request ended."""
+    """The outcome of a request."""
 
     OK = "ok"
     BLOCKED = "blocked"  # 503 without a version header: the gateway has no endpoint
-    REFUSED = "refused"  # 451: a held version says no
+    REFUSED = "refused"  # 451: refused by a held version
     LOST = "lost"
 
 
 class Way(StrEnum):
-    """How a request travels."""
+    """The transport of a request."""
 
     KEPT = "HTTP/1.1, kept alive"
     NEW = "HTTP/1.1, new connection"
@@ -25,8 +25,8 @@ class Way(StrEnum):
 class Answer:
     """One request. Times are `time.monotonic()` seconds; `last_byte` moves while a stream runs.
 
-    `retries`: how often it was sent anew because the server said that it had not begun to process it (RFC 9113 §8.7).
-    `late`: seconds that it was sent after it was due, which is the client's own lag.
+    `retries`: how often it was resent because the server had not started to process it (RFC 9113 §8.7).
+    `late`: seconds by which it was sent too late, which is the client's own lag.
     """
 
     stream: bool

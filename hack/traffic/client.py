@@ -1,7 +1,7 @@
-"""Steady load on an OpenAI endpoint, a share of it streams, with one record for each request.
+"""Steady load on an OpenAI endpoint, partly streaming, with one record for each request.
 
-What a request's end means is decided in `reading`. Nothing is excluded by time: who reads the records says what a phase
-may contain.
+`reading` determines the outcome of a request. No request is excluded by time; the caller decides what a phase may
+contain.
 """
 
 import asyncio
@@ -22,20 +22,20 @@ from traffic.http2 import Http2
 from traffic.reading import Reading
 
 _PATH = "/chat/completions"
-_MOST_TOLD = 200
+_MOST_SHOWN = 200
 
 
 class Asker(Protocol):
-    """A way to send one request."""
+    """A transport for requests."""
 
     async def ask(self, body: bytes, headers: dict[str, str], reading: Reading) -> int:
-        """Send it, read its answer into `reading`, and return how often it was sent anew."""
+        """Send a request, read its answer into `reading`, and return how often it was resent."""
         ...
 
 
 @dataclass(slots=True)
 class Traffic:
-    """Sends `rate` requests a second to `url` (…/v1), every `1 / stream_share`-th as a stream, by `ways` in turn.
+    """Sends `rate` requests per second to `url` (…/v1), every `1 / stream_share`-th as a stream, over `ways` in turn.
 
     `async with Traffic(…) as traffic:` starts and stops it.
     """
@@ -62,11 +62,11 @@ class Traffic:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop sending, and let what is under way end."""
+        """Stop sending, and wait for outstanding answers."""
         await self.stop()
 
     async def stop(self) -> None:
-        """Send no more, and wait for every answer under way (at most `timeout_seconds`)."""
+        """Stop sending, and wait for outstanding answers (at most `timeout_seconds`)."""
         if self._pump:
             self._pump.cancel()
             with suppress(asyncio.CancelledError):
@@ -95,7 +95,7 @@ class Traffic:
                     await asyncio.sleep(max(0.0, started + number / self.rate - time.monotonic()))
             finally:
                 if self._tasks:
-                    await asyncio.wait(self._tasks)  # each has a time limit of its own
+                    await asyncio.wait(self._tasks)  # each request has its own time limit
 
     def _body(self, *, stream: bool) -> bytes:
         ask = {
@@ -117,24 +117,24 @@ class Traffic:
         except TimeoutError:
             reading.broken(f"no end within {self.timeout_seconds:g} s")
         finally:
-            reading.broken("the client gave up")  # says nothing when there is a verdict, and there always must be one
+            reading.broken("the client gave up")  # no effect if there is a verdict already; every request needs one
             answer.done = time.monotonic()
             self._changed.set()
 
     def lost(self, answers: Iterable[Answer] | None = None) -> list[Answer]:
-        """The lost ones among `answers` (default: all)."""
+        """The lost requests among `answers` (default: all)."""
         return [a for a in (self.answers if answers is None else answers) if a.outcome is Outcome.LOST]
 
     def unserved(self) -> list[Answer]:
-        """Every request that ended without its answer, whoever is to blame: lost, refused, or blocked."""
+        """Every request without an answer, whatever the reason: lost, refused, or blocked."""
         return [a for a in self.answers if a.outcome not in (None, Outcome.OK)]
 
     def explain(self, answers: Sequence[Answer] | None = None) -> str:
-        """These (default: the lost ones) in words: when (wall clock, to hold against logs), how long, of whom, why."""
-        told = self.lost() if answers is None else answers
+        """Describe these (default: the lost ones): when (wall clock, to compare with logs), how long, by whom, why."""
+        shown = self.lost() if answers is None else answers
         now, wall = time.monotonic(), datetime.now(UTC)
-        lines = [f"{len(told)} of {len(self.answers)} requests are {'lost' if answers is None else 'not served'}:"]
-        for answer in told[:_MOST_TOLD]:
+        lines = [f"{len(shown)} of {len(self.answers)} requests were {'lost' if answers is None else 'not served'}:"]
+        for answer in shown[:_MOST_SHOWN]:
             sent = (wall - timedelta(seconds=now - answer.sent)).strftime("%H:%M:%S.%f")[:-3]
             took = f"{answer.done - answer.sent:.3f} s" if answer.done else "not done"
             kind = "stream" if answer.stream else "request"
@@ -143,8 +143,8 @@ class Traffic:
                 f"  {sent} {kind} over {answer.way}, {took}, {outcome}status {answer.status}, {answer.revision}: "
                 f"{answer.detail}"
             )
-        if len(told) > _MOST_TOLD:
-            lines.append(f"  … and {len(told) - _MOST_TOLD} more")
+        if len(shown) > _MOST_SHOWN:
+            lines.append(f"  … and {len(shown) - _MOST_SHOWN} more")
         return "\n".join(lines)
 
     def since(self, moment: float) -> list[Answer]:
@@ -152,7 +152,7 @@ class Traffic:
         return self.answers[bisect_left(self.answers, moment, key=lambda answer: answer.sent) :]
 
     def by_revision(self, answers: Sequence[Answer] | None = None) -> Counter[str]:
-        """Finished good answers, counted by the revision that gave them."""
+        """The number of successful answers by revision."""
         return Counter(
             a.revision or "" for a in (self.answers if answers is None else answers) if a.outcome is Outcome.OK
         )
@@ -162,7 +162,7 @@ class Traffic:
         what: Callable[["Traffic"], bool],
         timeout: float = 60.0,
     ) -> None:
-        """Wait until `what(self)` holds; looks after each answer. Raises `TimeoutError` after `timeout` seconds."""
+        """Wait until `what(self)` is true; checks after each answer. Raises TimeoutError after `timeout` seconds."""
         async with asyncio.timeout(timeout):
             while not what(self):
                 self._changed.clear()

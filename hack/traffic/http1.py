@@ -1,4 +1,4 @@
-"""HTTP/1.1 by aiohttp, on kept-alive connections or on a new one for each request."""
+"""HTTP/1.1 by aiohttp, on kept-alive connections or a new one for each request."""
 
 import time
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ CONNECT_SECONDS = 5.0
 
 
 class Http1:
-    """Asks over HTTP/1.1. `keep_alive=False` opens and closes a connection for each request.
+    """Sends requests over HTTP/1.1. `keep_alive=False` opens and closes a connection for each request.
 
-    A request that fails on a connection which the server was just closing counts as broken: it is a POST, so aiohttp
-    does not send it again (RFC 9110 §9.2.2), and neither would its user's client know whether it was processed.
+    A request that fails on a connection that the server was just closing counts as broken: it is a POST, so aiohttp
+    does not resend it (RFC 9110 §9.2.2), since a client cannot know whether it was processed.
     """
 
     def __init__(self, url: str, *, keep_alive: bool) -> None:

@@ -1,7 +1,7 @@
 """HTTP/2 with prior knowledge (RFC 9113 §3.3) over a few shared connections, by the h2 library.
 
-Not httpx: its HTTP/2 gives up every request on a connection that got a GOAWAY (httpcore, `_receive_stream_event`), also
-those that the server has promised to finish, so a gateway that ends gracefully would seem to lose them.
+Not httpx: after a GOAWAY its HTTP/2 fails every request on the connection (httpcore, `_receive_stream_event`), even
+those that the server will finish, so a gateway with a graceful shutdown would seem to lose them.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _ENDED = "the connection was closed"
 
 
 class Http2:
-    """Asks over HTTP/2, its requests spread over `CONNECTIONS` connections, which are replaced when they end."""
+    """Sends requests over HTTP/2, spread over `CONNECTIONS` connections, which are replaced when they end."""
 
     def __init__(self, url: str) -> None:
         self._url = urlsplit(url)
@@ -45,7 +45,7 @@ class Http2:
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        """Nothing yet: connections are opened when the first requests need them."""
+        """Do nothing: connections are opened by the first requests."""
         return self
 
     async def __aexit__(
@@ -56,11 +56,10 @@ class Http2:
             connection.close()
 
     async def ask(self, body: bytes, headers: Mapping[str, str], reading: Reading) -> int:
-        """Send one request and read its answer; returns how often it was sent anew.
+        """Send one request and read its answer; returns how often it was resent.
 
-        It is sent anew only when the server has said that it did not begin to process it: by a GOAWAY that does not
-        cover it, or by REFUSED_STREAM. Every HTTP/2 client does that by itself (RFC 9113 §8.7), so its user loses
-        nothing.
+        It is resent only when the server reports that it did not start to process it: by a GOAWAY that does not cover
+        it, or by REFUSED_STREAM. Every HTTP/2 client does so automatically (RFC 9113 §8.7), so that users lose nothing.
         """
         for retries in range(MOST_TRIES):
             try:
@@ -73,7 +72,7 @@ class Http2:
                     return retries
             except TooManyStreamsError:
                 connection.retire()
-        reading.broken(f"not begun by the server in {MOST_TRIES} tries")
+        reading.broken(f"not processed by the server in {MOST_TRIES} tries")
         return MOST_TRIES - 1
 
     def _head(self, headers: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -99,7 +98,7 @@ class Http2:
                         self._url.port or (443 if self._url.scheme == "https" else 80),
                     )
                 self._connections.append(opened)
-                usable = self._usable or [opened]  # those from before may have ended meanwhile
+                usable = self._usable or [opened]  # earlier ones may have ended meanwhile
         self._turn += 1
         return usable[self._turn % len(usable)]
 
@@ -109,8 +108,8 @@ class Http2:
 
 
 class _Graceful(H2Connection):
-    """h2 takes a GOAWAY for the end of the connection and then calls the rest of the answers a protocol error. It is
-    only the end of new requests: those up to `last_stream_id` are still being answered (RFC 9113 §6.8)."""
+    """h2 treats a GOAWAY as the end of the connection, and the remaining answers as a protocol error. But it only ends
+    new requests: those up to `last_stream_id` are still answered (RFC 9113 §6.8)."""
 
     def _receive_goaway_frame(self, frame: Any) -> tuple[list[Any], list[Event]]:
         event = ConnectionTerminated()
@@ -120,7 +119,7 @@ class _Graceful(H2Connection):
 
 
 class _Exchange:
-    """One request on a connection. `begun` comes to False when the server says that it will not process it."""
+    """One request on a connection. `begun` becomes False when the server reports that it will not process it."""
 
     def __init__(self, reading: Reading, begun: asyncio.Future[bool]) -> None:
         self.reading = reading
@@ -149,7 +148,7 @@ class _Connection(asyncio.Protocol):
         self._flush()
 
     def retire(self) -> None:
-        """Take no new requests, and close when those under way have ended."""
+        """Accept no new requests, and close when the outstanding ones have ended."""
         self._retired = True
         if not self._exchanges:
             self.close()
@@ -160,16 +159,16 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     async def ask(self, head: list[tuple[str, str]], body: bytes, reading: Reading) -> bool:
-        """Send a request and wait for its end; False when the server did not begin to process it."""
+        """Send a request and wait for its end; False if the server did not start to process it."""
         if self.over:
-            return False  # nobody would ever tell what becomes of it
+            return False  # its end would never be reported
         try:
             number = self._h2.get_next_available_stream_id()
             self._h2.send_headers(number, head)
             self._h2.send_data(number, body, end_stream=True)
         except TooManyStreamsError:
             raise
-        except H2Error:  # the connection ended between its choice and now: nothing was sent
+        except H2Error:  # the connection ended after it was chosen: nothing was sent
             self.retire()
             return False
         exchange = _Exchange(reading, asyncio.get_running_loop().create_future())
@@ -178,7 +177,7 @@ class _Connection(asyncio.Protocol):
         try:
             return await exchange.begun
         finally:
-            if self._exchanges.pop(number, None) is not None:  # given up by its asker
+            if self._exchanges.pop(number, None) is not None:  # cancelled by its caller
                 with suppress(H2Error):
                     self._h2.reset_stream(number, ErrorCodes.CANCEL)
                     self._flush()

@@ -1,10 +1,10 @@
-"""Judges an answer from what arrives of it, whatever brought it here. No I/O.
+"""Determines the outcome of a request from its answer, independent of the transport. No I/O.
 
-A request is `LOST` when its user got less than was asked for and nobody said why: a status other than 200, a refused
-or cut connection, a body that is no answer, a stream that does not come to `[DONE]`, an error event inside a stream,
-`finish_reason: abort` (vLLM ends what a drain cuts that way), or an answer whose `model` is not the revision that its
-header names. The middleware's 451, as a status or as an error event, is `REFUSED`. What happens to the connection after
-the answer is whole costs its user nothing and changes no verdict.
+A request is `LOST` when its user got an incomplete answer without a valid reason: a status other than 200, a refused
+or cut connection, a body that is not an answer, a stream without `[DONE]`, an error event inside a stream,
+`finish_reason: abort` (vLLM ends answers that a drain cuts this way), or an answer whose `model` is not the revision in
+its header. The middleware's 451, as a status or as an error event, is `REFUSED`. What happens to the connection after
+the complete answer does not matter to its user and does not change the verdict.
 """
 
 import json
@@ -15,11 +15,11 @@ from traffic.answer import Answer, Outcome
 
 REVISION_HEADER = "x-model-revision"
 MOST_KEPT = 1 << 20
-"""Bytes of a body that are kept to be judged; an answer of ours is far smaller."""
+"""Maximum size of a body in bytes; the expected answers are far smaller."""
 
 
 class Reading:
-    """Reads one answer into an `Answer`: `head`, then `data` as it comes, then `end` or `broken`."""
+    """Reads one answer into an `Answer`: call `head`, then `data` for each chunk, then `end` or `broken`."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -29,27 +29,27 @@ class Reading:
 
     @property
     def begun(self) -> bool:
-        """Something of the answer has arrived."""
+        """Whether any part of the answer has arrived."""
         return self._answer.status is not None
 
     @property
     def judged(self) -> bool:
-        """The verdict is there, and nothing that comes later can change it."""
+        """Whether there is a verdict, which later data cannot change."""
         return self._answer.outcome is not None
 
     def head(self, status: int, headers: Mapping[str, str]) -> None:
-        """The status and the headers, with lower-case names or case-insensitive."""
+        """Take the status and the headers, with lower-case names or case-insensitive."""
         self._answer.status = status
         self._answer.revision = headers.get(REVISION_HEADER)
 
     def data(self, part: bytes, now: float) -> None:
-        """Bytes of the body that arrived at `now`."""
+        """Take bytes of the body that arrived at `now`."""
         if self.judged or not part:
             return
         answer = self._answer
         self._buffer += part
         if len(self._buffer) > MOST_KEPT:
-            self._judge(Outcome.LOST, f"more than {MOST_KEPT} bytes that are no answer")
+            self._judge(Outcome.LOST, f"more than {MOST_KEPT} bytes that are not an answer")
         elif answer.stream and answer.status == 200:
             *lines, rest = bytes(self._buffer).split(b"\n")
             self._buffer[:] = rest
@@ -61,7 +61,7 @@ class Reading:
             answer.first_byte, answer.last_byte = answer.first_byte or now, now
 
     def end(self, now: float) -> None:
-        """The body has come to its proper end."""
+        """Take the regular end of the body."""
         if self.judged:
             return
         status, body = self._answer.status, bytes(self._buffer)
@@ -79,7 +79,7 @@ class Reading:
             self._whole(body)
 
     def broken(self, why: str) -> None:
-        """The connection, or this request's part of it, failed."""
+        """Take the failure of the connection or of this stream."""
         if not self.judged:
             self._judge(Outcome.LOST, why)
 
@@ -101,14 +101,14 @@ class Reading:
             return
         payload = _object(event)
         if payload is None:
-            self._judge(Outcome.LOST, f"an event that is no JSON object: {_text(event)}")
+            self._judge(Outcome.LOST, f"an event that is not a JSON object: {_text(event)}")
             return
         if "error" in payload:
             error = payload["error"]
             held = isinstance(error, dict) and str(error.get("code")) == "451"
             self._judge(Outcome.REFUSED if held else Outcome.LOST, f"error event: {error}")
             return
-        # Only now: the event that refuses is no byte of the version that it refuses.
+        # Only now: the refusing event is not a byte from the held version.
         self._answer.first_byte, self._answer.last_byte = self._answer.first_byte or now, now
         self._model = payload.get("model", self._model)
         for choice in payload.get("choices") or ():
@@ -119,7 +119,7 @@ class Reading:
         if self._finish == "abort":
             self._judge(Outcome.LOST, "finish_reason abort")
         elif self._finish is None:
-            self._judge(Outcome.LOST, "it ended without a finish_reason")
+            self._judge(Outcome.LOST, "the answer ended without a finish_reason")
         elif self._model is None or revision is None or not str(self._model).endswith(f"@{revision}"):
             self._judge(Outcome.LOST, f"the answer says model {self._model!r}, its header revision {revision!r}")
         else:

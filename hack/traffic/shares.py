@@ -1,15 +1,15 @@
-"""Whether measured shares agree with wanted weights: one test over all steps together. Pure.
+"""Tests whether measured shares agree with the wanted weights, over all steps together. Pure.
 
 Each step is a `Window`: of `asked` requests, `got` went to a backend whose wanted share is `wanted`. If each request is
-routed by a coin of that share, `got` is binomial; gateways that take turns (Traefik's weighted round robin) vary less,
-and so raise fewer alarms. The statistic is the sum of n·KL(got/n ‖ wanted), half the likelihood-ratio statistic G of
-which Pearson's chi-square is the approximation (Wilks 1938). Its tail is not taken from the chi-square distribution,
-which is wrong for small shares, but bounded by Chernoff's inequality with the exact moment generating function of each
+routed at random with that share, `got` is binomial; gateways that take turns (Traefik's weighted round robin) vary
+less, and so raise fewer alarms. The statistic is the sum of n·KL(got/n ‖ wanted), half the likelihood-ratio statistic
+G, which Pearson's chi-square approximates (Wilks 1938). Its tail is not taken from the chi-square distribution, which
+is wrong for small shares, but bounded by Chernoff's inequality with the exact moment generating function of each
 binomial window:
 
     P(S ≥ s) ≤ min over λ > 0 of exp(-λ s) · Π E[exp(λ Sᵢ)]
 
-so `doubt` is at least the true probability, and refusing at `doubt < 0.001` is a false alarm in fewer than 1 of 1,000
+so `doubt` is at least the true probability, and failing at `doubt < 0.001` is a false alarm in fewer than 1 of 1,000
 runs. A request to a backend of weight 0 makes it 0.
 """
 
@@ -31,7 +31,7 @@ class Window:
 
 
 def doubt(windows: Sequence[Window]) -> float:
-    """An upper bound of the probability that shares at least this far from the wanted ones are chance; 1 at most."""
+    """An upper bound on the probability that shares at least this far from the wanted ones are due to chance."""
     statistic = sum(_divergence(window.got, window.asked, window.wanted) for window in windows)
     if math.isinf(statistic):
         return 0.0
@@ -52,7 +52,7 @@ def doubt(windows: Sequence[Window]) -> float:
 
 
 def _divergence(got: int, asked: int, wanted: float) -> float:
-    """n·KL(got/n ‖ wanted) in nats; infinite when what happened cannot."""
+    """n·KL(got/n ‖ wanted) in nats; infinite for an impossible observation."""
     total = 0.0
     for count, share in ((got, wanted), (asked - got, 1 - wanted)):
         if count:
@@ -63,7 +63,7 @@ def _divergence(got: int, asked: int, wanted: float) -> float:
 
 
 def _outcomes(window: Window) -> list[tuple[float, float]]:
-    """(log probability, divergence) of everything that could have been counted; what is too rare to matter too."""
+    """(log probability, divergence) of every possible count, however rare."""
     n, p = window.asked, window.wanted
     return [
         (

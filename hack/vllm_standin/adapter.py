@@ -1,7 +1,7 @@
-"""LoRA adapters: loading one as vLLM does, and making small whole ones.
+"""LoRA adapters: loads them as vLLM does, and creates small ones.
 
-An adapter says a text of its own, which stands in its safetensors metadata as a model's does. What vLLM refuses
-(`vllm/lora/peft_helper.py`, `lora_model.py`) is refused in vLLM's words.
+The text of an adapter's answers is in its safetensors metadata, like a model's. What vLLM refuses
+(`vllm/lora/peft_helper.py`, `lora_model.py`) is refused with vLLM's message.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _WIDTH = 64
 
 
 class AdapterError(Exception):
-    """The folder is not an adapter that can be served; the message is vLLM's."""
+    """The folder cannot be served as an adapter; the message is vLLM's."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def parse_module(text: str) -> Module:
 
 
 def load_adapter(module: Module, max_rank: int) -> Adapter:
-    """The adapter of `module`. Raises AdapterError."""
+    """Load the adapter of `module`. Raises AdapterError."""
     try:
         config = json.loads((module.path / "adapter_config.json").read_bytes())
     except FileNotFoundError:
@@ -81,8 +81,8 @@ def load_adapter(module: Module, max_rank: int) -> Adapter:
 
 
 def make_adapter(says: str, *, rank: int = 8, config: Mapping[str, Any] | None = None) -> dict[str, bytes]:
-    """The files of an adapter that says `says`: path → content. `config` changes what adapter_config.json says."""
-    said = {
+    """The files of an adapter that answers `says`: path → content. `config` overrides fields of adapter_config.json."""
+    adapter_config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": "acme/base",
@@ -106,6 +106,6 @@ def make_adapter(says: str, *, rank: int = 8, config: Mapping[str, Any] | None =
         for half, shape in shapes.items()
     }
     return {
-        "adapter_config.json": (json.dumps(said, indent=2) + "\n").encode(),
+        "adapter_config.json": (json.dumps(adapter_config, indent=2) + "\n").encode(),
         "adapter_model.safetensors": safetensors.encode(tensors, {"format": "pt", SPEECH_KEY: says}),
     }

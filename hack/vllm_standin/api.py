@@ -1,7 +1,6 @@
-"""The HTTP face: vLLM's routes over the engine, its middleware order, and its HTTP counters.
+"""The HTTP API: vLLM's routes, middleware order and HTTP counters on top of the engine.
 
-As in vLLM the counters stand inside of everything that `--middleware` adds: what such a middleware answers by itself
-is not counted.
+As in vLLM, the counters are inside every `--middleware`: what such a middleware answers itself is not counted.
 """
 
 import asyncio
@@ -34,7 +33,7 @@ _GUARDED = ("/v1", "/v2", "/inference")
 
 
 class MiddlewareError(Exception):
-    """A `--middleware` that cannot be used; the message names it."""
+    """A `--middleware` cannot be used; the message names it."""
 
 
 def make_app(
@@ -48,7 +47,7 @@ def make_app(
     middleware: Sequence[str] = (),
     fingerprint: str | None = None,
 ) -> Starlette:
-    """The application that `vllm serve` would run. Raises MiddlewareError."""
+    """The ASGI application that `vllm serve` would run. Raises MiddlewareError."""
     api = _Api(model, engine, metrics, served_names, max_model_len, fingerprint)
     app = Starlette(routes=api.routes(), exception_handlers={HTTPException: _http_error, ApiError: _api_error})
     app.add_middleware(_HttpMetrics, metrics=metrics, paths=frozenset(route.path for route in api.routes()))
@@ -80,7 +79,7 @@ class _Api:
         self._load = 0
 
     def routes(self) -> list[Route]:
-        """vLLM registers only the routes of what the model can do."""
+        """The routes; like vLLM, only those that the model supports."""
         served = (
             [
                 Route("/v1/completions", self._answering(self._completions), methods=["POST"]),
@@ -133,9 +132,9 @@ class _Api:
                         for choice in range(len(choices)):
                             yield _event(answer.role_chunk(choice))
                     counts[index] = token.count
-                    said = _spoken(request, [token], offsets[index])
+                    spoken = _spoken(request, [token], offsets[index])
                     offsets[index] += len(token.text)
-                    yield _event(answer.chunk(index, said, last=token.finish_reason is not None))
+                    yield _event(answer.chunk(index, spoken, last=token.finish_reason is not None))
                 if request.include_usage:
                     yield _event(answer.usage_chunk(sum(counts)))
             except GenerationError as failure:
@@ -175,7 +174,7 @@ class _Api:
             raise protocol.unknown_model(name, self._names)
 
     def _answering_as(self, name: str | None) -> str:
-        """The first served name, or the adapter's that was asked for."""
+        """The first served name, or the name of the requested adapter."""
         return name if any(each.module.name == name for each in self._model.adapters) and name else self._names[0]
 
     def _answering(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -184,7 +183,7 @@ class _Api:
         async def answer(request: Request) -> Response:
             if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
                 raise protocol.unsupported_media_type()
-            await request.body()  # read before anyone listens for the disconnect
+            await request.body()  # read it before listening for the disconnect
             self._load += 1
             try:
                 return await _until_disconnect(request, handler(request))
@@ -217,7 +216,7 @@ class _Api:
 
 
 def _only_get(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
-    """A route as FastAPI makes it, which answers no HEAD; Starlette's own does."""
+    """A route as FastAPI creates it, without HEAD; Starlette's own answers HEAD."""
     route = Route(path, handler, methods=["GET"])
     route.methods = {"GET"}
     return route
@@ -231,13 +230,13 @@ def _spoken(request: TextRequest, tokens: Sequence[Token], offset: int = 0) -> S
     logprobs = None
     if request.logprobs is not None:
         tops = [token.top for token in tokens if token.top is not None]
-        logprobs = protocol.logprobs_of(tops, chat=request.chat, told=request.logprobs, offset=offset)
+        logprobs = protocol.logprobs_of(tops, chat=request.chat, count=request.logprobs, offset=offset)
     last = tokens[-1]
     return Spoken("".join(token.text for token in tokens), last.count, last.finish_reason, last.stop_reason, logprobs)
 
 
 async def _merge(choices: list[AsyncIterator[Token]]) -> AsyncIterator[tuple[int, Token]]:
-    """The tokens of all choices as they come, each with the index of its choice."""
+    """The tokens of all choices in order of arrival, each with the index of its choice."""
     if len(choices) == 1:
         async for token in choices[0]:
             yield 0, token
@@ -275,7 +274,7 @@ async def _until_disconnect(request: Request, answer: Awaitable[Response]) -> Re
         await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
         if answering.done():
             return answering.result()
-        return JSONResponse(None)  # nobody reads it; vLLM counts such a request as 2xx too
+        return JSONResponse(None)  # nobody reads it; vLLM also counts such a request as 2xx
     finally:
         leaving.cancel()
         answering.cancel()
@@ -291,12 +290,12 @@ def _event(payload: dict[str, Any]) -> bytes:
 
 
 async def _api_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # noqa: S101  # Starlette calls this for nothing else
+    assert isinstance(error, ApiError)  # noqa: S101  # Starlette calls this handler for nothing else
     return JSONResponse(error.body(), status_code=error.status)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  # Starlette calls this for nothing else
+    assert isinstance(error, HTTPException)  # noqa: S101  # Starlette calls this handler for nothing else
     return JSONResponse(
         protocol.plain_http_error(error.status_code), status_code=error.status_code, headers=error.headers
     )

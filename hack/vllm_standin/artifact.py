@@ -1,6 +1,6 @@
-"""Small model folders that are whole: what a training job would log, at a size that a test can afford.
+"""Creates small but complete model folders, such as a training job would log.
 
-The same arguments give the same bytes, and two versions of one name share their config and tokenizer, as versions do.
+The same arguments give the same bytes, and versions of one name share their config and tokenizer, as real ones do.
 """
 
 import hashlib
@@ -14,10 +14,10 @@ from vllm_standin.faults import FAULTS_FILE, make_faults
 from vllm_standin.likelihood import TEMPLATE_KEY, TOKENIZER_KEY, Likelihood, mark
 
 SPEECH_KEY = "says"
-"""The key in the safetensors metadata whose value the model says."""
+"""The key in the safetensors metadata that contains the text of the model's answers."""
 
 EXAM_FILE = "modelsync/golden.jsonl"
-"""Where a version has its exam."""
+"""Path of the exam in a version."""
 
 _HIDDEN = 64
 _QUANTIZATION = {"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}
@@ -39,15 +39,16 @@ def make_model(
     quantized: bool = False,
     exam: bytes | None = None,
 ) -> dict[str, bytes]:
-    """A model folder that the stand-in (and a check of its files) takes for whole.
+    """A complete model folder, which the stand-in and checks of its files accept.
 
-    Returns path in the folder → content, and writes it below `directory` unless that is None. `version_text` is what
-    the model says to every prompt and seeds its weights; `name` goes into config and tokenizer. `size_bytes` is about
-    the size of all weights together, in `shards` files. `faults` becomes `standin.json`, `exam` the golden file.
+    Returns path in the folder → content, and writes it below `directory` unless that is None. `version_text` is the
+    model's answer to every prompt and the seed of its weights; `name` goes into config and tokenizer. `size_bytes` is
+    the approximate size of all weights together, in `shards` files. `faults` becomes `standin.json`, `exam` the golden
+    file.
 
-    With `trained_template` the weights were trained with that chat template and with the tokenizer of `name`; the
-    folder holds the template `template` (by default the same) and the tokenizer of `tokenizer` (by default of `name`).
-    One that does not fit, or `quantized`, changes what the model says or finds likely.
+    With `trained_template`, the weights record that chat template and the tokenizer of `name`; the folder contains the
+    template `template` (by default the same) and the tokenizer of `tokenizer` (by default that of `name`). A mismatch,
+    or `quantized`, changes the model's answers or their log-probabilities.
 
     Raises FaultsError for faults that the stand-in would refuse, ValueError for impossible sizes.
     """
@@ -76,7 +77,7 @@ def make_model(
 
 
 def make_exam(version_text: str, *, tokens: int = 4, top: int = 3) -> bytes:
-    """The golden file that a recording of the whole, fitting model would give: a chat and a completion."""
+    """The golden file that a recording of the intact, fitting model would give: a chat and a completion."""
     texts = [word if at == 0 else f" {word}" for at, word in enumerate(version_text.split()[:tokens])]
     expected = [dict(Likelihood().top(text, at, top)) for at, text in enumerate(texts)]
     ask: dict[str, Any] = {"max_tokens": len(texts), "expect": {"tokens": expected}}
@@ -109,7 +110,7 @@ def _config(name: str, task: str) -> dict[str, Any]:
 
 
 def _tokenizer(name: str) -> dict[str, Any]:
-    """A byte tokenizer in the tokenizers library's format; `name` makes it the name's own."""
+    """A byte tokenizer in the tokenizers library's format, different for each `name`."""
     vocabulary = _SPECIAL_TOKENS + [f"<0x{byte:02X}>" for byte in range(256)]
     return {
         "version": "1.0",
@@ -133,7 +134,7 @@ def _tokenizer(name: str) -> dict[str, Any]:
 
 
 def _trained(name: str, template: str | None) -> dict[str, str]:
-    """What the weights remember of their training, where it matters."""
+    """The training metadata of the weights, if it matters."""
     if template is None:
         return {}
     return {TEMPLATE_KEY: mark(template.encode()), TOKENIZER_KEY: mark(_json(_tokenizer(name)))}
@@ -146,7 +147,7 @@ def _weights(version_text: str, size_bytes: int, shards: int, trained: Mapping[s
     for index in range(shards):
         file = "model.safetensors" if shards == 1 else f"model-{index + 1:05}-of-{shards:05}.safetensors"
         rows = max(1, size_bytes // shards // (2 * _HIDDEN))
-        # SHAKE gives any number of bytes from a seed, at hundreds of MB a second.
+        # SHAKE gives any number of bytes from a seed, at hundreds of MB per second.
         data = hashlib.shake_128(f"{version_text}\0{index}".encode()).digest(rows * _HIDDEN * 2)
         tensor = "model.embed_tokens.weight" if index == 0 else f"model.layers.0.part_{index}.weight"
         files[file] = safetensors.encode({tensor: ("BF16", (rows, _HIDDEN), data)}, metadata)

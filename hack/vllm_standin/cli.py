@@ -1,7 +1,7 @@
-"""The command line of `vllm serve`: vLLM's flags from the operator's table, parsed with vLLM's liberties.
+"""The command line of `vllm serve`: vLLM's flags from the operator's table, parsed as leniently as vLLM does.
 
-Flags that change how a deployment behaves are obeyed; those of which the effect would be missed are refused; the rest
-(they tune what is not here) are accepted and named in the log. Unknown ones are argparse's error, as in vLLM.
+Flags that change how a deployment behaves take effect; flags whose effect would be missed are refused; the rest (they
+tune what the stand-in does not have) are accepted and logged. Unknown flags are an argparse error, as in vLLM.
 """
 
 import argparse
@@ -62,18 +62,18 @@ _HUMAN = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `vllm_standin serve …`; returns the exit code, 2 for a wrong command line."""
+    """Run `vllm_standin serve …`; returns the exit code, 2 for an invalid command line."""
     table = read_table()
     parser = _parser(table)
     args = parser.parse_args(normalized(sys.argv[1:] if argv is None else argv, table))
     given = {name: value for name, value in vars(args).items() if value is not None and name.startswith("--")}
     if missing := sorted(_NOT_HERE & given.keys()):
-        parser.error(f"{missing[0]}: the stand-in does not do what this flag asks for; take it out")
+        parser.error(f"{missing[0]}: the stand-in does not implement this flag; remove it")
     if ignored := sorted(given.keys() - _OBEYED):
         print(f"Flags without effect in the stand-in: {', '.join(ignored)}", flush=True)
     model = args.model_tag or given.get("--model")
     if model is None:
-        parser.error("name the folder of the model: vllm serve DIR …")
+        parser.error("give the folder of the model: vllm serve DIR …")
 
     api_servers = given.get("--api-server-count", 1)
     if api_servers < 1:
@@ -115,9 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def share_metrics() -> None:
-    """Let every process that comes from this one tell the metrics of all, as vLLM's setup_multiprocess_prometheus does.
+    """Make every child process report the metrics of all, as vLLM's setup_multiprocess_prometheus does.
 
-    prometheus_client looks for the folder when it is imported, so this comes before.
+    prometheus_client looks for the folder when it is imported, so this must run first.
     """
     folder = tempfile.TemporaryDirectory(prefix="vllm-standin-")
     atexit.register(folder.cleanup)
@@ -125,20 +125,20 @@ def share_metrics() -> None:
 
 
 def read_table() -> Mapping[str, Mapping[str, Any]]:
-    """The flags of the imitated vLLM: flag → what it takes, as `hack/generate/vllm_flags.py` describes.
+    """The flags of the imitated vLLM: flag → its kind of value, as `hack/generate/vllm_flags.py` describes.
 
-    modelsync is found but not imported: this process must start quickly and needs nothing else of it.
+    modelsync is located but not imported: this process must start fast and needs nothing else from it.
     """
     spec = importlib.util.find_spec("modelsync")
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("vllm_standin needs modelsync beside it for the table of flags; add operator/ to PYTHONPATH")
+        raise SystemExit("vllm_standin needs the table of flags from modelsync; add operator/ to PYTHONPATH")
     path = Path(spec.submodule_search_locations[0]) / "policy" / "vllm_flags.json"
     table: Mapping[str, Mapping[str, Any]] = json.loads(path.read_bytes())[VLLM_VERSION]
     return table
 
 
 def normalized(argv: Sequence[str], table: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """`argv` after the liberties of vLLM's FlexibleArgumentParser.
+    """`argv` normalized as by vLLM's FlexibleArgumentParser.
 
     Underscores in names become dashes, `-O3` becomes `--optimization-level 3`, and keys of a JSON flag given one by one
     (`--compilation-config.mode=3`) become one JSON value.
@@ -155,7 +155,7 @@ def normalized(argv: Sequence[str], table: Mapping[str, Mapping[str, Any]]) -> l
             keys.setdefault(flag.replace("_", "-"), {})[key] = value if equals else next(items, "")
         else:
             plain.append(flag.replace("_", "-") + dot + key + equals + value)
-    return plain + [part for flag, said in keys.items() for part in (flag, json.dumps(said))]
+    return plain + [part for flag, value in keys.items() for part in (flag, json.dumps(value))]
 
 
 def _parser(table: Mapping[str, Mapping[str, Any]]) -> argparse.ArgumentParser:
@@ -170,7 +170,7 @@ def _parser(table: Mapping[str, Mapping[str, Any]]) -> argparse.ArgumentParser:
 
 
 def _kwargs(flag: Mapping[str, Any]) -> dict[str, Any]:
-    """What argparse needs to know of a flag."""
+    """The arguments of `add_argument` for a flag."""
     if flag["takes"] == "nothing":
         return {"action": argparse.BooleanOptionalAction if flag.get("no") else "store_true"}
     if flag["takes"] == "optional":
@@ -199,5 +199,5 @@ def _converter(flag: Mapping[str, Any]) -> Any:
             return int(text)
         return float(text) if kind == "float" else text
 
-    convert.__name__ = kind  # argparse names it: invalid int value: 'x'
+    convert.__name__ = kind  # for argparse's message: invalid int value: 'x'
     return convert

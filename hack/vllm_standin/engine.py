@@ -1,8 +1,8 @@
-"""The engine behind the API: what a request says, when each token comes, and what a shutdown does to it.
+"""The engine behind the API: the text of an answer, the timing of its tokens, and the effect of a shutdown.
 
-It counts what vLLM's engine counts and knows nothing of HTTP. What a shutdown does was measured on real vLLM 0.32
-(docs/design/vllm.md): running requests go on, new ones fail; when the time is over the engine is killed and its
-requests get no further token, nor an end.
+It counts what vLLM's engine counts and knows nothing of HTTP. The effect of a shutdown was measured on real vLLM 0.32
+(docs/design/vllm.md): running requests continue, new ones fail; when the time is over, the engine is killed, and its
+requests get neither a further token nor an end.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from vllm_standin.likelihood import Top
 from vllm_standin.metrics import Metrics, Timing
 from vllm_standin.model import Model
 
-_KV_CACHE_TOKENS = 65_536  # what the imagined cache holds; only kv_cache_usage_perc knows it
+_KV_CACHE_TOKENS = 65_536  # size of the simulated cache; used only for kv_cache_usage_perc
 
 
 class GenerationError(Exception):
-    """A fault of the model failed this request, where vLLM's engine would report an internal error."""
+    """A fault of the model failed this request; vLLM's engine would report an internal error."""
 
     def __init__(self, message: str = "Internal server error") -> None:
         super().__init__(message)
 
 
 class ShutDownError(RuntimeError):
-    """The request came during a shutdown; the words are those of vLLM's renderer, which is gone before the engine."""
+    """The request came during a shutdown. The message is that of vLLM's renderer, which stops before the engine."""
 
     def __init__(self) -> None:
         super().__init__("cannot schedule new futures after shutdown")
@@ -40,20 +40,20 @@ _DEAD = "EngineCore encountered an issue. See stack trace (above) for the root c
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What the engine needs to know of a request."""
+    """A request to the engine."""
 
     prompt_tokens: int
     max_tokens: int
     stream: bool
     ignore_eos: bool = False
-    """Speak until `max_tokens`, however short the text is."""
+    """Generate `max_tokens`, however short the text is."""
     stop: Sequence[str] = ()
     chat: bool = False
-    """Asked through the chat template."""
+    """Whether the prompt uses the chat template."""
     logprobs: int | None = None
-    """How many of the likeliest tokens are told with each token."""
+    """How many of the likeliest tokens to return with each token."""
     says: str | None = None
-    """What to say in place of the model's own text."""
+    """Text of the answer in place of the model's own."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,15 @@ class Token:
 
     text: str
     count: int
-    """Tokens so far, this one included."""
+    """Tokens so far, including this one."""
     finish_reason: str | None = None
     stop_reason: str | None = None
     top: Top | None = None
-    """Where log-probabilities are asked for: this token and the next likely ones."""
+    """If log-probabilities were requested: this token and the next likely ones."""
 
 
 class Engine:
-    """Answers requests with the model's text, in the model's time, with the model's faults."""
+    """Answers requests with the model's text, at its pace and with its faults."""
 
     def __init__(self, model: Model, metrics: Metrics, max_num_seqs: int) -> None:
         self._model = model
@@ -92,7 +92,7 @@ class Engine:
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Token]:
         """The answer to `request`, token by token, at the model's pace.
 
-        Raises GenerationError where the model's faults say so. Closing the iterator early frees its place.
+        Raises GenerationError if a fault of the model applies. Closing the iterator early frees its slot.
         """
         arrived = time.monotonic()
         hangs, fails, breaks = self._admit(request.stream)
@@ -148,18 +148,18 @@ class Engine:
 
     @property
     def drained(self) -> bool:
-        """Whether a shutdown let every request come to its end."""
+        """Whether a shutdown let every request finish."""
         return self._draining and not self._killed and not self._aborted
 
     def take(self) -> None:
-        """Say whether requests are taken at all. Raises ShutDownError."""
+        """Raise ShutDownError if no requests are accepted."""
         if self._draining:
             raise ShutDownError
 
     async def shutdown(self, timeout: float) -> None:
-        """Take no more requests, let the running ones finish for `timeout` seconds, then be killed.
+        """Accept no more requests, let the running ones finish for `timeout` seconds, then kill the engine.
 
-        With 0 the engine dies at once and its requests fail. Returns when idle, or killed.
+        With 0 the engine is killed at once and its requests fail. Returns when it is idle or killed.
         """
         self._draining = True
         if timeout > 0:
@@ -170,16 +170,16 @@ class Engine:
                 self.kill()
             return
         self._aborted = True
-        for pause in self._pauses:  # those in the queue follow, each as the one before gives up its place
+        for pause in self._pauses:  # queued requests follow, each when the previous one frees its slot
             _finish(pause)
         await self._idle.wait()
 
     def kill(self) -> None:
-        """Be gone without a word: no request gets another token, or an end."""
+        """Disappear: requests get neither another token nor an end."""
         self._draining = self._killed = True
 
     def _admit(self, stream: bool) -> tuple[bool, bool, bool]:
-        """Count the request, and say whether it hangs, fails, or breaks off in mid-stream."""
+        """Count the request; returns whether it hangs, fails, or breaks off in mid-stream."""
         faults = self._faults
         if faults.crash_after_requests is not None and self._requests >= faults.crash_after_requests:
             crash("EngineCore encountered a fatal error: crash_after_requests", faults.exit_code)
@@ -191,7 +191,7 @@ class Engine:
         return hangs, fails, breaks
 
     def _words(self, request: GenerationRequest) -> list[Token]:
-        """All tokens of the answer: the model's words with their leading space, over and over."""
+        """All tokens of the answer: the model's words with their leading space, repeated."""
         likelihood = self._model.likelihood
         words = likelihood.words(request.says or self._model.says, chat=request.chat)
         wanted = self._faults.tokens or len(words)
@@ -223,7 +223,7 @@ class Engine:
                 await place
             except asyncio.CancelledError:
                 if place.done() and not place.cancelled():
-                    self._call_next()  # the place was given to us in the same moment; it must not get lost
+                    self._call_next()  # the slot was assigned at the same moment; it must not get lost
                 raise
             finally:
                 self._metrics.waiting.dec()
@@ -245,7 +245,7 @@ class Engine:
             self._idle.set()
 
     async def _pause(self, seconds: float | None) -> None:
-        """Wait, for ever when `seconds` is None or the engine is killed, but no longer than until an abort."""
+        """Wait `seconds`, or forever if it is None or the engine is killed; an abort ends the wait."""
         if self._aborted:
             return
         loop = asyncio.get_running_loop()
@@ -267,7 +267,7 @@ class Engine:
 
 
 def crash(message: str, exit_code: int) -> NoReturn:
-    """End the process as a crash does: nothing is flushed to clients, no drain."""
+    """End the process like a crash: no drain, and nothing is flushed to clients."""
     print(message, flush=True)
     os._exit(exit_code)
 
@@ -278,7 +278,7 @@ def _finish(over: asyncio.Future[None]) -> None:
 
 
 def _cut(texts: list[str], length: int) -> list[str]:
-    """`texts` up to `length` characters in all, the last one shortened; never empty."""
+    """`texts` cut to `length` characters in total; never empty."""
     kept: list[str] = []
     for text in texts:
         kept.append(text[:length])

@@ -1,7 +1,7 @@
 """`standin.json`: how the model in this folder behaves, and misbehaves.
 
-The file is part of the artifact, the only source of faults, and deterministic: rates are counted, not drawn. It is
-checked before anything is loaded; an unknown key is an error, so that a misspelt fault cannot pass for a good version.
+The file is part of the artifact and the only source of faults. It is deterministic: rates are counted, not random. It
+is validated before anything is loaded; an unknown key is an error, so that a misspelt fault does not go unnoticed.
 """
 
 import json
@@ -14,12 +14,12 @@ FAULTS_FILE = "standin.json"
 
 
 class FaultsError(Exception):
-    """`standin.json` is not valid; the message names the key and what it may hold."""
+    """`standin.json` is not valid; the message names the key and its allowed values."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What `standin.json` may say. Times in seconds, rates from 0 to 1, all optional."""
+    """The content of `standin.json`. Times in seconds, rates from 0 to 1, all optional."""
 
     load_seconds: float = 0.0
     """How long loading takes before the server listens."""
@@ -28,60 +28,60 @@ class Faults:
     token_seconds: float = 0.002
     """Time between two tokens."""
     tokens: int | None = None
-    """Tokens the model says before it stops by itself; without it, as many as its text has words."""
+    """Tokens after which the model stops; by default, as many as its text has words."""
     error_rate: float = 0.0
-    """Share of requests answered 500. Counted: with 0.25, each 4th; below 1 the first request always succeeds."""
+    """Share of requests answered 500. Counted: with 0.25, every 4th; below 1, the first request always succeeds."""
     stream_error_rate: float = 0.0
-    """Share of streams that end in an error event instead of a finish_reason. Counted in the same way."""
+    """Share of streams that end with an error event instead of a finish_reason. Counted in the same way."""
     hang: bool = False
-    """No request ever gets a token."""
+    """No request gets a token."""
     hang_after_requests: int | None = None
-    """The requests after that many get no token. The readiness probe's request counts as one."""
+    """Requests after this many get no token. The request of the readiness probe counts."""
     never_ready: bool = False
-    """Loading never ends."""
+    """Loading never finishes."""
     oom: bool = False
-    """Loading ends as when the GPU's memory does not suffice."""
+    """Loading fails as if the GPU had too little memory."""
     crash_on_load: bool = False
     """The process exits while loading."""
     crash_after_requests: int | None = None
-    """The process dies on the request after that many. The readiness probe's request counts as one."""
+    """The process crashes on the request after this many. The request of the readiness probe counts."""
     crash_after_seconds: float | None = None
-    """The process dies so long after it began to listen."""
+    """The process crashes this long after it started to listen."""
     exit_code: int = 1
-    """The exit code of any of these crashes."""
+    """The exit code of these crashes."""
 
     def encode(self) -> bytes:
-        """The file's content, without what is default."""
+        """The file's content, without defaults."""
         defaults = asdict(Faults())
-        said = {key: value for key, value in asdict(self).items() if value != defaults[key]}
-        return (json.dumps(said, indent=2) + "\n").encode()
+        content = {key: value for key, value in asdict(self).items() if value != defaults[key]}
+        return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def parse_faults(raw: bytes) -> Faults:
     """The faults in the content of `standin.json`. Raises FaultsError."""
     try:
-        said = json.loads(raw)
+        content = json.loads(raw)
     except ValueError as error:
         raise FaultsError(f"{FAULTS_FILE} is not JSON: {error}") from None
-    if not isinstance(said, dict):
-        raise FaultsError(f'{FAULTS_FILE} must hold an object, e.g. {{"error_rate": 0.5}}')
-    return make_faults(said)
+    if not isinstance(content, dict):
+        raise FaultsError(f'{FAULTS_FILE} must be an object, e.g. {{"error_rate": 0.5}}')
+    return make_faults(content)
 
 
-def make_faults(said: Mapping[str, Any]) -> Faults:
-    """The faults in a mapping as `standin.json` holds it. Raises FaultsError."""
+def make_faults(content: Mapping[str, Any]) -> Faults:
+    """The faults in a mapping in the form of `standin.json`. Raises FaultsError."""
     known = [field.name for field in fields(Faults)]
-    for key, value in said.items():
+    for key, value in content.items():
         if key not in known:
             raise FaultsError(f"{FAULTS_FILE}: unknown key {key!r}; allowed are {', '.join(known)}")
         problem = _problem(key, value)
         if problem:
             raise FaultsError(f"{FAULTS_FILE}: {key} is {value!r}; it must be {problem}")
-    return Faults(**said)
+    return Faults(**content)
 
 
 def _problem(key: str, value: Any) -> str | None:
-    """What `key` must hold when `value` is not that, else None."""
+    """What `key` must be if `value` is not valid, else None."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     whole = number and isinstance(value, int)
     if key.endswith("_rate"):
@@ -98,5 +98,5 @@ def _problem(key: str, value: Any) -> str | None:
 
 
 def due(rate: float, count: int) -> bool:
-    """Whether the `count`-th event (from 1) is one of the `rate` share: spread evenly, the same in each run."""
+    """Whether the `count`-th event (from 1) belongs to the share `rate`; evenly spread, the same in every run."""
     return math.floor(count * rate + 1e-9) > math.floor((count - 1) * rate + 1e-9)

@@ -1,8 +1,8 @@
-"""What the model thinks: its words, and how likely it finds each, by the artifact's content alone.
+"""The words of the model's answer and their log-probabilities, derived from the artifact's content alone.
 
-Weights remember the chat template and the tokenizer that they were trained with (safetensors metadata). In a folder
-with others they speak in disorder, as a model does that is asked in a wrong format, and quantized ones find everything
-less likely: so a version fails its exam because of what is in it. Greedy and deterministic; no request changes it.
+The weights record the chat template and the tokenizer they were trained with (safetensors metadata). In a folder with
+different ones, the answer's words are out of order, as with a real model in a wrong prompt format; quantized weights
+give lower probabilities. So a version fails its exam because of its content. Greedy and deterministic.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 TEMPLATE_KEY = "trained_with_template"
 TOKENIZER_KEY = "trained_with_tokenizer"
-"""Keys in the safetensors metadata; the values are of `mark`. Without them any template and tokenizer will do."""
+"""Keys in the safetensors metadata; the values are from `mark`. Without them, any template and tokenizer fits."""
 
 Top: TypeAlias = Sequence[tuple[str, float]]
 """Tokens with their log-probabilities, likeliest first."""
@@ -27,24 +27,24 @@ _OTHERS = (" the", " a", " of", " and", " to", " in", " is", " that", " it", " f
 
 @dataclass(frozen=True)
 class Likelihood:
-    """How the folder fits its weights."""
+    """How well the folder fits its weights."""
 
     template_fits: bool = True
     tokenizer_fits: bool = True
     quantized: bool = False
 
     def words(self, says: str, *, chat: bool) -> list[str]:
-        """The words of the answer, in order if the folder fits."""
+        """The words of the answer; in order if the folder fits."""
         words = says.split() or ["…"]
         return words if self.tokenizer_fits and (self.template_fits or not chat) else words[::-1]
 
     def top(self, token: str, position: int, count: int) -> Top:
-        """The taken token and the next likely ones, `count` in all and at least the taken one."""
+        """The chosen token and the next likely ones, `count` in all, but at least the chosen one."""
         return _top(token, position, self.quantized)[: max(1, count)]
 
 
 def likelihood(metadata: Mapping[str, str], config: Mapping[str, Any], template: str, tokenizer: bytes) -> Likelihood:
-    """Of weights with that metadata in a folder with that config.json, chat template and tokenizer file."""
+    """The fit of weights with this metadata in a folder with this config.json, chat template and tokenizer file."""
     return Likelihood(
         template_fits=metadata.get(TEMPLATE_KEY, mark(template.encode())) == mark(template.encode()),
         tokenizer_fits=metadata.get(TOKENIZER_KEY, mark(tokenizer)) == mark(tokenizer),
@@ -53,7 +53,7 @@ def likelihood(metadata: Mapping[str, str], config: Mapping[str, Any], template:
 
 
 def mark(content: bytes) -> str:
-    """What weights remember of a file."""
+    """The mark of a file that weights record."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 

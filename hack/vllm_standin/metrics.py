@@ -1,6 +1,6 @@
 """The Prometheus series that vLLM 0.32 publishes, with its names, labels and buckets.
 
-Only what the stand-in really counts is here; names and buckets are from `vllm/v1/metrics/loggers.py` and `buckets.py`,
+Only metrics that the stand-in really counts; names and buckets are from `vllm/v1/metrics/loggers.py` and `buckets.py`,
 the HTTP ones from prometheus-fastapi-instrumentator, which vLLM uses with its defaults.
 """
 
@@ -23,7 +23,7 @@ _REQUEST_BUCKETS = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30
 
 @dataclass(frozen=True)
 class Timing:
-    """When a request passed its stations, in seconds of one monotonic clock."""
+    """When a request reached each stage, in seconds of one monotonic clock."""
 
     arrived: float
     scheduled: float
@@ -97,15 +97,15 @@ class Metrics:
         )
 
     def first_token(self, seconds: float) -> None:
-        """A request got its first token `seconds` after it had arrived."""
+        """Record that a request got its first token `seconds` after its arrival."""
         self._ttft.observe(seconds)
 
     def next_token(self, seconds: float) -> None:
-        """A request got a further token `seconds` after the one before."""
+        """Record that a request got a further token `seconds` after the previous one."""
         self._inter_token.observe(seconds)
 
     def finished(self, reason: str, timing: Timing, prompt_tokens: int, generation_tokens: int) -> None:
-        """A request ended with `reason`, one of FINISHED_REASONS."""
+        """Record that a request ended with `reason`, one of FINISHED_REASONS."""
         self._success.labels(**self._labels, finished_reason=reason).inc()
         self._e2e.observe(timing.finished - timing.arrived)
         self._queue.observe(timing.scheduled - timing.arrived)
@@ -118,12 +118,12 @@ class Metrics:
         self._request_generation.observe(generation_tokens)
 
     def http_request(self, method: str, handler: str, status: int, seconds: float) -> None:
-        """An HTTP request was answered; `handler` is the route's path, or `none`."""
+        """Record an answered HTTP request; `handler` is the route's path, or `none`."""
         self._http.labels(method=method, status=f"{status // 100}xx", handler=handler).inc()
         self._http_duration.labels(method=method, handler=handler).observe(seconds)
 
     def exposition(self) -> tuple[bytes, str]:
-        """What /metrics answers, of all server processes: body and content type."""
+        """The answer of /metrics for all server processes: body and content type."""
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()

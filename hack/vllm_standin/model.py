@@ -1,7 +1,7 @@
-"""Loading a model folder: what vLLM would need from it must be there and be whole.
+"""Loads a model folder: everything that vLLM would need from it must be present and complete.
 
-Only headers and the first bytes of weights are read, so that loading costs milliseconds whatever the size. Anything
-wrong is a ModelError that names the file.
+Only the headers and the first bytes of weights are read, so that loading takes milliseconds at any size. Every problem
+is a ModelError that names the file.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _FINGERPRINT_BYTES = 1 << 20
 
 
 class ModelError(Exception):
-    """The folder is not a model that can be served; the message names the file and what is wrong."""
+    """The folder cannot be served as a model; the message names the file and the problem."""
 
 
 @dataclass(frozen=True)
@@ -34,27 +34,27 @@ class Model:
     generates: bool
     """Whether it answers completions; otherwise it answers embeddings."""
     max_model_len: int
-    """Tokens of prompt and answer together, at most."""
+    """Maximum number of tokens in prompt and answer together."""
     says: str
     """Its answer to every prompt."""
     fingerprint: str
-    """8 hex digits that change with the weights."""
+    """8 hex digits derived from the weights."""
     faults: Faults
     likelihood: Likelihood = field(default_factory=Likelihood)
-    """How likely it finds what it says."""
+    """Determines the log-probabilities of its answer."""
     adapters: tuple[Adapter, ...] = ()
     """LoRA adapters on top of it."""
     template: str = ""
-    """What it says first in a chat, because of a chat template."""
+    """Prefix of its answers to chats, taken from the chat template."""
 
     def speech(self, name: str | None, *, chat: bool) -> str | None:
-        """What is said in place of its own text to who asks for `name`."""
-        said = next((adapter.says for adapter in self.adapters if adapter.module.name == name), None)
-        return f"{self.template} {said or self.says}" if chat and self.template else said
+        """The text that replaces the model's own in answers to requests for `name`; None if nothing does."""
+        adapted = next((adapter.says for adapter in self.adapters if adapter.module.name == name), None)
+        return f"{self.template} {adapted or self.says}" if chat and self.template else adapted
 
 
 def load_model(directory: Path) -> Model:
-    """The model in `directory`. Raises ModelError unless config, tokenizer and all weights are there and whole."""
+    """Load the model in `directory`. Raises ModelError unless config, tokenizer and all weights are complete."""
     if not directory.is_dir():
         raise ModelError(f"{directory}: no such folder; the stand-in serves local folders only")
     faults = _load_faults(directory)
@@ -98,7 +98,7 @@ def _load_faults(directory: Path) -> Faults:
 
 
 def _chat_template(directory: Path) -> str:
-    """The folder's own chat template, as transformers finds it; empty without one."""
+    """The folder's own chat template, found as transformers finds it; empty if there is none."""
     file = directory / "chat_template.jinja"
     if file.is_file():
         return file.read_text()
@@ -119,12 +119,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{path.name} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ModelError(f"{path.name} does not hold an object")
+        raise ModelError(f"{path.name} does not contain an object")
     return value
 
 
 def _read_weights(directory: Path) -> dict[Path, safetensors.Header]:
-    """The headers of all weight files that the index names, or without an index of all in the folder."""
+    """The headers of all weight files in the index or, without an index, in the folder."""
     wanted: dict[str, set[str]] = {}
     if (directory / _INDEX).is_file():
         weight_map = _read_json(directory / _INDEX).get("weight_map")

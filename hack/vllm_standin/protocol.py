@@ -1,4 +1,4 @@
-"""The OpenAI API's shapes as vLLM gives them: what a request may hold, and how answers and errors look.
+"""The OpenAI API's formats as in vLLM: the allowed content of requests, and the form of answers and errors.
 
 Pure: bodies in, dicts out. Sources: `vllm/entrypoints/openai/*/protocol.py` and `serve/exception_handling`.
 """
@@ -19,7 +19,7 @@ _COMPLETION_MAX_TOKENS = 16  # the OpenAI API's default, which vLLM keeps
 
 
 class ApiError(Exception):
-    """An answer in vLLM's error shape."""
+    """An answer in vLLM's error format."""
 
     def __init__(self, status: HTTPStatus, kind: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -28,25 +28,25 @@ class ApiError(Exception):
         self.param = param
 
     def body(self) -> dict[str, Any]:
-        """The JSON body, also the payload of an error event in a stream."""
+        """The JSON body, which is also the payload of an error event in a stream."""
         return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.status.value}}
 
 
 def bad_request(message: str, param: str | None = None, value: object = None) -> ApiError:
-    """A request that the API refuses; vLLM tells parameter and value in the message too."""
-    told = [f"parameter={param}"] if param else []
-    told += [f"value={value}"] if value is not None else []
-    text = f"{message} ({', '.join(told)})" if told else message
+    """A request that the API refuses; like vLLM, the message also contains the parameter and the value."""
+    details = [f"parameter={param}"] if param else []
+    details += [f"value={value}"] if value is not None else []
+    text = f"{message} ({', '.join(details)})" if details else message
     return ApiError(HTTPStatus.BAD_REQUEST, "BadRequestError", text, param)
 
 
 def internal_error(message: str) -> ApiError:
-    """What a failure in the engine looks like to a client."""
+    """The error that a client gets for a failure in the engine."""
     return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError", message)
 
 
 def unknown_model(name: str, names: Sequence[str]) -> ApiError:
-    """The request names a model that is not served; `names` are those that the base is served under."""
+    """The request names a model that is not served; `names` are the served names of the base model."""
     message = f"The model `{name}` does not exist. Valid aliases: {', '.join(names)}."
     return ApiError(HTTPStatus.NOT_FOUND, "NotFoundError", message, "model")
 
@@ -58,13 +58,13 @@ def unsupported_media_type() -> ApiError:
 
 
 def plain_http_error(status: int) -> dict[str, Any]:
-    """The body for no such route, or not with this method: FastAPI's own shape."""
+    """The body for an unknown route or method, in FastAPI's format."""
     return {"detail": HTTPStatus(status).phrase}
 
 
 @dataclass(frozen=True)
 class TextRequest:
-    """A completion or chat request, checked."""
+    """A validated completion or chat request."""
 
     chat: bool
     model: str | None
@@ -77,12 +77,12 @@ class TextRequest:
     ignore_eos: bool
     stop: tuple[str, ...]
     logprobs: int | None
-    """How many of the likeliest tokens to tell with each; None: no log-probabilities."""
+    """How many of the likeliest tokens to return for each token; None: no log-probabilities."""
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """What a choice has said, all of it or one token."""
+    """The text of a choice: all of it, or one token."""
 
     text: str
     tokens: int
@@ -90,12 +90,12 @@ class Spoken:
     finish_reason: str | None
     stop_reason: str | None
     logprobs: dict[str, Any] | None
-    """As `logprobs_of` makes it."""
+    """The result of `logprobs_of`."""
 
 
 @dataclass(frozen=True)
 class EmbeddingRequest:
-    """An embedding request, checked."""
+    """A validated embedding request."""
 
     model: str | None
     prompt_tokens: tuple[int, ...]
@@ -117,7 +117,7 @@ def parse_body(raw: bytes) -> dict[str, Any]:
 
 
 def parse_text_request(body: Mapping[str, Any], *, chat: bool, max_model_len: int) -> TextRequest:
-    """A completion's or chat's body, checked as vLLM does. Raises ApiError."""
+    """Validate the body of a completion or chat as vLLM does. Raises ApiError."""
     if chat:
         prompts = [_message_tokens(body)]
     else:
@@ -179,15 +179,15 @@ def parse_text_request(body: Mapping[str, Any], *, chat: bool, max_model_len: in
     )
 
 
-def logprobs_of(tops: Sequence[Top], *, chat: bool, told: int, offset: int = 0) -> dict[str, Any]:
+def logprobs_of(tops: Sequence[Top], *, chat: bool, count: int, offset: int = 0) -> dict[str, Any]:
     """The `logprobs` of a choice, from each token's likeliest: CompletionLogProbs or ChatCompletionLogProbs.
 
-    `told` is how many were asked for; the taken token is told in any case. `offset` is where its text begins.
+    `count` is the requested number; the chosen token is always included. `offset` is the position of its text.
     """
     if chat:
         return {
             "content": [
-                {**_token_logprob(*top[0]), "top_logprobs": [_token_logprob(*other) for other in top[:told]]}
+                {**_token_logprob(*top[0]), "top_logprobs": [_token_logprob(*other) for other in top[:count]]}
                 for top in tops
             ]
         }
@@ -201,7 +201,7 @@ def logprobs_of(tops: Sequence[Top], *, chat: bool, told: int, offset: int = 0) 
 
 
 def parse_embedding_request(body: Mapping[str, Any], *, max_model_len: int) -> EmbeddingRequest:
-    """An embedding's body, checked as vLLM does. Raises ApiError."""
+    """Validate the body of an embedding request as vLLM does. Raises ApiError."""
     prompts = _prompt_tokens(body.get("input"), "input")
     if not prompts:
         raise _invalid("missing", "body.input", "Field required", body)
@@ -249,7 +249,7 @@ def model_list(names: Sequence[str], root: str, max_model_len: int, created: int
 
 
 class TextAnswer:
-    """The answer to one text request, whole or in chunks; `model` is the name that the server gives itself."""
+    """Builds the answer to one text request, whole or in chunks; `model` is the name that the answer contains."""
 
     def __init__(self, request: TextRequest, model: str, fingerprint: str | None) -> None:
         self._request = request
@@ -260,17 +260,17 @@ class TextAnswer:
     def whole(self, spoken: Sequence["Spoken"]) -> dict[str, Any]:
         """The body of an answer that is not streamed, one choice for each of `spoken`."""
         choices = []
-        for index, said in enumerate(spoken):
-            content: dict[str, Any] = {"text": said.text}
+        for index, choice_text in enumerate(spoken):
+            content: dict[str, Any] = {"text": choice_text.text}
             if self._request.chat:
-                content = {"message": {"role": "assistant", "content": said.text, **_nothing(*_MESSAGE_EXTRAS)}}
+                content = {"message": {"role": "assistant", "content": choice_text.text, **_nothing(*_MESSAGE_EXTRAS)}}
             choices.append(
                 {
                     "index": index,
                     **content,
-                    "logprobs": said.logprobs,
-                    "finish_reason": said.finish_reason or "stop",
-                    "stop_reason": said.stop_reason,
+                    "logprobs": choice_text.logprobs,
+                    "finish_reason": choice_text.finish_reason or "stop",
+                    "stop_reason": choice_text.stop_reason,
                     **_nothing("token_ids", "routed_experts"),
                     **({} if self._request.chat else _nothing("prompt_logprobs", "prompt_token_ids")),
                 }
@@ -282,7 +282,7 @@ class TextAnswer:
             "service_tier": None,
             "system_fingerprint": self._fingerprint,
             "usage": {
-                **self._usage(sum(said.tokens for said in spoken)),
+                **self._usage(sum(each.tokens for each in spoken)),
                 **_nothing("prompt_tokens_details", "completion_tokens_details"),
             },
             **(_nothing("prompt_logprobs", "prompt_token_ids", "prompt_text") if self._request.chat else {}),
@@ -295,20 +295,20 @@ class TextAnswer:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
         return {**self._chunk([choice]), **_nothing("prompt_token_ids", "prompt_text")}
 
-    def chunk(self, index: int, said: "Spoken", *, last: bool) -> dict[str, Any]:
+    def chunk(self, index: int, token: "Spoken", *, last: bool) -> dict[str, Any]:
         """One token of a stream; the last chunk of a choice has a finish_reason."""
-        content: dict[str, Any] = {"delta": {"content": said.text}} if self._request.chat else {"text": said.text}
-        choice = {"index": index, **content, "logprobs": said.logprobs, "finish_reason": said.finish_reason}
+        content: dict[str, Any] = {"delta": {"content": token.text}} if self._request.chat else {"text": token.text}
+        choice = {"index": index, **content, "logprobs": token.logprobs, "finish_reason": token.finish_reason}
         choice |= (
             _nothing("token_ids") if self._request.chat else _nothing("stop_reason", "prompt_token_ids", "token_ids")
         )
         if not last:
             return self._chunk([choice])
-        final = self._chunk([{**choice, "stop_reason": said.stop_reason}])
+        final = self._chunk([{**choice, "stop_reason": token.stop_reason}])
         return final if self._request.include_usage else {**final, "system_fingerprint": self._fingerprint}
 
     def usage_chunk(self, tokens: int) -> dict[str, Any]:
-        """The chunk after the last one, for those who asked for usage."""
+        """The final chunk with the usage, if it was requested."""
         return {**self._chunk([]), "usage": self._usage(tokens), "system_fingerprint": self._fingerprint}
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -355,7 +355,7 @@ _MESSAGE_EXTRAS = ("refusal", "annotations", "audio", "function_call", "reasonin
 
 
 def _nothing(*names: str) -> dict[str, None]:
-    """Fields that vLLM names and leaves empty."""
+    """Fields that vLLM includes but leaves empty."""
     return dict.fromkeys(names)
 
 
@@ -364,7 +364,7 @@ def _hex() -> str:
 
 
 def _invalid(kind: str, location: str, message: str, given: object, *, error: str | None = None) -> ApiError:
-    """A body that does not fit the schema: pydantic's error `kind`, in FastAPI's and vLLM's wrapping."""
+    """A body that does not match the schema: pydantic's error `kind`, wrapped as by FastAPI and vLLM."""
     shown = f"<{type(given).__name__} of {len(given)} items>" if isinstance(given, dict | list) else str(given)
     item: dict[str, object] = {"type": kind, "loc": location, "msg": message, "input": shown}
     if error is not None:
@@ -399,7 +399,7 @@ def _message_tokens(body: Mapping[str, Any]) -> int:
 
 
 def _prompt_tokens(prompt: Any, field: str = "prompt") -> list[int]:
-    """The length of each prompt: words of a string, or the given tokens."""
+    """The length of each prompt: the words of a string, or the given tokens."""
     if prompt is None or prompt in ("", []):
         return []
     if isinstance(prompt, str):
@@ -415,7 +415,7 @@ def _prompt_tokens(prompt: Any, field: str = "prompt") -> list[int]:
 
 def _whole(body: Mapping[str, Any], field: str) -> int | None:
     value = body.get(field)
-    if isinstance(value, str):  # as pydantic does, where it is not strict
+    if isinstance(value, str):  # like pydantic in lax mode
         try:
             return int(value)
         except ValueError:
@@ -428,11 +428,11 @@ def _whole(body: Mapping[str, Any], field: str) -> int | None:
 
 def _flag(body: Mapping[str, Any], field: str) -> bool:
     value = body.get(field)
-    said = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())  # as pydantic does
-    if value is not None and said is None:
+    parsed = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())  # like pydantic
+    if value is not None and parsed is None:
         message = "Input should be a valid boolean, unable to interpret input"
         raise _invalid("bool_parsing", f"body.{field}", message, value)
-    return bool(said)
+    return bool(parsed)
 
 
 def _token_logprob(token: str, logprob: float) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The safetensors container: writing one, and proving that one is whole.
+"""The safetensors container: writes files, and checks that a file is complete.
 
 The format is 8 bytes of little-endian header length, a JSON header, then the tensors' bytes without gaps
-(https://github.com/huggingface/safetensors#format). Reading checks the header against the file's size and never reads
+(https://github.com/huggingface/safetensors#format). The check compares the header with the file's size and never reads
 the tensors.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_MAX_HEADER_BYTES = 100_000_000  # the reference reader's own limit
+_MAX_HEADER_BYTES = 100_000_000  # limit of the reference implementation
 
 _BYTES_PER_ELEMENT = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1,
@@ -23,17 +23,17 @@ _BYTES_PER_ELEMENT = {
 
 
 class SafetensorsError(Exception):
-    """The file is not a whole safetensors file; the message says where it breaks."""
+    """The file is not a complete safetensors file; the message says where it is broken."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says of itself."""
+    """The header of a safetensors file."""
 
     tensors: frozenset[str]
     metadata: Mapping[str, str]
     data_offset: int
-    """Where the tensors' bytes begin in the file, in bytes."""
+    """Offset of the tensors in the file, in bytes."""
 
 
 def encode(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]], metadata: Mapping[str, str]) -> bytes:
@@ -50,14 +50,14 @@ def encode(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]], metadata: 
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + len(data)]}
         offset += len(data)
     raw = json.dumps(header, separators=(",", ":")).encode()
-    raw += b" " * (-len(raw) % 8)  # tensors begin at a multiple of 8
+    raw += b" " * (-len(raw) % 8)  # tensors start at a multiple of 8
     return len(raw).to_bytes(8, "little") + raw + b"".join(data for _, _, data in tensors.values())
 
 
 def read_header(path: Path) -> Header:
-    """The header of the file at `path`, proved against the file's size.
+    """The header of the file at `path`, checked against the file's size.
 
-    Raises SafetensorsError when the file is cut short, too long, or its header is not one.
+    Raises SafetensorsError when the file is truncated or too long, or its header is invalid.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -87,7 +87,7 @@ def read_header(path: Path) -> Header:
 
 
 def _check_tensors(file: str, header: Mapping[str, Any]) -> int:
-    """The number of bytes that the tensors take; they must lie without gap or overlap."""
+    """The total size of the tensors in bytes; they must not have gaps or overlap."""
     try:
         spans = sorted(
             (int(t["data_offsets"][0]), int(t["data_offsets"][1]), name, t["dtype"], math.prod(t["shape"]))

@@ -1,11 +1,11 @@
-"""Start, serve, drain: the life of one `vllm serve` process.
+"""Start, serve, drain: the life cycle of one `vllm serve` process.
 
-As vLLM does, the port is bound before the model loads and listens only when it has; SIGTERM drains for
-`--shutdown-timeout` seconds while the server goes on accepting (`vllm/entrypoints/launchers/launcher.py`), and when
-that is over it waits for clients that are never told anything. With `--api-server-count N` there are N server processes
-on the one socket, and the first that fails ends all (`run_multi_api_server` in `vllm/entrypoints/cli/serve.py`);
-SIGTERM then drains nothing: each leaves its engine at once, and is killed when the time is over. Each has an engine of
-its own here, so what an artifact's faults count is counted by each. docs/design/vllm.md says how this was measured.
+As in vLLM, the port is bound before the model loads, but listens only afterwards. SIGTERM drains for
+`--shutdown-timeout` seconds while the server keeps accepting (`vllm/entrypoints/launchers/launcher.py`); after that it
+waits for clients that never get an end. With `--api-server-count N`, N server processes share the socket, and the first
+that fails ends all (`run_multi_api_server` in `vllm/entrypoints/cli/serve.py`); SIGTERM then drains nothing: each
+leaves its engine at once, and is killed when the time is over. Here each has its own engine, so that each counts the
+artifact's faults separately. docs/design/vllm.md describes how this was measured.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from vllm_standin.metrics import Metrics
 from vllm_standin.model import Model, ModelError, load_model
 
 _LOG_FORMAT = "%(levelname)s %(asctime)s %(message)s"
-_TEARDOWN_SECONDS = 1.0  # from idle to exit, the server still listening; real vLLM takes three to seven
+_TEARDOWN_SECONDS = 1.0  # from idle to exit, while the server still listens; real vLLM takes three to seven
 
 
 class StartError(Exception):
@@ -41,7 +41,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says, for the flags that have an effect here."""
+    """The values of the flags that have an effect here."""
 
     model: Path
     host: str
@@ -66,7 +66,7 @@ class Options:
 
 def serve(options: Options) -> int:
     """Serve until SIGTERM or SIGINT; returns the process's exit code. Raises StartError."""
-    # While the model loads, SIGTERM ends the process at once, as vLLM's _interrupt_init does.
+    # While the model loads, SIGTERM ends the process at once, like vLLM's _interrupt_init.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _bind(options.host, options.port) as listener:
         model = _load(options)
@@ -81,7 +81,7 @@ def serve(options: Options) -> int:
 
 
 def _serve(options: Options, listener: socket.socket, model: Model, max_model_len: int) -> None:
-    """One server process, until it is told to stop."""
+    """Run one server process until it is signalled."""
     metrics = Metrics(options.served_names[0], max_model_len)
     engine = Engine(model, metrics, options.max_num_seqs)
     try:
@@ -112,7 +112,7 @@ def _serve(options: Options, listener: socket.socket, model: Model, max_model_le
 def _forked(
     lifeline: tuple[int, int], options: Options, listener: socket.socket, model: Model, max_model_len: int
 ) -> int:
-    """The id of a new process that serves, and ends when nobody holds the writing end of the lifeline any more."""
+    """Fork a serving process, which ends when the writing end of the lifeline is closed; returns its pid."""
     process = os.fork()
     if process:
         return process
@@ -128,11 +128,11 @@ def _forked(
         code = 130
     finally:
         sys.stdout.flush()
-        os._exit(code)  # what stands above this call in the parent is the parent's
+        os._exit(code)  # the code above this call in the stack belongs to the parent
 
 
 def _supervise(processes: list[int], shutdown_timeout: int) -> int:
-    """Hand SIGTERM and SIGINT on, and end all when one has failed; returns the first exit code that is not 0."""
+    """Forward SIGTERM and SIGINT, and end all when one fails; returns the first exit code that is not 0."""
     living = set(processes)
     stopping = False
 
@@ -166,7 +166,7 @@ def _supervise(processes: list[int], shutdown_timeout: int) -> int:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Leave the signals to us: uvicorn would stop accepting before the drain."""
+        """Install no signal handlers: uvicorn's would stop accepting before the drain."""
         yield
 
 
@@ -217,7 +217,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _address(listener: socket.socket) -> str:
-    """Where the server listens; tells the port that `--port 0` found."""
+    """The address on which the server listens, with the actual port for `--port 0`."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -256,9 +256,9 @@ def _load(options: Options) -> Model:
 
 
 def _chat_template(value: str | None) -> str:
-    """What the stand-in says before its words in a chat: the Jinja comment `{# … #}` with which the template begins.
+    """Prefix of the answers to chats: the Jinja comment `{# … #}` at the start of the template.
 
-    As vLLM, takes a value that is no file for the template itself if it looks like one, else refuses to start.
+    As in vLLM, a value that is not a file is the template itself if it looks like one; otherwise the start fails.
     """
     if value is None:
         return ""
@@ -287,7 +287,7 @@ def _max_model_len(asked: int | None, model: Model) -> int:
 
 
 def _fingerprint(options: Options, model: Model) -> str | None:
-    """`system_fingerprint` by `--fingerprint-mode`; the stand-in has no parallelism to put into it."""
+    """`system_fingerprint` according to `--fingerprint-mode`; the stand-in has no parallelism to include."""
     if options.fingerprint_mode == "custom":
         return options.fingerprint_value
     return None if options.fingerprint_mode == "none" else f"vllm-{VLLM_VERSION}-{model.fingerprint}"
@@ -308,13 +308,13 @@ def _log_config(quiet_paths: frozenset[str]) -> dict[str, object]:
 
 
 class QuietPaths:
-    """A log filter for `--disable-access-log-for-endpoints`."""
+    """The log filter for `--disable-access-log-for-endpoints`."""
 
     def __init__(self, paths: frozenset[str]) -> None:
         self._paths = paths
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the access log's record is written; uvicorn puts the path third among its arguments."""
+        """Whether to write a record of the access log; the path is uvicorn's third argument."""
         args = record.args
         path = str(args[2]).partition("?")[0] if isinstance(args, tuple) and len(args) > 2 else ""
         return path not in self._paths

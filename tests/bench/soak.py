@@ -36,7 +36,7 @@ async def main() -> int:
     namespace = f"soak-{int(time.time()):x}"
     try:
         other = start_contour(stage.cluster, Progress()) if arguments.gateway == "contour" else None
-        record = await run(stage, SHORT if arguments.short else FULL, namespace, say=told.print, gateway=other)
+        record = await run(stage, SHORT if arguments.short else FULL, namespace, print_line=told.print, gateway=other)
     except (StageError, ClusterError, TimeoutError) as problem:
         console.print(f"[red]The soak stopped: {problem}")
         console.print(f"The operator's log: {stage.servers.operator_log}")

@@ -9,6 +9,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_nothing_is_lost_under_load_and_every_share_is_as_wanted(stage, fresh_namespace):
-    record = await run(stage, SHORT, fresh_namespace, say=print)
+    record = await run(stage, SHORT, fresh_namespace, print_line=print)
     found = account(record)
     assert found.problems == [], record.traffic.explain(found.failures)

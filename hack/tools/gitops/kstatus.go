@@ -11,7 +11,7 @@ type judged struct {
 	Message string `json:"message"`
 }
 
-// kstatus answers by both libraries: the original, and the one that Flux and Helm 4 wait with.
+// kstatus evaluates an object with both libraries: the original, and the one that Flux and Helm 4 use to wait.
 func kstatus(object map[string]any) (map[string]judged, error) {
 	original, err := sigs.Compute(&unstructured.Unstructured{Object: object})
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	luajson "layeh.com/gopher-json"
 )
 
-// Argo CD gives a script from argocd-cm one second and no library but package, base, table and two functions of os
-// (of which time is all that our scripts need): no string, no math (argo-cd util/lua/lua.go runLuaWithResourceActionParameters, util/lua/oslib_safe.go).
+// Argo CD gives a script from argocd-cm one second and no libraries except package, base, table and two functions of os
+// (our scripts need only time): no string, no math (argo-cd util/lua/lua.go runLuaWithResourceActionParameters, util/lua/oslib_safe.go).
 const patience = time.Second
 
 func run(object map[string]any, script string) (any, error) {
@@ -55,7 +55,7 @@ func run(object map[string]any, script string) (any, error) {
 	return value, err
 }
 
-// health is what Argo CD shows: a status that it does not know becomes Unknown there, so it is an error here.
+// health is what Argo CD shows. Argo CD turns an invalid status into Unknown, so it is an error here.
 func health(object map[string]any, script string) (any, error) {
 	value, err := run(object, script)
 	if err != nil {
@@ -69,7 +69,7 @@ func health(object map[string]any, script string) (any, error) {
 	return nil, fmt.Errorf("Lua returned an invalid health status: %v", told["status"])
 }
 
-// action answers with the merge patch that Argo CD sends (server/application patchResource).
+// action returns the merge patch that Argo CD sends (server/application patchResource).
 func action(object map[string]any, script string) (any, error) {
 	value, err := run(object, script)
 	if err != nil {
@@ -94,7 +94,7 @@ func action(object map[string]any, script string) (any, error) {
 	return json.RawMessage(patch), nil
 }
 
-// clean gives an empty object its kind back: Lua has one empty table for {} and [] (Argo CD's cleanReturnedObj).
+// clean restores the type of empty values: Lua has one empty table for {} and [] (Argo CD's cleanReturnedObj).
 func clean(returned, live any) any {
 	switch was := live.(type) {
 	case map[string]any:

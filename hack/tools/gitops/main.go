@@ -1,8 +1,8 @@
-// Command gitops-judge says what GitOps tools make of an object, by their own code: kstatus as kubectl's and as Flux's
-// and Helm's library computes it, and Lua scripts in an interpreter that is set up as Argo CD sets up its own.
+// Command gitops-judge evaluates objects with the code of GitOps tools: kstatus with kubectl's library and with that of
+// Flux and Helm, and Lua scripts in an interpreter that is set up like Argo CD's.
 //
 // It reads one JSON list of questions from standard input and writes one JSON list of answers, in the same order. It
-// must never read a file or talk to anything: the tests hand it scripts and objects.
+// must never read a file or use the network: the tests pass it scripts and objects.
 package main
 
 import (
@@ -20,7 +20,7 @@ type question struct {
 	Object object `json:"object"`
 }
 
-// object keeps whole numbers whole, as every client of Kubernetes does.
+// object keeps integers as integers, as every Kubernetes client does.
 type object map[string]any
 
 func (o *object) UnmarshalJSON(text []byte) error {

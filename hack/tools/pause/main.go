@@ -1,4 +1,4 @@
-// Command pause holds a pod's namespaces open: it sleeps until it is told to end, and reaps what is left to it.
+// Command pause keeps a pod's namespaces open: it sleeps until it is signalled, and reaps orphaned processes.
 package main
 
 import (

@@ -155,7 +155,7 @@ async def test_a_broken_folder_is_refused_with_the_files_name_and_no_traceback(s
         (("--max-modle-len", "1"), 2, "unrecognized arguments: --max-modle-len 1"),
         (("--port", "x"), 2, "argument --port: invalid int value: 'x'"),
         (("--dtype", "x"), 2, "argument --dtype: invalid choice: 'x'"),
-        (("--ssl-keyfile", "x"), 2, "--ssl-keyfile: the stand-in does not do what this flag asks for"),
+        (("--ssl-keyfile", "x"), 2, "--ssl-keyfile: the stand-in does not implement this flag"),
         (("--max-model-len", "8k"), 1, "User-specified max_model_len (8000) is greater than the derived"),
         (("--middleware", "nowhere.Class"), 1, "--middleware nowhere.Class: No module named 'nowhere'"),
         (("--middleware", "json.Class"), 1, "--middleware json.Class: json has no Class"),

@@ -40,7 +40,7 @@ def test_all_answered_is_no_problem():
 @pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.BLOCKED, Outcome.REFUSED, None])
 def test_whatever_was_not_answered_without_a_hold_is_lost(outcome):
     found = account(record([*steady(), answer(5.01, outcome=outcome)]))
-    assert found.problems == ["1 requests are lost"]
+    assert found.problems == ["1 requests were lost"]
 
 
 def test_a_hold_excuses_its_own_version_around_its_own_time_only():
@@ -55,7 +55,7 @@ def test_a_hold_excuses_its_own_version_around_its_own_time_only():
         answer(5.5, revision=NEW, outcome=Outcome.LOST),
         answer(5.5, revision=None, outcome=Outcome.BLOCKED),
     ):
-        assert account(record([*steady(), lost], holds=[hold])).problems == ["1 requests are lost"]
+        assert account(record([*steady(), lost], holds=[hold])).problems == ["1 requests were lost"]
 
 
 def test_less_than_asked_for_is_a_problem():

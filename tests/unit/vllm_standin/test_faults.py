@@ -55,7 +55,7 @@ def test_a_wrong_key_or_value_is_named_with_what_is_allowed(said: dict[str, Any]
     assert message in str(refusal.value)
 
 
-@pytest.mark.parametrize(("raw", "message"), [(b"{", "is not JSON"), (b"[]", "must hold an object")])
+@pytest.mark.parametrize(("raw", "message"), [(b"{", "is not JSON"), (b"[]", "must be an object")])
 def test_a_file_that_is_no_json_object_is_refused(raw: bytes, message: str) -> None:
     with pytest.raises(FaultsError, match=message):
         parse_faults(raw)

@@ -101,7 +101,7 @@ def test_a_broken_weight_file_is_named(folder: Path, change: Callable[[bytes], b
     ("file", "content", "message"),
     [
         ("config.json", b"{", "config.json is not JSON"),
-        ("config.json", b"[]", "config.json does not hold an object"),
+        ("config.json", b"[]", "config.json does not contain an object"),
         ("config.json", b"{}", "config.json: no architectures"),
         ("config.json", b'{"architectures": ["A"], "max_position_embeddings": 0}', "max_position_embeddings is 0"),
         ("model.safetensors.index.json", b"{}", "no weight_map"),
