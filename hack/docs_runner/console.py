@@ -45,7 +45,7 @@ def commands(page: Page, section: str | None = None) -> list[Command]:
     if section is not None:
         blocks = [block for block in blocks if page.section(block.line) == section]
         if not blocks:
-            raise ValueError(f"{page.path}: there is nothing to run in section #{section}")
+            raise ValueError(f"{page.path}: there is nothing to run in a section #{section}")
         return [command for block in blocks for command in read(page, block)]
     before = []
     for link in " ".join(_GOES_ON.findall(page.text)).split():

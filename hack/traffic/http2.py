@@ -119,11 +119,11 @@ class _Graceful(H2Connection):
 
 
 class _Exchange:
-    """One request on a connection. `begun` becomes False when the server reports that it will not process it."""
+    """One request on a connection. `processed` becomes False when the server reports that it will not process it."""
 
-    def __init__(self, reading: Reading, begun: asyncio.Future[bool]) -> None:
+    def __init__(self, reading: Reading, processed: asyncio.Future[bool]) -> None:
         self.reading = reading
-        self.begun = begun
+        self.processed = processed
 
 
 class _Connection(asyncio.Protocol):
@@ -175,7 +175,7 @@ class _Connection(asyncio.Protocol):
         self._exchanges[number] = exchange
         self._flush()
         try:
-            return await exchange.begun
+            return await exchange.processed
         finally:
             if self._exchanges.pop(number, None) is not None:  # cancelled by its caller
                 with suppress(H2Error):
@@ -204,7 +204,7 @@ class _Connection(asyncio.Protocol):
         if isinstance(event, ConnectionTerminated):
             self._retired = True
             for number in [number for number in self._exchanges if number > (event.last_stream_id or 0)]:
-                self._end(number, begun=False)
+                self._end(number, processed=False)
         elif isinstance(event, ResponseReceived) and (exchange := self._of(event.stream_id)):
             headers = {str(name): str(value) for name, value in event.headers or ()}
             exchange.reading.head(int(headers.get(":status", 0)), headers)
@@ -216,18 +216,18 @@ class _Connection(asyncio.Protocol):
             exchange.reading.end(now)
             self._end(event.stream_id)
         elif isinstance(event, StreamReset) and (exchange := self._of(event.stream_id)):
-            begun = exchange.reading.begun or event.error_code != ErrorCodes.REFUSED_STREAM
-            if begun:
+            processed = exchange.reading.started or event.error_code != ErrorCodes.REFUSED_STREAM
+            if processed:
                 exchange.reading.broken(f"RST_STREAM {_code(event.error_code)}")
-            self._end(event.stream_id, begun=begun)
+            self._end(event.stream_id, processed=processed)
 
     def _of(self, number: int | None) -> _Exchange | None:
         return self._exchanges.get(number or 0)
 
-    def _end(self, number: int | None, *, begun: bool = True) -> None:
+    def _end(self, number: int | None, *, processed: bool = True) -> None:
         exchange = self._exchanges.pop(number or 0, None)
-        if exchange is not None and not exchange.begun.done():
-            exchange.begun.set_result(begun)
+        if exchange is not None and not exchange.processed.done():
+            exchange.processed.set_result(processed)
 
     def _fail(self, why: str) -> None:
         for number, exchange in list(self._exchanges.items()):

@@ -28,7 +28,7 @@ class Reading:
         self._model: str | None = None
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """Whether any part of the answer has arrived."""
         return self._answer.status is not None
 

@@ -17,6 +17,6 @@ def all_pages() -> list[Page]:
 
 @pytest.fixture(scope="session")
 def user_pages(all_pages: list[Page]) -> list[Page]:
-    """The pages for users: all but the design notes and the changelog, which also tell of what is not."""
+    """The pages for users: all except the design notes and the changelog, which also mention what does not exist."""
     design, changelog = ROOT / "docs" / "design", ROOT / "CHANGELOG.md"
     return [page for page in all_pages if design not in page.path.parents and page.path != changelog]

@@ -1,4 +1,4 @@
-"""Commands of a page are found with what they print, and typed into one shell."""
+"""The commands of a page are extracted with their expected output, and run in one shell."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_commands_are_found_with_their_lines_and_what_they_print(tmp_path: Path)
 
 
 def test_a_block_that_begins_with_no_command_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"page.md:4: a block that is run begins with"):
+    with pytest.raises(ValueError, match=r"page.md:4: a block to run must start with"):
         commands(page(tmp_path, "# Page\n\n```console run\nkubectl get pods\n```\n"))
 
 

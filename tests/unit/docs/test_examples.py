@@ -1,4 +1,4 @@
-"""Every example of a ModelDeployment in the documentation is one that the operator takes."""
+"""The operator accepts every example of a ModelDeployment in the documentation."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,11 +23,11 @@ READER = {
     "HOST": "chat.example.com",
     "NAMESPACE": "prod",
 }
-"""What a reader exports before anything."""
+"""The variables that a reader exports first."""
 LEFT_OUT = yaml.safe_load((ROOT / "samples" / "minimal.yaml").read_text())["spec"] | {
     "traffic": {"gateway": {"parentRefs": [{"name": "models"}]}}
 }
-"""What an example that shows only a part is taken to say besides."""
+"""The rest of the spec for examples that show only a part."""
 VALUES = yaml.safe_load((ROOT / "helm" / "modelsync" / "values.yaml").read_text())
 SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 SETTING_NAMES = {field.alias for field in OperatorSettings.model_fields.values()}
@@ -49,7 +49,7 @@ def test_every_example_of_a_model_deployment_is_taken(user_pages: list[Page]) ->
 
 
 def test_the_quickstarts_sample_is_what_the_quickstart_applies(all_pages: list[Page]) -> None:
-    """And so the sample is served by a real cluster whenever the quickstart is typed by `make test-docs`."""
+    """So `make test-docs`, which runs the quickstart, deploys the sample on a real cluster."""
     quickstart = next(page for page in all_pages if page.path.name == "quickstart.md")
     (applied,) = [spec for block in quickstart.blocks for spec in specs(block)]
     assert yaml.safe_load((ROOT / "samples" / "quickstart.yaml").read_text())["spec"] == applied
@@ -68,7 +68,7 @@ def test_an_example_within_a_command_is_read_too() -> None:
 
 
 def documents(pages: list[Page]) -> Iterator[tuple[str, Any]]:
-    """Page and line of each YAML block, with each document in it."""
+    """Page and line of each YAML block, with each of its documents."""
     for page in pages:
         for block in page.blocks:
             if block.language == "yaml":
@@ -79,7 +79,7 @@ def documents(pages: list[Page]) -> Iterator[tuple[str, Any]]:
 def specs(block: Block) -> Iterator[dict[str, Any]]:
     """The specs of ModelDeployments in a block.
 
-    `# …` in a spec stands for what is left out, and a document of nothing but `spec` is a part of one.
+    `# …` in a spec marks an omission, and a document with only `spec` is a part of a ModelDeployment.
     """
     text = block.text
     if block.language in ("console", "sh"):
@@ -94,7 +94,7 @@ def specs(block: Block) -> Iterator[dict[str, Any]]:
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, mapping by mapping."""
+    """`base` with `over` merged into it, mapping by mapping."""
     found = dict(base)
     for key, value in over.items():
         inner = base.get(key)
@@ -103,7 +103,7 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def wrong(spec: dict[str, Any]) -> list[str]:
-    """What the operator would say against a spec."""
+    """The operator's errors for a spec."""
     try:
         return [str(problem) for problem in problems(read_spec({"spec": spec}), SETTINGS)]
     except SpecError as error:
@@ -111,7 +111,7 @@ def wrong(spec: dict[str, Any]) -> list[str]:
 
 
 def test_what_other_tools_are_told_of_our_objects_names_them_and_their_fields(user_pages: list[Page]) -> None:
-    """Health checks of Flux, differences that Argo CD is to ignore, targets of autoscalers."""
+    """Health checks of Flux, differences for Argo CD to ignore, targets of autoscalers."""
     found = [f"{where}: {problem}" for where, document in documents(user_pages) for problem in misnamed(document)]
     assert not found, "\n".join(found)
 
@@ -120,13 +120,13 @@ def test_a_field_or_a_group_of_ours_that_is_not_there_is_told() -> None:
     ignored = {"group": "modelsync.dev", "kind": "ModelDeployment", "jsonPointers": ["/spec/replica", "/spec/replicas"]}
     checked = {"apiVersion": "modelsync.dev/v1", "kind": "ModelDeployment", "name": "chat"}
     assert list(misnamed({"spec": {"ignoreDifferences": [ignored], "healthChecks": [checked]}})) == [
-        "/spec/replica is no field of a ModelDeployment",
+        "/spec/replica is not a field of a ModelDeployment",
         "modelsync.dev/v1 is not modelsync.dev/v1alpha1",
     ]
 
 
 def misnamed(document: Any) -> Iterator[str]:
-    """What is wrong with how a document refers to ModelDeployments, wherever in it."""
+    """The errors in a document's references to ModelDeployments, at any depth."""
     if isinstance(document, list):
         for item in document:
             yield from misnamed(item)
@@ -139,7 +139,7 @@ def misnamed(document: Any) -> Iterator[str]:
                 yield f"{document['group']} is not {names.GROUP}"
             for pointer in document.get("jsonPointers", ()):
                 if not has_field(SCHEMA, pointer.strip("/").replace("/", ".")):
-                    yield f"{pointer} is no field of a {names.KIND}"
+                    yield f"{pointer} is not a field of a {names.KIND}"
         for value in document.values():
             yield from misnamed(value)
 
@@ -155,14 +155,14 @@ def test_every_example_of_values_and_settings_is_taken(user_pages: list[Page]) -
 
 
 def test_a_value_or_a_setting_that_is_not_there_is_told() -> None:
-    assert wrong_values({"webhook": {"tls": {"secret": "x"}}}) == ["webhook.tls.secret is no value of the chart"]
+    assert wrong_values({"webhook": {"tls": {"secret": "x"}}}) == ["webhook.tls.secret is not a value of the chart"]
     assert "allowedImagess" in "".join(wrong_values({"allowedRegistries": [], "allowedImagess": []}))
     assert "allowedImagess" in "".join(wrong_values({"settings": {"allowedImagess": []}}))
     assert wrong_values({"groups": []}) == []
 
 
 def wrong_values(document: dict[str, Any]) -> list[str]:
-    """What is wrong with an example of the chart's values or of the administrator's settings; nothing with others."""
+    """The errors in an example of the chart's values or of the administrator's settings; none for other documents."""
     if "kind" in document or "spec" in document:
         return []
     if not SETTING_NAMES.isdisjoint(document):
@@ -173,7 +173,7 @@ def wrong_values(document: dict[str, Any]) -> list[str]:
 
 
 def wrong_settings(settings: dict[str, Any]) -> list[str]:
-    """What the operator would say against its settings."""
+    """The operator's errors for its settings."""
     try:
         parse(settings)
     except SettingsError as error:
@@ -182,9 +182,9 @@ def wrong_settings(settings: dict[str, Any]) -> list[str]:
 
 
 def unknown_values(given: dict[str, Any], known: dict[str, Any], path: str) -> Iterator[str]:
-    """The paths of values that the chart does not have; below an empty mapping of the chart's anything may stand."""
+    """The paths of values that the chart does not have; anything is allowed below an empty mapping of the chart."""
     for key, value in given.items():
         if key not in known:
-            yield f"{path}{key} is no value of the chart"
+            yield f"{path}{key} is not a value of the chart"
         elif isinstance(value, dict) and known[key]:
             yield from unknown_values(value, known[key], f"{path}{key}.")

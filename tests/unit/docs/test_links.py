@@ -1,4 +1,4 @@
-"""Every link of the documentation leads somewhere, and every page can be found from the README."""
+"""Every link in the documentation works, and every page can be reached from the README."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def test_every_relative_link_leads_to_a_file_and_a_heading_that_are_there(all_pa
 def test_every_page_can_be_reached_from_the_readme(all_pages: list[Page]) -> None:
     readme = next(page for page in all_pages if page.path == ROOT / "README.md")
     lost = [str(page.path.relative_to(ROOT)) for page in unreachable(all_pages, readme)]
-    assert not lost, f"no link leads to {', '.join(lost)}; add one to docs/README.md"
+    assert not lost, f"no page links to {', '.join(lost)}; add a link to docs/README.md"
 
 
 def test_every_page_has_one_title(all_pages: list[Page]) -> None:

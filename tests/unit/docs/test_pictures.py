@@ -1,4 +1,4 @@
-"""The pictures of the documentation are there, small, made as the design notes say, and tell of no machine."""
+"""The documentation's pictures exist, are small, are made as the design notes describe, and reveal no machine."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every runbook has the same form, says of its alert what the rule says, and looks for log lines that are written."""
+"""Runbooks have the same form, agree with their alert's rule, and search for log lines that exist."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every block of the documentation that is to be run can be read, without running it."""
+"""Every block of the documentation that tests run can be parsed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the documentation says is typed can be typed, also in the blocks that nobody runs."""
+"""The commands in the documentation are valid, also in blocks that no test runs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ VALUES = yaml.safe_load((ROOT / "helm" / "modelsync" / "values.yaml").read_text(
 
 
 def problems(pages: list[Page], check: Callable[[tuple[str, ...]], str | None]) -> str:
-    """A line for each command that cannot be typed; empty when all can."""
+    """A line for each invalid command; empty if there is none."""
     return "\n".join(
         f"{page.path.relative_to(ROOT)}:{line.line}: {line}: {problem}"
         for page in pages
@@ -72,7 +72,7 @@ def test_all_that_is_run_is_typed_by_a_reader(all_pages: list[Page]) -> None:
         ("make image TAGS=x", "the Makefile has no variable TAGS"),
         ("make tset", "the Makefile has no target tset"),
         ("helm upgrade x helm/modelsync --set metrics.podMonitor.enabled=true", None),
-        ("helm upgrade x helm/modelsync --set metrics.podMonitor.on=true", "metrics.podMonitor.on is no value"),
+        ("helm upgrade x helm/modelsync --set metrics.podMonitor.on=true", "metrics.podMonitor.on is not a value"),
         ("helm upgrade x helm/modelsink", "there is no helm/modelsink"),
     ],
 )

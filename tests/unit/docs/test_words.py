@@ -1,4 +1,4 @@
-"""What the documentation names is there: fields, annotations, reasons, flags, metrics, targets of the Makefile."""
+"""The names in the documentation exist: fields, annotations, reasons, flags, metrics, Makefile targets."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -31,11 +31,11 @@ OTHERS = {
     "SourceDrifted",  # LLMKube's
     "Surge",  # KAITO's
 }
-"""CamelCase words in the pages that are other people's. One of ours must not stand here."""
+"""CamelCase words of other projects in the pages. Our own must not be listed here."""
 
 
 def wrong(pages: Iterable[Page], find: Callable[[Page], Iterable[Found]], known: Callable[[str], bool]) -> str:
-    """The lines of a failure message, one for each thing that is named and not known; empty when all is well."""
+    """The lines of a failure message, one for each unknown name; empty if there is none."""
     return "\n".join(
         f"{page.path.relative_to(ROOT)}:{found.line}: {found.text}"
         for page in pages
@@ -58,13 +58,13 @@ def test_every_annotation_and_label_of_ours_is_in_the_code(all_pages: list[Page]
 def test_every_reason_condition_and_value_is_in_the_code(user_pages: list[Page]) -> None:
     known = words.known_words(ROOT) | OTHERS
     found = wrong(user_pages, words.reasons, known.__contains__)
-    assert not found, f"{found}\n(a word of Kubernetes' or of somebody else's goes into OTHERS of this test)"
+    assert not found, f"{found}\n(add words of Kubernetes or other projects to OTHERS in this test)"
 
 
 def test_every_field_is_in_the_resource(user_pages: list[Page]) -> None:
     (version,) = crd()["spec"]["versions"]
     schema = version["schema"]["openAPIV3Schema"]
-    code = sources()  # events of the log are written like fields
+    code = sources()  # log events are written like fields
     found = wrong(user_pages, words.fields, lambda path: words.has_field(schema, path) or f'"{path}"' in code)
     assert not found, found
 

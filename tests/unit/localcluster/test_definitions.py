@@ -1,4 +1,4 @@
-"""A definition is waited for also in the moment in which it has no conditions yet."""
+"""Waiting for a definition also works while it has no conditions yet."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ NO_CONDITIONS = "error: .status.conditions accessor error: <nil> is of the type 
 
 
 class Kubectl:
-    """Fails with `errors`, one after another."""
+    """Fails with each of `errors` in turn."""
 
     def __init__(self, *errors: str) -> None:
         self.errors = list(errors)

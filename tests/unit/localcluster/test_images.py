@@ -1,4 +1,4 @@
-"""What goes into the images follows from this checkout."""
+"""The content of the images is determined by this checkout."""
 
 import ast
 import sys
@@ -35,7 +35,7 @@ def test_the_vllm_stand_ins_image_has_all_that_the_stand_in_imports() -> None:
     assert {distributions[module][0].replace("_", "-") for module in imported} == set(VLLM_STANDIN_REQUIREMENTS)
 
 
-# -- the Dockerfile makes what the local cluster runs
+# -- the Dockerfile builds the image that the local cluster runs
 
 
 def final_stage() -> list[str]:
@@ -71,7 +71,7 @@ def test_the_dockerfile_leaves_no_tool_in_the_image_that_installs_or_compiles() 
 
 
 def test_the_build_trusts_the_certificates_of_its_base() -> None:
-    # uv brings its own, and a site whose proxy or mirror has a certificate of its own could build nothing.
+    # uv brings its own certificates, with which a site with its own CA for a proxy or mirror could not build.
     assert "uv pip install --quiet --no-cache --system-certs" in (repository() / "Dockerfile").read_text()
 
 

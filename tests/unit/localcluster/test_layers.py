@@ -1,4 +1,4 @@
-"""A layer is made when its inputs are new, and only then."""
+"""A layer is built only when its inputs are new."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Archives are OCI image layouts: every blob is there under its own digest, and the same input gives the same bytes."""
+"""Archives are OCI image layouts: every blob is stored under its digest, and the same input gives the same bytes."""
 
 import hashlib
 import io
@@ -117,7 +117,7 @@ def test_the_same_image_gives_the_same_archive(layer: Layer) -> None:
 
 
 def test_a_streamed_layer_is_written_anew_each_time_and_is_the_same_as_one_in_a_file(tmp_path: Path) -> None:
-    (tmp_path / "big").write_bytes(b"0123456789" * 300_000)  # more than a pipe holds
+    (tmp_path / "big").write_bytes(b"0123456789" * 300_000)  # more than fits into a pipe
 
     def entries() -> list[Entry]:
         return [Entry("usr/big", tmp_path / "big"), Entry("etc/name", b"x")]

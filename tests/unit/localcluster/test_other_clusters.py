@@ -1,4 +1,4 @@
-"""Clusters that are not ours: kind's is made like the local one, any other is only looked at."""
+"""Foreign clusters: kind's is set up like the local one, any other is only checked."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def condition(name: str, status: str = "True") -> dict[str, Any]:
 
 
 def cluster(**changed: Any) -> dict[str, Any]:
-    """What kubectl answers, by the last word of the question that names what is asked for."""
+    """Answers of kubectl, by the resource in the command line."""
     crd = {
         "metadata": {"name": "httproutes.gateway.networking.k8s.io"},
         "spec": {"versions": [{"name": "v1", "served": True}]},
@@ -50,14 +50,14 @@ def test_an_old_cluster_is_told_which_version_is_needed() -> None:
 
 
 def test_missing_gateway_crds_are_told_with_the_command_that_installs_them() -> None:
-    (told,) = missing(customresourcedefinitions={"items": []})
-    assert told.startswith("Gateway API CRDs: install them: kubectl apply --server-side -f https://")
-    assert "/v1.4.0/standard-install.yaml" in told
+    (problem,) = missing(customresourcedefinitions={"items": []})
+    assert problem.startswith("Gateway API CRDs: install them: kubectl apply --server-side -f https://")
+    assert "/v1.4.0/standard-install.yaml" in problem
 
 
 def test_a_gateway_that_is_not_programmed_does_not_count() -> None:
     gateway = {"metadata": {"name": "web", "namespace": "infra"}, "status": condition("Programmed", "False")}
-    assert missing(gateways={"items": [gateway]})[0].startswith("no programmed Gateway: make a Gateway")
+    assert missing(gateways={"items": [gateway]})[0].startswith("no programmed Gateway: create a Gateway")
 
 
 def test_programs_that_kind_needs_are_named_with_where_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_traefik_in_kind_is_started_as_traefik_in_the_local_cluster(monkeypatch:
     documents = list(yaml.safe_load_all((repository() / "hack/kind/traefik.yaml").read_text()))
     (deployment,) = [document for document in documents if document["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    # Where it listens for probes and which address a Gateway's status shows belong to the place it runs in.
+    # The address for probes and the address in a Gateway's status depend on the environment.
     own = ("--entrypoints.traefik.address", "--providers.kubernetesgateway.statusaddress.ip")
 
     def shared(arguments: list[Any]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Where a cluster's things lie, and that two clusters never meet there."""
+"""The paths of a cluster, and that two clusters never share one."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Only what was started is ended: a record names a pid, its start time and the boot."""
+"""Only started processes are ended: a record contains a pid, its start time and the boot."""
 
 import os
 import signal
@@ -105,7 +105,7 @@ def test_closing_ends_all_and_nothing_that_was_about_to_start_starts(
     slow = f"cat {gate} > /dev/null && {localcluster.processes._LAUNCHER.strip()}"
     monkeypatch.setattr("localcluster.processes._LAUNCHER", slow)
     monkeypatch.setattr("localcluster.processes._RECORDED_WITHIN", timedelta())
-    with pytest.raises(ClusterError):  # the starter does not wait for it, as one that was killed
+    with pytest.raises(ClusterError):  # the starter does not wait for it, as if it had been killed
         processes.start("late", ["touch", str(made)], environment=ENVIRONMENT, log=tmp_path / "log")
 
     processes.close()
@@ -145,7 +145,7 @@ def test_a_zombie_does_not_count_as_running(bystander: subprocess.Popen[bytes]) 
     found = identify(bystander.pid, "bystander")
     assert found is not None
     bystander.kill()
-    os.waitid(os.P_PID, bystander.pid, os.WEXITED | os.WNOWAIT)  # ended, and not yet fetched by its parent
+    os.waitid(os.P_PID, bystander.pid, os.WEXITED | os.WNOWAIT)  # ended, but not yet reaped by its parent
     assert not found.alive
     assert identify(bystander.pid, "bystander") is None
 

@@ -1,4 +1,4 @@
-"""A person sees what is being done and how long it took, on a terminal and in a log."""
+"""The running step and its duration are shown on a terminal and in a log."""
 
 import io
 import re

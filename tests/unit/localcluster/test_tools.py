@@ -1,4 +1,4 @@
-"""The table of programs agrees with the Go modules that they are built from, and finds programs that are installed."""
+"""The table of programs agrees with their Go modules, and finds installed programs."""
 
 import re
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_the_staging_modules_of_kubernetes_have_its_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("version_output", "found"),
     [
         ("Kubernetes v1.36.3", True),
         ("etcd Version: 1.36.3\nGit SHA: 1", True),
@@ -56,8 +56,8 @@ def test_the_staging_modules_of_kubernetes_have_its_version() -> None:
         ("", False),
     ],
 )
-def test_only_exactly_the_wanted_version_counts(said: str, found: bool) -> None:
-    assert has_version("v1.36.3", said) is found
+def test_only_exactly_the_wanted_version_counts(version_output: str, found: bool) -> None:
+    assert has_version("v1.36.3", version_output) is found
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The small models that real vLLM serves: whole, the same each time, and different where they should be."""
+"""The small models for real vLLM: complete, reproducible, and different where they should be."""
 
 import json
 import struct
@@ -41,7 +41,7 @@ def test_each_letter_calls_the_next_and_anything_else_calls_the_beginning() -> N
     assert [said_after(letter) for letter in " abcX"] == ["a", "b", "c", " ", " "]
 
 
-@pytest.mark.parametrize(("word", "complaint"), [("", "cannot"), ("aba", "each once"), ("a b", "each"), ("a~", "kept")])
+@pytest.mark.parametrize(("word", "complaint"), [("", "not a valid word"), ("aba", "each only once"), ("a b", "each"), ("a~", "reserved")])
 def test_a_word_that_cannot_be_said_is_refused(word: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         make_model(None, word)
@@ -59,7 +59,7 @@ def test_an_adapter_is_a_lora_that_vllm_can_load(tmp_path: Path) -> None:
     )
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == files["adapter_model.safetensors"]
     assert len({make_adapter(None, sign)["adapter_model.safetensors"] for sign in ADAPTER_SIGNS}) == len(ADAPTER_SIGNS)
-    with pytest.raises(ValueError, match="an adapter says one of"):
+    with pytest.raises(ValueError, match="the sign of an adapter is one of"):
         make_adapter(None, "x")
 
 

@@ -1,4 +1,4 @@
-"""The account of a soak excuses what a hold did, and nothing else; shares count only where one weight is in force."""
+"""The account of a soak excuses only the effects of a hold; shares count only while one weight is in force."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def record(answers, *, plan=PLAN, holds=(), wanted=()):
 
 
 def steady(**more):
-    """Ten requests a second for ten seconds."""
+    """Ten requests per second for ten seconds."""
     return [answer(number / 10, **more) for number in range(100)]
 
 

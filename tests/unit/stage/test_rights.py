@@ -1,4 +1,4 @@
-"""What the API server wrote down of the operator's requests is held against the table of its rights."""
+"""The operator's requests in the API server's audit log are compared with the table of its permissions."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Servers that misbehave to order: each answers every request in one way, over HTTP/1.1 or HTTP/2."""
+"""Servers with scripted misbehaviour, over HTTP/1.1 or HTTP/2."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ def chunk(text="hello", finish=None, model=MODEL):
 
 
 def whole(finish="stop", model=MODEL):
-    """A whole answer."""
+    """A complete answer."""
     return json.dumps(
         {"model": model, "choices": [{"message": {"content": "hello"}, "finish_reason": finish}]}
     ).encode()
@@ -40,7 +40,7 @@ GOOD_STREAM = chunk() + chunk() + chunk("", "stop") + DONE
 
 
 def head(status=200, length=None, revision=REVISION):
-    """The head of an HTTP/1.1 answer, chunked when it has no length."""
+    """The head of an HTTP/1.1 answer; chunked if it has no length."""
     lines = [f"HTTP/1.1 {status} X", "content-type: text/event-stream"]
     lines.append("transfer-encoding: chunked" if length is None else f"content-length: {length}")
     if revision:
@@ -54,14 +54,14 @@ def chunked(body, *, ended=True):
 
 
 def reset(writer):
-    """Close so that the peer gets a RST."""
+    """Close with a RST."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 @asynccontextmanager
 async def http1(answer: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
-    """A server that reads a request and lets `answer` write whatever it wants; its URL."""
+    """A server that reads a request and lets `answer` write anything; yields its URL."""
 
     async def serve(reader, writer):
         with suppress(OSError, asyncio.IncompleteReadError):
@@ -85,31 +85,31 @@ async def http1(answer: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> As
 
 
 class Http2Server:
-    """What a script of an HTTP/2 server may do to one connection."""
+    """The actions of an HTTP/2 server's script on one connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         self.reader = reader
         self.writer = writer
         self.number = number
-        """Which connection of the server this is, from 1."""
+        """The number of this connection on the server, from 1."""
         self.h2 = H2Connection(H2Configuration(client_side=False))
         self.requests: list[int] = []
-        """The streams whose request has come whole, in order."""
+        """The streams whose request is complete, in order."""
 
     async def answer(self, stream, body=GOOD_STREAM, *, status=200, revision=REVISION, ended=True):
-        """An answer, or as much of it as is given."""
+        """Send an answer, or the given part of it."""
         headers = [(":status", str(status)), *([("x-model-revision", revision)] if revision else [])]
         self.h2.send_headers(stream, headers)
         self.h2.send_data(stream, body, end_stream=ended)
         await self.flush()
 
     async def more(self, stream, body, *, ended=True):
-        """The rest of an answer."""
+        """Send the rest of an answer."""
         self.h2.send_data(stream, body, end_stream=ended)
         await self.flush()
 
     async def listen(self):
-        """Take in what the client sends meanwhile, its window updates above all."""
+        """Process what the client sends meanwhile, above all its window updates."""
         self.h2.receive_data(await self.reader.read(65536))
         await self.flush()
 
@@ -119,23 +119,23 @@ class Http2Server:
         await self.flush()
 
     async def goaway(self, last_stream):
-        """GOAWAY as a server sends it that ends gracefully: it goes on with the streams up to `last_stream`.
+        """A GOAWAY for a graceful shutdown, which still answers the streams up to `last_stream`.
 
-        As bytes, since h2 lets nobody send anything after it.
+        Sent as raw bytes, since h2 allows nothing to be sent after it.
         """
         await self.flush()
         self.writer.write(struct.pack(">I", 8)[1:] + b"\x07\x00" + struct.pack(">III", 0, last_stream, 0))
         await self.writer.drain()
 
     async def flush(self):
-        """Send what is due."""
+        """Send pending data."""
         self.writer.write(self.h2.data_to_send())
         await self.writer.drain()
 
 
 @asynccontextmanager
 async def http2(script: Callable[[Http2Server], Awaitable[None]]) -> AsyncIterator[str]:
-    """An HTTP/2 server that calls `script` after each request that has come whole; its URL."""
+    """An HTTP/2 server that calls `script` after each complete request; yields its URL."""
     numbers = iter(range(1, 1000))
 
     async def serve(reader, writer):

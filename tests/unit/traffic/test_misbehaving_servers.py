@@ -1,4 +1,4 @@
-"""The client never calls lost what is not, and misses nothing, whatever a server does to it on the wire."""
+"""The client reports lost requests correctly, whatever a server does on the wire."""
 
 import asyncio
 import time
@@ -26,8 +26,7 @@ from unit.traffic.servers import (
 )
 
 PATIENCE = 600.0
-"""Seconds after which something never comes: what the client says of a server is not to depend on how busy the machine
-is that both run on."""
+"""Timeout in seconds for what never happens; far above the delays of a busy machine, so that they do not matter."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +42,7 @@ def client(url, way, *, rate=50, timeout_seconds=PATIENCE, **options):
 
 
 async def answers(url, way, count=3, **options):
-    """The first answers of a client, each one ended and with a verdict."""
+    """The first answers of a client, all with a verdict."""
     async with client(url, way, **options) as traffic:
         await traffic.until(lambda t: len([a for a in t.answers if a.outcome]) >= count, timeout=PATIENCE)
     assert all(a.outcome is not None and a.done for a in traffic.answers), "every request has a verdict"
@@ -238,7 +237,7 @@ async def test_a_connection_that_ends_while_another_is_opened_gets_no_request(mo
     async def while_the_first_ends(*arguments, **options):
         if peers:
             await peers[0].goaway(peers[0].requests[-1])
-            while not peers[0].reader.at_eof():  # noqa: ASYNC110  the client closes it; nothing else shows that
+            while not peers[0].reader.at_eof():  # noqa: ASYNC110  nothing else shows that the client closed it
                 await asyncio.sleep(0)
         return await connect(*arguments, **options)
 
@@ -294,7 +293,7 @@ async def test_a_refusal_in_mid_answer_is_a_loss():
     async with http2(refuse_late) as url:
         traffic = await answers(url, Way.HTTP2, 3)
     assert len(traffic.lost()) == len(traffic.answers)
-    assert not any(a.retries for a in traffic.answers), "it had been begun"
+    assert not any(a.retries for a in traffic.answers), "it had been started"
 
 
 async def test_a_server_that_speaks_no_http2_is_lost_with_the_reason():
@@ -321,10 +320,10 @@ async def test_the_rate_is_kept_and_every_way_gets_its_part_of_the_streams():
         await traffic.until(lambda t: len(t.answers) >= 200, timeout=PATIENCE)
         took = time.monotonic() - started
     first = traffic.answers[:200]
-    # However late a busy machine sends one, the ones after it are due by the first: the rate is made up for.
+    # However late a busy machine sends a request, the following ones are due relative to the first: it catches up.
     due = [answer.sent - answer.late for answer in first]
     assert all(after - before == pytest.approx(1 / 200, abs=1e-6) for before, after in pairwise(due))
-    assert took >= 0.9, "none is sent before it is due"
+    assert took >= 0.9, "no request is sent before it is due"
     assert sum(a.stream for a in first) == 40
     assert {a.way for a in first if a.stream} == {Way.NEW, Way.KEPT}
     assert traffic.since(first[100].sent)[0] is first[100]

@@ -1,4 +1,4 @@
-"""What arrives of an answer decides what it counts as, however it arrives."""
+"""The outcome depends on the bytes of an answer, not on how they are split."""
 
 import pytest
 
@@ -9,23 +9,23 @@ from unit.traffic.servers import DONE, GOOD_STREAM, REVISION, chunk, event, whol
 HELD = {"error": {"message": "held", "type": "RegulatoryHold", "code": 451}}
 
 VERDICTS = {
-    "a whole answer is fine": (False, 200, REVISION, whole(), Outcome.OK, ""),
-    "a whole answer that the length limit ended is fine": (False, 200, REVISION, whole("length"), Outcome.OK, ""),
-    "a stream that comes to [DONE] is fine": (True, 200, REVISION, GOOD_STREAM, Outcome.OK, ""),
+    "a complete answer is fine": (False, 200, REVISION, whole(), Outcome.OK, ""),
+    "a complete answer that ended at the length limit is fine": (False, 200, REVISION, whole("length"), Outcome.OK, ""),
+    "a stream that ends with [DONE] is fine": (True, 200, REVISION, GOOD_STREAM, Outcome.OK, ""),
     "a drain's abort is a loss": (False, 200, REVISION, whole("abort"), Outcome.LOST, "abort"),
     "a drain's abort in a stream is a loss": (True, 200, REVISION, chunk("", "abort") + DONE, Outcome.LOST, "abort"),
     "a stream without [DONE] is a loss": (True, 200, REVISION, chunk("", "stop"), Outcome.LOST, "without [DONE]"),
-    "a [DONE] that is cut in the middle is a loss": (
+    "a [DONE] that is cut is a loss": (
         True,
         200,
         REVISION,
         chunk("", "stop") + b"data: [DO",
         Outcome.LOST,
-        "no JSON",
+        "not a JSON",
     ),
-    "a [DONE] without a line's end is fine": (True, 200, REVISION, GOOD_STREAM.strip(), Outcome.OK, ""),
-    "a stream of nothing is a loss": (True, 200, REVISION, b"", Outcome.LOST, "without [DONE]"),
-    "a stream that nothing finished is a loss": (True, 200, REVISION, chunk() + DONE, Outcome.LOST, "finish_reason"),
+    "a [DONE] without a newline is fine": (True, 200, REVISION, GOOD_STREAM.strip(), Outcome.OK, ""),
+    "an empty stream is a loss": (True, 200, REVISION, b"", Outcome.LOST, "without [DONE]"),
+    "a stream without a finish_reason is a loss": (True, 200, REVISION, chunk() + DONE, Outcome.LOST, "finish_reason"),
     "an error event is a loss": (
         True,
         200,
@@ -34,7 +34,7 @@ VERDICTS = {
         Outcome.LOST,
         "500",
     ),
-    "an error event that is only a text is a loss": (
+    "an error event with only a text is a loss": (
         True,
         200,
         REVISION,
@@ -56,9 +56,9 @@ VERDICTS = {
         Outcome.LOST,
         "no answer",
     ),
-    "an answer that is no object is a loss": (False, 200, REVISION, b"null", Outcome.LOST, "no answer"),
+    "an answer that is not an object is a loss": (False, 200, REVISION, b"null", Outcome.LOST, "no answer"),
     "half an answer is a loss": (False, 200, REVISION, whole()[:20], Outcome.LOST, "no answer"),
-    "an answer of another revision than its header says is a loss": (
+    "an answer of another revision than in its header is a loss": (
         False,
         200,
         "v8-00000000",
@@ -66,8 +66,8 @@ VERDICTS = {
         Outcome.LOST,
         "v8",
     ),
-    "an answer that names no revision is a loss": (True, 200, None, GOOD_STREAM, Outcome.LOST, "None"),
-    "an event that is no JSON is a loss": (True, 200, REVISION, b"data: {oh\n\n" + DONE, Outcome.LOST, "no JSON"),
+    "an answer without a revision is a loss": (True, 200, None, GOOD_STREAM, Outcome.LOST, "None"),
+    "an event that is not JSON is a loss": (True, 200, REVISION, b"data: {oh\n\n" + DONE, Outcome.LOST, "not a JSON"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The test of shares refuses what is wrong and lets chance and round robin pass."""
+"""The test of shares rejects wrong shares, and accepts chance and round robin."""
 
 import math
 import random
@@ -11,7 +11,7 @@ def drawn(chance, wanted, asked):
 
 
 def test_the_bound_is_at_least_the_exact_tail():
-    """Of one window the tail can be summed up; the bound must never be below it."""
+    """For one window the exact tail can be summed up; the bound must never be below it."""
     for n, p in ((30, 0.05), (50, 0.5), (200, 0.2), (10, 0.3)):
         weight = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
         for got in range(n + 1):
@@ -36,13 +36,13 @@ def test_turns_taken_exactly_raise_no_doubt():
 
 
 def test_a_share_that_is_off_by_a_quarter_is_found():
-    """25 % instead of 20 %: chance in one step of 200 requests, but not in thirty of them."""
+    """25 % instead of 20 % may be chance in one step of 200 requests, but not in thirty."""
     assert doubt([Window(0.2, 200, 50)]) > FALSE_ALARM
     assert doubt([Window(0.2, 200, 50)] * 30) < FALSE_ALARM
 
 
 def test_what_another_test_of_this_kind_lets_pass_is_refused():
-    """KServe's own test takes 10 % to 55 % for 30 %."""
+    """KServe's own test accepts 10 % to 55 % for 30 %."""
     assert doubt([Window(0.3, 200, 100)]) < FALSE_ALARM
     assert doubt([Window(0.3, 200, 25)]) < FALSE_ALARM
 

@@ -1,4 +1,4 @@
-"""Model folders that tests and the demo log: small, whole, and the same in each run."""
+"""The model folders of tests and the demo: small, complete, and the same in every run."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""What the engine does with requests: pace, faults, places, and the drain of vLLM."""
+"""How the engine handles requests: pace, faults, slots, and vLLM's drain."""
 
 import asyncio
 from pathlib import Path
@@ -36,7 +36,7 @@ class Bench:
 
     async def until(self, name: str, value: float) -> None:
         async with asyncio.timeout(5):
-            while self.value(name) != value:  # noqa: ASYNC110  # what is waited for is the metric itself
+            while self.value(name) != value:  # noqa: ASYNC110  # it waits for the metric itself
                 await asyncio.sleep(0)
 
 
@@ -77,13 +77,13 @@ async def test_tokens_of_the_faults_set_how_much_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stop", "said", "found"),
+    ("stop", "expected", "found"),
     [(("three",), "one two ", "three"), (("o t", "four"), "one tw", "o t"), (("none",), "one two three four", None)],
 )
-async def test_a_stop_string_ends_the_text_before_it(stop: tuple[str, ...], said: str, found: str | None) -> None:
+async def test_a_stop_string_ends_the_text_before_it(stop: tuple[str, ...], expected: str, found: str | None) -> None:
     tokens = await Bench().ask(stop=stop)
 
-    assert text(tokens) == said
+    assert text(tokens) == expected
     assert (tokens[-1].finish_reason, tokens[-1].stop_reason) == ("stop", found)
 
 
@@ -133,7 +133,7 @@ async def test_a_client_that_leaves_frees_its_place_and_its_turn() -> None:
     leaving, staying = asyncio.ensure_future(bench.ask()), asyncio.ensure_future(bench.ask())
     await bench.until("vllm:num_requests_waiting", 2)
 
-    await first.aclose()  # gives the place to the one that leaves before it can take it
+    await first.aclose()  # gives the slot to the one that leaves before it can use it
     leaving.cancel()
 
     assert text(await asyncio.wait_for(staying, 5)) == "one two three four"

@@ -1,4 +1,4 @@
-"""standin.json is checked to the letter, and its rates are counted."""
+"""standin.json is validated strictly, and its rates are counted."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from vllm_standin.faults import Faults, FaultsError, due, make_faults, parse_fau
 
 
 def test_every_key_may_be_given_and_survives_the_file() -> None:
-    said = {
+    content = {
         "load_seconds": 1.5,
         "ttft_seconds": 0,
         "token_seconds": 0.1,
@@ -26,15 +26,15 @@ def test_every_key_may_be_given_and_survives_the_file() -> None:
         "exit_code": 137,
     }
 
-    faults = parse_faults(json.dumps(said).encode())
+    faults = parse_faults(json.dumps(content).encode())
 
-    assert faults == Faults(**said)
+    assert faults == Faults(**content)
     assert parse_faults(faults.encode()) == faults
-    assert set(said) == set(Faults.__dataclass_fields__)
+    assert set(content) == set(Faults.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("content", "message"),
     [
         ({"eror_rate": 1}, "unknown key 'eror_rate'; allowed are load_seconds, "),
         ({"error_rate": 1.5}, "error_rate is 1.5; it must be a number from 0 to 1"),
@@ -48,9 +48,9 @@ def test_every_key_may_be_given_and_survives_the_file() -> None:
         ({"hang": "yes"}, "hang is 'yes'; it must be true or false"),
     ],
 )
-def test_a_wrong_key_or_value_is_named_with_what_is_allowed(said: dict[str, Any], message: str) -> None:
+def test_a_wrong_key_or_value_is_named_with_what_is_allowed(content: dict[str, Any], message: str) -> None:
     with pytest.raises(FaultsError) as refusal:
-        make_faults(said)
+        make_faults(content)
 
     assert message in str(refusal.value)
 

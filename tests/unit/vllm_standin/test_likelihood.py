@@ -1,4 +1,4 @@
-"""What the stand-in says and finds likely depends on nothing but the artifact's content."""
+"""The stand-in's answers and log-probabilities depend only on the artifact's content."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A folder that is not whole is refused with the file's name; a whole one is told from another by its weights."""
+"""An incomplete folder is refused with the file's name; complete ones are distinguished by their weights."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`python -m wandb_standin`: what people type, and what they are told when it is wrong."""
+"""`python -m wandb_standin`: its commands, and its errors for wrong input."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_log_shows_what_clients_asked(standin: StandIn, ctl: Callable[..., R
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["alias", "acme-ml/llm/none:v0", "x"], "Error: collection 'none'"),
         (["tag", "chat:v0", "x"], "Error: 'chat' is not entity/project/collection"),
@@ -78,13 +78,13 @@ def test_the_log_shows_what_clients_asked(standin: StandIn, ctl: Callable[..., R
     ],
 )
 def test_a_mistake_is_told_without_a_traceback(
-    ctl: Callable[..., Result], tmp_path: Path, arguments: list[str], said: str
+    ctl: Callable[..., Result], tmp_path: Path, arguments: list[str], expected: str
 ) -> None:
     ctl("upload", "acme-ml/llm/mistakes", str(tmp_path))
     result = ctl(*arguments)
 
     assert result.exit_code == 1
-    assert result.output.startswith(said)
+    assert result.output.startswith(expected)
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
@@ -111,11 +111,11 @@ def test_the_server_says_where_it_is_and_ends_on_sigterm(tmp_path: Path) -> None
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        said = process.stdout.readline() if process.stdout else ""
+        line = process.stdout.readline() if process.stdout else ""
         process.send_signal(signal.SIGTERM)
 
         assert process.wait(timeout=10) == 0
-    assert f"http://127.0.0.1:{port_file.read_text().strip()};" in said
+    assert f"http://127.0.0.1:{port_file.read_text().strip()};" in line
 
 
 def test_a_port_that_is_taken_is_told(standin: StandIn) -> None:

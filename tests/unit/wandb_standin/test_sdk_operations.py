@@ -1,4 +1,4 @@
-"""Every operation that the SDK ships is either valid against the stand-in's schema or named here as beyond it."""
+"""Every operation that the SDK ships is either valid against the stand-in's schema or listed here as out of scope."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEYOND = {
     "GetSweepAgents",
     "GetSweepLegacy",
     "GetSweeps",
-    # administration of people and registries
+    # administration of users and registries
     "CreateInvite",
     "CreateRegistryMembers",
     "CreateServiceAccount",
@@ -42,7 +42,7 @@ BEYOND = {
 
 
 def sdk_operations() -> dict[str, str]:
-    """Documents of the SDK's generated operations, by name; text only, the SDK is not imported."""
+    """The SDK's generated operations as text, by name; the SDK is not imported."""
     found = {}
     for package in ("apis", "automations", "sdk/artifacts", "sdk/internal"):
         source = resources.files("wandb").joinpath(package, "_generated", "operations.py").read_text()
@@ -58,7 +58,7 @@ OPERATIONS = sdk_operations()
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - BEYOND))
 def test_the_schema_takes_the_sdks_operation(name: str) -> None:
-    # ARIA is an action that the SDK leaves out where the server does not offer it (omit_automation_fragments)
+    # ARIA is an action that the SDK omits if the server does not support it (omit_automation_fragments)
     text = re.sub(r"\n *\.\.\.AriaActionFields\b|\nfragment AriaActionFields [^}]*}", "", OPERATIONS[name])
 
     assert [error.message for error in validate(build(), parse(text))] == []

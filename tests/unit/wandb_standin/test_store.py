@@ -1,4 +1,4 @@
-"""Versions, aliases, links and tags, as the server keeps them."""
+"""Versions, aliases, links and tags in the server's store."""
 
 from __future__ import annotations
 
