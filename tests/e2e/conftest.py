@@ -16,12 +16,12 @@ from stage.stage import ENTITY, REGISTRY
 
 _numbers = count(1)
 _RUN = f"{int(time.time()):x}"
-"""Part of every name, so that a run beside an older one's namespaces, still going away, is not disturbed."""
+"""Part of every name, so that an earlier run's namespaces, which may still be terminating, do not interfere."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
-    """The servers run on after the tests only as long as the cluster does."""
+    """The shared stage; its servers outlive the tests and end with the cluster."""
     opened = await Stage.open(current_cluster())
     yield opened
     opened.servers.end()
@@ -30,24 +30,24 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
 
 
 def _hold_against_rights(opened: Stage, items: Iterable[pytest.Item]) -> None:
-    """Fail when the operator asked for more than it is granted, or, after all tests, was granted what it never used."""
-    if not opened.cluster.audit_log.exists():  # somebody else's cluster
+    """Fail when the operator lacked a permission or, after a full run, when it has one that it never used."""
+    if not opened.cluster.audit_log.exists():  # a foreign cluster
         return
     found = uses(opened.cluster.audit_log)
     assert not found.missing, f"not in cluster/rights.py: {', '.join(sorted(map(str, found.missing)))}"
     whole = {path.name for path in Path(__file__).parent.glob("test_*.py")} == {item.path.name for item in items}
     unused = ", ".join(sorted(map(str, found.unused)))
-    assert not (whole and unused), f"in cluster/rights.py, and no test made the operator use it: {unused}"
+    assert not (whole and unused), f"in cluster/rights.py, but not used in any test: {unused}"
 
 
 class Scene:
-    """A namespace and a collection of a test's own, and the ModelDeployment in it."""
+    """A test's own namespace and collection, and the ModelDeployment in it."""
 
     def __init__(self, stage: Stage, namespace: str, *, webhook: bool) -> None:
         self.stage = stage
         self._webhook_wanted = webhook
         self.namespace = namespace
-        self.collection = f"Chat Model {namespace}"  # with spaces, as W&B's own examples have
+        self.collection = f"Chat Model {namespace}"  # with spaces, like W&B's own examples
 
     @property
     def path(self) -> str:
@@ -71,7 +71,7 @@ class Scene:
         self.stage.registry.add_tag(f"{self.path}:{version}", "regulatory-hold")
 
     def lift(self, version: str) -> None:
-        """Take the hold away."""
+        """Remove the hold."""
         self.stage.registry.remove_tag(f"{self.path}:{version}", "regulatory-hold")
 
     async def deploy(self, **options: Any) -> Deployment:
@@ -80,7 +80,7 @@ class Scene:
         return await self.stage.deploy(model_deployment(self.namespace, "chat", **options))
 
     async def serving(self, **options: Any) -> Deployment:
-        """A first version, `v0`, that serves fully."""
+        """Deploy a first version, `v0`, and wait until it serves."""
         self.log("I am the first version")
         self.point("v0")
         deployment = await self.deploy(**options)
@@ -90,7 +90,7 @@ class Scene:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def scene(stage: Stage) -> AsyncIterator[Scene]:
-    """A fresh namespace; it is deleted afterwards so that pods don't add up on the one node."""
+    """A new namespace; deleted afterwards so that pods do not accumulate on the one node."""
     name = f"e2e-{_RUN}-{next(_numbers)}"
     await stage.namespace(name)
     yield Scene(stage, name, webhook=True)
@@ -100,7 +100,7 @@ async def scene(stage: Stage) -> AsyncIterator[Scene]:
 
 @pytest.fixture
 def fresh_namespace(stage: Stage) -> Iterator[str]:
-    """The name of a namespace that the test makes itself; it is deleted afterwards."""
+    """The name of a namespace that the test creates itself; deleted afterwards."""
     name = f"e2e-{_RUN}-{next(_numbers)}"
     yield name
     stage.cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
@@ -108,7 +108,7 @@ def fresh_namespace(stage: Stage) -> Iterator[str]:
 
 @pytest.fixture
 def make_scene(stage: Stage) -> Callable[[], Awaitable[Scene]]:
-    """For tests that need namespaces of another kind, without webhooks."""
+    """For tests that need another kind of namespace, without webhooks."""
 
     async def make(**options: Any) -> Scene:
         name = f"e2e-{_RUN}-{next(_numbers)}"

@@ -1,4 +1,4 @@
-"""Bad input gets a condition that names the field and the next step; what serves goes on; the log has no traceback."""
+"""Bad input sets a condition with the field and the next step, and does not affect serving; no tracebacks are logged."""
 
 import pytest
 
@@ -12,7 +12,7 @@ OTHER_KEY = "wrong-" + "f" * 40
 
 @pytest.fixture(autouse=True)
 def no_traceback(stage):
-    """Whatever a test here does, the operator's log stays free of tracebacks."""
+    """No test here may cause a traceback in the operator's log."""
     before = stage.servers.operator_log.stat().st_size
     yield
     with stage.servers.operator_log.open(errors="replace") as log:
@@ -20,22 +20,22 @@ def no_traceback(stage):
         assert "Traceback" not in log.read()
 
 
-async def said(deployment, kind, *words, status=("False", "Unknown")):
-    """The condition's message, once it says all the words."""
+async def message_with(deployment, kind, *words, status=("False", "Unknown")):
+    """The condition's message, once it contains all the words."""
 
     def ready(now):
         found = condition(now, kind)
         return found.get("status") in status and all(word in found.get("message", "") for word in words)
 
-    now = await deployment.until(f"{kind} says {words}", ready, 30)
+    now = await deployment.until(f"the message of {kind} contains {words}", ready, 30)
     return condition(now, kind)["message"]
 
 
 async def test_an_unknown_alias_is_named(scene):
     scene.log("I am here")
     deployment = await scene.deploy(model_ref=f"{scene.path}:prodution")
-    await said(deployment, "ModelResolved", "prodution")
-    await said(deployment, "Ready", "prodution")
+    await message_with(deployment, "ModelResolved", "prodution")
+    await message_with(deployment, "Ready", "prodution")
 
 
 async def test_a_wrong_key_names_the_secret(make_scene):
@@ -43,7 +43,7 @@ async def test_a_wrong_key_names_the_secret(make_scene):
     scene.log("I am here")
     scene.point("v0")
     deployment = await scene.deploy()
-    message = await said(deployment, "Ready", "wandb")
+    message = await message_with(deployment, "Ready", "wandb")
     assert OTHER_KEY not in message
 
 
@@ -52,18 +52,18 @@ async def test_a_secret_without_the_label_is_not_read_and_the_label_is_named(mak
     scene.log("I am here")
     scene.point("v0")
     deployment = await scene.deploy()
-    await said(deployment, "Ready", "modelsync.dev/wandb-credential")
+    await message_with(deployment, "Ready", "modelsync.dev/wandb-credential")
 
 
 async def test_a_server_that_the_administrator_does_not_allow_is_never_asked(scene):
     deployment = await scene.deploy(server="http://192.0.2.7:9")
-    await said(deployment, "Ready", "spec.registry.baseURL", scene.stage.servers.registry_url)
+    await message_with(deployment, "Ready", "spec.registry.baseURL", scene.stage.servers.registry_url)
 
 
 async def test_an_unreachable_server_leaves_what_serves(scene):
-    deployment = await scene.serving(server=None)  # by the administrator's default registry
+    deployment = await scene.serving(server=None)  # with the administrator's default registry
     with scene.stage.registry.fault("reset"):
-        await said(deployment, "ModelResolved", scene.stage.servers.registry_url, status=("Unknown",))
+        await message_with(deployment, "ModelResolved", scene.stage.servers.registry_url, status=("Unknown",))
         status = await deployment.status()
         assert condition(status, "Available")["status"] == "True"
         assert condition(status, "Ready")["status"] == "True"
@@ -76,7 +76,7 @@ async def test_corrupt_bytes_are_never_served(scene):
     with scene.stage.registry.fault("corrupt", file="*safetensors*"):
         async with deployment.traffic() as traffic:
             scene.point(version)
-            await said(deployment, "ModelVerified", "safetensors", status=("False",))
+            await message_with(deployment, "ModelVerified", "safetensors", status=("False",))
             status = await deployment.status()
     assert stable_version(status) == "v0"
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
@@ -85,7 +85,7 @@ async def test_corrupt_bytes_are_never_served(scene):
 async def test_a_refused_argument_is_named_with_what_to_write_and_what_serves_goes_on(scene):
     deployment = await scene.serving()
     await deployment.change(serving={"args": ["--max-modle-len=2048"]})
-    await said(deployment, "Ready", "spec.serving.args[0]", "--max-model-len", status=("False",))
+    await message_with(deployment, "Ready", "spec.serving.args[0]", "--max-model-len", status=("False",))
     status = await deployment.status()
     assert condition(status, "Stalled")["status"] == "True"
     assert condition(status, "SpecApplied")["status"] == "False"
@@ -98,7 +98,7 @@ async def test_an_image_that_is_not_allowed_is_named(scene):
     scene.log("I am here")
     scene.point("v0")
     deployment = await scene.deploy(serving={"image": "docker.io/library/evil:v1"})
-    await said(deployment, "Ready", "spec.serving.image", "vllm-standin")
+    await message_with(deployment, "Ready", "spec.serving.image", "vllm-standin")
 
 
 async def test_an_invalid_spec_is_refused_by_the_apiserver(scene):

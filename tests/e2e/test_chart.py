@@ -1,4 +1,4 @@
-"""The operator as its users have it: installed by Helm, in pods, with the chart's rights and no others."""
+"""The operator as users install it: by Helm, in pods, with exactly the chart's permissions."""
 
 import asyncio
 import json
@@ -26,13 +26,13 @@ from stage.stage import ENTITY, REGISTRY, weight_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-# A canary stays at its first step until a person lets it go on: what happens there happens in mid-canary, however long.
+# The canary stays at its first step until it is promoted, so that everything in between happens during a canary.
 STEPS = ({"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {"duration": "2s"}})
 CERTIFICATE = "webhook-tls"
 
 
 class Installed:
-    """A release in the place of the stage's operator, and a ModelDeployment that serves."""
+    """A release that replaces the stage's operator, and a ModelDeployment that serves."""
 
     def __init__(self, stage, release, where, certificate):
         self.stage = stage
@@ -44,7 +44,7 @@ class Installed:
 
     @property
     def only_there(self):
-        """Values of a release that may see the ModelDeployment's namespace and no other, with one process."""
+        """Values of a release that may access only the ModelDeployment's namespace, with one process."""
         return {"watchNamespaces": [self.deployment.namespace], "rbac": {"aggregate": False}, "replicas": 1}
 
     async def upgrade(self, tag="dev", **values):
@@ -61,7 +61,7 @@ class Installed:
         return version
 
     async def canary(self):
-        """A canary at its first step, whether it was there before or not; returns the status."""
+        """Ensure that there is a canary at its first step; returns the status."""
         if not (await self.deployment.status()).get("canary"):
             self.move()
         return await self.deployment.until(
@@ -74,7 +74,7 @@ class Installed:
         )
 
     async def webhook(self, url):
-        """Post a webhook, as a client that trusts the certificate; returns the answer's status, or what went wrong."""
+        """Post a webhook as a client that trusts the certificate; returns the answer's status, or the error."""
         headers = {"Authorization": f"Bearer {WEBHOOK_TOKEN}"}
         options = {"ssl": self._trust, "server_hostname": server_name(self.release)} if "https:" in url else {}
         try:
@@ -89,12 +89,12 @@ class Installed:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def installed(stage, tmp_path_factory) -> AsyncIterator[Installed]:
-    """Installed once for all tests here; whatever became of it, the stage's own operator works on afterwards."""
+    """Installed once for all tests here; in any case, the stage's own operator takes over again afterwards."""
     where = f"e2e-chart-{int(time.time()):x}"
     models = f"{where}-models"
     release = Release(stage.cluster, name="charted", namespace=where)
     chain, secret = certificate(tmp_path_factory.mktemp("certificate"), server_name(release), where)
-    stage.servers.forget_operator()  # with its admission policy, which lets no other operator stamp
+    stage.servers.forget_operator()  # with its admission policy, which no other operator passes
     stage.cluster.apply(namespace(where), webhook_secret(where), secret)
     await stage.namespace(models)
     found = Installed(stage, release, where, chain)
@@ -124,7 +124,7 @@ def server_name(release):
 
 
 def certificate(folder, name, where):
-    """A certificate that signs itself, and the Secret that the chart takes it from."""
+    """A self-signed certificate, and the Secret from which the chart takes it."""
     chain, key = folder / "tls.crt", folder / "tls.key"
     command = [
         "openssl",
@@ -163,7 +163,7 @@ def uids(pods):
 
 
 async def scraped(pod):
-    """What a pod tells Prometheus where the chart says that it does: name and result or nothing -> value."""
+    """The metrics of a pod, at the address in the chart: (name, result or None) -> value."""
     (operator,) = pod["spec"]["containers"]
     (port,) = [each["containerPort"] for each in operator["ports"] if each["name"] == "metrics"]
     url = f"http://{pod['status']['podIP']}:{port}/metrics"
@@ -213,18 +213,18 @@ async def test_both_processes_take_webhooks_by_tls_and_answer_prometheus(install
         return [await installed.webhook(f"{scheme}://{pod['status'].get('podIP')}:9443/webhook") for pod in pods]
 
     deadline = time.monotonic() + 20
-    while (found := await answers()) != [202, 202]:  # the one that waits looks at the lease now and then
+    while (found := await answers()) != [202, 202]:  # the waiting one polls the lease
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.2)
-    assert 202 not in await answers("http"), "nothing is taken in the clear"
+    assert 202 not in await answers("http"), "plain HTTP is refused"
     service = release.webhook_url(tls=True)
     assert [await installed.webhook(service) for _ in range(6)] == [202] * 6
-    told = {pod["metadata"]["name"]: await scraped(pod) for pod in pods}
-    leads = {name: each["leader_election_master_status", None] for name, each in told.items()}
+    metrics = {pod["metadata"]["name"]: await scraped(pod) for pod in pods}
+    leads = {name: each["leader_election_master_status", None] for name, each in metrics.items()}
     assert leads == {name: float(name == release.leader()) for name in leads}
     assert sorted(leads.values()) == [0, 1]
-    # Each counts what came to it: the one that waits has passed it on to the one that leads.
-    assert all(each["modelsync_webhooks_total", "Accepted"] > 0 for each in told.values())
+    # Each counts the webhooks it received: the waiting one has forwarded them to the leader.
+    assert all(each["modelsync_webhooks_total", "Accepted"] > 0 for each in metrics.values())
 
 
 async def test_the_plugin_finds_all_well_and_the_charts_role_lets_a_person_do_so_much(installed):
@@ -233,9 +233,10 @@ async def test_the_plugin_finds_all_well_and_the_charts_role_lets_a_person_do_so
     installed.stage.cluster.kubectl("create", "rolebinding", "on-call", *here, responder, "--user=carol")
     found = json.loads((await plugin("doctor", "chat", *here, "-o", "json")).out)
     assert {each["verdict"] for each in found} == {"ok"}, found
-    said = " ".join(each["says"] for each in found)
-    assert f"{release.leader()}_" in said
-    assert f"system:serviceaccount:{release.namespace}:{release.fullname} may do its work in {here[1]}" in said
+    results = " ".join(each["says"] for each in found)
+    assert f"{release.leader()}_" in results
+    account = f"system:serviceaccount:{release.namespace}:{release.fullname}"
+    assert f"{account} has the permissions it needs in {here[1]}" in results
 
     carol = (*here, "--as=carol")
     few = json.loads((await plugin("doctor", "chat", *carol, "-o", "json")).out)
@@ -254,7 +255,7 @@ async def test_models_serve_on_when_the_operator_is_uninstalled_and_one_for_thei
     before = restarts(await deployment.pods(stable))
     async with deployment.traffic() as traffic:
         await asyncio.to_thread(installed.release.uninstall)
-        assert not installed.release.leases(), "whoever comes next need not wait for one that is gone"
+        assert not installed.release.leases(), "the next leader need not wait for one that has ended"
         await installed.stage.until("the operator is gone", lambda: not installed.release.pods())
         version = installed.move()
         asked = len(traffic.answers)
@@ -262,13 +263,13 @@ async def test_models_serve_on_when_the_operator_is_uninstalled_and_one_for_thei
         await installed.upgrade(**installed.only_there)
         status = await deployment.until_weight(version, 20)
     assert not traffic.lost(), traffic.explain()
-    assert restarts(await deployment.pods(stable)) == before, "what served before serves beside the canary"
+    assert restarts(await deployment.pods(stable)) == before, "the stable serves beside the canary"
     assert weight_of(status, version) >= 20
 
 
 async def test_an_uninstallation_takes_every_model_along_if_the_values_say_so(installed):
     if installed.stage.cluster.name == EXISTING:
-        pytest.skip("in a cluster of somebody else it would take their models too")
+        pytest.skip("in a foreign cluster it would delete their models, too")
     deployment = installed.deployment
     await installed.upgrade(**installed.only_there, crds={"keep": False})
     await asyncio.to_thread(installed.release.uninstall)

@@ -1,4 +1,4 @@
-"""A version is examined by its own exam before it gets a request."""
+"""A version must pass its own exam before it gets a request."""
 
 import pytest
 
@@ -41,7 +41,7 @@ async def test_a_first_version_with_an_exam_that_cannot_be_read_waits_for_a_pers
     scene.point("v0")
     deployment = await scene.deploy()
     status = await deployment.until(
-        "the exam is told", lambda status: condition(status, "Stalled").get("reason") == "ExamInvalid", 90
+        "the exam is reported", lambda status: condition(status, "Stalled").get("reason") == "ExamInvalid", 90
     )
     assert "line 5: expects is not known" in condition(status, "Stalled")["message"]
     assert condition(status, "Available")["status"] == "False"

@@ -1,4 +1,4 @@
-"""A held version falls silent within a second, on every way to it and in every process; status says when."""
+"""A held version is silenced within a second, on every path and in every process; the status shows when."""
 
 import json
 import time
@@ -39,7 +39,7 @@ async def test_every_way_to_a_held_version_is_silent_within_a_second_and_status_
         await through.until(lambda _: len(open_streams(clients)) >= STREAMS)
         held_at = time.monotonic()
         scene.hold("v0")
-        status = await deployment.until("the fuse is told of", lambda status: status.get("silenced"))
+        status = await deployment.until("the fuse is reported", lambda status: status.get("silenced"))
         for client in clients:
             await client.until(lambda t: len(t.since(held_at + SILENT_SECONDS)) >= 20)
     for client in clients:
@@ -54,8 +54,8 @@ async def test_every_way_to_a_held_version_is_silent_within_a_second_and_status_
     within = datetime.fromisoformat(silenced["lastByte"]) - datetime.fromisoformat(silenced["heldSince"])
     assert 0 < within.total_seconds() <= SILENT_SECONDS
 
-    told = json.loads(scene.stage.cluster.kubectl("get", "events", "-n", scene.namespace, "-o", "json"))["items"]
-    [event] = [each for each in told if each["reason"] == "Silenced"]
+    events = json.loads(scene.stage.cluster.kubectl("get", "events", "-n", scene.namespace, "-o", "json"))["items"]
+    [event] = [each for each in events if each["reason"] == "Silenced"]
     assert f"{silenced['within']} after the hold was seen; 1 of 1 pods acknowledged" in event["message"]
 
     scene.lift("v0")

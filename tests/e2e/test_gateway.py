@@ -1,4 +1,4 @@
-"""Who reaches which version: segments, the test header, sessions, edits by hand, gateways that say no."""
+"""Which requests reach which version: segments, the test header, sessions, manual edits, gateways that refuse."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ TEST_HEADER = "X-Model-Revision"
 
 
 async def ask(session: aiohttp.ClientSession, deployment: Deployment, headers: dict[str, str] | None = None) -> str:
-    """The version that answers one request, `v7`; of what is no answer, the status."""
+    """The version that answers one request, `v7`; the status if it is not an answer."""
     url = f"{deployment.stage.cluster.gateway_url}/v1/completions"
     body = {"model": "chat", "prompt": "Who are you?", "max_tokens": 1}
     async with session.post(url, json=body, headers={"host": deployment.host, **(headers or {})}) as response:
@@ -29,7 +29,7 @@ async def ask(session: aiohttp.ClientSession, deployment: Deployment, headers: d
 
 
 async def until(what: str, ready: Callable[[], Awaitable[bool]], timeout: float = 20.0) -> None:
-    """Look until `await ready()`. Raises StageError."""
+    """Poll until `await ready()`. Raises StageError on timeout."""
     deadline = time.monotonic() + timeout
     while not await ready():
         if time.monotonic() > deadline:
@@ -44,7 +44,7 @@ async def answers(deployment: Deployment, headers: dict[str, str], count: int = 
 
 
 def rules_of(status: dict[str, Any], version: str) -> Sequence[str]:
-    """What goes to a version whatever its weight, in words."""
+    """Descriptions of the requests that reach a version whatever its weight."""
     return [
         rule
         for part in status.get("traffic") or ()
@@ -54,7 +54,7 @@ def rules_of(status: dict[str, Any], version: str) -> Sequence[str]:
 
 
 async def waits_for_a_person(deployment: Deployment, version: str, weight: int) -> str:
-    """Look until the canary is in an open pause with this weight; returns its revision."""
+    """Wait until the canary is in an open pause with this weight; returns its revision."""
     status = await deployment.until(
         f"{version} is in its pause at {weight} %",
         lambda status: (
@@ -90,7 +90,7 @@ async def test_a_segment_comes_before_a_share_and_clients_stay_with_what_answere
 
             await deployment.annotate(PROMOTE.annotation, f"{canary}/2")
             await deployment.until_serving("v1")
-            assert {await ask(jar, deployment) for jar in jars} == {"v1"}, "nobody stays with what serves no more"
+            assert {await ask(jar, deployment) for jar in jars} == {"v1"}, "no session stays on a version that no longer serves"
         finally:
             await asyncio.gather(*(jar.close() for jar in jars))
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
@@ -112,7 +112,7 @@ async def test_a_hold_ends_segment_and_test_header_with_one_write(scene):
             async def stable_answers(headers: dict[str, str] = headers) -> bool:
                 return await answers(deployment, headers, 1) == {"v0"}
 
-            await until(f"{headers} reach the stable", stable_answers)
+            await until(f"requests with {headers} reach the stable", stable_answers)
         status = await deployment.until("the canary is gone", lambda status: not status.get("canary"))
         assert rules_of(status, "v1") == []
         assert await answers(deployment, {TEST_HEADER: canary} | INTERNAL) == {"v0"}
@@ -136,7 +136,7 @@ async def test_an_edit_of_the_route_is_put_right_and_annotations_of_others_stay(
         async def is_answered() -> bool:
             return await answers(deployment, {}) == {"v0"}
 
-        await until("the route is as it was", is_whole)
+        await until("the route is restored", is_whole)
         await until("the gateway has followed", is_answered)
         await deployment.until_serving("v0")
         first = len(traffic.answers)
@@ -146,7 +146,7 @@ async def test_an_edit_of_the_route_is_put_right_and_annotations_of_others_stay(
 
 
 async def test_a_route_that_no_listener_takes_is_never_believed(scene):
-    """The version is not promoted while the gateway has not accepted its route; the right listener is all it needs."""
+    """The version is not promoted until the gateway has accepted its route, which only needs the right listener."""
     scene.log("I am the first version")
     scene.point("v0")
     host = f"chat.{scene.namespace}.example.com"

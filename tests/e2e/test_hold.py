@@ -1,4 +1,4 @@
-"""A hold holds: on the canary, on the stable, on every path, at once; and what serves instead."""
+"""A hold takes effect at once: on the canary, on the stable, on every path; and what serves instead."""
 
 import asyncio
 import time
@@ -27,13 +27,13 @@ def last_byte_after(traffic, version, moment):
 
 
 def assert_served_after_first(traffic, moment):
-    """From the first answer after `moment` on, when the gateway has taken the route, every request is answered."""
+    """From the first answer after `moment` on, when the gateway has applied the route, every request is answered."""
     first = next(a for a in traffic.since(moment) if a.outcome is Outcome.OK)
     assert {a.outcome for a in traffic.since(first.done)} == {Outcome.OK}
 
 
 def assert_nothing_lost_but_streams_of(traffic, version, held_at):
-    """Only what the held version itself was answering when the hold came may end early."""
+    """Only requests that the held version was answering when the hold came may end early."""
     unexplained = [
         answer
         for answer in traffic.lost()
@@ -124,7 +124,7 @@ async def test_a_hold_without_fallback_blocks_and_lifting_it_serves_again(scene)
 
 
 def last_byte_after_block(traffic, held_at, back_at):
-    """As `last_byte_after`, for a version that serves again later."""
+    """Like `last_byte_after`, for a version that serves again later."""
     times = [
         a.last_byte for a in traffic.answers if a.status == 200 and a.sent < held_at + LAST_BYTE_SECONDS and a.last_byte
     ]
@@ -159,7 +159,7 @@ async def test_a_hold_on_the_stable_is_seen_after_the_alias_has_moved_on(scene):
 
 
 async def test_no_path_leads_to_a_held_version(scene):
-    """Open streams, kept-alive connections, the plain Service and a pod's own address."""
+    """Checks open streams, kept-alive connections, the plain Service and the pod's address."""
     deployment = await scene.serving()
     pods = [pod["status"]["podIP"] for pod in await deployment.pods()]
     service = scene.stage.cluster.kubectl(
@@ -196,9 +196,9 @@ async def test_while_blocked_every_request_is_answered_503_at_once(scene):
     deployment = await scene.serving()
     scene.hold("v0")
     await deployment.until("blocked", lambda status: status.get("phase") == "Blocked")
-    said = []
+    statuses = []
     async with aiohttp.ClientSession(headers={"host": deployment.host}) as session, asyncio.timeout(GATEWAY_SECONDS):
-        while said[-20:] != [503] * 20:  # the gateway's data plane may lag for a moment, and never turns back
+        while statuses[-20:] != [503] * 20:  # the gateway's data plane may lag for a moment, but never reverts
             async with session.get(f"{scene.stage.cluster.gateway_url}/v1/models") as answer:
-                said.append(answer.status)
-    assert set(said[said.index(503) :]) == {503}, "once the gateway refuses, it goes on to"
+                statuses.append(answer.status)
+    assert set(statuses[statuses.index(503) :]) == {503}, "once the gateway refuses, it keeps refusing"

@@ -1,4 +1,4 @@
-"""What a version is made of beside the model: rolled out, held and taken back with it."""
+"""The other parts of a version besides the model are rolled out, held and rolled back with it."""
 
 import aiohttp
 import pytest
@@ -14,7 +14,7 @@ TEMPLATE = "{{# {} #}}{{% for message in messages %}}{{{{ message.content }}}}{{
 
 
 class Others:
-    """A second collection of the scene's registry, with an alias of its own."""
+    """A second collection of the scene's registry, with its own alias."""
 
     def __init__(self, scene, name):
         self.scene = scene
@@ -39,7 +39,7 @@ class Others:
 
 
 async def ask(deployment, **body):
-    """A chat through the gateway: status, and the parsed answer."""
+    """Chat through the gateway; returns the status and the parsed answer."""
     body = {"model": "chat", "messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 4, **body}
     body = {key: value for key, value in body.items() if value is not None}
     url = f"{deployment.stage.cluster.gateway_url}/v1/chat/completions"
@@ -50,7 +50,7 @@ async def ask(deployment, **body):
         return answer.status, await answer.json()
 
 
-def said(answer):
+def content(answer):
     status, body = answer
     assert status == 200, body
     return body["choices"][0]["message"]["content"]
@@ -62,7 +62,7 @@ def part_of(status, part):
 
 
 async def until_promoted(deployment, count, *, not_in=()):
-    """The stack has `count` revisions and nothing moves."""
+    """`count` revisions were promoted, and no rollout is in progress."""
     return await deployment.until(
         f"{count} promoted",
         lambda status: (
@@ -85,20 +85,20 @@ async def test_a_chat_template_beside_the_model_is_rolled_out_and_back_like_a_ve
             "args": ["--chat-template=/artifacts/prompts/support.jinja"],
         },
     )
-    assert said(await ask(deployment)) == "Politely: I am the"
+    assert content(await ask(deployment)) == "Politely: I am the"
     first = (await deployment.status())["promoted"][-1]
     prompts.log({"support.jinja": TEMPLATE.format("Rudely:").encode()})
     async with deployment.traffic() as traffic:
         prompts.point("v1")
         status = await until_promoted(deployment, 2)
-        assert said(await ask(deployment)) == "Rudely: I am the"
+        assert content(await ask(deployment)) == "Rudely: I am the"
         assert part_of(status, "artifact/prompts") == "v1"
         assert status["history"][-1]["changed"] == "artifact prompts v0 -> v1"
         assert all(revision.startswith("v0-") for revision in status["promoted"]), "the model is the same"
         prompts.point("v0")
         status = await until_promoted(deployment, 1)
-        assert status["promoted"] == [first], "it goes back to the record as it ran"
-        assert said(await ask(deployment)) == "Politely: I am the"
+        assert status["promoted"] == [first], "it reuses the record as it ran"
+        assert content(await ask(deployment)) == "Politely: I am the"
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
@@ -113,7 +113,7 @@ async def test_an_adapter_is_rolled_out_held_and_refused_by_itself(scene):
     status, answer = await ask(deployment, model="legal")
     assert (status, answer["model"]) == (200, f"legal@{first}")
     assert answer["choices"][0]["message"]["content"] == "I am a lawyer"
-    assert (await ask(deployment, model="chat"))[0] == 404, "the base is not called unless it is exposed"
+    assert (await ask(deployment, model="chat"))[0] == 404, "the base has no name unless it is exposed"
     assert (await ask(deployment, model=None))[0] == 400
 
     legal.log(make_adapter("I cannot be loaded", config={"use_dora": True}))
@@ -129,17 +129,17 @@ async def test_an_adapter_is_rolled_out_held_and_refused_by_itself(scene):
         legal.point("v2")
         status = await until_promoted(deployment, 2)
         assert status["history"][-1]["changed"] == "adapter legal v0 -> v2"
-        assert said(await ask(deployment, model="legal")) == "I am a judge"
+        assert content(await ask(deployment, model="legal")) == "I am a judge"
         await traffic.until(lambda t: len(t.by_revision()) == 2)
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
     legal.hold("v2")
     status = await deployment.until(
-        "what has the adapter's version before serves",
+        "the revision with the adapter's previous version serves",
         lambda status: [each["revision"] for each in status.get("traffic", ()) if each["weight"] == 100] == [first],
     )
     assert condition(status, "OnHold")["status"] == "True"
-    assert said(await ask(deployment, model="legal")) == "I am a lawyer"
+    assert content(await ask(deployment, model="legal")) == "I am a lawyer"
 
 
 async def test_a_model_that_is_an_adapter_is_served_on_its_base(scene):
@@ -157,6 +157,6 @@ async def test_a_model_that_is_an_adapter_is_served_on_its_base(scene):
         (None, "chat", "I am fine-tuned"),
     ):
         answer = await ask(deployment, model=model)
-        assert said(answer) == says
+        assert content(answer) == says
         assert answer[1]["model"] == f"{answers_as}@{revision}"
     assert "2 artifacts" in condition(status, "ModelVerified")["message"]

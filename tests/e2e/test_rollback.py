@@ -1,4 +1,4 @@
-"""Going back: the alias on an earlier version, warm or cold, and bad versions that are taken back by themselves."""
+"""Rollbacks: the alias on an earlier version, warm or cold, and bad versions that are rolled back automatically."""
 
 import pytest
 
@@ -30,7 +30,7 @@ async def test_back_to_a_cold_earlier_version_starts_it_first_and_loses_no_reque
         scene.point("v0")
         status = await deployment.until_serving("v0")
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
-    assert status["promoted"] == [first], "it goes back to the record as it ran"
+    assert status["promoted"] == [first], "it reuses the record as it ran"
 
 
 async def test_a_version_that_cannot_be_loaded_is_taken_back(scene):

@@ -1,4 +1,4 @@
-"""A new version takes over by steps, or does not, and nobody loses a request."""
+"""A new version takes over in steps, or does not, without a lost request."""
 
 import pytest
 
@@ -59,7 +59,7 @@ async def test_a_person_promotes_and_aborts_by_the_kubectl_plugin(scene):
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:
         scene.point("v1")
-        status = await deployment.until("it waits for a person", waits_for_a_person)
+        status = await deployment.until("it waits to be promoted", waits_for_a_person)
         assert weight_of(status, "v1") == 20
         chat = ("chat", "-n", scene.namespace)
         assert "a person's promote" in (await plugin("status", *chat, "--watch=false")).out
@@ -68,7 +68,7 @@ async def test_a_person_promotes_and_aborts_by_the_kubectl_plugin(scene):
         await deployment.until_serving("v1")
         scene.log("I am the third version")
         scene.point("v2")
-        await deployment.until("it waits for a person", waits_for_a_person)
+        await deployment.until("it waits to be promoted", waits_for_a_person)
         assert "v1" in (await plugin("abort", *chat)).out
         assert "said abort" in (await plugin("status", *chat, code=3)).err
     assert not traffic.unserved(), traffic.explain(traffic.unserved())

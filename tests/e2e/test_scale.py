@@ -1,4 +1,4 @@
-"""The number of pods changes under load, by the cluster's HPA controller or by a person; nobody loses a request."""
+"""The number of pods changes under load, by the cluster's HPA controller or by hand, without a lost request."""
 
 import json
 import time
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def autoscaler(namespace: str, target: int) -> dict[str, Any]:
-    """An HPA on the requests that run in vLLM, `target` for each pod, which acts at once in both directions."""
+    """An HPA on the running requests of vLLM, `target` per pod, that acts at once in both directions."""
     at_once = {"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 4, "periodSeconds": 1}]}
     metric = {
         "metric": {"name": "vllm_num_requests_running"},
@@ -84,7 +84,7 @@ async def test_zero_replicas_are_idle_and_from_none_the_stable_starts_first(scen
         scene.stage.cluster.kubectl(*scale, "--replicas=0")
         status = await deployment.until("it is idle", lambda status: condition(status, "Ready").get("reason") == "Idle")
         status = await deployment.until(
-            "idle is as asked", lambda status: condition(status, "Ready")["status"] == "True"
+            "idle is as requested", lambda status: condition(status, "Ready")["status"] == "True"
         )
         assert (status["phase"], condition(status, "Available")["reason"], status["replicas"]) == ("Idle", "Idle", 0)
         await deployment.until_gone(stable)
@@ -94,7 +94,7 @@ async def test_zero_replicas_are_idle_and_from_none_the_stable_starts_first(scen
         assert not await deployment.pods()
         woken = time.monotonic()
         scene.stage.cluster.kubectl(*scale, "--replicas=1")
-        await deployment.until("the stable has all", lambda status: weight_of(status, "v0") == 100, 90)
+        await deployment.until("the stable has all traffic", lambda status: weight_of(status, "v0") == 100, 90)
         await deployment.until_weight("v1", 50, 90)
         await traffic.until(lambda t: any(name.startswith("v1-") for name in t.by_revision()))
     assert not traffic.lost(), traffic.explain()
@@ -102,7 +102,7 @@ async def test_zero_replicas_are_idle_and_from_none_the_stable_starts_first(scen
 
 
 async def a_drain_takes_one_pod_at_a_time(scene, deployment: Deployment) -> None:
-    """The PodDisruptionBudget lets the first of two pods be evicted, and the second not before the first is back."""
+    """The PodDisruptionBudget allows the eviction of one of two pods, and of the other only once the first is back."""
     one, other = await deployment.pods()
 
     def evict(pod: Mapping[str, Any]) -> None:

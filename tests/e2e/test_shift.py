@@ -1,4 +1,4 @@
-"""Shift discipline where it is hard: a data plane that learns of endpoints late, and clients of the plain Service."""
+"""Traffic shifts in difficult cases: a data plane that learns of endpoints late, and clients of the plain Service."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -20,10 +20,10 @@ STEPS = [{"setWeight": 50}, {"pause": {"duration": "1s"}}]
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def slow_gateway(stage: Stage) -> AsyncIterator[SlowApiServer]:
-    """The gateway sees every change of endpoints two seconds late."""
+    """The gateway sees every endpoint change two seconds late."""
     cluster = stage.cluster
     if not isinstance(cluster, Cluster):
-        pytest.skip("the gateway of somebody else's cluster is not ours to slow down")
+        pytest.skip("the gateway of a foreign cluster cannot be slowed down")
     async with SlowApiServer(cluster.gateway_kubeconfig, LAG) as slow:
         cluster.restart_gateway(kubeconfig=slow.kubeconfig)
         try:
@@ -33,7 +33,7 @@ async def slow_gateway(stage: Stage) -> AsyncIterator[SlowApiServer]:
 
 
 async def test_a_data_plane_that_learns_of_endpoints_late_loses_no_request(scene, slow_gateway):
-    """Up by steps, promoted, back to the warm version, and away from a held canary: `settle` is longer than the lag."""
+    """Steps, promotion, rollback to the warm version, and a held canary: `settle` is longer than the lag."""
     deployment = await scene.serving(steps=STEPS, traffic={"settle": "3s"})
     scene.log("I am the second version")
     scene.log("I am the third version")
@@ -55,7 +55,7 @@ async def test_a_data_plane_that_learns_of_endpoints_late_loses_no_request(scene
 
 
 def service_traffic(deployment: Deployment, *ways: Way) -> Traffic:
-    """A client inside the cluster that knows nothing of gateways."""
+    """A client inside the cluster that uses no gateway."""
     address = deployment.stage.cluster.kubectl(
         "get", "service", deployment.name, "-n", deployment.namespace, "-o", "jsonpath={.spec.clusterIP}"
     )

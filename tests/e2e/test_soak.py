@@ -1,5 +1,5 @@
-"""The short soak: everything that moves traffic, at more than 100 requests a second over three ways; `make soak` is the
-whole one."""
+"""The short soak: everything that shifts traffic, at more than 100 requests per second over three transports. `make
+soak` is the full one."""
 
 import pytest
 

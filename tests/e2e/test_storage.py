@@ -1,4 +1,4 @@
-"""Models on a claim: one transfer for all pods, and none, nor a registry, for a pod that starts again."""
+"""Models on a claim: one transfer for all pods; a pod that restarts needs neither a transfer nor the registry."""
 
 import json
 
@@ -14,7 +14,7 @@ WEIGHTS = "*model.safetensors*"
 
 
 def outcomes(pods):
-    """What each pod's puller said at its end."""
+    """The last message of each pod's puller."""
     return sorted(
         json.loads(pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["message"])["outcome"]
         for pod in pods
@@ -40,14 +40,14 @@ async def test_on_a_claim_pods_share_a_transfer_and_a_hold_is_kept_while_the_reg
     await deployment.until_serving("v1")
     await deployment.until_gone(first)
 
-    # No pod can pull any more: what the hold falls back to has to come up from the claim alone.
+    # No pod can pull any more: the hold's fallback must start from the claim alone.
     registry.add_fault("reset", operation="ModelsyncPull*")
     registry.add_fault("reset", operation="download")
     scene.hold("v1")
     await deployment.until("v0 has it all", lambda status: weight_of(status, "v0") == 100)
     assert outcomes(await deployment.pods(first))[0] == ALREADY_PUBLISHED
 
-    # Now nothing at all answers, and a pod is lost.
+    # Now the whole registry is down, and a pod is lost.
     registry.add_fault("reset")
     await deployment.until(
         "all of v0 is ready", lambda status: status.get("readyReplicas") == 3 and weight_of(status, "v0") == 100
@@ -56,7 +56,7 @@ async def test_on_a_claim_pods_share_a_transfer_and_a_hold_is_kept_while_the_reg
     name = lost["metadata"]["name"]
     scene.stage.cluster.kubectl("delete", "pod", name, "-n", scene.namespace, "--wait=false")
     status = await deployment.until(
-        "another pod is ready in its place, and the outage is seen",
+        "another pod is ready in its place, and the outage is detected",
         lambda status: (
             sum(pod["state"] == "Ready" and pod["name"] != name for pod in status["pods"]) == 3
             and condition(status, "ModelResolved").get("status") == "Unknown"
