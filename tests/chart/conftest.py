@@ -14,7 +14,7 @@ from localcluster.tools import program
 CHART = Path(__file__).resolve().parents[2] / "helm" / "modelsync"
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The definition is long: libyaml reads it ten times as fast."""
+"""The definition is long, and libyaml parses it ten times as fast."""
 
 Objects = list[dict[str, Any]]
 Render = Callable[..., Objects]
@@ -25,7 +25,7 @@ class RefusedError(Exception):
 
 
 def helm(*arguments: str | Path, values: Mapping[str, Any] | None = None) -> str:
-    """Run helm with the values given; raises RefusedError with what it says."""
+    """Run helm with the given values; raises RefusedError with its error."""
     command = [program("helm"), *arguments]
     if values is not None:
         command += ["--values", "-"]
@@ -36,7 +36,7 @@ def helm(*arguments: str | Path, values: Mapping[str, Any] | None = None) -> str
 
 
 def promtool(*arguments: str | Path, given: str = "") -> str:
-    """Run promtool on files, or on what it is `given`; it has to find nothing wrong."""
+    """Run promtool on files, or on the text `given`; fails if it finds a problem."""
     command = [program("promtool"), *arguments]
     answer = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -50,7 +50,7 @@ def _rendered(text: str) -> str:
 
 @pytest.fixture(scope="session")
 def render() -> Render:
-    """The chart's objects for some values; the same values are rendered once."""
+    """The chart's objects for some values; cached by values."""
 
     def objects(**values: Any) -> Objects:
         return [part for part in yaml.load_all(_rendered(yaml.safe_dump(values)), LOADER) if part]

@@ -1,7 +1,7 @@
-"""What PromQL asks for: the names of metrics and, of each, the labels that it is asked by.
+"""Extracts from PromQL the names of metrics and the labels by which they are queried.
 
-Not a parser of PromQL (promtool is), but enough to hold queries against what is told: selectors, and the labels that
-aggregations and joins name.
+Not a PromQL parser (promtool is one), but enough to compare queries with the existing metrics: selectors, and the
+labels of aggregations and joins.
 """
 
 import json
@@ -15,21 +15,21 @@ _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\
 _SELECTOR = re.compile(r"\b([a-z_][a-z0-9_]*)\b\s*(?:\{([^}]*)\})?(?!\s*\()")
 _WORDS = frozenset({"and", "or", "unless", "by", "on", "bool", "offset", "le"})
 _ADDED = frozenset({"le", "pod", "instance", "job"})
-"""Labels that Prometheus or its configuration adds, and the bounds of a histogram."""
+"""Labels that Prometheus or its configuration adds, and the bucket label of a histogram."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A metric, and labels that it has to have."""
+    """A metric, and the labels that it must have."""
 
     metric: str
     labels: frozenset[str]
 
 
 def asked(query: str) -> Iterator[Asked]:
-    """The metrics of a query; the labels of its groupings are asked of each of them together (see `grouped`)."""
+    """The metrics of a query; labels of groupings must exist on any of them (see `grouped`)."""
     text = _GROUPING.sub("", re.sub(r"\[[^\]]*\]", "", query))
-    # Values go first, so that no word in them is taken for a metric.
+    # Remove values first, so that no word in them is mistaken for a metric.
     text = _STRING.sub('""', text)
     for name, inside in _SELECTOR.findall(text):
         if name not in _WORDS and "_" in name:
@@ -38,13 +38,13 @@ def asked(query: str) -> Iterator[Asked]:
 
 
 def grouped(query: str) -> set[str]:
-    """The labels that aggregations and joins name."""
+    """The labels in aggregations and joins."""
     found = {label.strip() for inside in _GROUPING.findall(query) for label in inside.split(",")}
     return found - _ADDED - {""}
 
 
 def dashboard_queries(text: str) -> Iterator[tuple[str, str]]:
-    """Title and PromQL of each query of a dashboard, also of its variables and the labels that legends show."""
+    """Title and PromQL of each query of a dashboard, including its variables and the labels in legends."""
     document: dict[str, Any] = json.loads(text)
     for panel in document["panels"]:
         for target in panel.get("targets", ()):

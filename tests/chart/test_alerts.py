@@ -1,6 +1,6 @@
-"""The alerts, tried by Prometheus' own promtool: each fires when it should, and not for what is as it must be.
+"""The alerts, tested by Prometheus' promtool: each fires when it should, and not otherwise.
 
-What a person who is called reads then is in `alerts_tell.yaml`, and compared word by word.
+The texts that the person on call reads are in `alerts_tell.yaml`, and compared word for word.
 """
 
 from dataclasses import dataclass, field
@@ -25,9 +25,9 @@ CONTROLLER = 'controller="modeldeployment"'
 
 @dataclass(frozen=True)
 class Trial:
-    """At `at`, with these series a minute apart (promtool's notation), `alert` fires with `labels`, or not at all."""
+    """At `at`, with these series at 1-minute intervals (promtool's notation), `alert` fires with `labels` or not."""
 
-    says: str
+    case: str
     alert: str
     at: str
     series: dict[str, str]
@@ -74,47 +74,47 @@ TRIALS = (
     Trial("a held version is reached for a minute", "ModelsyncHeldVersionReachable", "2m",
           {EXPOSED: "0 1 61"}, OF_CHAT),
     Trial("a hold took a second", "ModelsyncHeldVersionReachable", "2m", {EXPOSED: "0 1 0"}, fires=False),
-    Trial("a hold left nothing", "ModelsyncBlocked", "3m", {info("Blocked"): "1x10"}, OF_CHAT),
+    Trial("a hold blocks all traffic", "ModelsyncBlocked", "3m", {info("Blocked"): "1x10"}, OF_CHAT),
     Trial("a fallback took over within the minute", "ModelsyncBlocked", "3m",
           {info("Blocked"): "1 stale", info("OnHold"): "_ 1 1 1"}, fires=False),
-    Trial("what is to be kept warm is not", "ModelsyncFallbackCold", "20m", {FALLBACK: "0x30", KEPT: "1x30"}, OF_CHAT),
-    Trial("nothing is to be kept warm", "ModelsyncFallbackCold", "20m", {FALLBACK: "0x30", KEPT: "0x30"}, fires=False),
-    Trial("what has served has no pods", "ModelsyncNotServing", "4m",
+    Trial("no warm pod although one is wanted", "ModelsyncFallbackCold", "20m", {FALLBACK: "0x30", KEPT: "1x30"}, OF_CHAT),
+    Trial("no warm pod is wanted", "ModelsyncFallbackCold", "20m", {FALLBACK: "0x30", KEPT: "0x30"}, fires=False),
+    Trial("the revision that served has no pods", "ModelsyncNotServing", "4m",
           {condition("Available"): "1 0x10", REPLICAS: "2x11", FALLBACK: "0x11", info("Degraded"): "1x11"}, OF_CHAT),
-    Trial("a first version is pulled", "ModelsyncNotServing", "10m",
+    Trial("the first version is being pulled", "ModelsyncNotServing", "10m",
           {condition("Available"): "0x20", REPLICAS: "2x20", info("Pulling"): "1x20"}, fires=False),
     Trial("a hold blocks", "ModelsyncNotServing", "10m",
           {condition("Available"): "0x20", REPLICAS: "2x20", FALLBACK: "0x20", info("Blocked"): "1x20"}, fires=False),
-    Trial("nothing is wanted", "ModelsyncNotServing", "10m",
+    Trial("no replicas are wanted", "ModelsyncNotServing", "10m",
           {condition("Available"): "0x20", REPLICAS: "0x20", FALLBACK: "0x20", info("Idle"): "1x20"}, fires=False),
-    Trial("a person is needed", "ModelsyncStalled", "16m",
+    Trial("it stays stalled", "ModelsyncStalled", "16m",
           {condition("Stalled"): "1x30", condition("OnHold"): "0x30"}, OF_CHAT),
-    Trial("a person put it right in time", "ModelsyncStalled", "16m",
+    Trial("it is fixed in time", "ModelsyncStalled", "16m",
           {condition("Stalled"): "1x10 0x20", condition("OnHold"): "0x30"}, fires=False),
-    Trial("a hold is a decision", "ModelsyncStalled", "30m",
+    Trial("it is stalled because of a hold", "ModelsyncStalled", "30m",
           {condition("Stalled"): "1x30", condition("OnHold"): "1x30"}, fires=False),
     Trial("pods do not start", "ModelsyncRolloutStuck", "70m", {waiting("Starting", "Kubernetes"): "0+60x80"},
           {**OF_CHAT, "reason": "Starting", "who": "Kubernetes"}),
     Trial("a pause of two hours", "ModelsyncRolloutStuck", "70m", {waiting("Paused", "modelsync"): "0+60x80"},
           fires=False),
-    Trial("a person has all the time", "ModelsyncRolloutStuck", "70m",
+    Trial("it waits to be promoted", "ModelsyncRolloutStuck", "70m",
           {waiting("AwaitingPromotion", "person"): "0+60x80"}, fires=False),
     Trial("an alias moved five hours ago", "ModelsyncAliasDrift", "5h", {DRIFT: "0+60x400"}, OF_CHAT),
     Trial("an alias moved an hour ago", "ModelsyncAliasDrift", "1h", {DRIFT: "0+60x400"}, fires=False),
     Trial("the new version failed", "ModelsyncAliasDrift", "5h",
           {DRIFT: "0+60x400", condition("RolledBack"): "1x400"}, fires=False),
-    Trial("a person has to promote", "ModelsyncAliasDrift", "5h",
+    Trial("the rollout waits to be promoted", "ModelsyncAliasDrift", "5h",
           {DRIFT: "0+60x400", waiting("AwaitingPromotion", "person"): "0+60x400"}, fires=False),
-    Trial("the registry is silent", "ModelsyncRegistryUnreachable", "15m", {ANSWERED: "60x30"},
+    Trial("the registry does not answer", "ModelsyncRegistryUnreachable", "15m", {ANSWERED: "60x30"},
           {"server": "https://w.example.com", "namespace": "prod"}),
     Trial("the registry answers", "ModelsyncRegistryUnreachable", "15m", {ANSWERED: "0+60x30"}, fires=False),
     Trial("the key is refused", "ModelsyncRegistryDenied", "6m", {waiting("Denied", "person"): "0+60x10"},
           {**OF_CHAT, "reason": "Denied"}),
-    Trial("something else is waited for", "ModelsyncRegistryDenied", "6m",
+    Trial("it waits for something else", "ModelsyncRegistryDenied", "6m",
           {waiting("Starting", "Kubernetes"): "0+60x10"}, fires=False),
-    Trial("aliases move and nobody tells", "ModelsyncWebhookSilent", "30m",
+    Trial("aliases move and no webhook arrives", "ModelsyncWebhookSilent", "30m",
           {MOVES: "0x10 1x40", WEBHOOKS: "0x50", LISTENING: "1x50"}),
-    Trial("webhooks tell", "ModelsyncWebhookSilent", "30m",
+    Trial("webhooks arrive", "ModelsyncWebhookSilent", "30m",
           {MOVES: "0x10 1x40", WEBHOOKS: "0x9 1x41", LISTENING: "1x50"}, fires=False),
     Trial("there is no receiver", "ModelsyncWebhookSilent", "30m",
           {MOVES: "0x10 1x40", WEBHOOKS: "0x50", LISTENING: "0x50"}, fires=False),
@@ -139,7 +139,7 @@ TRIALS = (
 
 
 def rules(objects: Objects) -> dict[str, Any]:
-    """What is Prometheus' own of the PrometheusRule."""
+    """The part of the PrometheusRule that is Prometheus' own format."""
     return dict(one(objects, "PrometheusRule")["spec"])
 
 
@@ -148,7 +148,7 @@ def alerts(groups: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def page(name: str) -> str:
-    """What `runbook_url` says of an alert, where the site says nothing."""
+    """The `runbook_url` of an alert, unless the site overrides it."""
     return f"docs/runbooks/{name}.md"
 
 
@@ -158,8 +158,8 @@ def template(**values: Any) -> str:
 
 def test_promtool_finds_nothing_wrong_with_the_rules(render: Render, tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules(render(**MONITORED))))
-    said = promtool("check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yaml")
-    assert f"{len(alerts(rules(render(**MONITORED))))} rules found" in said
+    output = promtool("check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yaml")
+    assert f"{len(alerts(rules(render(**MONITORED))))} rules found" in output
 
 
 def test_each_alert_fires_when_it_should_and_not_otherwise(render: Render, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_each_alert_fires_when_it_should_and_not_otherwise(render: Render, tmp_p
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(groups))
     tests = [
         {
-            "name": f"{trial.alert}: {trial.says}",
+            "name": f"{trial.alert}: {trial.case}",
             "interval": "1m",
             "input_series": [{"series": series, "values": values} for series, values in trial.series.items()],
             "alert_rule_test": [
@@ -210,16 +210,16 @@ def test_every_alert_names_what_it_is_about_and_what_to_do_first(render: Render)
     assert alerts(rules(render(**MONITORED))).keys() == TELL.keys()
     for trial in TRIALS:
         if trial.fires:
-            told = " ".join(TELL[trial.alert].values())
+            text = " ".join(TELL[trial.alert].values())
             assert "First: " in TELL[trial.alert]["description"], trial.alert
-            missing = [value for value in trial.labels.values() if value not in told]
+            missing = [value for value in trial.labels.values() if value not in text]
             assert not missing, f"{trial.alert} does not name {', '.join(missing)}"
 
 
 def test_what_an_alert_says_to_type_exists() -> None:
     programs = {"kubectl modelsync": plugin}
-    for name, tells in TELL.items():
-        first = tells["description"].partition("First: ")[2]
+    for name, texts in TELL.items():
+        first = texts["description"].partition("First: ")[2]
         assert words.unknown_option(first, programs) is None, name
 
 

@@ -1,4 +1,4 @@
-"""The chart, rendered by the real Helm: what it makes of its values, and which values it refuses."""
+"""The chart, rendered by the real Helm: the objects for its values, and the values that it refuses."""
 
 import re
 import tomllib
@@ -118,7 +118,7 @@ def test_everything_that_a_site_adds_reaches_the_pods(render: Render) -> None:
     assert template["metadata"]["annotations"].items() >= {"owner": "platform", "note": "pod"}.items()
     for name in ("imagePullSecrets", "priorityClassName", "nodeSelector", "tolerations"):
         assert pod[name] == EVERYTHING[name]
-    # Without a labelSelector a constraint is about no pod at all.
+    # Without a labelSelector, a constraint matches no pods.
     own = {"labelSelector": {"matchLabels": one(objects, "Deployment")["spec"]["selector"]["matchLabels"]}}
     assert pod["topologySpreadConstraints"] == [each | own for each in EVERYTHING["topologySpreadConstraints"]]
     other = EVERYTHING["topologySpreadConstraints"][0] | {"labelSelector": {"matchLabels": {"team": "platform"}}}
@@ -153,7 +153,7 @@ def test_other_settings_make_other_pods(render: Render) -> None:
     assert checksum() != checksum(settings={"allowedEnv": ["HTTPS_PROXY"]})
 
 
-# -- what it may do
+# -- permissions
 
 
 def rules(role: dict[str, Any]) -> set[tuple[str, str, str, tuple[str, ...]]]:
@@ -211,7 +211,7 @@ def test_the_lease_goes_with_the_release_whose_end_takes_the_right_to_give_it_ba
     annotations = one(objects, "Lease", lease_name(options))["metadata"]["annotations"]
     assert annotations["helm.sh/hook"] == "post-delete"
     assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
-    # Rights that are not the release's outlive it: then the process hands over the lease itself.
+    # Permissions from outside the release outlive it: then the process releases the lease itself.
     assert "Lease" not in kinds(render(rbac={"create": False}))
 
 
@@ -234,7 +234,7 @@ def test_who_may_view_or_edit_a_namespace_may_do_so_with_its_models(render: Rend
     writing = {(models, verb) for verb in ("create", "update", "patch", "delete", "deletecollection", "refresh")}
     assert held["edit"] == reading | writing | {(f"{models}/scale", "update"), (f"{models}/scale", "patch")}
     assert held["admin"] > held["edit"]
-    # A status is the operator's word.
+    # Only the operator writes the status.
     assert {verb for resource, verb in held["admin"] if resource == f"{models}/status"} == {"get"}
 
 
@@ -265,7 +265,7 @@ def test_the_definition_can_be_left_to_someone_else(render: Render) -> None:
 
 
 def given_settings(objects: list[dict[str, Any]]) -> OperatorSettings:
-    """What the operator reads from its file."""
+    """The content of the operator's settings file."""
     text = one(objects, "ConfigMap", "modelsync-settings")["data"]["settings.yaml"]
     return OperatorSettings.model_validate(yaml.safe_load(text))
 
@@ -290,8 +290,8 @@ def test_default_registry_and_holds_bind_a_model_that_says_nothing_of_them(rende
 
 @pytest.mark.parametrize("registry", [None, DEFAULT], ids=["none", "default"])
 def test_the_next_command_fits_the_default_registry(registry: dict[str, Any] | None) -> None:
-    said = helm("install", "modelsync", CHART, "--dry-run=client", values={"settings": {"registry": registry}})
-    notes = said.partition("\nNOTES:\n")[2]
+    output = helm("install", "modelsync", CHART, "--dry-run=client", values={"settings": {"registry": registry}})
+    notes = output.partition("\nNOTES:\n")[2]
     made = notes.partition("<<EOF\n")[2].partition("\n  EOF\n")[0]
     spec = read_spec(yaml.safe_load(made.replace("ENTITY/PROJECT/COLLECTION:ALIAS", "acme/models/chat:production")))
     asked = registry_of(spec, OperatorSettings.model_validate({"registry": registry}))
@@ -372,11 +372,11 @@ def test_the_operator_takes_every_option_that_the_chart_gives_it(render: Render)
         assert {argument.partition("=")[0] for argument in arguments} <= options
 
 
-# -- what it refuses
+# -- refused values
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "error"),
     [
         ({"replica": 3}, r"'replica' not allowed"),
         ({"replicas": "3"}, r"at '/replicas': got string, want integer"),
@@ -393,7 +393,7 @@ def test_the_operator_takes_every_option_that_the_chart_gives_it(render: Render)
     ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
-def test_a_value_that_cannot_be_is_refused_with_its_place(values: dict[str, Any], said: str) -> None:
+def test_a_value_that_cannot_be_is_refused_with_its_place(values: dict[str, Any], error: str) -> None:
     with pytest.raises(RefusedError) as refused:
         helm("template", "modelsync", CHART, values=values)
-    assert re.search(said, str(refused.value)), refused.value
+    assert re.search(error, str(refused.value)), refused.value

@@ -1,4 +1,4 @@
-"""Dashboards, alerts, pages ask only for what is told; a running operator is asked in tests/integration/controller."""
+"""Dashboards, alerts and pages query only existing metrics; tests/integration/controller scrapes a real operator."""
 
 import json
 import re
@@ -26,8 +26,8 @@ DASHBOARDS = sorted((CHART / "dashboards").glob("*.json"))
 each_dashboard = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 
 
-def told() -> Mapping[str, frozenset[str]]:
-    """Every name that is scraped, with its labels."""
+def exposed() -> Mapping[str, frozenset[str]]:
+    """The labels of every scraped metric, by name."""
     found = {"process_cpu_seconds_total": frozenset[str](), "process_resident_memory_bytes": frozenset[str]()}
     for metric in catalogue.ALL:
         ends = ("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",)
@@ -36,7 +36,7 @@ def told() -> Mapping[str, frozenset[str]]:
 
 
 def queries() -> Iterator[tuple[str, str]]:
-    """Where it stands, and the query."""
+    """The place of each query, and the query."""
     for group in yaml.safe_load((CHART / "rules" / "modelsync.yaml").read_text())["groups"]:
         for rule in group["rules"]:
             yield rule["alert"], rule["expr"]
@@ -50,7 +50,7 @@ def queries() -> Iterator[tuple[str, str]]:
 
 
 def wrong(where: str, query: str, there: Mapping[str, frozenset[str]]) -> Iterator[str]:
-    """What the query asks for and is not there."""
+    """The metrics and labels in the query that do not exist."""
     metrics = list(asked(query))
     if not metrics:
         yield f"{where}: no metric found in {query}"
@@ -65,11 +65,11 @@ def wrong(where: str, query: str, there: Mapping[str, frozenset[str]]) -> Iterat
 
 
 def test_every_metric_and_label_of_an_alert_a_dashboard_or_a_page_is_told() -> None:
-    assert not [problem for where, query in queries() for problem in wrong(where, query, told())]
+    assert not [problem for where, query in queries() for problem in wrong(where, query, exposed())]
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "error"),
     [
         ("sum(modelsync_hold_total)", "there is no metric modelsync_hold_total"),
         ('modelsync_condition{kind="Ready"}', "modelsync_condition has no label kind"),
@@ -78,9 +78,9 @@ def test_every_metric_and_label_of_an_alert_a_dashboard_or_a_page_is_told() -> N
         ("vector(1)", "no metric found"),
     ],
 )
-def test_a_query_for_what_is_not_told_is_found(query: str, said: str) -> None:
-    (problem,) = wrong("here", query, told())
-    assert said in problem
+def test_a_query_for_what_is_not_told_is_found(query: str, error: str) -> None:
+    (problem,) = wrong("here", query, exposed())
+    assert error in problem
 
 
 def test_every_metric_of_a_model_deployment_is_on_a_dashboard() -> None:
@@ -98,7 +98,7 @@ def test_promtool_finds_nothing_wrong_with_names_units_and_help_of_metrics() -> 
 
 
 def test_every_query_of_a_dashboard_or_a_page_is_promql(tmp_path: Path) -> None:
-    """Recording rules of them are: promtool has no other way to judge a query that it is not to run."""
+    """promtool accepts the queries as recording rules: it has no other way to check a query without running it."""
     filled = [
         query.replace("$__rate_interval", "5m").replace("$namespace", "prod").replace("$name", "chat")
         for where, query in queries()
@@ -110,7 +110,7 @@ def test_every_query_of_a_dashboard_or_a_page_is_promql(tmp_path: Path) -> None:
 
 
 def lost(given: Any, read: Any, path: str = "") -> Iterator[str]:
-    """The paths of what was given and not read, or read as something else; defaults that are added do not count."""
+    """The paths of values that were not read, or read as something else; added defaults do not count."""
     if isinstance(given, dict) and isinstance(read, dict):
         for key, value in given.items():
             if key in read:
@@ -125,7 +125,7 @@ def lost(given: Any, read: Any, path: str = "") -> Iterator[str]:
 
 
 def read_by_grafana(document: Mapping[str, Any]) -> Any:
-    """The document as Grafana's own types take it, options of panels and queries by their plugins' types included."""
+    """The document as parsed by Grafana's own types, with the plugins' types for options of panels and queries."""
     register_default_plugins()
     return json.loads(JSONEncoder().encode(Dashboard.from_json(dict(document))))
 
@@ -133,22 +133,22 @@ def read_by_grafana(document: Mapping[str, Any]) -> Any:
 @each_dashboard
 def test_grafanas_types_know_every_word_of_a_dashboard(path: Path) -> None:
     document = json.loads(path.read_text())
-    # A field of Grafana's variables (what the editor shows of the query) that its types leave out.
+    # A field of Grafana's variables (the query in the editor) that is missing in its types.
     known = {f".templating.list[{number}].definition" for number in range(len(document["templating"]["list"]))}
     assert set(lost(document, read_by_grafana(document))) <= known
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "error"),
     [
         ({"fieldConfig": {"defaults": {"custom": {"drawStile": "bars"}}, "overrides": []}}, "drawStile"),
         ({"options": {"tooltip": {"mood": "multi"}}}, "mood"),
         ({"targets": [{"expr": "up", "legendFromat": "{{job}}"}]}, "legendFromat"),
     ],
 )
-def test_a_word_that_grafana_does_not_know_is_found(change: dict[str, Any], said: str) -> None:
+def test_a_word_that_grafana_does_not_know_is_found(change: dict[str, Any], error: str) -> None:
     panel = {"type": "timeseries", "title": "P", "datasource": {"type": "prometheus", "uid": "x"}, **change}
-    assert said in " ".join(lost({"panels": [panel]}, read_by_grafana({"title": "D", "panels": [panel]})))
+    assert error in " ".join(lost({"panels": [panel]}, read_by_grafana({"title": "D", "panels": [panel]})))
 
 
 @each_dashboard

@@ -1,4 +1,4 @@
-"""The admission policy and the roles, as Helm renders them, are what the integration tests ask the API server about."""
+"""Helm renders the same admission policy and roles that the integration tests apply to the API server."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The local cluster with all that pages ask for; the tests run inside its network."""
+"""The local cluster with everything that the pages need; the tests run inside its network."""
 
 from collections.abc import AsyncIterator
 
@@ -11,7 +11,7 @@ from stage import Stage
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stage() -> AsyncIterator[Stage]:
-    """W&B's stand-in and GPUs; the operator is for the quickstart to install."""
+    """W&B's stand-in and GPUs; the quickstart installs the operator."""
     opened = await Stage.open(current_cluster(), operator=False)
     prepare(opened)
     yield opened

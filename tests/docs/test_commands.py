@@ -1,6 +1,6 @@
-"""Every command of kubectl and Helm in the documentation is one that the real kubectl and Helm take.
+"""The real kubectl and Helm accept every command of theirs in the documentation.
 
-Asked for its help, a program reads its whole command line, does nothing, and complains of what it does not know.
+With --help added, a program parses its whole command line, does nothing, and reports what it does not know.
 """
 
 import subprocess
@@ -19,14 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def complaint(words: tuple[str, ...]) -> str | None:
-    """What the program has against the command; None when it takes it."""
+    """The program's error for the command; None if it accepts it."""
     command = [program(words[0]), *words[1:], "--help"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return answer.stderr.strip().partition("\n")[0] if answer.returncode else None
 
 
 def commands() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Where it stands, and the command; of those that differ in names alone the first."""
+    """The place of each command, and the command; only the first of those that differ in names alone."""
     seen = set()
     for page in pages(ROOT):
         for line in typed.lines(page):
@@ -63,7 +63,7 @@ def test_the_kustomization_of_the_page_puts_the_image_and_the_settings_in_their_
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "error"),
     [
         ("kubectl get pods --forever", "unknown flag: --forever"),
         ("kubectl fetch pods", 'unknown command "fetch"'),
@@ -72,6 +72,6 @@ def test_the_kustomization_of_the_page_puts_the_image_and_the_settings_in_their_
         ("helm uninstall modelsync -n modelsync-system", None),
     ],
 )
-def test_a_command_that_kubectl_or_helm_does_not_know_is_found(command: str, said: str | None) -> None:
-    told = complaint(tuple(command.split()))
-    assert told is None if said is None else said in (told or "")
+def test_a_command_that_kubectl_or_helm_does_not_know_is_found(command: str, error: str | None) -> None:
+    found = complaint(tuple(command.split()))
+    assert found is None if error is None else error in (found or "")

@@ -1,4 +1,4 @@
-"""What the documentation says is typed is typed here, and has to print what the documentation says."""
+"""Runs the commands in the documentation, and compares their output with the documentation."""
 
 import asyncio
 from pathlib import Path
@@ -22,7 +22,7 @@ INSTALLATION = "install-the-operator"
 async def test_what_is_printed_in_the_quickstart_and_the_how_tos_happens(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One newcomer installs; then each page has a reader of its own, all at the same time."""
+    """One newcomer installs; then each page has its own reader, all at the same time."""
 
     async def read(name: str, todo: list[Command]) -> Typed:
         return await type_all(todo, folder=tmp_path / name, environment=reader(stage, name, tmp_path / name))
@@ -38,6 +38,6 @@ async def test_what_is_printed_in_the_quickstart_and_the_how_tos_happens(
             print(f"\n{typed.table()}")  # noqa: T201
         if "quickstart" in done:
             newcomer = installed.total + done["quickstart"].total
-            print(f"a newcomer's path: {newcomer:.0f} s, without what a reader has to read")  # noqa: T201
+            print(f"a newcomer's path: {newcomer:.0f} s, without reading time")  # noqa: T201
     wrong = [str(problem) for problem in ended if isinstance(problem, BaseException)]
     assert not wrong, "\n\n".join(wrong)

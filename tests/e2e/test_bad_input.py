@@ -1,4 +1,4 @@
-"""Bad input sets a condition with the field and the next step, and does not affect serving; no tracebacks are logged."""
+"""Bad input sets a condition with the field and the next step, and does not affect serving; no traceback is logged."""
 
 import pytest
 

@@ -90,7 +90,9 @@ async def test_a_segment_comes_before_a_share_and_clients_stay_with_what_answere
 
             await deployment.annotate(PROMOTE.annotation, f"{canary}/2")
             await deployment.until_serving("v1")
-            assert {await ask(jar, deployment) for jar in jars} == {"v1"}, "no session stays on a version that no longer serves"
+            assert {await ask(jar, deployment) for jar in jars} == {"v1"}, (
+                "no session stays on a version that no longer serves"
+            )
         finally:
             await asyncio.gather(*(jar.close() for jar in jars))
     assert not traffic.unserved(), traffic.explain(traffic.unserved())

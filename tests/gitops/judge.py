@@ -1,4 +1,4 @@
-"""Asks GitOps tools' own code about objects: the program of hack/tools/gitops, one process for many questions."""
+"""Evaluates objects with the code of GitOps tools: the program in hack/tools/gitops, one process for many questions."""
 
 import json
 import subprocess
@@ -25,14 +25,14 @@ class Question:
 
 
 class JudgeError(Exception):
-    """What the tool says went wrong."""
+    """The tool's error."""
 
 
 def answers(questions: Sequence[Question]) -> list[Any]:
-    """An answer to each; raises JudgeError for the first that could not be answered."""
+    """The answer to each question; raises JudgeError for the first that has none."""
     asked = json.dumps([{"ask": each.ask, "script": each.script, "object": each.object} for each in questions])
-    said = subprocess.run([program("gitops-judge")], input=asked, capture_output=True, text=True, check=True).stdout
-    found = json.loads(said)
+    output = subprocess.run([program("gitops-judge")], input=asked, capture_output=True, text=True, check=True).stdout
+    found = json.loads(output)
     for answer in found:
         if "error" in answer:
             raise JudgeError(answer["error"])
@@ -40,20 +40,20 @@ def answers(questions: Sequence[Question]) -> list[Any]:
 
 
 def health(objects: Sequence[Object]) -> list[dict[str, str]]:
-    """Argo CD's health of each."""
+    """Argo CD's health of each object."""
     script = (SCRIPTS / "health.lua").read_text()
     return answers([Question("health", each, script) for each in objects])
 
 
 def enabled(objects: Sequence[Object]) -> list[set[str]]:
-    """The actions that Argo CD lets people click, of each."""
+    """The actions that Argo CD offers for each object."""
     script = (SCRIPTS / "actions" / "discovery.lua").read_text()
     found = answers([Question("discovery", each, script) for each in objects])
     return [{name for name, action in actions.items() if not action["disabled"]} for actions in found]
 
 
 def patch(action: str, obj: Object) -> dict[str, Any]:
-    """The merge patch that Argo CD sends when somebody clicks."""
+    """The merge patch that Argo CD sends when a user runs an action."""
     script = (SCRIPTS / "actions" / action / "action.lua").read_text()
     (found,) = answers([Question("action", obj, script)])
     return dict(found)

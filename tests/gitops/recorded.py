@@ -1,6 +1,6 @@
-"""ModelDeployments as the apiserver would give them out, one for each row of the truth table.
+"""ModelDeployments as the API server would return them, one for each row of the truth table.
 
-`python tests/gitops/recorded.py` rewrites what of them is kept in Argo CD's layout.
+`python tests/gitops/recorded.py` rewrites those that are stored in Argo CD's layout.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ KEPT = {
 
 
 def recorded(row: str) -> dict[str, Any]:
-    """The whole object of a row of the truth table."""
+    """The complete object of a row of the truth table."""
     observed = ROWS[row].observed
     spec = yaml.safe_load((ROOT / "samples" / "canary.yaml").read_text())["spec"]
     spec["replicas"] = observed.policy.replicas
@@ -74,7 +74,7 @@ def _status(row: Row) -> ModelDeploymentStatus:
 
 
 def kept() -> dict[Path, str]:
-    """Path -> text of the objects that are kept."""
+    """Path -> text of the stored objects."""
     return {
         SCRIPTS / "testdata" / f"{name}.yaml": yaml.safe_dump(recorded(row), sort_keys=False, width=120)
         for name, row in KEPT.items()

@@ -1,4 +1,4 @@
-"""Argo CD's health and actions, run as Argo CD runs them, on an object of each row of the truth table."""
+"""Argo CD's health and actions, run as by Argo CD, on the object of each row of the truth table."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -31,8 +31,10 @@ def expected(row: str) -> str:
 
 def test_every_row_of_the_truth_table_has_its_health() -> None:
     found = health([recorded(row) for row in ROWS])
-    assert {row: said["status"] for row, said in zip(ROWS, found, strict=True)} == {row: expected(row) for row in ROWS}
-    assert all(said["message"] for said in found)
+    assert {row: answer["status"] for row, answer in zip(ROWS, found, strict=True)} == {
+        row: expected(row) for row in ROWS
+    }
+    assert all(answer["message"] for answer in found)
 
 
 def test_a_status_of_an_older_spec_is_progressing_whatever_it_says() -> None:
@@ -41,8 +43,8 @@ def test_a_status_of_an_older_spec_is_progressing_whatever_it_says() -> None:
         obj["metadata"]["generation"] += 1
     unanswered = recorded("before the first answer")
     del unanswered["status"]
-    for said in health([*older, unanswered]):
-        assert said == {"status": "Progressing", "message": "Waiting for the spec to be observed"}
+    for answer in health([*older, unanswered]):
+        assert answer == {"status": "Progressing", "message": "Waiting for the spec to be observed"}
 
 
 def test_what_is_being_deleted_is_progressing() -> None:
@@ -52,8 +54,8 @@ def test_what_is_being_deleted_is_progressing() -> None:
 
 
 def test_who_has_to_act_is_told() -> None:
-    (said,) = health([recorded("a canary waits for a person")])
-    assert said["message"].endswith("; waits for a person's promote")
+    (answer,) = health([recorded("a canary waits for a person")])
+    assert answer["message"].endswith("; waits for a person's promote")
 
 
 ALWAYS = {"refresh"}
@@ -146,18 +148,18 @@ def test_the_objects_that_are_kept_are_what_the_operator_says_today() -> None:
 
 @pytest.mark.parametrize("case", yaml.safe_load(read("health_test.yaml"))["tests"], ids=lambda case: case["inputPath"])
 def test_argo_cds_own_table_of_health_holds(case: dict[str, Any]) -> None:
-    (said,) = health([load(SCRIPTS / case["inputPath"])])
-    assert said == case["healthStatus"]
+    (answer,) = health([load(SCRIPTS / case["inputPath"])])
+    assert answer == case["healthStatus"]
 
 
 @pytest.mark.parametrize(
     "case", yaml.safe_load(read("actions/action_test.yaml"))["discoveryTests"], ids=lambda case: case["inputPath"]
 )
 def test_argo_cds_own_table_of_actions_holds(case: dict[str, Any]) -> None:
-    (said,) = answers(
+    (answer,) = answers(
         [Question("discovery", load(SCRIPTS / "actions" / case["inputPath"]), read("actions/discovery.lua"))]
     )
-    assert [{"name": name} | said[name] for name in gitops.ACTIONS] == case["result"]
+    assert [{"name": name} | answer[name] for name in gitops.ACTIONS] == case["result"]
 
 
 def load(path: Path) -> Object:

@@ -1,4 +1,4 @@
-"""What Flux, `helm --wait` and `kubectl wait` style tools make of each row of the truth table, by kstatus' own code."""
+"""How Flux, `helm --wait` and similar tools see each row of the truth table, by kstatus' own code."""
 
 from gitops.judge import Object, Question, answers
 from gitops.recorded import recorded
@@ -6,19 +6,19 @@ from unit.report.test_truth_table import ROWS
 
 
 def judged(objects: list[Object]) -> list[str]:
-    """One word for each, which both libraries must agree on: the original, and the one of Flux and Helm."""
+    """The status of each object; both libraries, the original and that of Flux and Helm, must agree."""
     found = []
-    for said in answers([Question("kstatus", each) for each in objects]):
-        assert said["cli-utils"]["status"] == said["flux"]["status"]
-        found.append(said["flux"]["status"])
+    for answer in answers([Question("kstatus", each) for each in objects]):
+        assert answer["cli-utils"]["status"] == answer["flux"]["status"]
+        found.append(answer["flux"]["status"])
     return found
 
 
 def test_every_row_of_the_truth_table_is_current_failed_or_in_progress() -> None:
     found = dict(zip(ROWS, judged([recorded(row) for row in ROWS]), strict=True))
     expected = {
-        row: "Failed" if told.stalled else "Current" if told.ready == "True" else "InProgress"
-        for row, told in ROWS.items()
+        row: "Failed" if summary.stalled else "Current" if summary.ready == "True" else "InProgress"
+        for row, summary in ROWS.items()
     }
     assert found == expected
 

@@ -1,4 +1,4 @@
-"""The configuration for kube-state-metrics speaks of fields that are there, and of values that it can count."""
+"""The configuration for kube-state-metrics uses existing fields, and values that it can convert to numbers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ METRICS: dict[str, Any] = {metric["name"]: metric["each"] for metric in RESOURCE
 
 
 def schema(path: list[str], root: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The schema at `path`; fails where a part is not in the definition."""
+    """The schema at `path`; fails if a part is not in the definition."""
     (version,) = crd()["spec"]["versions"]
     node = root or version["schema"]["openAPIV3Schema"]
     for part in path:
@@ -62,7 +62,7 @@ def test_every_path_is_in_the_definition_and_can_be_counted(name: str) -> None:
         assert found["type"] == "array"
         assert all(schema(path, found["items"])["type"] == "string" for path in labels(each))
         value = schema(gauge["valueFrom"], found["items"])
-        # kube-state-metrics counts True as 1, False and Unknown as 0 (pkg/customresourcestate toFloat64).
+        # kube-state-metrics converts True to 1, False and Unknown to 0 (pkg/customresourcestate toFloat64).
         is_condition = value.get("enum") == ["True", "False", "Unknown"]
         assert is_condition or (value["type"], value.get("format")) in COUNTABLE
     else:

@@ -1,6 +1,6 @@
 """Real vLLM on this machine: as a process beside its stand-in, and as pods of the local cluster.
 
-`make e2e-vllm` runs these tests; nothing else does, since vLLM's packages are 5 GB.
+Only `make e2e-vllm` runs these tests, since vLLM's packages are 5 GB.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _ports = itertools.count(18_600)
 
 
 class Server:
-    """One `vllm serve` process, real or a stand-in, started as a pod starts it."""
+    """One `vllm serve` process, real or a stand-in, started like in a pod."""
 
     def __init__(self, kind: str, process: asyncio.subprocess.Process, port: int, log: Path) -> None:
         self.kind = kind
@@ -61,7 +61,7 @@ class Server:
             return answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.text()
 
     async def stream(self, tokens: int, *, begun: asyncio.Event | None = None) -> list[str]:
-        """The events of a streamed completion; `begun` is set with the first."""
+        """The events of a streamed completion; `begun` is set at the first one."""
         events: list[str] = []
         body = {"model": "chat", "prompt": "Hello", "max_tokens": tokens, "stream": True}
         async with self.client.post(self.url + "/v1/completions", json=body) as answer:
@@ -73,7 +73,7 @@ class Server:
         return events
 
     def terminate(self) -> None:
-        """What kubelet does after preStop."""
+        """Send SIGTERM, as the kubelet does after preStop."""
         self.process.send_signal(signal.SIGTERM)
 
     async def ended(self, seconds: float = SECONDS) -> int:
@@ -86,7 +86,7 @@ Serve = Callable[..., Awaitable[Server]]
 
 @pytest.fixture(scope="session")
 def vllm_packages() -> Path:
-    """Where vLLM's packages are; made if need be."""
+    """The folder of vLLM's packages; installed if necessary."""
     return packages.packages(Progress())
 
 
@@ -121,7 +121,7 @@ async def serve(vllm_packages: Path, python: str, tmp_path: Path) -> AsyncIterat
             command = packages.command(python, *arguments)
             environment |= packages.environment(vllm_packages, placed, home=tmp_path)
         else:
-            # At the pace of the real one, which is asked for thousands of tokens where a stream must take seconds.
+            # At the pace of the real one, which must generate thousands of tokens for a stream that lasts seconds.
             (folder / FAULTS_FILE).write_bytes(make_faults({"token_seconds": 0.02, "tokens": 200}).encode())
             command = [str(ROOT / ".venv" / "bin" / "python"), "-m", "vllm_standin", *arguments]
             paths = (ROOT / "operator", ROOT / "hack", placed)
@@ -138,5 +138,5 @@ async def serve(vllm_packages: Path, python: str, tmp_path: Path) -> AsyncIterat
     for server in started:
         await server.client.close()
         if server.process.returncode is None:
-            os.killpg(server.process.pid, signal.SIGKILL)  # its own session: no engine is left behind
+            os.killpg(server.process.pid, signal.SIGKILL)  # its own session, so that no engine is left behind
             await server.ended()

@@ -1,4 +1,4 @@
-"""What the operator says of LoRA adapters, against the vLLM that is installed: its checks, and its parser."""
+"""The operator's handling of LoRA adapters, compared with the installed vLLM's checks and parser."""
 
 import json
 import subprocess
@@ -73,9 +73,9 @@ print("TOLD " + json.dumps([args.enable_lora, args.max_loras, args.max_cpu_loras
 """
 
 
-def run(python: str, folder: Path, home: Path, code: str, said: Any) -> Any:
+def run(python: str, folder: Path, home: Path, code: str, argument: Any) -> Any:
     answer = subprocess.run(
-        [python, "-c", code, json.dumps(said)],
+        [python, "-c", code, json.dumps(argument)],
         env=dict(packages.environment(folder, home=home)),
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""The table of vLLM's flags, and the pod's own command line, against the parser of the vLLM that is installed."""
+"""The table of vLLM's flags, and the pod's command line, compared with the installed vLLM's parser."""
 
 import json
 import subprocess
@@ -12,15 +12,15 @@ from realvllm import VERSION, packages
 from realvllm.pods import pods_arguments, revision_record
 
 OF_THE_PLATFORM = {"--mm-processor-device"}
-"""Their choices depend on the device that vLLM finds, so that the table has none."""
+"""The choices of these flags depend on the device, so that the table has none."""
 
-# What the real parser knows of each flag. `--help`'s own and the positional model are no flags of a deployment.
+# The real parser's definition of each flag, except `--help` and the positional model.
 ASK = """
 import argparse, json
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-def told(action):
+def definition(action):
     return {
         "names": action.option_strings,
         "no": isinstance(action, argparse.BooleanOptionalAction),
@@ -30,7 +30,7 @@ def told(action):
     }
 
 parser = make_arg_parser(FlexibleArgumentParser())
-print("TOLD " + json.dumps([told(a) for a in parser._actions if a.option_strings and a.dest != "help"]))
+print("TOLD " + json.dumps([definition(a) for a in parser._actions if a.option_strings and a.dest != "help"]))
 """
 PARSE = """
 import json, sys
@@ -59,9 +59,9 @@ def run(python: str, folder: Path, home: Path, code: str, *arguments: str) -> An
 
 @pytest.fixture(scope="module")
 def real(vllm_packages: Path, python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What the parser says of each flag, by its first long name."""
-    told = run(python, vllm_packages, tmp_path_factory.mktemp("home"), ASK)
-    return {next(name for name in flag["names"] if name.startswith("--")): flag for flag in told}
+    """The parser's definition of each flag, by its first long name."""
+    found = run(python, vllm_packages, tmp_path_factory.mktemp("home"), ASK)
+    return {next(name for name in flag["names"] if name.startswith("--")): flag for flag in found}
 
 
 def spellings(flag: Flag) -> set[str]:

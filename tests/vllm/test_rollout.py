@@ -1,6 +1,6 @@
-"""Real vLLM behind the operator: logged by the real SDK, rolled out, held, taken back, and nobody loses a request.
+"""Real vLLM behind the operator: logged by the real SDK, rolled out, held and rolled back, without a lost request.
 
-Starting a server takes a minute or more, so the tests share one deployment: each begins and ends with v0 serving.
+Starting a server takes a minute or more, so the tests share one deployment; each starts and ends with v0 serving.
 """
 
 import asyncio
@@ -29,22 +29,22 @@ from traffic import Outcome, Traffic
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 START_SECONDS = 900
-"""For a server to load, on two cores that others use too: one minute alone, ten beside twelve others."""
+"""Time for a server to load on two shared cores: one minute alone, ten beside twelve others."""
 LAST_BYTE_SECONDS = 1.0
 WORDS = ("version0", "wind1", "haven2")
-"""What v0, v1 and v2 say over and over."""
+"""The words that v0, v1 and v2 repeat."""
 NAMESPACE = f"vllm-{int(time.time()):x}"
 COLLECTION = f"Chat Model {NAMESPACE}"
 PATH = f"{ENTITY}/{REGISTRY}/{COLLECTION}"
 ADAPTERS = f"Legal Adapter {NAMESPACE}"
 SIGNS = ("~", "^")
-"""What the adapter's v0 and v1 say over and over."""
+"""The signs that the adapter's v0 and v1 repeat."""
 EXAM = "modelsync/golden.jsonl"
 
 
 @pytest.fixture(scope="session")
 def sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
-    """A home of its own for the real wandb SDK, so that it finds no credential of the developer's."""
+    """A separate home folder for the real wandb SDK, so that it does not find the developer's credentials."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
@@ -59,7 +59,7 @@ def sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def deployment(sdk: pytest.MonkeyPatch) -> AsyncIterator[Deployment]:
-    """Three versions in the registry, and `production` on the first, which serves."""
+    """Three versions in the registry, with `production` on the first, which serves."""
     stage = await Stage.open(current_cluster(), progress=Progress())
     with stage.progress.step("vLLM's image onto the node"):
         stage.cluster.load_images(vllm_image.image(stage.progress))
@@ -99,9 +99,9 @@ async def deployment(sdk: pytest.MonkeyPatch) -> AsyncIterator[Deployment]:
 
 
 def log(stage: Stage, files: Mapping[str, bytes], collection: str = COLLECTION) -> None:
-    """Log `files` in a run of their own, and link them to the registry, as a training job does.
+    """Log `files` in their own run, and link them to the registry, as a training job does.
 
-    The registry and the collection are there when their administrator has linked the first.
+    The registry and the collection exist once their administrator has linked the first version.
     """
     import wandb
 
@@ -124,14 +124,14 @@ def point(stage: Stage, version: str, collection: str = COLLECTION) -> None:
 
 
 def load(deployment: Deployment) -> Traffic:
-    """Three requests a second, every third a stream of some seconds: what two cores bear beside two servers."""
+    """Three requests per second, every third a stream of some seconds: all that two cores allow beside two servers."""
     return deployment.traffic(rate=3.0, stream_share=0.34, stream_tokens=800, timeout_seconds=180.0)
 
 
 async def until_another(deployment: Deployment, stable: str) -> str:
-    """Look until nothing moves and the stable is another revision than `stable`; returns it."""
+    """Wait until no rollout is in progress and the stable is not `stable`; returns the new one."""
     status = await deployment.until(
-        f"another than {stable} serves",
+        f"another revision than {stable} serves",
         lambda status: status.get("phase") == "Healthy" and status["promoted"][-1] != stable,
         START_SECONDS,
     )
@@ -140,17 +140,17 @@ async def until_another(deployment: Deployment, stable: str) -> str:
 
 
 async def exam(*arguments: str) -> bytes:
-    """What `modelsync exam` prints."""
+    """The output of `modelsync exam`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "modelsync", "exam", *arguments, stdout=PIPE, stderr=PIPE
     )
-    told, error = await process.communicate()
+    output, error = await process.communicate()
     assert process.returncode == 0, error.decode()
-    return told
+    return output
 
 
-async def say(deployment: Deployment, model: str = "chat") -> tuple[str, dict[str, Any]]:
-    """One answer through the gateway: the revision that its header names, and its body."""
+async def ask(deployment: Deployment, model: str = "chat") -> tuple[str, dict[str, Any]]:
+    """One answer through the gateway: the revision in its header, and its body."""
     ask = {"model": model, "prompt": "?", "max_tokens": 20, "temperature": 0}
     url = f"{deployment.stage.cluster.gateway_url}/v1/completions"
     async with (
@@ -166,17 +166,19 @@ async def test_a_new_version_takes_over_by_steps_and_a_hold_on_it_silences_it_at
     async with load(deployment) as traffic:
         point(stage, "v1")
         await deployment.until_weight("v1", 30, START_SECONDS)
-        said = {}
-        while len(said) < 2:
-            revision, body = await say(deployment)
-            said[revision.partition("-")[0]] = body
+        bodies = {}
+        while len(bodies) < 2:
+            revision, body = await ask(deployment)
+            bodies[revision.partition("-")[0]] = body
             assert body["model"] == f"chat@{revision}"
             assert body["system_fingerprint"] == revision
-            assert WORDS[int(revision[1])] in body["choices"][0]["text"], "the weights that the header names answered"
+            assert WORDS[int(revision[1])] in body["choices"][0]["text"], (
+                "the answer comes from the weights in the header"
+            )
         await deployment.until_serving("v1", START_SECONDS)
         assert not traffic.lost(), traffic.explain()
 
-        # Hold it while streams run: open ones end in an error event that says why, and v0, kept warm, takes over.
+        # Hold it while streams run: open ones end in an error event with the reason, and v0, which is warm, takes over.
         await traffic.until(lambda t: any(a.stream and a.first_byte and not a.done for a in t.answers))
         held_at = time.monotonic()
         stage.registry.add_tag(f"{PATH}:v1", "regulatory-hold")
@@ -186,7 +188,7 @@ async def test_a_new_version_takes_over_by_steps_and_a_hold_on_it_silences_it_at
     theirs = [a for a in traffic.answers if (a.revision or "").startswith("v1-") and a.last_byte]
     assert max(a.last_byte or 0 for a in theirs) - held_at <= LAST_BYTE_SECONDS
     cut = [a for a in traffic.answers if a.outcome is Outcome.REFUSED]
-    assert [a for a in cut if a.stream and a.first_byte], "a stream that was open was cut, and told why"
+    assert [a for a in cut if a.stream and a.first_byte], "an open stream was cut, with the reason"
     assert not traffic.lost(), traffic.explain()
     assert condition(status, "OnHold")["status"] == "True"
     assert condition(status, "Available")["status"] == "True"
@@ -255,14 +257,14 @@ async def test_an_adapter_answers_under_its_name_and_its_next_version_is_rolled_
         for version, sign in zip(("v0", "v1"), SIGNS, strict=True):
             point(stage, version, ADAPTERS)
             stable = await until_another(deployment, stable)
-            revision, body = await say(deployment, model="legal")
+            revision, body = await ask(deployment, model="legal")
             assert revision == stable
             assert body["model"] == f"legal@{revision}"
             assert set(body["choices"][0]["text"]) == {sign}
-            _, body = await say(deployment)
+            _, body = await ask(deployment)
             assert WORDS[0] in body["choices"][0]["text"], "the base is called by its own name"
         await deployment.change(serving={"adapters": None, "exposeBase": None})
-        assert await until_another(deployment, stable) == first, "back to the record as it ran"
+        assert await until_another(deployment, stable) == first, "it reuses the record as it ran"
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
@@ -277,7 +279,7 @@ async def test_a_pod_that_is_deleted_ends_its_streams_and_no_request_is_lost(dep
         deployment.stage.cluster.kubectl("delete", "pod", name, "-n", NAMESPACE, "--wait=false")
         deadline = time.monotonic() + 120
         while name in {pod["metadata"]["name"] for pod in await deployment.pods(stable)}:
-            assert time.monotonic() < deadline, "the pod does not end"
+            assert time.monotonic() < deadline, "the pod does not terminate"
             await asyncio.sleep(0.2)
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
     assert len(traffic.answers) >= 15

@@ -1,6 +1,6 @@
-"""The stand-in beside the vLLM that it imitates: the same requests, the same signals, compared answer by answer.
+"""Compares the stand-in with the vLLM that it imitates, answer by answer, for the same requests and signals.
 
-What may differ is named here, and nowhere else; docs/design/vllm.md is the table for people.
+All allowed differences are listed here; docs/design/vllm.md has the table for readers.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
 
 
 def shape(value: Any) -> Any:
-    """What of an answer must be the same: names and kinds in results, every word in errors."""
+    """The part of an answer that must be the same: names and types in results, the full text of errors."""
     if isinstance(value, dict) and ("error" in value or "detail" in value):
         return value
     if isinstance(value, dict):
@@ -78,20 +78,20 @@ def shape(value: Any) -> Any:
 
 def read(status: int, headers: dict[str, str], text: str) -> dict[str, Any]:
     named = {name: value for name, value in headers.items() if name.startswith("x-model-")}
-    said: Any = text
+    content: Any = text
     if headers.get("content-type", "").startswith("text/event-stream"):
         events = [event.removeprefix("data: ") for event in text.split("\n\n") if event]
-        said = [event if event == "[DONE]" else shape(json.loads(event)) for event in events]
+        content = [event if event == "[DONE]" else shape(json.loads(event)) for event in events]
     elif text.startswith("{"):
-        said = shape(json.loads(text))
-    return {"status": status, "content-type": headers.get("content-type"), **named, "said": said}
+        content = shape(json.loads(text))
+    return {"status": status, "content-type": headers.get("content-type"), **named, "content": content}
 
 
 async def test_every_request_gets_the_same_answer_from_both(serve: Any) -> None:
     real, standin = [await (await serve(kind)).listening() for kind in ("real", "stand-in")]
     for server in (real, standin):
         async with asyncio.timeout(60):
-            while (await server.ask("GET", "/modelsync/ready"))[0] != 200:  # noqa: ASYNC110  # the probe is the news
+            while (await server.ask("GET", "/modelsync/ready"))[0] != 200:  # noqa: ASYNC110  # there is no other signal
                 await asyncio.sleep(0.2)
 
     differences = {}
@@ -101,7 +101,7 @@ async def test_every_request_gets_the_same_answer_from_both(serve: Any) -> None:
             differences[name] = (theirs, ours)
     assert differences == {}
 
-    assert await series(standin) - await series(real) == set(), "the stand-in has no metric that vLLM has not"
+    assert await series(standin) - await series(real) == set(), "the stand-in has no metric that vLLM lacks"
     missing = {name for name in await series(real) - await series(standin) if name in USED}
     assert missing == set()
 
@@ -115,7 +115,7 @@ USED = {
 
 
 async def series(server: Any) -> set[str]:
-    """Each family with its label names and its buckets, as one text; a bare name when it is in USED."""
+    """The name of each family, and its name with label names and buckets as one text."""
     _, _, text = await server.ask("GET", "/metrics")
     found = set()
     for family in text_string_to_metric_families(text):
@@ -143,7 +143,7 @@ async def test_a_drain_ends_what_runs_and_fails_what_comes_late(serve: Any, kind
             late, headers, text = await server.ask("POST", "/v1/completions", TEXT)
 
     assert (late, json.loads(text)["error"]["type"]) == (500, "InternalServerError")
-    assert headers["x-model-revision"], "also what fails names its version"
+    assert headers["x-model-revision"], "failed requests contain their version, too"
     status, _, reason = await server.ask("GET", "/modelsync/ready")
     assert (status, "shutting down" in reason) == (503, True)
     assert (await server.ask("GET", "/health"))[0] == 200
@@ -179,25 +179,25 @@ async def test_a_flag_that_is_not_known_ends_the_server_with_its_name(serve: Any
 
 
 async def test_an_adapter_answers_under_its_name_beside_its_base(serve: Any, tmp_path: Path) -> None:
-    """One hears it: the base says its word, and the adapter turns that into its sign."""
+    """The base answers with its word, and the adapter with its sign."""
     make_adapter(tmp_path / "legal", "~")
     modules = json.dumps({"name": "legal", "path": str(tmp_path / "legal")})
     flags = ("--enable-lora", "--max-lora-rank=8", f"--lora-modules={modules}")
     server = await (await serve("real", *flags)).listening()
 
-    said = {}
+    answers = {}
     for name in ("chat", "legal"):
         _, _, text = await server.ask(
             "POST", "/v1/completions", TEXT | {"model": name, "prompt": "?", "max_tokens": 12}
         )
         body = json.loads(text)
-        said[body["model"].partition("@")[0]] = body["choices"][0]["text"]
+        answers[body["model"].partition("@")[0]] = body["choices"][0]["text"]
 
-    assert said == {"chat": " version1 ve", "legal": "~" * 12}
+    assert answers == {"chat": " version1 ve", "legal": "~" * 12}
 
 
 async def test_several_server_processes_lose_what_runs_at_a_graceful_end(serve: Any) -> None:
-    """Why a pod's preStop must see vLLM idle before SIGTERM comes: with --api-server-count vLLM drains nothing."""
+    """With --api-server-count, vLLM drains nothing, so a pod's preStop must wait until vLLM is idle before SIGTERM."""
     server = await (await serve("real", "--api-server-count=2", shutdown_timeout="5s")).listening()
     begun = asyncio.Event()
     running = asyncio.ensure_future(server.stream(8000, begun=begun))

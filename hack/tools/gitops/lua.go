@@ -61,12 +61,12 @@ func health(object map[string]any, script string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	told, _ := value.(map[string]any)
-	switch told["status"] {
+	result, _ := value.(map[string]any)
+	switch result["status"] {
 	case "Healthy", "Progressing", "Degraded", "Suspended", "Missing", "Unknown":
 		return value, nil
 	}
-	return nil, fmt.Errorf("Lua returned an invalid health status: %v", told["status"])
+	return nil, fmt.Errorf("Lua returned an invalid health status: %v", result["status"])
 }
 
 // action returns the merge patch that Argo CD sends (server/application patchResource).

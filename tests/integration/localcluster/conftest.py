@@ -1,4 +1,4 @@
-"""A whole cluster with the operator's image for these tests: the one they were started in, else one of their own.
+"""A complete cluster with the operator's image for these tests: the one in which they were started, else a new one.
 
 tests/e2e can do the same: `make e2e` starts pytest inside the cluster, and `Cluster.current()` is its handle.
 """
@@ -17,7 +17,7 @@ from localcluster.images import modelsync_image
 def cluster() -> Iterator[Cluster]:
     if os.environ.get("MODELSYNC_CLUSTER"):
         found = Cluster.current()
-        found.up()  # one that has no node yet gets it
+        found.up()  # adds a node if it has none yet
         found.load_images(modelsync_image("localcluster-tests"))
         yield found
         return

@@ -1,4 +1,4 @@
-"""Programs are built once by the real Go, and appear in the cache whole or not at all."""
+"""Programs are built once by the real Go, and appear in the cache atomically."""
 
 import fcntl
 import io
@@ -20,7 +20,7 @@ QUIET = Progress(quiet=True)
 
 @pytest.fixture(scope="module")
 def go_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for these tests: the standard library is compiled once."""
+    """A shared cache for these tests: the standard library is compiled once."""
     return tmp_path_factory.mktemp("go-cache")
 
 
@@ -63,17 +63,17 @@ def test_a_build_that_fails_publishes_nothing_and_shows_the_compilers_words(
 
 def test_a_second_run_waits_for_the_first_and_finds_its_work_done(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (cache / "tools").mkdir(parents=True)
-    said = io.StringIO()
-    second = threading.Thread(target=build.build, args=([tools.PAUSE], Progress(said)))
+    output = io.StringIO()
+    second = threading.Thread(target=build.build, args=([tools.PAUSE], Progress(output)))
     with (cache / "tools" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         second.start()
-        wait_for("the second to say that it waits", lambda: "another run is building" in said.getvalue())
+        wait_for("the second to report that it waits", lambda: "another run is building" in output.getvalue())
         tools.PAUSE.folder().mkdir(parents=True)
         (tools.PAUSE.folder() / "pause").touch()
     second.join(timeout=30)
     assert not second.is_alive()
-    assert said.getvalue() == "another run is building; waiting for it\n"
+    assert output.getvalue() == "another run is building; waiting for it\n"
 
 
 def test_what_a_killed_run_left_is_removed(cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""Traefik serves the Gateway `models`: weights are kept, and a change of them reaches every request."""
+"""Traefik serves the Gateway `models`: it applies weights, and changes of them affect every request."""
 
 import subprocess
 import sys
@@ -35,8 +35,8 @@ def route(host: str, weights: dict[str, int]) -> dict[str, Any]:
 
 def answers(cluster: Cluster, host: str, count: int) -> Counter[str]:
     command = cluster.command([sys.executable, "-c", ASK, cluster.gateway_url, host, str(count)])
-    said = subprocess.run(command, env=cluster.environment(), capture_output=True, text=True, check=True)
-    return Counter(said.stdout.split())
+    answer = subprocess.run(command, env=cluster.environment(), capture_output=True, text=True, check=True)
+    return Counter(answer.stdout.split())
 
 
 def accepted(workspace: Workspace) -> bool:
@@ -75,6 +75,6 @@ def test_a_backend_without_pods_is_answered_with_503(cluster: Cluster, workspace
     def code() -> str:
         return subprocess.run([*command, cluster.gateway_url], capture_output=True, text=True, check=False).stdout
 
-    # 404 until Traefik has the route, 500 until it has the Service's (empty) EndpointSlice.
+    # 404 until Traefik knows the route, 500 until it knows the Service's (empty) EndpointSlice.
     wait_for("Traefik to answer 503", lambda: code() == "503")
     assert {code() for _ in range(10)} == {"503"}

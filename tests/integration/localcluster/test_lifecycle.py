@@ -21,7 +21,7 @@ MakeCluster = Callable[[str], Cluster]
 
 @pytest.fixture
 def make_cluster() -> Iterator[MakeCluster]:
-    """Handles for clusters of one test; what is left of them is taken down."""
+    """Handles for the clusters of one test; any remains are taken down."""
     made: list[Cluster] = []
 
     def make(name: str) -> Cluster:
@@ -39,7 +39,7 @@ def environment() -> dict[str, str]:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    # As from a terminal: a job that a shell runs in the background, as this one may be, ignores SIGINT.
+    # As in a terminal: background jobs of a shell, such as these tests may be, ignore SIGINT.
     command = ["env", "--default-signal=INT", *COMMAND, *arguments]
     return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
 
@@ -56,7 +56,7 @@ def command_lines() -> dict[int, str]:
 
 
 def everything_named(text: str) -> list[str]:
-    """Processes, mounts, network namespaces and folders that name `text`."""
+    """Processes, mounts, network namespaces and folders that contain `text` in their names."""
     found = [line for pid, line in command_lines().items() if text in line and pid != os.getpid()]
     found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if text in line]
     found += [str(path) for folder in ("/run/netns", "/run/modelsync") for path in Path(folder).glob(f"*{text}*")]
@@ -99,10 +99,10 @@ def test_an_interrupted_up_takes_down_what_it_started(make_cluster: MakeCluster,
     with start("up", "--name", own.name, "--control-plane-only") as starter:
         wait_for("the apiserver to be started", lambda: "kube-apiserver" in own.status().processes)
         starter.send_signal(number)
-        said = starter.communicate()[1]
-    assert starter.returncode == 130, said
+        stderr = starter.communicate()[1]
+    assert starter.returncode == 130, stderr
     assert own.leftovers() == []
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
 
 
 def test_a_second_up_changes_nothing_and_adds_what_is_asked_for(make_cluster: MakeCluster) -> None:
@@ -188,6 +188,6 @@ def test_the_kubeconfig_is_the_owners_alone(cluster: Cluster) -> None:
 
 def test_exec_into_a_cluster_that_is_not_up_says_how_to_bring_it_up() -> None:
     with start("exec", "--name", "nowhere", "--", "true") as command:
-        said = command.communicate()[1]
+        stderr = command.communicate()[1]
     assert command.returncode == 1
-    assert said == "Error: cluster nowhere is not up: run `python -m localcluster up --name nowhere`\n"
+    assert stderr == "Error: cluster nowhere is not up: run `python -m localcluster up --name nowhere`\n"

@@ -1,4 +1,4 @@
-"""The node is a real one: pods run, reach each other by ClusterIP, and are held to their namespace's security level."""
+"""The node is real: pods run, reach each other by ClusterIP, and must meet their namespace's security level."""
 
 import subprocess
 import sys

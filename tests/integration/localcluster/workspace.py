@@ -1,4 +1,4 @@
-"""What the tests of the local cluster put into it and ask of it."""
+"""Objects and helpers for the tests of the local cluster."""
 
 import json
 import time
@@ -11,7 +11,7 @@ IMAGE = "docker.io/library/modelsync:localcluster-tests"
 
 
 def wait_for(what: str, probe: Callable[[], Any], *, seconds: float = 60) -> Any:
-    """Poll `probe` until it answers with something true, and return that."""
+    """Poll `probe` until it returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (found := probe()):
         assert time.monotonic() < deadline, f"{what}: not after {seconds} s"
@@ -56,7 +56,7 @@ def service(name: str) -> dict[str, Any]:
 
 
 class Workspace:
-    """What a test does in its namespace."""
+    """A test's access to its namespace."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._cluster = cluster

@@ -1,4 +1,4 @@
-"""One server for all tests here, and the real SDK with everything that it writes in a temporary folder."""
+"""One server for all tests here, and the real SDK, whose files are in a temporary folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def standin() -> Iterator[StandIn]:
 
 @pytest.fixture
 def admin(standin: StandIn) -> Iterator[Admin]:
-    """The server's admin API; what a test breaks is mended after it."""
+    """The server's admin API; faults are lifted after each test."""
     client = standin.admin
     yield client
     client.lift_fault()
@@ -32,9 +32,9 @@ def admin(standin: StandIn) -> Iterator[Admin]:
 
 @pytest.fixture(scope="module")
 def wandb(standin: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The SDK as a user has it: `WANDB_BASE_URL` and `WANDB_API_KEY`, and a home of its own.
+    """The SDK as a user sets it up: `WANDB_BASE_URL` and `WANDB_API_KEY`, with its own home folder.
 
-    Nothing of it may outlive the module: other tests of the process have a home and, perhaps, an SDK too.
+    None of this may outlive the module: other tests of the process use another home and may use the SDK, too.
     """
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
@@ -61,7 +61,7 @@ def api(wandb: Any) -> Any:
 
 @pytest.fixture
 def model_folder(tmp_path: Path) -> Path:
-    """A model of three files, one of them in a folder and one empty."""
+    """A model with three files, one of them in a folder and one empty."""
     folder = tmp_path / "model"
     (folder / "original").mkdir(parents=True)
     (folder / "config.json").write_text('{"model_type": "llama"}')

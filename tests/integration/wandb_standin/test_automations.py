@@ -1,4 +1,4 @@
-"""Webhooks: what fires them, what they carry, and what does not fire any. The receiver is a real HTTP server."""
+"""Webhooks: what fires them, what does not, and their payload. The receiver is a real HTTP server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Post:
 
 
 class Receiver:
-    """Takes posts and hands them out in order."""
+    """Receives posts and returns them in order."""
 
     def __init__(self) -> None:
         self.posts: queue.Queue[Post] = queue.Queue()

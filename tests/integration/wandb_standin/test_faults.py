@@ -1,4 +1,4 @@
-"""Each fault does what it says, to whom it says, as often as it says; and is gone when it is lifted."""
+"""Each fault has its effect on the selected requests, as often as configured, until it is lifted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presigned addresses: ranges, conditions, expiry, uploads in one piece and in parts."""
+"""Presigned URLs: ranges, conditions, expiry, single and multipart uploads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def content_md5(content: bytes) -> str:
 
 @pytest.fixture
 def url(standin: StandIn, admin: Admin, collection: str) -> str:
-    """The address of a file of 10,240 bytes."""
+    """The URL of a file of 10,240 bytes."""
     admin.log_artifact("acme-ml", "llm", collection, {"model.safetensors": CONTENT, "empty": b""})
     return file_urls(standin.url, f"acme-ml/llm/{collection}:v0")["model.safetensors"]
 

@@ -1,4 +1,4 @@
-"""What a client that writes its own GraphQL sees: batches, nulls, errors with paths, refusals, who sees what."""
+"""GraphQL as seen by a client with its own queries: batches, nulls, errors with paths, refusals, visibility."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def source(admin: Admin, collection: str) -> str:
 
 
 def key_of(admin: Admin, **roles: str) -> str:
-    """The key of a new user with these roles; `__` stands for `/` and `_` for `-` in the places' names."""
+    """The key of a new user with these roles; in the names of places, `__` means `/` and `_` means `-`."""
     number = next(_users)
     key = f"{number:040x}"
     admin.add_user(f"user-{number}", key, roles={k.replace("__", "/").replace("_", "-"): v for k, v in roles.items()})
@@ -94,18 +94,18 @@ def test_an_unknown_field_is_refused_before_anything_runs(standin: StandIn) -> N
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         ("{ viewer {", "Syntax Error"),
         ("query Q($n: String!) { project(name: $n) { id } }", "$n"),
         ("{ artifact { id } }", "of type 'ID!' is required"),
     ],
 )
-def test_a_bad_request_says_what_is_wrong_with_it(standin: StandIn, query: str, said: str) -> None:
+def test_a_bad_request_says_what_is_wrong_with_it(standin: StandIn, query: str, message: str) -> None:
     answer = graphql(standin.url, query)
 
     assert answer.status == 400
-    assert said in answer.json["errors"][0]["message"]
+    assert message in answer.json["errors"][0]["message"]
 
 
 def test_a_wrong_key_is_401_even_for_what_anyone_may_ask(standin: StandIn) -> None:

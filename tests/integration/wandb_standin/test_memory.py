@@ -1,4 +1,4 @@
-"""The server holds no file in memory, whatever its size: it runs all the time beside a cluster."""
+"""The server never loads a whole file into memory, since it runs permanently beside a cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GROWTH_BYTES = 32 << 20
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[tuple[Admin, int]]:
-    """A server in a process of its own, with its pid."""
+    """A server in its own process, with its pid."""
     port_file, hack = tmp_path / "port", str(Path(__file__).parents[3] / "hack")
     command = [sys.executable, "-m", "wandb_standin", "--port-file", str(port_file), "--blobs", str(tmp_path / "blobs")]
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": hack}, stdout=subprocess.DEVNULL) as running:

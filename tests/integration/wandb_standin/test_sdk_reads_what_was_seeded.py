@@ -1,4 +1,4 @@
-"""The real SDK reads versions that the admin API made, as it reads its own."""
+"""The real SDK reads versions that the admin API created like its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real SDK logs, links, aliases, tags, uses and deletes versions; each is read back by another way."""
+"""The real SDK logs, links, aliases, tags, uses and deletes versions; each is verified in another way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plain HTTP client, for what the tests say on the wire themselves."""
+"""A plain HTTP client, for tests that do not use the SDK."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Answer:
 
 
 def send(url: str, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None) -> Answer:
-    """One request on a connection of its own, redirects and errors as they come."""
+    """One request on its own connection, without following redirects or raising on errors."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
     try:
@@ -79,7 +79,7 @@ def resolve(base_url: str, *refs: str, key: str | None = DEFAULT_API_KEY) -> Ans
 
 
 def file_urls(base_url: str, ref: str) -> dict[str, str]:
-    """Addresses of the version's files by name, and of its manifest as `wandb_manifest.json`."""
+    """The URLs of the version's files by name, and of its manifest as `wandb_manifest.json`."""
     entity, project, name = ref.split("/")
     found = graphql(base_url, FILES, e=entity, p=project, n=name).json["data"]["project"][
         "artifactCollectionMembership"

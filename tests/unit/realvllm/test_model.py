@@ -41,7 +41,9 @@ def test_each_letter_calls_the_next_and_anything_else_calls_the_beginning() -> N
     assert [said_after(letter) for letter in " abcX"] == ["a", "b", "c", " ", " "]
 
 
-@pytest.mark.parametrize(("word", "complaint"), [("", "not a valid word"), ("aba", "each only once"), ("a b", "each"), ("a~", "reserved")])
+@pytest.mark.parametrize(
+    ("word", "complaint"), [("", "not a valid word"), ("aba", "each only once"), ("a b", "each"), ("a~", "reserved")]
+)
 def test_a_word_that_cannot_be_said_is_refused(word: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         make_model(None, word)
