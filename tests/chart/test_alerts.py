@@ -77,7 +77,7 @@ TRIALS = (
     Trial("a hold blocks all traffic", "ModelsyncBlocked", "3m", {info("Blocked"): "1x10"}, OF_CHAT),
     Trial("a fallback took over within the minute", "ModelsyncBlocked", "3m",
           {info("Blocked"): "1 stale", info("OnHold"): "_ 1 1 1"}, fires=False),
-    Trial("no warm pod although one is wanted", "ModelsyncFallbackCold", "20m", {FALLBACK: "0x30", KEPT: "1x30"}, OF_CHAT),
+    Trial("a wanted warm pod is missing", "ModelsyncFallbackCold", "20m", {FALLBACK: "0x30", KEPT: "1x30"}, OF_CHAT),
     Trial("no warm pod is wanted", "ModelsyncFallbackCold", "20m", {FALLBACK: "0x30", KEPT: "0x30"}, fires=False),
     Trial("the revision that served has no pods", "ModelsyncNotServing", "4m",
           {condition("Available"): "1 0x10", REPLICAS: "2x11", FALLBACK: "0x11", info("Degraded"): "1x11"}, OF_CHAT),
