@@ -206,7 +206,7 @@ def test_every_alert_leads_to_its_page_and_every_page_has_its_alert(render: Rend
         assert rule["annotations"]["runbook_url"] == page(name)
 
 
-def test_every_alert_names_what_it_is_about_and_what_to_do_first(render: Render) -> None:
+def test_every_alert_names_its_subject_and_the_first_step(render: Render) -> None:
     assert alerts(rules(render(**MONITORED))).keys() == TELL.keys()
     for trial in TRIALS:
         if trial.fires:
@@ -216,7 +216,7 @@ def test_every_alert_names_what_it_is_about_and_what_to_do_first(render: Render)
             assert not missing, f"{trial.alert} does not name {', '.join(missing)}"
 
 
-def test_what_an_alert_says_to_type_exists() -> None:
+def test_the_commands_in_alerts_exist() -> None:
     programs = {"kubectl modelsync": plugin}
     for name, texts in TELL.items():
         first = texts["description"].partition("First: ")[2]
@@ -237,12 +237,12 @@ def test_a_site_can_leave_out_alerts_and_put_others_in_their_place(render: Rende
     assert stalled["annotations"]["runbook_url"] == "https://git.example.com/runbooks/ModelsyncStalled.md"
 
 
-def test_an_alert_that_is_not_there_is_refused_by_name() -> None:
+def test_an_unknown_alert_is_refused_by_name() -> None:
     with pytest.raises(RefusedError, match="there is no alert ModelsyncStuck; there are ModelsyncHeldVersionReachable"):
         template(metrics={"prometheusRule": {"enabled": True, "disabled": ["ModelsyncStuck"]}})
 
 
-def test_what_cannot_be_without_metrics_is_refused() -> None:
+def test_options_that_need_metrics_are_refused_without_them() -> None:
     for part in ("podMonitor", "serviceMonitor", "prometheusRule"):
         with pytest.raises(RefusedError, match=f"metrics.{part}.enabled needs metrics.enabled"):
             template(metrics={"enabled": False, part: {"enabled": True}})

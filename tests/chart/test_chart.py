@@ -68,7 +68,7 @@ def test_its_version_is_that_of_the_code() -> None:
     assert (chart["version"], chart["appVersion"]) == (version, version)
 
 
-def test_the_plain_manifests_are_what_it_gives_with_its_defaults() -> None:
+def test_the_plain_manifests_are_the_charts_default_output() -> None:
     assert (ROOT / "deploy" / "install.yaml").read_text() == chart.manifests(), "run `make generate`"
 
 
@@ -90,7 +90,7 @@ def test_two_processes_run_at_the_restricted_level(render: Render) -> None:
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
 
 
-def test_all_probes_ask_the_port_that_the_operator_is_told(render: Render) -> None:
+def test_all_probes_use_the_operators_configured_port(render: Render) -> None:
     operator = container(render())
     (port,) = [each["containerPort"] for each in operator["ports"] if each["name"] == "health"]
     assert f"--health-port={port}" in operator["args"]
@@ -181,7 +181,7 @@ def test_for_the_whole_cluster_its_role_is_the_table_of_rights(render: Render) -
     assert [each["metadata"]["name"] for each in objects if each["kind"] == "Role"] == ["modelsync-lease"]
 
 
-def test_for_some_namespaces_it_has_a_role_in_each_and_none_in_the_cluster(render: Render) -> None:
+def test_with_watch_namespaces_it_has_a_role_in_each_and_no_cluster_role(render: Render) -> None:
     objects = render(
         watchNamespaces=["team-b", "team-a", "team-b"], rbac={"aggregate": False}, admissionPolicy={"enabled": False}
     )
@@ -238,7 +238,7 @@ def test_who_may_view_or_edit_a_namespace_may_do_so_with_its_models(render: Rend
     assert {verb for resource, verb in held["admin"] if resource == f"{models}/status"} == {"get"}
 
 
-def test_there_is_one_set_of_roles_for_people_and_the_operators_own(render: Render) -> None:
+def test_there_is_one_set_of_user_roles_and_the_operators_own(render: Render) -> None:
     found = {each["metadata"]["name"] for each in render() if each["kind"] == "ClusterRole"}
     assert found == {"modelsync", *(f"modelsync-{role.name}" for role in ROLES)}
 
@@ -252,7 +252,7 @@ def test_the_definition_is_the_generated_one_and_outlives_the_release(render: Re
     assert found["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
-def test_the_definition_goes_with_the_release_if_it_is_said_so(render: Render) -> None:
+def test_the_definition_is_deleted_with_the_release_if_configured(render: Render) -> None:
     found = one(render(crds={"keep": False}), "CustomResourceDefinition", "modeldeployments.modelsync.dev")
     assert "annotations" not in found["metadata"]
 
@@ -278,7 +278,7 @@ def test_settings_reach_the_operator_as_they_were_given(render: Render) -> None:
     assert {found.registry, found.hold, found.allowed_env} & {None, HoldSettings(), ()} == set(), "some are defaults"
 
 
-def test_default_registry_and_holds_bind_a_model_that_says_nothing_of_them(render: Render) -> None:
+def test_default_registry_and_holds_apply_to_a_model_without_its_own(render: Render) -> None:
     hold = {"tags": ["legal-hold"], "action": "Block"}
     found = given_settings(render(settings={"registry": DEFAULT, "hold": hold}))
     spec = ModelDeploymentSpec.model_validate({"modelRef": "acme/models/chat:production"})
@@ -338,7 +338,7 @@ def test_whatever_listens_may_be_reached_and_nothing_else(render: Render) -> Non
             assert {port["targetPort"] for port in service["spec"]["ports"]} <= set(named)
 
 
-def test_webhooks_come_through_a_service_from_where_the_site_says(render: Render) -> None:
+def test_webhooks_come_through_a_service_from_the_configured_sources(render: Render) -> None:
     objects = render(**EVERYTHING)
     service = one(objects, "Service", "modelsync-webhook")["spec"]
     assert service["ports"] == [{"name": "webhook", "port": 9443, "targetPort": "webhook", "protocol": "TCP"}]

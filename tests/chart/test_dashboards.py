@@ -64,7 +64,7 @@ def wrong(where: str, query: str, there: Mapping[str, frozenset[str]]) -> Iterat
         yield f"{where}: nothing in it has a label {', '.join(sorted(missing))}"
 
 
-def test_every_metric_and_label_of_an_alert_a_dashboard_or_a_page_is_told() -> None:
+def test_every_metric_and_label_of_an_alert_a_dashboard_or_a_page_exists() -> None:
     assert not [problem for where, query in queries() for problem in wrong(where, query, exposed())]
 
 
@@ -78,7 +78,7 @@ def test_every_metric_and_label_of_an_alert_a_dashboard_or_a_page_is_told() -> N
         ("vector(1)", "no metric found"),
     ],
 )
-def test_a_query_for_what_is_not_told_is_found(query: str, error: str) -> None:
+def test_a_query_for_a_missing_metric_is_found(query: str, error: str) -> None:
     (problem,) = wrong("here", query, exposed())
     assert error in problem
 
@@ -152,7 +152,7 @@ def test_a_word_that_grafana_does_not_know_is_found(change: dict[str, Any], erro
 
 
 @each_dashboard
-def test_every_panel_says_what_it_shows_in_which_unit_and_names_its_lines(path: Path) -> None:
+def test_every_panel_has_a_description_a_unit_and_a_legend(path: Path) -> None:
     known = {value for value in vars(units).values() if isinstance(value, str)}
     for panel in json.loads(path.read_text())["panels"]:
         if panel["type"] == "row":

@@ -28,11 +28,11 @@ def test_the_policy_is_the_one_that_was_tested(render: Render) -> None:
     assert one(objects, BINDING)["spec"] == policy.binding_spec("modelsync")
 
 
-def test_the_roles_hold_what_the_table_says(render: Render) -> None:
+def test_the_roles_match_the_table(render: Render) -> None:
     assert roles(render()) == {role.name: list(role.verbs) for role in ROLES}
 
 
-def test_only_the_administrator_of_a_namespace_gets_what_steers(render: Render) -> None:
+def test_only_the_namespace_administrator_gets_the_steering_rights(render: Render) -> None:
     targets = {
         each["metadata"]["name"].removeprefix("modelsync-"): {
             label.rpartition("-")[2] for label in each["metadata"]["labels"] if "aggregate-to-" in label

@@ -19,7 +19,7 @@ QUICKSTART = Page(ROOT / "docs" / "quickstart.md")
 INSTALLATION = "install-the-operator"
 
 
-async def test_what_is_printed_in_the_quickstart_and_the_how_tos_happens(
+async def test_the_quickstart_and_the_how_tos_print_what_they_show(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One newcomer installs; then each page has its own reader, all at the same time."""

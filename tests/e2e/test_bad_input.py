@@ -60,7 +60,7 @@ async def test_a_server_that_the_administrator_does_not_allow_is_never_asked(sce
     await message_with(deployment, "Ready", "spec.registry.baseURL", scene.stage.servers.registry_url)
 
 
-async def test_an_unreachable_server_leaves_what_serves(scene):
+async def test_an_unreachable_server_does_not_affect_serving(scene):
     deployment = await scene.serving(server=None)  # with the administrator's default registry
     with scene.stage.registry.fault("reset"):
         await message_with(deployment, "ModelResolved", scene.stage.servers.registry_url, status=("Unknown",))
@@ -82,7 +82,7 @@ async def test_corrupt_bytes_are_never_served(scene):
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
-async def test_a_refused_argument_is_named_with_what_to_write_and_what_serves_goes_on(scene):
+async def test_a_refused_argument_is_named_with_a_fix_and_serving_continues(scene):
     deployment = await scene.serving()
     await deployment.change(serving={"args": ["--max-modle-len=2048"]})
     await message_with(deployment, "Ready", "spec.serving.args[0]", "--max-model-len", status=("False",))

@@ -19,7 +19,7 @@ def open_streams(clients):
     return [a for client in clients for a in client.answers if a.stream and a.first_byte and not a.done]
 
 
-async def test_every_way_to_a_held_version_is_silent_within_a_second_and_status_says_when(scene):
+async def test_every_path_to_a_held_version_is_silenced_within_a_second_and_the_status_shows_when(scene):
     serving = {"args": ["--api-server-count=2"]}
     deployment = await scene.serving(hold_action="Block", replicas=1, serving=serving, poll_interval="60s")
     [pod] = await deployment.pods()

@@ -122,7 +122,7 @@ async def test_a_hold_ends_segment_and_test_header_with_one_write(scene):
     assert stable_version(status) == "v0"
 
 
-async def test_an_edit_of_the_route_is_put_right_and_annotations_of_others_stay(scene):
+async def test_an_edit_of_the_route_is_reverted_and_foreign_annotations_are_kept(scene):
     deployment = await scene.serving()
     kube, place = scene.stage.kube, (kinds.HTTP_ROUTE, scene.namespace, deployment.name)
     route = await kube.get(*place)

@@ -180,7 +180,7 @@ async def test_no_path_leads_to_a_held_version(scene):
         assert answers_of(client, "v0", held_at + LAST_BYTE_SECONDS) == [], client.url
 
 
-async def test_a_poll_sees_the_hold_when_no_webhook_tells_of_it(make_scene):
+async def test_a_poll_detects_the_hold_without_a_webhook(make_scene):
     scene = await make_scene()
     deployment = await scene.serving(poll_interval="2s")
     async with deployment.traffic() as traffic:

@@ -9,7 +9,7 @@ from stage.stage import condition, stable_version, weight_of
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_killed_operator_goes_on_in_mid_canary_where_it_was(scene):
+async def test_a_killed_operator_resumes_the_canary_where_it_was(scene):
     deployment = await scene.serving()
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:

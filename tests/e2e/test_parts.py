@@ -102,7 +102,7 @@ async def test_a_chat_template_beside_the_model_is_rolled_out_and_back_like_a_ve
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
-async def test_an_adapter_is_rolled_out_held_and_refused_by_itself(scene):
+async def test_an_adapter_is_rolled_out_held_and_refused_separately(scene):
     legal = Others(scene, "Legal")
     legal.log(make_adapter("I am a lawyer"))
     legal.point("v0")

@@ -74,7 +74,7 @@ async def test_an_autoscaler_on_vllms_metrics_scales_up_and_down_in_mid_canary_t
         assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
-async def test_zero_replicas_are_idle_and_from_none_the_stable_starts_first(scene):
+async def test_zero_replicas_are_idle_and_scaling_up_starts_the_stable_first(scene):
     deployment = await scene.serving(replicas=2, steps=[{"setWeight": 50}, {"pause": {}}])
     stable = (await deployment.status())["promoted"][-1]
     await a_drain_takes_one_pod_at_a_time(scene, deployment)

@@ -37,7 +37,7 @@ def test_every_row_of_the_truth_table_has_its_health() -> None:
     assert all(answer["message"] for answer in found)
 
 
-def test_a_status_of_an_older_spec_is_progressing_whatever_it_says() -> None:
+def test_a_status_of_an_older_spec_is_progressing_in_any_case() -> None:
     older = [recorded(row) for row in ROWS]
     for obj in older:
         obj["metadata"]["generation"] += 1
@@ -53,7 +53,7 @@ def test_what_is_being_deleted_is_progressing() -> None:
     assert health([obj])[0]["status"] == "Progressing"
 
 
-def test_who_has_to_act_is_told() -> None:
+def test_the_message_names_who_has_to_act() -> None:
     (answer,) = health([recorded("a canary waits for a person")])
     assert answer["message"].endswith("; waits for a person's promote")
 
@@ -74,7 +74,7 @@ ENABLED = {
 }
 
 
-def test_only_what_the_operator_would_act_on_can_be_clicked() -> None:
+def test_only_applicable_actions_are_offered() -> None:
     found = enabled([recorded(row) for row in ENABLED])
     assert dict(zip(ENABLED, found, strict=True)) == {row: ALWAYS | actions for row, actions in ENABLED.items()}
 
@@ -112,7 +112,7 @@ def test_a_look_at_the_registry_is_asked_for_by_a_new_token() -> None:
     assert plan(in_canary(requests=Requests(requested_at=value))).look
 
 
-def test_forward_moves_are_stopped_and_let_go_on_by_the_spec() -> None:
+def test_forward_moves_are_suspended_and_resumed_by_the_spec() -> None:
     assert patch("pause", recorded("a canary waits for a person")) == {"spec": {"suspend": True}}
     assert patch("resume", recorded("suspended in mid-canary")) == {"spec": {"suspend": False}}
 
@@ -124,12 +124,12 @@ def test_an_object_without_annotations_can_be_asked_too() -> None:
 
 
 @pytest.mark.parametrize("action", ["promote", "promote-full", "abort", "retry"])
-def test_an_action_that_fits_nothing_says_so(action: str) -> None:
+def test_an_action_that_does_not_apply_returns_an_error(action: str) -> None:
     with pytest.raises(JudgeError, match=r"nothing|has not failed"):
         patch(action, recorded("what the alias names serves fully"))
 
 
-def test_there_is_an_action_for_each_request_and_none_more() -> None:
+def test_there_is_exactly_one_action_for_each_request() -> None:
     steering = {right.verb for right in STEERING} - {"suspend", "release"} | {"pause"}
     assert set(gitops.ACTIONS) == steering
     assert {path.parent.name for path in SCRIPTS.glob("actions/*/action.lua")} == steering
@@ -141,7 +141,7 @@ def read(name: str) -> str:
     return (SCRIPTS / name).read_text()
 
 
-def test_the_objects_that_are_kept_are_what_the_operator_says_today() -> None:
+def test_the_stored_objects_match_the_operators_current_reports() -> None:
     again = "PYTHONPATH=operator:hack:tests python tests/gitops/recorded.py"
     assert {path: path.read_text() for path in kept()} == kept(), f"rewrite them: {again}"
 
@@ -176,7 +176,7 @@ def test_the_addition_to_argocd_cm_holds_the_same_scripts() -> None:
     }
 
 
-def test_an_empty_pause_stays_what_it_is_through_lua() -> None:
+def test_an_empty_pause_survives_lua() -> None:
     obj = recorded("a canary waits for a person")
     assert {"pause": {}} in obj["spec"]["rollout"]["steps"]
     assert "rollout" not in patch("pause", deepcopy(obj))["spec"]

@@ -78,7 +78,7 @@ def test_the_table_has_the_parsers_flags_and_no_others(real: dict[str, dict[str,
         assert spellings(flag) == set(real[name]["names"]), name
 
 
-def test_the_table_says_what_each_flag_takes_as_the_parser_does(real: dict[str, dict[str, Any]]) -> None:
+def test_the_table_matches_the_parser(real: dict[str, dict[str, Any]]) -> None:
     for name, flag in table_for(VERSION).flags.items():
         theirs = real[name]
         takes = {0: "nothing", "?": "optional"}.get(theirs["nargs"], "value")
@@ -94,7 +94,7 @@ def test_the_table_has_the_parsers_choices(real: dict[str, dict[str, Any]]) -> N
         assert set(flag.choices) == {choice for choice in choices if choice != "None"}, name
 
 
-def test_the_pods_own_command_line_means_to_the_parser_what_it_means_to_the_operator(
+def test_the_parser_reads_the_pods_command_line_as_the_operator_means_it(
     vllm_packages: Path, python: str, tmp_path: Path
 ) -> None:
     record = revision_record("75s")

@@ -130,7 +130,7 @@ async def series(server: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ["real", "stand-in"])
-async def test_a_drain_ends_what_runs_and_fails_what_comes_late(serve: Any, kind: str) -> None:
+async def test_a_drain_finishes_running_requests_and_fails_new_ones(serve: Any, kind: str) -> None:
     server = await (await serve(kind, shutdown_timeout="60s")).listening()
     begun = asyncio.Event()
     running = asyncio.ensure_future(server.stream(4000, begun=begun))
@@ -196,7 +196,7 @@ async def test_an_adapter_answers_under_its_name_beside_its_base(serve: Any, tmp
     assert answers == {"chat": " version1 ve", "legal": "~" * 12}
 
 
-async def test_several_server_processes_lose_what_runs_at_a_graceful_end(serve: Any) -> None:
+async def test_several_server_processes_lose_running_requests_at_a_graceful_end(serve: Any) -> None:
     """With --api-server-count, vLLM drains nothing, so a pod's preStop must wait until vLLM is idle before SIGTERM."""
     server = await (await serve("real", "--api-server-count=2", shutdown_timeout="5s")).listening()
     begun = asyncio.Event()

@@ -123,7 +123,7 @@ async def refused_without_the_right(
     assert (await world.read())["metadata"].get("annotations") == before["metadata"].get("annotations")
 
 
-async def test_whoever_may_not_is_told_what_the_api_server_says(world: World) -> None:
+async def test_a_refusal_is_reported_with_the_api_servers_message(world: World) -> None:
     here = ("-n", world.namespace, "--as", USER)
     await world.deploy()
     refused = await plugin("get", *here, code=1)

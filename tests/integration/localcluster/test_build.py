@@ -40,7 +40,7 @@ def test_a_tool_is_built_once_and_then_needs_no_go(monkeypatch: pytest.MonkeyPat
     build.build([tools.PAUSE], QUIET)
 
 
-def test_without_go_the_person_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_go_is_reported_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(
         ClusterError, match=r"Go is needed .* install Go 1\.26 or later \(https://go\.dev/doc/install\)"

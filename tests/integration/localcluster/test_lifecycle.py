@@ -186,7 +186,7 @@ def test_the_kubeconfig_is_the_owners_alone(cluster: Cluster) -> None:
     assert cluster.kubeconfig.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_exec_into_a_cluster_that_is_not_up_says_how_to_bring_it_up() -> None:
+def test_exec_into_a_cluster_that_is_not_up_reports_how_to_bring_it_up() -> None:
     with start("exec", "--name", "nowhere", "--", "true") as command:
         stderr = command.communicate()[1]
     assert command.returncode == 1

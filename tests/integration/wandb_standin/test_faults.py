@@ -35,7 +35,7 @@ def test_a_chosen_operation_answers_with_a_status(standin: StandIn, admin: Admin
     assert graphql(standin.url, "query Other { viewer { username } }").status == 200
 
 
-def test_throttling_says_when_to_come_back(standin: StandIn, admin: Admin) -> None:
+def test_throttling_returns_when_to_retry(standin: StandIn, admin: Admin) -> None:
     admin.add_fault("status", status=429, retry_after=3, reset=8, operation="Who")
 
     answer = graphql(standin.url, VIEWER)
@@ -91,7 +91,7 @@ def test_a_large_batch_can_be_refused(standin: StandIn, admin: Admin, urls: obje
     assert refused.json["errors"][0]["message"] == "query is too complex: 3 lookups, at most 2"
 
 
-def test_a_fault_hits_as_often_as_it_says(standin: StandIn, admin: Admin) -> None:
+def test_a_fault_applies_the_configured_number_of_times(standin: StandIn, admin: Admin) -> None:
     admin.add_fault("status", operation="Who", status=500, times=2)
 
     assert [graphql(standin.url, VIEWER).status for _ in range(3)] == [500, 500, 200]
@@ -160,7 +160,7 @@ def test_a_server_that_is_down_may_refuse_connections_for_a_time() -> None:
                 break
 
 
-def test_refusing_without_a_time_is_refused_because_nobody_could_lift_it(admin: Admin) -> None:
+def test_down_refused_needs_a_time_because_it_could_not_be_lifted(admin: Admin) -> None:
     with pytest.raises(AdminError, match="needs seconds"):
         admin.down("refused")
 
@@ -234,7 +234,7 @@ def test_downloads_of_a_chosen_file_can_fail(admin: Admin, urls: dict[str, str])
     assert [send(urls["model.safetensors"]).status for _ in range(2)] == [500, 200]
 
 
-def test_an_unknown_kind_or_field_of_a_fault_says_what_there_is(admin: Admin) -> None:
+def test_an_unknown_kind_or_field_of_a_fault_is_reported_with_the_valid_ones(admin: Admin) -> None:
     with pytest.raises(AdminError, match="no fault of kind 'explode'; there are status, html, reset"):
         admin.add_fault("explode")
     with pytest.raises(AdminError, match="a fault has no field 'colour'; it has delay, file"):
@@ -246,7 +246,7 @@ def test_the_admin_api_wants_its_own_key(standin: StandIn) -> None:
         Admin(standin.url, standin.api_key).last_request()
 
 
-def test_the_admin_api_says_what_a_command_takes(standin: StandIn, admin: Admin) -> None:
+def test_the_admin_api_reports_the_arguments_of_a_command(standin: StandIn, admin: Admin) -> None:
     admin.log_artifact("acme-ml", "llm", "faulty", {"a": b""})
     with pytest.raises(AdminError, match="no version 'v9' in 'acme-ml/llm/faulty'; it has latest, v0"):
         admin.show("acme-ml/llm/faulty:v9")

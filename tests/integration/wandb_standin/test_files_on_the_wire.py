@@ -26,7 +26,7 @@ def url(standin: StandIn, admin: Admin, collection: str) -> str:
     return file_urls(standin.url, f"acme-ml/llm/{collection}:v0")["model.safetensors"]
 
 
-def test_a_file_needs_no_key_and_says_its_size_and_md5(url: str) -> None:
+def test_a_file_needs_no_key_and_has_its_size_and_md5(url: str) -> None:
     answer = send(url)
 
     assert (answer.status, answer.body) == (200, CONTENT)
@@ -51,7 +51,7 @@ def test_a_range_beyond_the_end_is_416_with_the_size(url: str) -> None:
     assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */10240")
 
 
-def test_head_says_the_size_and_sends_nothing(url: str) -> None:
+def test_head_returns_the_size_without_a_body(url: str) -> None:
     answer = send(url, "HEAD")
 
     assert (answer.status, answer.headers["Content-Length"], answer.body) == (200, "10240", b"")
@@ -63,7 +63,7 @@ def test_an_empty_file_is_served(standin: StandIn, url: str, collection: str) ->
     assert (answer.status, answer.body) == (200, b"")
 
 
-def test_the_log_shows_what_was_really_sent(admin: Admin, url: str) -> None:
+def test_the_log_shows_the_actual_answer(admin: Admin, url: str) -> None:
     before = admin.last_request()
     send(url, headers={"Range": "bytes=1-2"})
 
@@ -147,7 +147,7 @@ def test_a_large_file_is_uploaded_in_parts(standin: StandIn, admin: Admin, colle
     assert send(file_urls(standin.url, f"acme-ml/llm/{collection}:v0")["big.safetensors"]).body == whole
 
 
-def test_an_upload_that_is_not_what_its_md5_says_is_refused(standin: StandIn, collection: str) -> None:
+def test_an_upload_that_does_not_match_its_md5_is_refused(standin: StandIn, collection: str) -> None:
     artifact_id = create_artifact(standin, collection, {"a": b"right"})
     spec = {"artifactID": artifact_id, "name": "a", "md5": content_md5(b"right")}
     (node,) = create_files(standin, [spec])

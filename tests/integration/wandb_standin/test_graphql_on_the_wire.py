@@ -48,7 +48,7 @@ def test_a_batch_answers_each_reference_under_its_own_name(
     assert {a["alias"] for a in linked["aliases"]} == {"v0", "latest", "production"}
 
 
-def test_what_does_not_exist_is_null_and_the_rest_is_answered(standin: StandIn, source: str, collection: str) -> None:
+def test_missing_objects_are_null_and_the_rest_is_answered(standin: StandIn, source: str, collection: str) -> None:
     answer = resolve(
         standin.url,
         f"acme-ml/llm/{collection}:latest",
@@ -101,14 +101,14 @@ def test_an_unknown_field_is_refused_before_anything_runs(standin: StandIn) -> N
         ("{ artifact { id } }", "of type 'ID!' is required"),
     ],
 )
-def test_a_bad_request_says_what_is_wrong_with_it(standin: StandIn, query: str, message: str) -> None:
+def test_a_bad_request_is_answered_with_the_problem(standin: StandIn, query: str, message: str) -> None:
     answer = graphql(standin.url, query)
 
     assert answer.status == 400
     assert message in answer.json["errors"][0]["message"]
 
 
-def test_a_wrong_key_is_401_even_for_what_anyone_may_ask(standin: StandIn) -> None:
+def test_a_wrong_key_is_401_even_for_public_queries(standin: StandIn) -> None:
     answer = graphql(standin.url, "{ serverInfo { features { name } } }", "0" * 40)
 
     assert (answer.status, answer.json["errors"][0]["message"]) == (401, "user is not logged in")

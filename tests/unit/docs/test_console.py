@@ -15,7 +15,7 @@ def page(folder: Path, text: str) -> Page:
     return Page(path)
 
 
-def test_commands_are_found_with_their_lines_and_what_they_print(tmp_path: Path) -> None:
+def test_commands_are_found_with_their_lines_and_output(tmp_path: Path) -> None:
     found = commands(
         page(
             tmp_path,
@@ -28,7 +28,7 @@ def test_commands_are_found_with_their_lines_and_what_they_print(tmp_path: Path)
     assert [c.line for c in found] == [4, 7, 10, 11]
 
 
-def test_a_block_that_begins_with_no_command_is_refused(tmp_path: Path) -> None:
+def test_a_block_that_does_not_start_with_a_command_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"page.md:4: a block to run must start with"):
         commands(page(tmp_path, "# Page\n\n```console run\nkubectl get pods\n```\n"))
 
@@ -47,9 +47,7 @@ def test_a_block_that_begins_with_no_command_is_refused(tmp_path: Path) -> None:
         (["a.c"], "abc", False),
     ],
 )
-def test_what_is_printed_is_compared_but_for_blanks_and_what_the_page_leaves_open(
-    expected: list[str], printed: str, same: bool
-) -> None:
+def test_output_is_compared_except_for_blanks_and_ellipses(expected: list[str], printed: str, same: bool) -> None:
     assert matches(expected, printed) is same
 
 
@@ -74,7 +72,7 @@ async def test_a_page_that_is_wrong_fails_with_its_line(tmp_path: Path, block: s
     assert message in str(wrong.value)
 
 
-def test_a_page_goes_on_from_sections_of_another(tmp_path: Path) -> None:
+def test_a_page_continues_sections_of_another(tmp_path: Path) -> None:
     first = "# First\n\n## One\n\n```console run\n$ echo 1\n```\n\n## Two\n\n```console run\n$ echo 2\n```\n"
     (tmp_path / "first.md").write_text(first)
     next_page = page(tmp_path, "# Next\n\n<!-- goes on from: first.md#two -->\n\n```console run\n$ echo 3\n```\n")
@@ -84,7 +82,7 @@ def test_a_page_goes_on_from_sections_of_another(tmp_path: Path) -> None:
     ]
 
 
-def test_a_section_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_section_is_reported(tmp_path: Path) -> None:
     (tmp_path / "first.md").write_text("# First\n")
     with pytest.raises(ValueError, match="nothing to run in a section #two"):
         commands(page(tmp_path, "# Next\n\n<!-- goes on from: first.md#two -->\n"))

@@ -55,7 +55,7 @@ def test_the_quickstarts_sample_is_what_the_quickstart_applies(all_pages: list[P
     assert yaml.safe_load((ROOT / "samples" / "quickstart.yaml").read_text())["spec"] == applied
 
 
-def test_a_field_that_is_not_there_is_told() -> None:
+def test_a_missing_field_is_reported() -> None:
     block = Block(("yaml",), "spec:\n  hold: {relase: Approved}\n", 3)
     (spec,) = specs(block)
     assert "spec.hold.relase" in "".join(wrong(spec))
@@ -110,13 +110,13 @@ def wrong(spec: dict[str, Any]) -> list[str]:
         return [str(error)]
 
 
-def test_what_other_tools_are_told_of_our_objects_names_them_and_their_fields(user_pages: list[Page]) -> None:
+def test_the_settings_of_other_tools_name_existing_kinds_and_fields(user_pages: list[Page]) -> None:
     """Health checks of Flux, differences for Argo CD to ignore, targets of autoscalers."""
     found = [f"{where}: {problem}" for where, document in documents(user_pages) for problem in misnamed(document)]
     assert not found, "\n".join(found)
 
 
-def test_a_field_or_a_group_of_ours_that_is_not_there_is_told() -> None:
+def test_a_missing_field_or_group_of_ours_is_reported() -> None:
     ignored = {"group": "modelsync.dev", "kind": "ModelDeployment", "jsonPointers": ["/spec/replica", "/spec/replicas"]}
     checked = {"apiVersion": "modelsync.dev/v1", "kind": "ModelDeployment", "name": "chat"}
     assert list(misnamed({"spec": {"ignoreDifferences": [ignored], "healthChecks": [checked]}})) == [
@@ -154,7 +154,7 @@ def test_every_example_of_values_and_settings_is_taken(user_pages: list[Page]) -
     assert not found, "\n".join(found)
 
 
-def test_a_value_or_a_setting_that_is_not_there_is_told() -> None:
+def test_a_missing_value_or_setting_is_reported() -> None:
     assert wrong_values({"webhook": {"tls": {"secret": "x"}}}) == ["webhook.tls.secret is not a value of the chart"]
     assert "allowedImagess" in "".join(wrong_values({"allowedRegistries": [], "allowedImagess": []}))
     assert "allowedImagess" in "".join(wrong_values({"settings": {"allowedImagess": []}}))

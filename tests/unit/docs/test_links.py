@@ -22,7 +22,7 @@ def test_every_page_has_one_title(all_pages: list[Page]) -> None:
     assert [str(page.path) for page in all_pages if not page.title] == []
 
 
-def test_a_broken_link_is_told_with_page_and_line(tmp_path: Path) -> None:
+def test_a_broken_link_is_reported_with_page_and_line(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text(
         "# Top\n\nGood: [a](docs/a.md#the-way-x), [b](docs/a.md).\n"
@@ -37,7 +37,7 @@ def test_a_broken_link_is_told_with_page_and_line(tmp_path: Path) -> None:
     ]
 
 
-def test_the_second_heading_of_a_name_has_an_anchor_of_its_own(tmp_path: Path) -> None:
+def test_the_second_heading_of_a_name_has_its_own_anchor(tmp_path: Path) -> None:
     page = tmp_path / "a.md"
     page.write_text("# Hold\n\n## What `it` does\n\n## Hold\n")
     assert Page(page).anchors == {"hold", "what-it-does", "hold-1"}

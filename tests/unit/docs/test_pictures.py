@@ -20,7 +20,7 @@ OF_A_MACHINE = re.compile(r"/(root|home|tmp|work)/|localhost|127\.0\.0\.1|\b10\.
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_is_small_and_tells_of_no_machine(name: str) -> None:
+def test_a_picture_is_small_and_reveals_no_machine(name: str) -> None:
     text = (IMAGES / name).read_text(encoding="utf-8")
     assert len(text.encode()) < KILOBYTES * 1024
     assert ElementTree.fromstring(text).tag.endswith("svg")  # noqa: S314  it is our own
@@ -37,7 +37,7 @@ def test_every_picture_is_shown_and_none_is_missing() -> None:
     assert shown == {IMAGES / name for name in PICTURES}
 
 
-def test_the_design_notes_say_what_makes_each_and_that_makes_it() -> None:
+def test_the_design_notes_list_how_each_picture_is_made() -> None:
     generated = {Path(name).name for name in GENERATED if name.startswith("docs/images/")}
     assert {name for name, maker in MAKERS.items() if maker == "`make generate`"} == generated
     played = {name for name, maker in MAKERS.items() if maker == "`make demo PICTURES=docs/images`"}

@@ -29,13 +29,13 @@ def test_a_runbook_has_the_form_of_all(page: Page) -> None:
 
 
 @each
-def test_a_runbook_begins_with_the_severity_of_its_alert(page: Page) -> None:
+def test_a_runbook_starts_with_the_severity_of_its_alert(page: Page) -> None:
     severity = RULES[page.path.stem]["labels"]["severity"]
     assert page.text.split("\n\n")[1].startswith(f"Severity {severity}. It fires when ")
 
 
 @each
-def test_a_runbook_begins_to_look_with_three_commands(page: Page) -> None:
+def test_a_runbook_starts_with_three_commands(page: Page) -> None:
     first = next(block for block in page.blocks if page.section(block.line) == "diagnosis")
     commands = first.text.splitlines()
     assert len(commands) == 3, commands

@@ -14,7 +14,7 @@ def test_every_block_that_is_run_can_be_read(all_pages: list[Page]) -> None:
     assert "quickstart.md" in runnable
 
 
-def test_every_block_says_what_it_is_in_words_that_the_checks_know(user_pages: list[Page]) -> None:
+def test_every_block_has_a_kind_that_the_checks_know(user_pages: list[Page]) -> None:
     odd = [
         f"{page.path}:{block.line}: {' '.join(block.info)}"
         for page in user_pages

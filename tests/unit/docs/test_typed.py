@@ -76,7 +76,7 @@ def test_all_that_is_run_is_typed_by_a_reader(all_pages: list[Page]) -> None:
         ("helm upgrade x helm/modelsink", "there is no helm/modelsink"),
     ],
 )
-def test_what_cannot_be_typed_is_found(line: str, problem: str | None) -> None:
+def test_an_invalid_command_is_found(line: str, problem: str | None) -> None:
     command = tuple(line.split())
     found = [
         typed.problem_of_ours(command, PROGRAMS),
@@ -108,7 +108,7 @@ def words_of(line: str) -> tuple[str, ...]:
     return only
 
 
-def test_what_a_console_prints_and_what_stands_in_a_here_document_is_not_typed(tmp_path: Path) -> None:
+def test_console_output_and_here_documents_are_not_commands(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text("# P\n\n```console\n$ cat <<EOF\nmake nothing\nEOF\n$ true \\\n  --x\nmake nothing\n```\n")
     assert [(line.line, str(line)) for line in typed.lines(Page(path))] == [(4, "cat"), (7, "true --x")]

@@ -102,7 +102,7 @@ def test_a_misspelt_flag_or_verb_is_found(command: str, unknown: str | None) -> 
     assert words.unknown_option(command, {"modelsync": main}) == unknown
 
 
-def test_a_field_that_is_not_there_is_found() -> None:
+def test_a_missing_field_is_found() -> None:
     (version,) = crd()["spec"]["versions"]
     schema = version["schema"]["openAPIV3Schema"]
     found = ["spec.rollout.steps[].match", "rollout.steps[].setWeight", "status.holds[].since"]

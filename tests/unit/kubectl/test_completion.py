@@ -12,7 +12,7 @@ from modelsync.kubectl import completion
 from unit.kubectl.conftest import Shell
 
 
-def test_commands_are_offered_with_what_they_do(shell: Shell) -> None:
+def test_commands_are_completed_with_their_summaries(shell: Shell) -> None:
     found = completion.completions(["pro"], shell.cluster)
     assert found == ["promote\tEnd the canary's pause, or skip the remaining steps."]
 
@@ -56,7 +56,7 @@ TYPED = {
 
 
 @pytest.mark.parametrize("shell", TYPED)
-def test_each_shell_takes_what_it_is_given_and_completes(shell: str, tmp_path: Path) -> None:
+def test_each_shell_accepts_its_script_and_completes(shell: str, tmp_path: Path) -> None:
     if shutil.which(shell) is None:  # bash is wherever `make` runs; the others are optional
         pytest.skip(f"{shell} is not installed")
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))

@@ -70,11 +70,11 @@ def finding(shell: Shell, check: str, *, code: int = 3) -> dict[str, Any]:
     return min((each for each in found if each["check"] == check), key=lambda each: worst.index(each["verdict"]))
 
 
-def test_where_all_is_well_each_thing_is_told(healthy: Shell, golden: Golden) -> None:
+def test_a_healthy_cluster_passes_every_check(healthy: Shell, golden: Golden) -> None:
     golden("doctor", healthy("doctor chat"))
 
 
-def test_what_is_wrong_stands_with_what_to_do(healthy: Shell, golden: Golden) -> None:
+def test_failures_are_shown_with_their_fixes(healthy: Shell, golden: Golden) -> None:
     healthy.cluster.others[SECRET] = secret(labelled=False)
     healthy.cluster.denied |= {"me promote modeldeployments", "me promote-full modeldeployments"}
     healthy.cluster.denied.add("system:serviceaccount:modelsync-system:modelsync patch httproutes")
@@ -83,7 +83,7 @@ def test_what_is_wrong_stands_with_what_to_do(healthy: Shell, golden: Golden) ->
     golden("doctor-wrong", healthy("doctor", code=3))
 
 
-def test_what_the_user_may_not_see_is_unknown_and_not_wrong(healthy: Shell, golden: Golden) -> None:
+def test_what_the_user_may_not_read_is_unknown_and_not_failed(healthy: Shell, golden: Golden) -> None:
     healthy.cluster.refused |= {"secrets", "nodes", "gateways", "httproutes", "leases", "subjectaccessreviews"}
     golden("doctor-few-rights", healthy("doctor"))
 
@@ -134,7 +134,7 @@ def test_an_operator_of_some_namespaces_is_found_by_its_own_lease(healthy: Shell
     assert finding(healthy, "operator", code=0)["says"].startswith("modelsync-7d4f-x2x9z is the leader")
 
 
-def test_a_leader_that_was_killed_is_no_operator(healthy: Shell) -> None:
+def test_a_killed_leader_does_not_count_as_running(healthy: Shell) -> None:
     old = (healthy.world.now - timedelta(minutes=5)).isoformat()
     healthy.cluster.others[LEASE]["spec"]["renewTime"] = old
     assert "no operator is the leader (last renewed 5m ago)" in finding(healthy, "operator")["says"]
@@ -151,7 +151,7 @@ def test_a_leader_that_was_killed_is_no_operator(healthy: Shell) -> None:
     ],
     ids=["missing", "unlabelled", "another key", "no text", "cut off"],
 )
-def test_a_key_that_cannot_work_is_told(healthy: Shell, content: dict[str, Any] | None, says: str) -> None:
+def test_an_unusable_key_is_reported(healthy: Shell, content: dict[str, Any] | None, says: str) -> None:
     healthy.cluster.others.pop(SECRET)
     if content is not None:
         healthy.cluster.others[SECRET] = content
@@ -160,7 +160,7 @@ def test_a_key_that_cannot_work_is_told(healthy: Shell, content: dict[str, Any] 
     assert found["fix"]
 
 
-def test_a_registry_that_refuses_is_told_in_the_operators_words(healthy: Shell) -> None:
+def test_a_registry_refusal_is_reported_with_the_operators_message(healthy: Shell) -> None:
     status = healthy.cluster.model_deployment()["status"]
     refused = Condition(
         type=ConditionType.MODEL_RESOLVED,

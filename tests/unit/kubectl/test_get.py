@@ -23,7 +23,7 @@ def test_a_list_has_a_line_for_each(in_canary: Shell, golden: Golden) -> None:
     golden("get-list-wide", in_canary("get -o wide -A"))
 
 
-def test_a_tree_shows_what_moves_what_serves_and_what_is_waited_for(in_canary: Shell, golden: Golden) -> None:
+def test_a_tree_shows_the_canary_the_stable_and_the_wait(in_canary: Shell, golden: Golden) -> None:
     golden("get-tree-canary", in_canary("get chat"))
 
 
@@ -49,12 +49,12 @@ def test_a_tree_shows_what_keeps_pods_from_serving(shell: Shell, golden: Golden)
     golden("get-tree-first", shell("get chat"))
 
 
-def test_before_the_operator_has_said_anything_that_is_shown(shell: Shell, golden: Golden) -> None:
+def test_a_new_object_without_a_status_is_shown(shell: Shell, golden: Golden) -> None:
     golden("get-tree-new", shell("get chat"))
     assert "No history of chat yet." in shell("history chat")
 
 
-def test_without_a_hold_it_is_told_what_one_would_do(in_canary: Shell, golden: Golden) -> None:
+def test_without_a_hold_its_hypothetical_effect_is_shown(in_canary: Shell, golden: Golden) -> None:
     golden("hold-none", in_canary("hold chat"))
 
 
@@ -78,12 +78,12 @@ def test_programs_get_history_and_holds_as_data(in_canary: Shell) -> None:
     assert [entry["outcome"] for entry in entries] == ["Promoted", "Promoted"]
 
 
-def test_a_namespace_without_any_says_so_on_standard_error(shell: Shell) -> None:
+def test_an_empty_namespace_is_reported_on_standard_error(shell: Shell) -> None:
     shell.cluster.namespace = "other"
     assert shell("get") == "No ModelDeployments found in other namespace.\n"
 
 
-def test_watching_through_a_pipe_tells_each_change_once_below_one_header(in_canary: Shell) -> None:
+def test_watching_through_a_pipe_prints_each_change_once_below_one_header(in_canary: Shell) -> None:
     in_canary("promote --full chat")
     output = watched(in_canary, "get -w")
     lines = output.splitlines()
@@ -97,14 +97,14 @@ def test_watching_through_a_pipe_tells_each_change_once_below_one_header(in_cana
     assert trees.startswith("chat  namespace prod")
 
 
-def test_lines_of_a_watch_stand_below_one_another(in_canary: Shell) -> None:
+def test_the_columns_of_a_watch_are_aligned(in_canary: Shell) -> None:
     in_canary.cluster.step = in_canary.cluster.step * 5
     in_canary("promote --full chat --wait=false")
     lines = watched(in_canary, "get -w").splitlines()
     assert len({line.index(word) for line in lines for word in line.split() if word in ("STABLE", "v1-11111111")}) == 1
 
 
-def test_one_that_is_deleted_while_it_is_watched_is_told(in_canary: Shell) -> None:
+def test_a_deletion_during_a_watch_is_reported(in_canary: Shell) -> None:
     in_canary.cluster.deleted_after = 2
     assert watched(in_canary, "get -w").splitlines()[-1] == "modeldeployment.modelsync.dev/chat deleted"
     output = in_canary("get chat -w", code=1)
@@ -112,7 +112,7 @@ def test_one_that_is_deleted_while_it_is_watched_is_told(in_canary: Shell) -> No
     assert 'error: modeldeployments.modelsync.dev "chat" was deleted' in in_canary("status chat", code=1)
 
 
-def test_an_api_server_that_is_away_is_told_once_and_waited_for(in_canary: Shell) -> None:
+def test_an_outage_of_the_api_server_is_reported_once_and_waited_for(in_canary: Shell) -> None:
     in_canary.cluster.away = range(2, 9)
     in_canary("promote --full chat --wait=false")
     line = "the API server does not answer, still trying: unexpected EOF\n"
@@ -145,7 +145,7 @@ def watched(shell: Shell, command: str) -> str:
         return shell(command, code=130)
 
 
-def test_what_does_not_go_together_is_refused(shell: Shell) -> None:
+def test_conflicting_options_are_refused(shell: Shell) -> None:
     assert "--all-namespaces cannot be combined with a name" in shell("get chat -A", code=2)
     assert "use `kubectl get -w`" in shell("get -w -o json", code=2)
     assert "no command 'list'; use get" in shell("list", code=2)
@@ -154,7 +154,7 @@ def test_what_does_not_go_together_is_refused(shell: Shell) -> None:
     assert "no command 'x'; commands: abort, " in shell("x", code=2)
 
 
-def test_a_status_that_is_too_new_to_read_says_what_to_do(in_canary: Shell) -> None:
+def test_an_unreadable_newer_status_is_reported_with_a_fix(in_canary: Shell) -> None:
     raw = in_canary.cluster.model_deployment()
     raw["status"]["phase"] = "Levitating"
     in_canary.cluster.instead = raw
@@ -192,7 +192,7 @@ def test_names_from_a_registry_do_not_steer_the_terminal(in_canary: Shell, capsy
         assert "�[2Jchat�x" in output
 
 
-def test_where_letters_are_missing_others_stand_for_them(
+def test_characters_missing_in_the_encoding_are_replaced(
     in_canary: Shell, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="ascii"))
@@ -203,7 +203,7 @@ def test_where_letters_are_missing_others_stand_for_them(
     assert "`- chat-v2-22222222-3" in shown
 
 
-def test_a_tree_ends_with_what_to_type_next(in_canary: Shell) -> None:
+def test_a_tree_ends_with_the_next_command(in_canary: Shell) -> None:
     failing = in_canary.cluster.model_deployment()
     for pod in failing["status"]["pods"]:
         pod["state"] = "Failing"
@@ -218,7 +218,7 @@ def test_a_tree_ends_with_what_to_type_next(in_canary: Shell) -> None:
     assert "\n          kubectl modelsync doctor chat -n prod\n" in in_canary("get chat")
 
 
-def test_a_name_that_is_none_is_answered_with_those_that_there_are(shell: Shell) -> None:
+def test_an_unknown_name_is_answered_with_suggestions(shell: Shell) -> None:
     problem = 'error: modeldeployments.modelsync.dev "chatt" not found in namespace prod'
     assert shell("get chatt", code=1) == f"{problem}; did you mean chat?\n"
     assert shell("get chatt -w", code=1) == f"{problem}; did you mean chat?\n"
@@ -230,7 +230,7 @@ def test_a_name_that_is_none_is_answered_with_those_that_there_are(shell: Shell)
     assert "list all namespaces with `kubectl modelsync get -A`" in shell("hold chat", code=1)
 
 
-def test_who_may_not_see_is_told_what_to_ask_for(shell: Shell) -> None:
+def test_a_missing_right_is_reported_with_the_command_that_grants_it(shell: Shell) -> None:
     shell.cluster.refused.add("modeldeployments")
     output = shell("get", code=1)
     assert "cannot list resource; an administrator of namespace prod can grant the right to list with: " in output

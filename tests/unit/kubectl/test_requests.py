@@ -11,7 +11,7 @@ def asked(shell: Shell, annotation: str) -> str:
     return str(shell.cluster.patches[-1]["metadata"]["annotations"][annotation])
 
 
-def test_promote_ends_the_pause_and_tells_which_step_is_next(in_canary: Shell) -> None:
+def test_promote_ends_the_pause_and_prints_the_next_step(in_canary: Shell) -> None:
     assert in_canary("promote chat") == (
         "modeldeployment.modelsync.dev/chat continues: v2-22222222 is at step 3 of 4, setWeight 50\n"
     )
@@ -27,7 +27,7 @@ def test_a_second_promote_of_the_same_canary_is_another_request(in_canary: Shell
     assert in_canary.world.status.promoted[-1] == "v2-22222222"
 
 
-def test_promote_full_skips_what_is_left_and_the_status_names_who(in_canary: Shell) -> None:
+def test_promote_full_skips_the_remaining_steps_and_the_status_names_the_user(in_canary: Shell) -> None:
     assert "the remaining steps of v2-22222222 are skipped" in in_canary("promote --full chat")
     canary = in_canary.world.status.canary
     assert canary is not None
@@ -41,7 +41,7 @@ def test_promote_waits_for_a_pause_that_is_still_to_come(in_canary: Shell) -> No
     assert "v3-33333333 is at step 3 of 4" in in_canary("promote chat --timeout 0")
 
 
-def test_abort_takes_the_canary_back_and_says_what_serves(in_canary: Shell) -> None:
+def test_abort_aborts_the_canary_and_prints_what_serves(in_canary: Shell) -> None:
     assert in_canary("abort chat") == (
         "modeldeployment.modelsync.dev/chat aborted: v2-22222222 loses its traffic, v1-11111111 serves\n"
     )
@@ -63,7 +63,7 @@ def test_refresh_makes_the_operator_ask(in_canary: Shell) -> None:
     assert in_canary.world.asked_at > asked_at
 
 
-def test_what_makes_no_sense_is_refused_before_anything_is_written(in_canary: Shell) -> None:
+def test_a_request_that_cannot_apply_is_refused_before_anything_is_written(in_canary: Shell) -> None:
     in_canary("promote --full chat")
     in_canary.world.run(minutes=5)
     count = len(in_canary.cluster.patches)
@@ -80,7 +80,7 @@ def test_a_failed_version_that_the_alias_has_left_is_not_retried(in_canary: Shel
     assert output == "error: nothing to promote: v2-22222222 has failed (Aborted), v1-11111111 serves\n"
 
 
-def test_promote_of_a_suspended_one_says_how_to_go_on(in_canary: Shell) -> None:
+def test_promote_of_a_suspended_one_points_to_resume(in_canary: Shell) -> None:
     in_canary("pause chat")
     assert "first: kubectl modelsync resume chat -n prod" in in_canary("promote chat", code=1)
 
@@ -92,19 +92,19 @@ def test_promote_without_a_pause_ahead_points_to_full(in_canary: Shell) -> None:
     assert "has no pause ahead of it; --full skips" in in_canary("promote chat", code=1)
 
 
-def test_an_operator_that_does_not_answer_is_told_after_the_timeout(in_canary: Shell) -> None:
+def test_a_missing_answer_of_the_operator_is_reported_after_the_timeout(in_canary: Shell) -> None:
     in_canary.cluster.operator_runs = False
     output = in_canary("abort chat --timeout 1ms", code=5)
     assert "abort: no answer within 1ms: chat waits for a person's promote; the request is kept and acted on" in output
 
 
-def test_without_waiting_only_the_annotation_is_told(in_canary: Shell) -> None:
+def test_without_waiting_only_the_annotation_is_reported(in_canary: Shell) -> None:
     in_canary.cluster.operator_runs = False
     output = in_canary("promote chat --wait=false")
     assert output == "modeldeployment.modelsync.dev/chat annotated: promote v2-22222222\n"
 
 
-def test_a_request_that_comes_too_late_is_told_as_ignored(in_canary: Shell) -> None:
+def test_a_late_request_is_reported_as_ignored(in_canary: Shell) -> None:
     class Late(type(in_canary.cluster)):  # type: ignore[misc]
         def patch(self, namespace: str, name: str, patch: dict[str, object]) -> object:
             self.world.move_alias("v3")
@@ -136,13 +136,13 @@ def test_pause_and_resume_set_the_spec_once(in_canary: Shell) -> None:
     assert len(in_canary.cluster.patches) == 2
 
 
-def test_a_name_that_is_none_is_told_as_the_api_server_does(in_canary: Shell) -> None:
+def test_an_unknown_name_is_reported_like_by_the_api_server(in_canary: Shell) -> None:
     output = in_canary("abort chatt", code=1)
     assert output == 'error: modeldeployments.modelsync.dev "chatt" not found in namespace prod; did you mean chat?\n'
     assert "give its name, such as `chat`" in in_canary("abort deployment/chat", code=2)
 
 
-def test_who_may_not_steer_is_told_which_right_to_ask_for_and_how(in_canary: Shell) -> None:
+def test_a_missing_steering_right_is_reported_with_the_command_that_grants_it(in_canary: Shell) -> None:
     refusal = (
         f'modeldeployments.modelsync.dev "chat" is forbidden: User "{ALICE}" cannot patch resource '
         '"modeldeployments" in API group "modelsync.dev" in the namespace "prod"'
@@ -166,7 +166,7 @@ def test_who_may_not_steer_is_told_which_right_to_ask_for_and_how(in_canary: She
     assert in_canary("abort chat", code=1) == "error: a webhook does not like it\n"
 
 
-def test_of_what_a_hold_blocks_it_is_not_said_that_it_serves(shell: Shell) -> None:
+def test_a_blocked_version_is_not_reported_as_serving(shell: Shell) -> None:
     shell.world.move_alias("v1")
     shell.world.run(minutes=5)
     shell.world.hold("v1")

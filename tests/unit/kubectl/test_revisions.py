@@ -78,11 +78,11 @@ def names_of(shell: Shell) -> tuple[str, str]:
     return revision(old), revision(new)
 
 
-def test_what_a_canary_changes_is_told_by_part_and_by_field(two: Shell, golden: Golden) -> None:
+def test_the_changes_of_a_canary_are_listed_by_part_and_field(two: Shell, golden: Golden) -> None:
     golden("diff", two("diff chat"))
 
 
-def test_the_tree_says_what_a_revision_is_made_of(two: Shell, golden: Golden) -> None:
+def test_the_tree_shows_the_parts_of_a_revision(two: Shell, golden: Golden) -> None:
     golden("get-tree-parts", two("get chat"))
 
 
@@ -97,7 +97,7 @@ def test_any_two_revisions_can_be_compared_by_their_versions(two: Shell) -> None
     } in (data["changes"])
 
 
-def test_what_cannot_be_compared_is_told_with_what_can(two: Shell) -> None:
+def test_revisions_that_cannot_be_compared_are_reported_with_alternatives(two: Shell) -> None:
     old, new = names_of(two)
     assert f"chat has no revision v9; its revisions: {old}, {new}" in two("diff chat v9", code=1)
     assert "give at most two revisions" in two("diff chat v7 v8 v9", code=2)
@@ -124,7 +124,7 @@ def test_an_answer_is_found_by_its_other_headers(two: Shell) -> None:
     assert data["loggedBy"] is None
 
 
-def test_an_answer_of_nobody_is_told(two: Shell) -> None:
+def test_an_unknown_answer_is_reported(two: Shell) -> None:
     _, new = names_of(two)
     assert "no revision matches 'v9-99999999' in namespace prod (--all-namespaces searches all)" in two(
         "trace v9-99999999", code=1

@@ -13,7 +13,7 @@ def imported(code: str) -> set[str]:
     return set(answer.stdout.splitlines())
 
 
-def test_completion_of_a_command_imports_none() -> None:
+def test_completion_of_a_command_imports_no_command() -> None:
     found = imported("from modelsync.kubectl.completion import completions; assert len(completions([''])) > 9")
     assert "click" in found
     assert not found & (SLOW | {"importlib.metadata", "pydantic", "rich", "modelsync.kubectl.commands.get"})

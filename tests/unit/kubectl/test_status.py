@@ -3,12 +3,12 @@
 from unit.kubectl.conftest import Golden, Shell
 
 
-def test_it_waits_until_what_is_asked_for_serves(in_canary: Shell, golden: Golden) -> None:
+def test_it_waits_until_the_wanted_version_serves(in_canary: Shell, golden: Golden) -> None:
     in_canary("promote --full chat")
     golden("status", in_canary("status chat"))
 
 
-def test_a_pause_that_waits_for_a_person_is_told_with_the_command(in_canary: Shell) -> None:
+def test_a_pause_for_promotion_is_reported_with_the_command(in_canary: Shell) -> None:
     output = in_canary("status chat --watch=false")
     assert output == (
         "Waiting for chat: v2 (v2-22222222) at 10 %, step 2 of 4, 1 of 1 pods ready; waits for a person's promote: "
@@ -31,7 +31,7 @@ def test_a_hold_ends_it(in_canary: Shell) -> None:
     assert output.endswith("; next: kubectl modelsync hold chat -n prod\n")
 
 
-def test_the_timeout_ends_it_and_says_what_was_waited_for(in_canary: Shell) -> None:
+def test_the_timeout_ends_it_and_reports_the_wait(in_canary: Shell) -> None:
     output = in_canary("status chat --timeout=1ms", code=5)
     assert "not finished within --timeout=1ms" in output
     assert "--timeout" in in_canary("status chat --timeout=soon", code=2)
@@ -52,19 +52,19 @@ def test_a_change_that_the_operator_has_not_seen_is_waited_for(in_canary: Shell)
     assert output == "Waiting for chat: the operator has not seen the latest change to its spec yet\n"
 
 
-def test_one_that_is_not_there_is_told(in_canary: Shell) -> None:
+def test_a_missing_object_is_reported(in_canary: Shell) -> None:
     output = in_canary("status nope", code=1)
     assert output == 'error: modeldeployments.modelsync.dev "nope" not found in namespace prod; found there: chat\n'
 
 
-def test_a_registry_that_is_away_is_told_as_what_is_waited_for(in_canary: Shell) -> None:
+def test_a_registry_outage_is_reported_as_the_wait(in_canary: Shell) -> None:
     in_canary.world.registry(reachable=False)
     in_canary.world.run(minutes=2)
     output = in_canary("status chat --watch=false")
     assert output.endswith("pods ready; waits for the registry to answer again; nothing moves forward meanwhile\n")
 
 
-def test_one_that_is_suspended_is_told_with_the_command(in_canary: Shell) -> None:
+def test_a_suspended_one_is_reported_with_the_command(in_canary: Shell) -> None:
     in_canary("pause chat")
     in_canary.world.run(seconds=5)
     output = in_canary("status chat --watch=false")

@@ -83,7 +83,7 @@ def terminal(*arguments: str) -> Iterator[Terminal]:
         os.close(end)
 
 
-def test_a_watch_shows_what_changes_over_all_that_breaks_until_it_is_interrupted(script: Script) -> None:
+def test_a_watch_survives_broken_connections_until_it_is_interrupted(script: Script) -> None:
     script(
         ("watch=true", event("MODIFIED", chat(2, phase="Starting")), "error: unexpected EOF\n", 1),
         ("watch=true", event("ERROR", {"kind": "Status", "code": 410, "reason": "Expired"}), "", 0),
@@ -103,7 +103,7 @@ def test_a_watch_shows_what_changes_over_all_that_breaks_until_it_is_interrupted
     assert "chat" not in screen.shown[screen.shown.rindex(SHOW_CURSOR) :], "nothing is printed below the last picture"
 
 
-def test_a_watch_ends_when_what_it_shows_is_deleted(script: Script) -> None:
+def test_a_watch_ends_when_its_object_is_deleted(script: Script) -> None:
     script(
         ("watch=true", event("DELETED", chat(2, phase="Healthy")), "", OPEN),
         ("fieldSelector", listed(chat(1, phase="Healthy")), "", 0),
@@ -114,7 +114,7 @@ def test_a_watch_ends_when_what_it_shows_is_deleted(script: Script) -> None:
     assert screen.shown.index(SHOW_CURSOR) < screen.shown.index("error: ")
 
 
-def test_a_wait_is_interrupted_without_a_word(script: Script) -> None:
+def test_an_interrupted_wait_prints_nothing(script: Script) -> None:
     script(("watch=true", "", "", OPEN), ("fieldSelector", listed(chat(1, phase="Starting")), "", 0))
     with terminal("status", "chat", "-n", "prod") as screen:
         screen.until("Waiting for chat")

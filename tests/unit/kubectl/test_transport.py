@@ -25,7 +25,7 @@ def test_the_users_flags_go_along_and_the_path_is_quoted(script: Script) -> None
     assert called.endswith("--context=a --as=bob get --raw=/api/v1/namespaces/prod/secrets/a%20b")
 
 
-def test_a_patch_is_kubectls_with_a_field_manager_of_its_own(script: Script) -> None:
+def test_a_patch_is_kubectls_with_its_own_field_manager(script: Script) -> None:
     folder = script(("patch", "{}", "", 0))
     Kubectl().patch("prod", "chat", {"spec": {"suspend": True}})
     (called,) = calls(folder)
@@ -91,13 +91,13 @@ def test_kubectls_errors_keep_their_words_and_get_a_kind(
     assert raised.value.message.startswith(message)
 
 
-def test_without_kubectl_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: FilePath) -> None:
+def test_a_missing_kubectl_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: FilePath) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PluginError, match="kubectl is not on PATH"):
         Kubectl().get(model_deployments("prod", "x"))
 
 
-def test_an_answer_of_a_proxy_is_told_as_such(script: Script) -> None:
+def test_an_answer_from_a_proxy_is_recognized(script: Script) -> None:
     script(("get", "<html>", "", 0))
     with pytest.raises(UnavailableError, match="is there a proxy"):
         Kubectl().get(model_deployments("prod", "x"))
@@ -114,7 +114,7 @@ def test_a_defect_shows_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert len(printed.splitlines()) == 1
 
 
-def test_an_interrupt_ends_without_a_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_prints_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(self: Kubectl, path: Path) -> None:
         raise KeyboardInterrupt
 

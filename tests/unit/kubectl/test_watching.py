@@ -28,7 +28,7 @@ def seen(api: Kubectl, count: int) -> list[str]:
     return phases
 
 
-def test_following_tells_each_change_once_also_over_watches_that_end(script: Script) -> None:
+def test_following_yields_each_change_once_across_watches(script: Script) -> None:
     script(
         ("watch=true", event("MODIFIED", chat(2, phase="B")) + event("MODIFIED", chat(3, phase="C")), "", 0),
         ("modeldeployments", listed(chat(1, phase="A")), "", 0),
@@ -38,7 +38,7 @@ def test_following_tells_each_change_once_also_over_watches_that_end(script: Scr
     assert seen(Kubectl(), 4) == ["A", "B", "C", "gone"]
 
 
-def test_a_watch_that_is_too_old_begins_again(script: Script) -> None:
+def test_a_watch_with_a_too_old_version_restarts(script: Script) -> None:
     script(
         ("watch=true", event("ERROR", {"kind": "Status", "code": 410}), "", 0),
         ("modeldeployments", listed(chat(1, phase="A")), "", 0),
@@ -66,7 +66,7 @@ def test_who_may_list_and_not_watch_is_served_by_looking_again(script: Script) -
     assert seen(Kubectl(), 2) == ["A", "B"]
 
 
-def test_a_short_outage_is_waited_for_and_a_long_one_told(script: Script) -> None:
+def test_a_short_outage_is_waited_for_and_a_long_one_reported(script: Script) -> None:
     script(("fieldSelector", "", AWAY, 1), ("fieldSelector", listed(chat(1, phase="A")), "", 0))
     assert seen(Kubectl(), 1) == ["A"]
     script(*(("fieldSelector", "", AWAY, 1) for _ in range(watching.PATIENCE)))
@@ -75,7 +75,7 @@ def test_a_short_outage_is_waited_for_and_a_long_one_told(script: Script) -> Non
 
 
 @pytest.mark.parametrize("stderr", [CUT, "error: http2: client connection lost\n", AWAY])
-def test_a_watch_that_is_cut_off_goes_on(script: Script, stderr: str) -> None:
+def test_a_broken_watch_continues(script: Script, stderr: str) -> None:
     script(
         ("watch=true", event("MODIFIED", chat(2, phase="B")), stderr, 1),
         ("fieldSelector", listed(chat(1, phase="A")), "", 0),
@@ -84,7 +84,7 @@ def test_a_watch_that_is_cut_off_goes_on(script: Script, stderr: str) -> None:
     assert seen(Kubectl(), 3) == ["A", "B", "C"]
 
 
-def test_an_event_that_is_cut_off_in_its_middle_is_no_end(script: Script) -> None:
+def test_a_truncated_event_does_not_end_the_watch(script: Script) -> None:
     script(
         ("watch=true", event("MODIFIED", chat(2, phase="B"))[:40], CUT, 1),
         ("fieldSelector", listed(chat(1, phase="A")), "", 0),
@@ -93,7 +93,7 @@ def test_an_event_that_is_cut_off_in_its_middle_is_no_end(script: Script) -> Non
     assert seen(Kubectl(), 2) == ["A", "B"]
 
 
-def test_an_api_server_that_has_answered_is_waited_for_and_whoever_looks_is_told(script: Script) -> None:
+def test_a_later_outage_is_waited_for_and_reported_to_the_follower(script: Script) -> None:
     script(
         ("watch=true", "", CUT, 1),
         ("fieldSelector", listed(chat(1, phase="A")), "", 0),
@@ -115,7 +115,7 @@ def test_a_kind_that_is_taken_away_is_the_end(script: Script) -> None:
         seen(Kubectl(), 2)
 
 
-def test_what_the_first_answer_refuses_is_told_at_once(script: Script) -> None:
+def test_a_refusal_of_the_first_request_is_reported_at_once(script: Script) -> None:
     script(("fieldSelector", "", 'error: context "nope" does not exist\n', 1))
     with pytest.raises(PluginError, match="does not exist"):
         next(iter(islice(Kubectl().follow("prod", "chat"), 1)))

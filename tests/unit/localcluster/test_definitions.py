@@ -32,7 +32,7 @@ def test_a_definition_without_conditions_is_asked_for_again() -> None:
     assert kubectl.called == [("wait", "--for=condition=Established", "--timeout=30s", "crd/a", "crd/b")] * 3
 
 
-def test_any_other_failure_is_told_at_once() -> None:
+def test_any_other_failure_is_raised_at_once() -> None:
     kubectl = Kubectl("timed out waiting for the condition")
 
     with pytest.raises(ClusterError, match="timed out"):

@@ -90,7 +90,7 @@ def test_a_base_and_a_network_reach_the_builder() -> None:
     assert {"BASE=our/python:3.13", "VERSION=v1", "host"} <= set(command)
 
 
-def test_without_a_builder_it_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_builder_the_error_lists_the_tried_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(BuildError, match="docker is not on PATH; podman is not on PATH; buildah is not on PATH"):
         working_builder()

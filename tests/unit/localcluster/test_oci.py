@@ -45,7 +45,7 @@ def test_a_folder_that_is_an_entry_keeps_its_owner_and_mode(tmp_path: Path) -> N
     assert members == [("home", 0o755, 0), ("home/user", 0o750, 2000), ("home/user/file", 0o644, 0)]
 
 
-def test_a_link_points_where_it_was_told(tmp_path: Path) -> None:
+def test_a_link_keeps_its_target(tmp_path: Path) -> None:
     with tarfile.open(write_layer([Entry("bin", link="usr/bin")], tmp_path / "layer").path) as archive:
         member = archive.getmember("bin")
     assert member.issym()
@@ -116,7 +116,7 @@ def test_the_same_image_gives_the_same_archive(layer: Layer) -> None:
     assert first.getvalue() == second.getvalue()
 
 
-def test_a_streamed_layer_is_written_anew_each_time_and_is_the_same_as_one_in_a_file(tmp_path: Path) -> None:
+def test_a_streamed_layer_is_rewritten_each_time_and_equals_one_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"0123456789" * 300_000)  # more than fits into a pipe
 
     def entries() -> list[Entry]:

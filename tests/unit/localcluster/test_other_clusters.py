@@ -42,14 +42,14 @@ def test_nothing_is_missing_in_a_cluster_that_has_all() -> None:
     assert missing() == []
 
 
-def test_an_old_cluster_is_told_which_version_is_needed() -> None:
+def test_an_old_cluster_is_reported_with_the_needed_version() -> None:
     version = {"serverVersion": {"major": "1", "minor": "27", "gitVersion": "v1.27.3"}}
     assert missing(version=version) == [
         "Kubernetes v1.27.3: modelsync needs Kubernetes 1.30 or later: upgrade the cluster"
     ]
 
 
-def test_missing_gateway_crds_are_told_with_the_command_that_installs_them() -> None:
+def test_missing_gateway_crds_are_reported_with_the_command_that_installs_them() -> None:
     (problem,) = missing(customresourcedefinitions={"items": []})
     assert problem.startswith("Gateway API CRDs: install them: kubectl apply --server-side -f https://")
     assert "/v1.4.0/standard-install.yaml" in problem

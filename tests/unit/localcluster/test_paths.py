@@ -19,7 +19,7 @@ def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     assert cache_folder() == tmp_path / "chosen"
 
 
-def test_the_state_is_in_the_cache_unless_the_environment_says_otherwise(
+def test_the_state_is_in_the_cache_unless_the_environment_overrides_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MODELSYNC_CACHE", str(tmp_path))
@@ -42,6 +42,6 @@ def test_a_socket_fits_into_the_107_bytes_that_a_socket_path_may_have(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "-a", "a-", "a/b", "..", "n" * 21])
-def test_a_name_that_is_no_short_label_is_refused(name: str) -> None:
+def test_a_name_that_is_not_a_short_label_is_refused(name: str) -> None:
     with pytest.raises(ClusterError, match="use 1 to 20 lower-case letters"):
         Layout.named(name)

@@ -150,7 +150,7 @@ def test_a_zombie_does_not_count_as_running(bystander: subprocess.Popen[bytes]) 
     assert identify(bystander.pid, "bystander") is None
 
 
-def test_a_record_that_is_cut_short_is_as_none(processes: Processes, tmp_path: Path) -> None:
+def test_a_truncated_record_is_ignored(processes: Processes, tmp_path: Path) -> None:
     start(processes, tmp_path, *SLEEP, name="whole")
     (tmp_path / "processes" / "cut.process").write_text("1234")
     assert [record.name for record in processes] == ["whole"]

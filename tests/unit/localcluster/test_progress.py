@@ -21,7 +21,7 @@ def test_a_step_leaves_one_line_with_its_time() -> None:
     assert re.fullmatch(r"building  0\.0 s\n", output.getvalue())
 
 
-def test_in_a_log_a_long_step_says_now_and_then_that_it_goes_on() -> None:
+def test_in_a_log_a_long_step_prints_reminders() -> None:
     output = io.StringIO()
     with Progress(output, remind_every=timedelta()).step("building") as note:
         note("12 packages")
@@ -35,14 +35,14 @@ def test_on_a_terminal_the_running_step_is_shown_at_once_and_wiped_at_its_end() 
     assert output.getvalue().endswith("\r\x1b[Kbuilding  0.0 s\n")
 
 
-def test_a_step_that_fails_says_that_it_stopped() -> None:
+def test_a_failed_step_is_reported_as_stopped() -> None:
     output = io.StringIO()
     with pytest.raises(ValueError, match="broken"), Progress(output).step("building"):
         raise ValueError("broken")
     assert output.getvalue() == "building: stopped after 0.0 s\n"
 
 
-def test_quiet_says_nothing() -> None:
+def test_quiet_prints_nothing() -> None:
     output = io.StringIO()
     with Progress(output, quiet=True).step("building") as note:
         note("12 packages")

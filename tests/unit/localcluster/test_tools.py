@@ -68,7 +68,7 @@ def test_only_exactly_the_wanted_version_counts(version_output: str, found: bool
         ("github.com/traefik/traefik/v3/cmd/traefik", "traefik"),
     ],
 )
-def test_go_names_a_program_by_the_last_part_that_is_no_major_version(package: str, name: str) -> None:
+def test_go_names_a_program_by_the_last_part_that_is_not_a_major_version(package: str, name: str) -> None:
     assert _binary_name(package) == name
 
 

@@ -30,7 +30,7 @@ def test_the_same_arguments_give_the_same_bytes_and_versions_share_all_but_weigh
     assert make_model(None, "version1", seed=2) != first
 
 
-def test_each_letter_calls_the_next_and_anything_else_calls_the_beginning() -> None:
+def test_each_letter_predicts_the_next_and_anything_else_the_first() -> None:
     embedding, output = matrices(make_model(None, "abc")["model.safetensors"])
 
     def said_after(letter: str) -> str:
@@ -44,7 +44,7 @@ def test_each_letter_calls_the_next_and_anything_else_calls_the_beginning() -> N
 @pytest.mark.parametrize(
     ("word", "complaint"), [("", "not a valid word"), ("aba", "each only once"), ("a b", "each"), ("a~", "reserved")]
 )
-def test_a_word_that_cannot_be_said_is_refused(word: str, complaint: str) -> None:
+def test_an_invalid_word_is_refused(word: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         make_model(None, word)
 

@@ -31,7 +31,7 @@ def steady(**more):
     return [answer(number / 10, **more) for number in range(100)]
 
 
-def test_all_answered_is_no_problem():
+def test_a_soak_without_lost_requests_has_no_problems():
     found = account(record(steady()))
     assert found.problems == []
     assert found.numbers["requests"]["all"] == {"sent": 100, "ok": 100, "held": 0, "retried": 0, "lost": 0}

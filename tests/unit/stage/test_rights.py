@@ -46,11 +46,11 @@ def test_rights_that_an_uninstallation_has_taken_away_are_not_missing(tmp_path: 
     assert not uses(log(tmp_path, event(looked), event(renewed, code=403, decision="forbid"))).missing
 
 
-def test_a_namespace_that_is_going_away_is_no_missing_right(tmp_path: Path) -> None:
+def test_a_terminating_namespace_is_not_a_missing_permission(tmp_path: Path) -> None:
     assert not uses(log(tmp_path, event(Use("", "services", "create"), code=403))).missing
 
 
-def test_a_right_that_nobody_used_is_found(tmp_path: Path) -> None:
+def test_an_unused_permission_is_found(tmp_path: Path) -> None:
     first, *others = sorted(GRANTED - NEVER_ASKED - SELDOM)
     assert uses(log(tmp_path, *map(event, others))).unused == {first}
 
@@ -71,11 +71,11 @@ def test_an_apply_that_makes_its_object_uses_the_right_to_create(tmp_path: Path)
         ("modelsync", False),
     ],
 )
-def test_only_what_the_account_of_a_release_asks_counts(tmp_path: Path, user: str, counts: bool) -> None:
+def test_only_requests_of_a_releases_account_count(tmp_path: Path, user: str, counts: bool) -> None:
     assert bool(uses(log(tmp_path, event(Use("", "nodes", "list"), user=user))).missing) is counts
 
 
-def test_what_is_nobodys_object_and_a_line_that_is_cut_off_are_passed_over(tmp_path: Path) -> None:
+def test_requests_without_an_object_and_a_truncated_line_are_ignored(tmp_path: Path) -> None:
     assert not uses(log(tmp_path, json.dumps({"verb": "get"}), event(Use("", "pods", "get"))[:-5])).asked
 
 

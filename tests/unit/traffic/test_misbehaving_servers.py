@@ -112,7 +112,7 @@ async def test_a_body_shorter_than_announced_is_lost():
     assert len(traffic.lost()) == len(traffic.answers)
 
 
-async def test_nobody_listening_is_lost():
+async def test_a_refused_connection_is_lost():
     async with http1(lambda writer: asyncio.sleep(0)) as url:
         pass
     for way in Way:
@@ -142,7 +142,7 @@ async def test_a_connection_that_dies_after_done_has_lost_nothing():
     assert not traffic.lost(), traffic.explain()
 
 
-async def test_a_502_and_a_503_are_told_apart():
+async def test_a_502_and_a_503_are_distinguished():
     statuses = iter([502, 503] * 1000)
 
     async def fail(writer):
@@ -198,7 +198,7 @@ async def test_answers_under_way_when_a_goaway_comes_end_well_and_the_next_go_el
     assert not traffic.unserved(), traffic.explain()
 
 
-async def test_what_a_goaway_says_was_not_begun_is_sent_anew_and_not_lost():
+async def test_a_request_not_covered_by_a_goaway_is_resent_and_not_lost():
     async def refuse_from_the_second_on(peer):
         if peer.number <= 2:
             if len(peer.requests) == 2:
@@ -213,7 +213,7 @@ async def test_what_a_goaway_says_was_not_begun_is_sent_anew_and_not_lost():
     assert sum(a.retries for a in traffic.answers) >= 2
 
 
-async def test_what_a_goaway_covers_and_the_server_then_drops_is_lost():
+async def test_a_request_covered_by_a_goaway_but_dropped_is_lost():
     async def promise_and_close(peer):
         await peer.answer(peer.requests[-1], chunk(), ended=False)
         await peer.goaway(peer.requests[-1])
@@ -265,7 +265,7 @@ async def test_a_stream_that_is_reset_is_lost_alone():
     assert {a.detail for a in traffic.lost()} == {"RST_STREAM INTERNAL_ERROR"}
 
 
-async def test_a_refused_stream_is_sent_anew_and_one_that_is_always_refused_is_lost():
+async def test_a_refused_stream_is_resent_and_one_that_is_always_refused_is_lost():
     async def refuse_first(peer):
         stream = peer.requests[-1]
         if len(peer.requests) == 1:

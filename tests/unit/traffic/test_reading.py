@@ -85,7 +85,7 @@ def test_the_verdict_is_the_same_however_the_bytes_are_cut(case, piece):
     assert detail in answer.detail
 
 
-def test_what_breaks_before_the_end_is_a_loss_and_after_it_nothing():
+def test_a_break_before_the_end_is_a_loss_and_after_it_is_not():
     for body, outcome in ((chunk(), Outcome.LOST), (GOOD_STREAM, Outcome.OK)):
         answer = Answer(stream=True, sent=0.0)
         reading = Reading(answer)

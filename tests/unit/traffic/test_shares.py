@@ -41,7 +41,7 @@ def test_a_share_that_is_off_by_a_quarter_is_found():
     assert doubt([Window(0.2, 200, 50)] * 30) < FALSE_ALARM
 
 
-def test_what_another_test_of_this_kind_lets_pass_is_refused():
+def test_a_deviation_that_kserves_test_accepts_is_rejected():
     """KServe's own test accepts 10 % to 55 % for 30 %."""
     assert doubt([Window(0.3, 200, 100)]) < FALSE_ALARM
     assert doubt([Window(0.3, 200, 25)]) < FALSE_ALARM

@@ -11,7 +11,7 @@ from vllm_standin.faults import FaultsError
 from vllm_standin.model import load_model
 
 
-def test_the_folder_is_what_the_stand_in_loads(tmp_path: Path) -> None:
+def test_the_stand_in_loads_the_folder(tmp_path: Path) -> None:
     make_model(tmp_path, "chat", "I am version 7.")
 
     model = load_model(tmp_path)
@@ -22,7 +22,7 @@ def test_the_folder_is_what_the_stand_in_loads(tmp_path: Path) -> None:
     assert model.max_model_len == 4096
 
 
-def test_what_is_returned_is_what_is_written(tmp_path: Path) -> None:
+def test_the_returned_files_equal_the_written_ones(tmp_path: Path) -> None:
     files = make_model(tmp_path, "chat", "v1", {"error_rate": 0.5}, shards=3)
 
     assert files == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -79,7 +79,7 @@ def test_an_embedding_model_does_not_generate(tmp_path: Path) -> None:
     assert not load_model(tmp_path).generates
 
 
-def test_faults_that_the_stand_in_would_refuse_are_refused_when_the_folder_is_made() -> None:
+def test_invalid_faults_are_refused_when_the_folder_is_created() -> None:
     with pytest.raises(FaultsError, match="error_rat"):
         make_model(None, "chat", "v1", {"error_rat": 1})
 

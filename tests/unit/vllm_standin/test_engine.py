@@ -48,7 +48,7 @@ def text(tokens: list[Token]) -> str:
     return "".join(token.text for token in tokens)
 
 
-async def test_the_model_says_its_text_and_stops() -> None:
+async def test_the_model_answers_its_text_and_stops() -> None:
     bench = Bench()
 
     tokens = await bench.ask()
@@ -72,7 +72,7 @@ async def test_ignore_eos_speaks_on_until_max_tokens() -> None:
     assert tokens[-1].finish_reason == "length"
 
 
-async def test_tokens_of_the_faults_set_how_much_is_said() -> None:
+async def test_tokens_of_the_faults_set_the_length_of_the_answer() -> None:
     assert text(await Bench(tokens=5).ask()) == "one two three four one"
 
 
@@ -154,7 +154,7 @@ async def test_errors_come_at_their_rate_and_are_counted() -> None:
     assert bench.value("vllm:num_requests_running") == 0
 
 
-async def test_a_stream_that_must_fail_says_half_and_fails_and_other_requests_do_not() -> None:
+async def test_a_faulty_stream_fails_halfway_and_other_requests_do_not() -> None:
     bench = Bench(stream_error_rate=1)
     assert text(await bench.ask(stream=False)) == "one two three four"
 

@@ -48,7 +48,7 @@ def test_every_key_may_be_given_and_survives_the_file() -> None:
         ({"hang": "yes"}, "hang is 'yes'; it must be true or false"),
     ],
 )
-def test_a_wrong_key_or_value_is_named_with_what_is_allowed(content: dict[str, Any], message: str) -> None:
+def test_a_wrong_key_or_value_is_reported_with_the_allowed_ones(content: dict[str, Any], message: str) -> None:
     with pytest.raises(FaultsError) as refusal:
         make_faults(content)
 
@@ -56,7 +56,7 @@ def test_a_wrong_key_or_value_is_named_with_what_is_allowed(content: dict[str, A
 
 
 @pytest.mark.parametrize(("raw", "message"), [(b"{", "is not JSON"), (b"[]", "must be an object")])
-def test_a_file_that_is_no_json_object_is_refused(raw: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_json_object_is_refused(raw: bytes, message: str) -> None:
     with pytest.raises(FaultsError, match=message):
         parse_faults(raw)
 

@@ -50,7 +50,7 @@ def test_a_missing_file_is_named(folder: Path, file: str, message: str) -> None:
         load_model(folder)
 
 
-def test_without_any_weights_it_says_so_as_vllm_does(folder: Path) -> None:
+def test_missing_weights_are_reported_like_by_vllm(folder: Path) -> None:
     for path in folder.glob("*.safetensors*"):
         path.unlink()
 
@@ -116,7 +116,7 @@ def test_a_file_with_wrong_content_is_named(folder: Path, file: str, content: by
         load_model(folder)
 
 
-def test_no_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such folder"):
         load_model(tmp_path / "gone")
 
@@ -130,7 +130,7 @@ def test_the_fingerprint_changes_with_the_weights_and_with_nothing_else(folder: 
     assert load_model(folder).fingerprint != before
 
 
-def test_a_model_that_says_nothing_of_itself_names_its_weights(folder: Path) -> None:
+def test_a_model_without_a_text_answers_with_its_weights(folder: Path) -> None:
     for path in folder.glob("*.safetensors"):
         edit(path, with_header(lambda header: header.pop("__metadata__")))
 

@@ -58,7 +58,7 @@ def test_a_fault_is_set_shown_and_lifted(ctl: Callable[..., Result]) -> None:
     assert ctl("faults").output == ""
 
 
-def test_the_log_shows_what_clients_asked(standin: StandIn, ctl: Callable[..., Result]) -> None:
+def test_the_log_shows_the_requests_of_clients(standin: StandIn, ctl: Callable[..., Result]) -> None:
     from integration.wandb_standin.wire import resolve
 
     resolve(standin.url, "acme-ml/llm/nothing:best")
@@ -77,7 +77,7 @@ def test_the_log_shows_what_clients_asked(standin: StandIn, ctl: Callable[..., R
         (["lift", "fault-99"], "Error: no fault 'fault-99'; there are none"),
     ],
 )
-def test_a_mistake_is_told_without_a_traceback(
+def test_a_mistake_is_reported_without_a_traceback(
     ctl: Callable[..., Result], tmp_path: Path, arguments: list[str], expected: str
 ) -> None:
     ctl("upload", "acme-ml/llm/mistakes", str(tmp_path))
@@ -87,7 +87,7 @@ def test_a_mistake_is_told_without_a_traceback(
     assert result.output.startswith(expected)
 
 
-def test_a_server_that_is_not_there_is_named() -> None:
+def test_a_missing_server_is_named() -> None:
     result = CliRunner().invoke(main, ["ctl", "--url", "http://127.0.0.1:9", "list"])
 
     assert result.exit_code == 1
@@ -101,7 +101,7 @@ def test_a_short_api_key_is_refused() -> None:
     assert "has 5 characters; W&B's keys have 40 or more" in result.output
 
 
-def test_the_server_says_where_it_is_and_ends_on_sigterm(tmp_path: Path) -> None:
+def test_the_server_prints_its_address_and_ends_on_sigterm(tmp_path: Path) -> None:
     port_file = tmp_path / "port"
     hack = str(Path(__file__).parents[3] / "hack")
     command = [sys.executable, "-m", "wandb_standin", "--port-file", str(port_file)]
@@ -118,7 +118,7 @@ def test_the_server_says_where_it_is_and_ends_on_sigterm(tmp_path: Path) -> None
     assert f"http://127.0.0.1:{port_file.read_text().strip()};" in line
 
 
-def test_a_port_that_is_taken_is_told(standin: StandIn) -> None:
+def test_a_port_in_use_is_reported(standin: StandIn) -> None:
     result = CliRunner().invoke(main, ["--port", str(standin.server.port)])
 
     assert result.exit_code == 1

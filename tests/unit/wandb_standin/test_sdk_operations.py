@@ -65,5 +65,5 @@ def test_the_schema_takes_the_sdks_operation(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(BEYOND))
-def test_what_is_beyond_the_stand_in_is_refused(name: str) -> None:
+def test_operations_out_of_scope_are_refused(name: str) -> None:
     assert validate(build(), parse(OPERATIONS[name]))

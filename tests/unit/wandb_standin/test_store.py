@@ -95,7 +95,7 @@ def test_a_tag_may_hold_spaces_and_any_letters(store: Store) -> None:
     assert [t.name for t in version.artifact.tags] == ["regulatory-hold v7", "größe_1"]
 
 
-def test_events_tell_of_what_changed_and_of_nothing_else(store: Store, events: list[Event]) -> None:
+def test_events_are_emitted_only_for_changes(store: Store, events: list[Event]) -> None:
     version = log(store, "1", aliases=("best",))
     store.change_tags(version.artifact, add=["hold"])
     store.change_tags(version.artifact, add=["hold"])
