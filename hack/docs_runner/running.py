@@ -69,13 +69,13 @@ async def type_all(todo: Sequence[Command], *, folder: Path, environment: Mappin
                 async with asyncio.timeout(COMMAND_SECONDS):
                     printed, code = await _type(shell, command.text)
             except TimeoutError:
-                raise DocsError(_says(command, f"has not ended after {COMMAND_SECONDS:g} s")) from None
+                raise DocsError(_message(command, f"has not ended after {COMMAND_SECONDS:g} s")) from None
             typed.seconds.append((command, time.monotonic() - started))
             if code:
-                raise DocsError(_says(command, f"ended with {code} and printed", printed))
+                raise DocsError(_message(command, f"ended with {code} and printed", printed))
             if not matches(command.printed, printed):
                 wanted = "\n".join(command.printed) or "(nothing)"
-                raise DocsError(_says(command, f"should print\n{wanted}\nand printed", printed))
+                raise DocsError(_message(command, f"should print\n{wanted}\nand printed", printed))
     finally:
         _end(shell)
         await shell.wait()
@@ -104,5 +104,5 @@ def _end(shell: asyncio.subprocess.Process) -> None:
         os.killpg(shell.pid, signal.SIGKILL)
 
 
-def _says(command: Command, what: str, printed: str = "") -> str:
+def _message(command: Command, what: str, printed: str = "") -> str:
     return f"{command} {what}" + (f"\n{printed}" if printed else "")

@@ -193,7 +193,7 @@ def _installed(tool: Tool) -> dict[str, Path] | None:
         found: dict[str, Path] = {}
         for name, arguments in tool.probe.items():
             path = shutil.which(name, path=places)
-            if path is None or not has_version(tool.version, _say_version(path, arguments)):
+            if path is None or not has_version(tool.version, _reported_version(path, arguments)):
                 break
             found[name] = Path(path)
         _installed_cache[key] = found if len(found) == len(tool.programs) else None
@@ -205,7 +205,7 @@ def has_version(wanted: str, output: str) -> bool:
     return re.search(rf"(?<![\w.])v?{re.escape(wanted.removeprefix('v'))}(?![\w.-])", output) is not None
 
 
-def _say_version(path: str, arguments: Sequence[str]) -> str:
+def _reported_version(path: str, arguments: Sequence[str]) -> str:
     try:
         answer = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

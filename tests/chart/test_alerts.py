@@ -15,7 +15,7 @@ from docs_runner import words
 from modelsync.kubectl import cli as plugin
 
 RUNBOOKS = CHART.parents[1] / "docs" / "runbooks"
-TELL: dict[str, dict[str, str]] = yaml.safe_load((Path(__file__).parent / "alerts_tell.yaml").read_text())
+TEXTS: dict[str, dict[str, str]] = yaml.safe_load((Path(__file__).parent / "alerts_tell.yaml").read_text())
 MONITORED: dict[str, Any] = {"metrics": {"prometheusRule": {"enabled": True}}}
 CHAT = 'namespace="prod", name="chat"'
 OF_CHAT = {"namespace": "prod", "name": "chat"}
@@ -178,7 +178,7 @@ def test_each_alert_fires_when_it_should_and_not_otherwise(render: Render, tmp_p
                     "exp_alerts": [
                         {
                             "exp_labels": {**trial.labels, "severity": severity[trial.alert]},
-                            "exp_annotations": {**TELL[trial.alert], "runbook_url": page(trial.alert)},
+                            "exp_annotations": {**TEXTS[trial.alert], "runbook_url": page(trial.alert)},
                         }
                     ]
                     if trial.fires
@@ -207,18 +207,18 @@ def test_every_alert_leads_to_its_page_and_every_page_has_its_alert(render: Rend
 
 
 def test_every_alert_names_its_subject_and_the_first_step(render: Render) -> None:
-    assert alerts(rules(render(**MONITORED))).keys() == TELL.keys()
+    assert alerts(rules(render(**MONITORED))).keys() == TEXTS.keys()
     for trial in TRIALS:
         if trial.fires:
-            text = " ".join(TELL[trial.alert].values())
-            assert "First: " in TELL[trial.alert]["description"], trial.alert
+            text = " ".join(TEXTS[trial.alert].values())
+            assert "First: " in TEXTS[trial.alert]["description"], trial.alert
             missing = [value for value in trial.labels.values() if value not in text]
             assert not missing, f"{trial.alert} does not name {', '.join(missing)}"
 
 
 def test_the_commands_in_alerts_exist() -> None:
     programs = {"kubectl modelsync": plugin}
-    for name, texts in TELL.items():
+    for name, texts in TEXTS.items():
         first = texts["description"].partition("First: ")[2]
         assert words.unknown_option(first, programs) is None, name
 
