@@ -31,7 +31,7 @@ _Answer = Callable[[View, View], str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Ask:
+class _Action:
     """A request. `result` describes the outcome by comparing the views before and after; it raises PluginError when
     the operator ignored the request."""
 
@@ -82,11 +82,11 @@ def promote(name: str, full: bool, wait: bool, timeout: timedelta) -> None:
     if canary.step >= len(canary.steps):
         raise PluginError(f"all steps of {canary.revision} are done; it is already being promoted")
     if full:
-        _ask(api, each, _Ask(PROMOTE_FULL, canary.revision, _skipped), wait, timeout)
+        _send(api, each, _Action(PROMOTE_FULL, canary.revision, _skipped), wait, timeout)
         return
     if all(step.pause is None for step in canary.steps[canary.step :]):
         raise PluginError(f"{canary.revision} has no pause ahead of it; --full skips the remaining steps")
-    _ask(api, each, _Ask(PROMOTE, canary.revision, _continued), wait, timeout)
+    _send(api, each, _Action(PROMOTE, canary.revision, _continued), wait, timeout)
 
 
 @click.command("abort")
@@ -107,7 +107,7 @@ def abort(name: str, wait: bool, timeout: timedelta) -> None:
         revision = target.revision
     else:
         raise PluginError(f"nothing to abort: {_state(each)}; to serve another version, move the alias to it")
-    _ask(api, each, _Ask(ABORT, revision, _aborted), wait, timeout)
+    _send(api, each, _Action(ABORT, revision, _aborted), wait, timeout)
 
 
 @click.command("retry")
@@ -126,7 +126,7 @@ def retry(name: str, wait: bool, timeout: timedelta) -> None:
             else ""
         )
         raise PluginError(f"nothing to retry: {_state(each)}{others}")
-    _ask(api, each, _Ask(RETRY, failure.revision, _retried), wait, timeout)
+    _send(api, each, _Action(RETRY, failure.revision, _retried), wait, timeout)
 
 
 @click.command("refresh")
@@ -137,7 +137,7 @@ def refresh(name: str, wait: bool, timeout: timedelta) -> None:
     """Make the operator query the registry now instead of at the next poll or webhook."""
     api = cluster()
     each = read(api, name)
-    _ask(api, each, _Ask(REFRESH, "", _refreshed), wait, timeout)
+    _send(api, each, _Action(REFRESH, "", _refreshed), wait, timeout)
 
 
 def whoami(api: Cluster) -> str:
@@ -156,27 +156,33 @@ def token(now: datetime) -> str:
     return now.strftime("%Y%m%dT%H%M%S.%fZ")
 
 
-def _ask(api: Cluster, before: View, ask: _Ask, wait: bool, timeout: timedelta) -> None:
+def _send(api: Cluster, before: View, action: _Action, wait: bool, timeout: timedelta) -> None:
     """Write the annotation, then wait until the operator has acknowledged it in the status."""
     value = token(text.now())
-    if ask.revision:
+    if action.revision:
         try:
-            value = Request(ask.revision, value, whoami(api)).render()
+            value = Request(action.revision, value, whoami(api)).render()
         except ValueError:
             raise PluginError(f"your user name is too long: a request may have {MAX_LENGTH} characters") from None
     steer(
-        api, before.namespace, before.name, {"metadata": {"annotations": {ask.verb.annotation: value}}}, ask.verb.name
+        api,
+        before.namespace,
+        before.name,
+        {"metadata": {"annotations": {action.verb.annotation: value}}},
+        action.verb.name,
     )
     if not wait:
-        text.print_line(f"{before.resource} annotated: {ask.verb.key}" + (f" {ask.revision}" if ask.revision else ""))
+        text.print_line(
+            f"{before.resource} annotated: {action.verb.key}" + (f" {action.revision}" if action.revision else "")
+        )
         return
     last = before
     for last in changes(api, before.namespace, before.name, timeout):
         handled = last.status.handled
-        if handled is not None and getattr(handled, ask.verb.field) == value:
-            text.print_line(f"{before.resource} {ask.result(before, last)}")
+        if handled is not None and getattr(handled, action.verb.field) == value:
+            text.print_line(f"{before.resource} {action.result(before, last)}")
             return
-    raise PluginError(_unanswered(last, ask.verb.key, timeout), exit_code=EXIT_TIMEOUT)
+    raise PluginError(_unanswered(last, action.verb.key, timeout), exit_code=EXIT_TIMEOUT)
 
 
 def _unanswered(each: View, verb: str, timeout: timedelta) -> str:
