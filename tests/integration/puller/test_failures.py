@@ -238,7 +238,7 @@ def test_a_deleted_version_is_not_found(pull: Any, admin: Admin, model: str, tmp
 def test_a_wrong_key_is_denied(pull: Any, model: str, tmp_path: Path) -> None:
     pull.key = "w" * 40
     done = pull(model, tmp_path / "model")
-    assert_refused(done, 3, "Denied", "does not know this API key")
+    assert_refused(done, 3, "Denied", "does not accept this API key")
 
 
 def test_a_key_that_was_cut_off_is_said_to_be(pull: Any, model: str, tmp_path: Path) -> None:

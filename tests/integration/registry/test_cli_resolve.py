@@ -98,9 +98,9 @@ def test_a_wrong_key_ends_with_3(resolve: Resolve, project: Project) -> None:
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ({"kind": "status", "status": 429, "retry_after": 60}, "asks to send nothing before"),
+        ({"kind": "status", "status": 429, "retry_after": 60}, "asks to wait until"),
         ({"kind": "status", "status": 502}, "answered 502"),
-        ({"kind": "html"}, "is no GraphQL answer"),
+        ({"kind": "html"}, "is not a GraphQL response"),
         ({"kind": "reset"}, "cannot be reached"),
     ],
 )

@@ -195,7 +195,7 @@ async def test_what_a_key_may_not_see_is_missing_for_it(standin: StandIn, admin:
     ref = project.ref("production")
     found = (await read(standin, ref, key=key)).refs[ref]
     assert isinstance(found, Missing)
-    assert "may not see it" in found.message
+    assert "cannot see it" in found.message
 
 
 async def test_a_wrong_key_costs_one_request_however_much_is_asked(

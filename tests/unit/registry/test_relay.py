@@ -75,7 +75,7 @@ async def test_a_signed_webhook_is_passed_on_signed() -> None:
     leading.lead(lambda *place: looks.append(place))
     async with listen(application(leading, token=TOKEN, secret=SECRET), host="127.0.0.1", port=0) as port:
         leader.append(f"127.0.0.1:{port}")
-        assert await waiting.take("acme", "models", "chat", relayed=False)
+        assert await waiting.handle("acme", "models", "chat", relayed=False)
     assert looks == [("acme", "models", "chat")]
 
 
@@ -156,7 +156,7 @@ async def test_a_token_is_not_shown_to_who_has_another_certificate(tmp_path: Pat
 async def test_a_renewed_certificate_is_shown_without_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certificates, "LOOK_AGAIN", certificates.timedelta(milliseconds=20))
+    monkeypatch.setattr(certificates, "CHECK_INTERVAL", certificates.timedelta(milliseconds=20))
     certificate = Certificate(*make(tmp_path, "first"))
     async with process([], certificate=certificate) as receiver:
         first = await shown(receiver.address)
@@ -172,7 +172,7 @@ def test_a_pair_that_does_not_fit_is_not_taken(tmp_path: Path) -> None:
     before, whole = certificate.fingerprint, chain.read_bytes()
     make(tmp_path)
     chain.write_bytes(whole)
-    with pytest.raises(CertificateError, match="no certificate in PEM with its key"):
+    with pytest.raises(CertificateError, match="not a PEM certificate and its unencrypted key"):
         certificate.renew()
     assert certificate.fingerprint == before
 
