@@ -17,7 +17,7 @@ from modelsync.api.model_ref import CollectionRef
 from modelsync.api.pod_contract import EXIT_CONTENT
 from modelsync.observe.adapters import Failing, Known, Refused
 from modelsync.puller.errors import PullError
-from modelsync.puller.inspect_artifact import Peek, peek
+from modelsync.puller.inspect_artifact import InspectedArtifact, inspect_artifact
 from modelsync.registry.credential import InvalidCredentialError
 from modelsync.registry.errors import RegistryError
 from modelsync.registry.graphql import GraphQL, InvalidBaseURLError, InvalidCABundleError, tls
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 _Pair: TypeAlias = tuple[Server, Hashable]
 _Entry: TypeAlias = tuple[_Pair, str]
-Look: TypeAlias = Callable[[Subscription, Artifact], Awaitable[Peek]]
+Look: TypeAlias = Callable[[Subscription, Artifact], Awaitable[InspectedArtifact]]
 
 
 @dataclass(slots=True)
@@ -133,13 +133,13 @@ class AdapterReader:
             self.on_change(key)
 
 
-async def look_into(subscription: Subscription, artifact: Artifact) -> Peek:
+async def look_into(subscription: Subscription, artifact: Artifact) -> InspectedArtifact:
     """Ask the registry and its object store. Raises PullError, RegistryError and what a bad setting raises."""
     server = subscription.server
     context = tls(ca_pem=server.ca_pem) if server.ca_pem is not None else None
     credential = await subscription.credential()
     async with GraphQL(server.base_url, credential, ssl_context=context) as api:
-        return await peek(
+        return await inspect_artifact(
             api,
             artifact_id=artifact.artifact_id,
             digest=artifact.digest,

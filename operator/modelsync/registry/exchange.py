@@ -150,8 +150,8 @@ class _Exchange:
             response = await self._api.execute(request.query, request.variables, operation=OPERATION)
         except RegistryError as error:
             reply = NoReply(error, asked_at, now_utc())
-            if response := _as_response(reply, request.paths.values()):
-                return self._keep(chunk, response, request.paths)
+            if partial := _as_response(reply, request.paths.values()):
+                return self._keep(chunk, partial, request.paths)
             return self._again_after(error, chunk, reply)
         self._down = 0
         self._traits.succeeded()

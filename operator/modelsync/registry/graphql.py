@@ -312,9 +312,7 @@ class GraphQL:
     def _failure_without_graphql(self, status: int, headers: Mapping[str, str]) -> RegistryError:
         kind = self._clean(headers.get("content-type", "no content type").split(";")[0])
         if status == 403:
-            message = (
-                f"{self.base_url} answered 403 with {kind}; check the API key, and any proxy before the server"
-            )
+            message = f"{self.base_url} answered 403 with {kind}; check the API key, and any proxy before the server"
             return DeniedError(message, status=status)
         if status >= 500:
             return UnreachableError(f"{self.base_url} answered {status} with {kind}", status=status)

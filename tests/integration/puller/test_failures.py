@@ -52,7 +52,7 @@ def test_a_wrong_byte_is_refused_and_nothing_published(pull: Any, admin: Admin, 
 def test_a_file_of_another_length_is_refused(pull: Any, admin: Admin, model: str, tmp_path: Path, offset: int) -> None:
     with admin.fault("resize", file="w.bin", offset=offset):
         done = pull(model, tmp_path / "model")
-    assert_refused(done, 4, "CorruptFile", "w.bin", f"{3 * 2**20 + offset} bytes where {3 * 2**20} are expected")
+    assert_refused(done, 4, "CorruptFile", "w.bin", f"{3 * 2**20 + offset} bytes, expected {3 * 2**20}")
     assert not (tmp_path / "model").exists()
 
 
@@ -100,8 +100,8 @@ def test_cut_connections_expired_urls_and_a_failing_server_cost_time_only(
     done = pull(model, tmp_path / "model")
     assert done.code == 0, done.err
     assert (tmp_path / "model" / "w.bin").read_bytes() == LARGE[: 3 * 2**20]
-    assert "asking for a fresh URL" in done.err
-    assert "trying again in" in done.err
+    assert "requesting a fresh URL" in done.err
+    assert "retrying in" in done.err
     assert not admin.faults()
 
 
@@ -114,7 +114,7 @@ def test_urls_that_expire_while_it_runs_are_replaced(pull: Any, admin: Admin, mo
     admin.lift_fault(fault)
     done = pull.finish(process)
     assert done.code == 0, done.err
-    assert "403; asking for a fresh URL" in done.err
+    assert "403; requesting a fresh URL" in done.err
 
 
 def start_and_hold_in_the_middle(pull: Any, admin: Admin, reference: str, tmp_path: Path, *arguments: object) -> Any:
@@ -198,7 +198,7 @@ socket.getaddrinfo = silent
 
 def test_a_file_size_limit_or_full_volume_is_no_space(pull: Any, large: str, tmp_path: Path) -> None:
     done = pull(large, tmp_path / "model", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)))
-    assert_refused(done, 3, "NoSpace", "large.bin", "File too large", "give the volume more room")
+    assert_refused(done, 3, "NoSpace", "large.bin", "File too large", "enlarge the volume")
     assert not (tmp_path / "model").exists()
 
 
@@ -257,7 +257,7 @@ def test_a_server_that_is_not_there_is_given_up(pull: Any, model: str, tmp_path:
     with socket.create_server(("127.0.0.1", 0)) as server:
         pull.url = f"http://127.0.0.1:{server.getsockname()[1]}"
     done = pull(model, tmp_path / "model", "--retry-for", "1s")
-    assert_refused(done, 3, "Unreachable", pull.url, "given up after")
+    assert_refused(done, 3, "Unreachable", pull.url, "gave up after")
 
 
 def test_a_login_page_is_no_server(pull: Any, admin: Admin, model: str, tmp_path: Path) -> None:

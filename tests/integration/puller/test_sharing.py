@@ -55,7 +55,7 @@ def test_of_pods_that_start_at_once_one_pulls_and_the_others_wait_and_show_it(
             arguments = ("--connections", 1, "--pod-uid", name, *model, tmp_path / "claim/model")
             running.append(pull.start(*arguments, stderr=err))
     said = [tmp_path / f"{name}.err" for name in ("pod-a", "pod-b", "pod-c", "pod-d")]
-    wait_until(lambda: sum("another pull works on" in path.read_text() for path in said) == 3)
+    wait_until(lambda: sum("another pull is working on" in path.read_text() for path in said) == 3)
     wait_until(lambda: sum("waiting for the pull of pod-" in path.read_text() for path in said) == 3)
     admin.lift_fault(fault)
     outcomes = []
@@ -222,7 +222,7 @@ staging.Staging.free_bytes = lambda self: 2**20
 """
     done = pull(*model, tmp_path / "model")
     assert (done.code, done.document["outcome"]) == (3, "NoSpace")
-    assert "1 MiB free, and 40 MiB are still to be fetched" in done.document["message"]
+    assert "1 MiB free, but 40 MiB are still to be fetched" in done.document["message"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from modelsync.effects import adapter_reader
 from modelsync.effects.adapter_reader import AdapterReader
 from modelsync.observe.adapters import Failing, Refused
 from modelsync.puller.errors import CorruptFileError, PullError, UnreachableError
-from modelsync.puller.inspect_artifact import Peek
+from modelsync.puller.inspect_artifact import InspectedArtifact
 from modelsync.registry.model import Question
 from modelsync.registry.poller import Server, Subscription
 from modelsync.resources.adapter_config import AdapterConfig
@@ -34,11 +34,11 @@ def subscription(identity: str = "wandb") -> Subscription:
 class Looks:
     """What the registry would give: one answer for each look, the last one for ever."""
 
-    def __init__(self, *answers: Peek | PullError | Exception) -> None:
+    def __init__(self, *answers: InspectedArtifact | PullError | Exception) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[Any, str]] = []
 
-    async def __call__(self, subscription: Subscription, artifact: Any) -> Peek:
+    async def __call__(self, subscription: Subscription, artifact: Any) -> InspectedArtifact:
         self.asked.append((subscription.identity, artifact.digest))
         await asyncio.sleep(0)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -64,7 +64,7 @@ class Told:
         self._news.clear()
 
 
-GOOD = Peek(FILES, {"adapter_config.json": PLAIN})
+GOOD = InspectedArtifact(FILES, {"adapter_config.json": PLAIN})
 
 
 async def test_an_adapter_is_read_once_and_everyone_who_wanted_it_is_told() -> None:
@@ -109,9 +109,12 @@ async def test_one_that_cannot_be_read_is_tried_again_after_a_while_and_not_befo
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (Peek(FILES, {"adapter_config.json": b"{}"}), "lacks r"),
-        (Peek(frozenset({"model.safetensors"}), {}), "no adapter_config.json"),
-        (Peek(frozenset({"adapter_config.json"}), {"adapter_config.json": PLAIN}), "no adapter_model.safetensors"),
+        (InspectedArtifact(FILES, {"adapter_config.json": b"{}"}), "lacks r"),
+        (InspectedArtifact(frozenset({"model.safetensors"}), {}), "no adapter_config.json"),
+        (
+            InspectedArtifact(frozenset({"adapter_config.json"}), {"adapter_config.json": PLAIN}),
+            "no adapter_model.safetensors",
+        ),
         (CorruptFileError("other bytes"), "other bytes"),
     ],
 )
@@ -138,7 +141,7 @@ async def test_a_mistake_of_ours_stops_no_other_reading() -> None:
 
 
 async def test_stopping_ends_what_is_under_way() -> None:
-    async def never(subscription: Subscription, artifact: Any) -> Peek:
+    async def never(subscription: Subscription, artifact: Any) -> InspectedArtifact:
         await asyncio.Event().wait()
         raise AssertionError
 

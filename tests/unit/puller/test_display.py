@@ -13,7 +13,7 @@ def test_a_line_says_files_bytes_rate_and_what_is_left() -> None:
     now = Snapshot("fetching", files=3, total_files=9, fetched=2**30, reused=2**29, total=2**32)
     assert line(now, 2**28) == "fetching: 3 of 9 files, 1.5 GiB of 4.0 GiB, 256.0 MiB/s, 10 s left"
     assert line(now, 0) == "fetching: 3 of 9 files, 1.5 GiB of 4.0 GiB"
-    assert line(Snapshot("asking the registry", 0, 0, 0, 0, 0), 0) == "asking the registry"
+    assert line(Snapshot("querying the registry", 0, 0, 0, 0, 0), 0) == "querying the registry"
 
 
 @pytest.mark.parametrize(

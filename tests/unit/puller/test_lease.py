@@ -49,10 +49,10 @@ def test_who_waits_can_say_for_whom_and_how_far_that_is(tmp_path: Path) -> None:
     first, second = Lease(tmp_path / "lease", elsewhere()), Lease(tmp_path / "lease", Owner.me())
     first.try_take()
     second.try_take()
-    assert second.said == "node-b"
+    assert second.holder == "node-b"
     assert first.beat("fetching: 1 of 2 files")
     second.try_take()
-    assert second.said == "node-b: fetching: 1 of 2 files"
+    assert second.holder == "node-b: fetching: 1 of 2 files"
 
 
 def test_a_heartbeat_keeps_it_however_long_it_takes(tmp_path: Path, watch: Watch) -> None:
@@ -148,7 +148,7 @@ def test_a_lease_that_cannot_be_read_expires_like_any_other(tmp_path: Path, watc
     (tmp_path / "lease").write_bytes(content)
     waiting = Lease(tmp_path / "lease", Owner.me())
     assert not waiting.try_take()
-    assert waiting.said == ""
+    assert waiting.holder == ""
     watch.seconds += module.EXPIRY_SECONDS
     assert waiting.try_take()
 
