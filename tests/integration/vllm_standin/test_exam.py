@@ -158,10 +158,10 @@ async def test_an_embedding_can_be_recorded(serve: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "given", "code", "told"),
     [
-        (("record", "URL", "--prompts", "-"), "", 2, "no question in it; write one text a line"),
-        (("record", "URL", "--prompts", "-"), "{\n", 2, "line 1: begins with { and is not JSON"),
-        (("record", "URL", "--prompts", "-"), '{"promt": "x"}', 2, "line 1: promt is not known; allowed are name"),
-        (("record", "URL", "--prompts", "-"), '{"input": "x"}', 1, "line 1: the server gave HTTP 404"),
+        (("record", "URL", "--prompts", "-"), "", 2, "no questions found; write one text per line"),
+        (("record", "URL", "--prompts", "-"), "{\n", 2, "line 1: starts with { but is not JSON"),
+        (("record", "URL", "--prompts", "-"), '{"promt": "x"}', 2, "line 1: promt is unknown; allowed are name"),
+        (("record", "URL", "--prompts", "-"), '{"input": "x"}', 1, "line 1: the server returned HTTP 404"),
         (("record", "URL", "--prompts", "-", "--model", "other"), "x", 1, "The model `other` does not exist"),
         (("record", "ftp://x", "--prompts", "-"), "x", 4, "'ftp://x' is not the URL of a server"),
         (("check", "http://127.0.0.1:1", "-"), '{"prompt": "x", "expect": {"equals": "y"}}', 4, "cannot be reached"),

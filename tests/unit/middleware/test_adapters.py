@@ -103,7 +103,7 @@ async def test_the_base_is_not_there_unless_it_is_exposed(
     status, body, _ = await call(adapters(server, monkeypatch), json.dumps({"model": name}))
     assert (status, server.bodies) == (404, [])
     error = json.loads(body)["error"]
-    assert error["message"] == f"The model `{name}` does not exist; ask for one of: legal"
+    assert error["message"] == f"The model `{name}` does not exist; use one of: legal"
     assert (error["type"], error["param"], error["code"]) == ("NotFoundError", "model", 404)
     status, _, _ = await call(adapters(server, monkeypatch, EXPOSE_BASE="true"), json.dumps({"model": name}))
     assert status == 200
@@ -147,7 +147,7 @@ async def test_what_cannot_be_read_reaches_the_server_only_where_the_base_is_exp
 ) -> None:
     status, said, _ = await call(adapters(server, monkeypatch), body)
     assert (status, server.bodies) == (400, [])
-    assert "ask for one of: legal" in json.loads(said)["error"]["message"]
+    assert "use one of: legal" in json.loads(said)["error"]["message"]
     await call(adapters(server, monkeypatch, EXPOSE_BASE="true"), body)
     assert server.bodies == [body]
 

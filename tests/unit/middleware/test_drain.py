@@ -114,7 +114,7 @@ async def test_it_ends_with_its_time_and_says_so(monkeypatch: pytest.MonkeyPatch
 
     status, body = await asyncio.wait_for(ask(app, DRAIN_PATH), 10)
 
-    assert (status, json.loads(body)) == (200, {"idle": False, "reason": "the time for the drain is over"})
+    assert (status, json.loads(body)) == (200, {"idle": False, "reason": "the drain timed out"})
     running.cancel()
 
 

@@ -45,7 +45,7 @@ class Pod(SharedState):
         self.processes.append(self)
 
     def published(self) -> list[dict[str, Any]]:
-        return [self._said, *(other._said for other in self.processes if other is not self)]
+        return [self._values, *(other._values for other in self.processes if other is not self)]
 
 
 @pytest.fixture

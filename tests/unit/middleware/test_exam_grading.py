@@ -147,7 +147,7 @@ def test_an_embedding_is_judged_by_its_direction(vector: list[float], told: str 
         (b"<html>", 'wanted an answer, got "<html>"'),
         ({}, "wanted an answer, got one without choices"),
         ({"choices": [1]}, "wanted an answer, got one without choices"),
-        (completion("a", reason="abort"), "wanted a whole answer, got one that ended with 'abort'"),
+        (completion("a", reason="abort"), "wanted a complete answer, got one that ended with 'abort'"),
         ({"choices": [{"finish_reason": "stop"}]}, "wanted a text, got an answer without one"),
     ],
 )

@@ -189,8 +189,8 @@ async def test_a_model_that_never_answers_is_given_up_after_the_time_limit_and_a
         ((500, {"error": {"message": "boom"}}), 'the model\'s first answer is an error: 500 {"error"'),
         ((200, {"choices": [{"finish_reason": "abort"}]}), "the model's first answer ended with 'abort'"),
         ((200, {"choices": [{"finish_reason": None}]}), "the model's first answer ended with None"),
-        ((200, {"choices": []}), "the model's first answer is not one: "),
-        ((200, "hello"), "the model's first answer is not one: "),
+        ((200, {"choices": []}), "the model's first answer is invalid: "),
+        ((200, "hello"), "the model's first answer is invalid: "),
         (
             (404, {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError"}}),
             "the model's first answer is an error: 404",
