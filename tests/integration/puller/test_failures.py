@@ -1,4 +1,4 @@
-"""What goes wrong on the way: each failure has its word, its exit code and a sentence, and publishes nothing."""
+"""Failures of a pull: each has its outcome, exit code and message, and publishes nothing."""
 
 import random
 import resource
@@ -42,7 +42,7 @@ def model(admin: Admin, collection: str) -> str:
 def test_a_wrong_byte_is_refused_and_nothing_published(pull: Any, admin: Admin, model: str, tmp_path: Path) -> None:
     with admin.fault("corrupt", file="w.bin", offset=2_000_000):
         done = pull(model, tmp_path / "model")
-    assert_refused(done, 4, "CorruptFile", "w.bin", "must have", "second time", "nothing was published")
+    assert_refused(done, 4, "CorruptFile", "w.bin", "expected", "second time", "nothing was published")
     assert done.document["file"] == "w.bin"
     assert not (tmp_path / "model").exists()
     assert pull(model, tmp_path / "model").code == 0
@@ -118,7 +118,7 @@ def test_urls_that_expire_while_it_runs_are_replaced(pull: Any, admin: Admin, mo
 
 
 def start_and_hold_in_the_middle(pull: Any, admin: Admin, reference: str, tmp_path: Path, *arguments: object) -> Any:
-    """A pull that has most of a file of 40 MiB, and cannot get the rest."""
+    """A pull that has fetched most of a file of 40 MiB, and cannot fetch the rest."""
     admin.add_fault("truncate", file="large.bin", offset=30 * 2**20)
     process = pull.start("--connections", 1, *arguments, reference, tmp_path / "model")
     held = tmp_path / ".model.modelsync"

@@ -1,4 +1,4 @@
-"""Looking into an artifact on a real server: names and small files, proved as a pull proves them."""
+"""Inspecting an artifact on a server: names and small files, verified as in a pull."""
 
 import asyncio
 from typing import Any

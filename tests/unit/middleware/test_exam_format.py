@@ -1,4 +1,4 @@
-"""The exam's format: what may stand in a line, and what is said of one that is wrong."""
+"""The exam's format: what a line may contain, and the error for an invalid one."""
 
 import json
 from typing import Any
@@ -70,7 +70,7 @@ def test_empty_lines_a_mark_and_line_separators_inside_of_texts_are_no_matter() 
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "message"),
     [
         ([], "no questions found"),
         ([{"exam": 1}], "no questions found"),
@@ -123,11 +123,11 @@ def test_empty_lines_a_mark_and_line_separators_inside_of_texts_are_no_matter() 
         ([LINE] * (MAX_LINES + 1), "line 201: the exam has at most 200 questions"),
     ],
 )
-def test_a_wrong_line_is_named_with_what_is_allowed(lines: list[Any], told: str) -> None:
+def test_a_wrong_line_is_named_with_what_is_allowed(lines: list[Any], message: str) -> None:
     with pytest.raises(ExamError) as error:
         parse_exam(exam(*lines))
 
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_file_that_is_too_long_or_no_text_is_refused() -> None:

@@ -37,18 +37,18 @@ def test_notes_go_to_the_log_at_once() -> None:
 
 def test_a_storm_of_notes_is_counted_instead_of_printed() -> None:
     stream = io.StringIO()
-    said = threading.Event()
+    noted = threading.Event()
 
     class Watched(io.StringIO):
         def write(self, text: str) -> int:
             if "more notes" in text:
-                said.set()
+                noted.set()
             return stream.write(text)
 
     with shown_on(Watched(), line_seconds=0.05) as progress:
         for number in range(1000):
             progress.note(f"failure {number}")
-        assert said.wait(10)
+        assert noted.wait(10)
     assert stream.getvalue().count("failure") < 1000
 
 

@@ -15,7 +15,7 @@ from modelsync.puller.staging import Staging
 
 
 class Watch:
-    """The watch of whoever looks at a lease."""
+    """The monotonic clock of a lease's observer."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -165,7 +165,7 @@ def test_a_full_volume_is_told_and_keeps_nobody_out(tmp_path: Path, monkeypatch:
 
 
 def left_behind(folder: Path, owner: Owner, content: bytes) -> Path:
-    """What a killed pull leaves: a lease, and a file of which 3 bytes are known to be there."""
+    """The state after a killed pull: a lease, and a file with 3 bytes present."""
     work = folder / ".model.modelsync" / f"work-{owner.token}"
     work.mkdir(parents=True)
     (work.parent / "lease").write_text(json.dumps(asdict(owner)))

@@ -22,7 +22,7 @@ OTHER_MD5 = "mZFLkyvTelC5g8XnyQrpOw=="
 
 
 def digest(contents: dict[str, Any], make: Any = hashlib.md5) -> str:
-    """The digest as wandb computes it, written down a second time."""
+    """An independent implementation of wandb's digest."""
     lines = "".join(f"{path}:{entry['digest']}\n" for path, entry in sorted(contents.items()))
     return str(make(b"wandb-artifact-manifest-v1\n" + lines.encode()).hexdigest())
 

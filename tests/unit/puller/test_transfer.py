@@ -41,7 +41,7 @@ def content_of(size: int, seed: int = 0) -> bytes:
 
 
 class Run:
-    """One transfer of files from the store, with the URLs that it was given on the way."""
+    """One transfer of files from the store, and the fresh URLs that it requested."""
 
     def __init__(self, store: FileStore, folder: Path, *, connections: int = 4, retry_for: float = 20.0) -> None:
         self.store = store
@@ -82,7 +82,7 @@ class Run:
             self.staging.unlock()
 
     def fetch(self, files: dict[str, bytes]) -> None:
-        """Fetch files that the manifest describes so; raise what ended it."""
+        """Fetch files with these manifest entries; raise the error that ended the transfer."""
         entries = {name: entry_of(name, content) for name, content in files.items()}
         with self.started(entries) as running:
             assert self.done.wait(60), "the transfer hangs"
@@ -284,8 +284,8 @@ def test_a_store_without_ranges_that_always_breaks_off_is_given_up(store: FileSt
 def test_a_size_that_the_manifest_leaves_out_is_asked_for(store: FileStore, tmp_path: Path) -> None:
     content = content_of(3 * PART)
     store.content = {"file": content}
-    told = entry_of("file", content)
-    entry = Entry(told.path, told.digest, told.algorithm, None)
+    complete = entry_of("file", content)
+    entry = Entry(complete.path, complete.digest, complete.algorithm, None)
     run = Run(store, tmp_path)
     with run.started({"file": entry}) as running:
         assert run.done.wait(30)

@@ -1,4 +1,4 @@
-"""Which kind of no answer a reply is."""
+"""How a reply without a positive answer is classified."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Webhooks that reach a process which only waits, and the certificate that the receiver shows."""
+"""Webhooks that reach a standby replica, and the receiver's TLS certificate."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ Looks = list[tuple[str, ...]]
 
 
 class Process:
-    """One process of the operator: its receiver, and the looks that it made."""
+    """One replica of the operator: its webhook receiver, and the looks that it requested."""
 
     def __init__(self, relay: Relay, port: int) -> None:
         self.relay = relay
@@ -39,7 +39,7 @@ class Process:
 async def process(
     leader: list[str], *, token: str = TOKEN, certificate: Certificate | None = None
 ) -> AsyncIterator[Process]:
-    """`leader` holds the address of the leader, if one is known."""
+    """`leader` contains the leader's address, if known."""
     relay = Relay(lambda: leader[0] if leader else None, token=token, certificate=certificate)
     app = application(relay, token=token)
     async with listen(app, host="127.0.0.1", port=0, certificate=certificate) as port:
@@ -103,7 +103,7 @@ async def test_two_processes_that_each_take_the_other_for_the_leader_do_not_call
 
 
 def make(folder: Path, name: str = "receiver") -> tuple[Path, Path]:
-    """A certificate of its own with its key."""
+    """A new self-signed certificate and its key."""
     chain, key = folder / "tls.crt", folder / "tls.key"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     command += ["-days", "2", "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(chain)]
@@ -112,7 +112,7 @@ def make(folder: Path, name: str = "receiver") -> tuple[Path, Path]:
 
 
 async def shown(address: str) -> bytes:
-    """The certificate that a server shows."""
+    """The certificate that a server presents."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     host, _, port = address.partition(":")

@@ -1,4 +1,4 @@
-"""What the server sends is checked once, and what is odd is named."""
+"""Responses are validated once, and an error names the part that does not match the schema."""
 
 from datetime import UTC, datetime
 from typing import Any
