@@ -173,7 +173,7 @@ class GraphQL:
         Data is returned whatever the HTTP status. Without data it raises DeniedError, NotFoundError, ThrottledError,
         UnreachableError, RefusedError or NotGraphQLError.
         """
-        began, outcome = time.monotonic(), ANSWERED
+        started_at, outcome = time.monotonic(), ANSWERED
         try:
             return await self._execute(query, variables, operation)
         except RegistryError as error:
@@ -184,7 +184,7 @@ class GraphQL:
             raise
         finally:
             if self._watch is not None and outcome:
-                self._watch(self.base_url, outcome, time.monotonic() - began)
+                self._watch(self.base_url, outcome, time.monotonic() - started_at)
 
     async def _execute(self, query: str, variables: Mapping[str, Any] | None, operation: str | None) -> Response:
         body: dict[str, Any] = {"query": query, "variables": dict(variables or {})}

@@ -385,12 +385,12 @@ class _Pair:
         if not here:
             return set()
         questions = self._store.questions(here)
-        began = self._loop.time()
+        started_at = self._loop.time()
         reading = await self._ask(self._entries[here[0]].subscription.credential, questions)
         self._pause.learn(reading, self._loop.time(), self._jitter())
         for key in here:
             if (entry := self._entries.get(key)) is not None:
-                entry.due = self._next_due(entry.subscription.interval, began)
+                entry.due = self._next_due(entry.subscription.interval, started_at)
         outcomes = (*reading.refs.values(), *reading.collections.values())
         positive = [outcome.asked_at for outcome in outcomes if isinstance(outcome, Resolved | CollectionRead)]
         self.answered_at = max([*positive, *filter(None, [self.answered_at])], default=None)

@@ -157,7 +157,7 @@ def test_sigterm_ends_it_at_once_and_the_next_pull_goes_on(pull: Any, admin: Adm
     process.send_signal(signal.SIGTERM)
     ended = pull.finish(process)
     assert time.monotonic() - asked_at < 4
-    assert_refused(ended, 143, "Interrupted", "SIGTERM", "goes on from there")
+    assert_refused(ended, 143, "Interrupted", "SIGTERM", "resumes from there")
     assert '"Interrupted"' in result.read_text()
     admin.lift_fault()
 
@@ -275,7 +275,7 @@ def test_a_login_page_is_no_server(pull: Any, admin: Admin, model: str, tmp_path
         (("--artifact-id", "QQ==", "model"), "must be passed together"),
         (("--digest", "0" * 32, "model"), "must be passed together"),
         (("--artifact-id", "QQ==", "--digest", "0" * 32, "acme/llm/chat:v0", "model"), "only argument"),
-        (("--artifact-id", "QQ==", "--digest", "xyz", "model"), "32 digits"),
+        (("--artifact-id", "QQ==", "--digest", "xyz", "model"), "32 hex digits"),
         (("acme/llm/chat:v0", "model", "--retry-for", "soon"), "--retry-for: 'soon' is not a duration"),
         (("acme/llm/chat:v0", "/proc"), "mount point"),
         (("acme/llm/chat:v0", "model", "--ca-file", "/nowhere.pem"), "nowhere.pem"),

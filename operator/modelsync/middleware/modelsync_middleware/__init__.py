@@ -136,7 +136,7 @@ class VersionHeader:
     def _unfit(self) -> str | None:
         if self._fuse.look():
             return HELD_MESSAGE
-        if self._shutdown.begun:
+        if self._shutdown.started:
             return "shutting down: requests in flight are finished, new ones fail"
         return self._shared.usable()
 

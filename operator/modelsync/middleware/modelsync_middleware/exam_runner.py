@@ -84,12 +84,12 @@ def invalid(problem: str) -> Verdict:
 
 async def take(questions: Sequence[Question], ask: Ask, model: str, *, max_mistakes: int = MAX_MISTAKES) -> Verdict:
     """Ask `model` all `questions` and grade the answers. The verdict lists at most `max_mistakes` mistakes."""
-    began = time.monotonic()
+    started_at = time.monotonic()
     places = asyncio.Semaphore(AT_ONCE)
 
     async def one(question: Question) -> str | None:
         async with places:
-            if time.monotonic() - began > EXAM_SECONDS:
+            if time.monotonic() - started_at > EXAM_SECONDS:
                 return f"not asked: the exam took longer than {EXAM_SECONDS:.0f} s"
             return await _answer(question, ask, model)
 
@@ -99,7 +99,7 @@ async def take(questions: Sequence[Question], ask: Ask, model: str, *, max_mista
         for at, question in enumerate(questions)
         if (problem := problems[at]) is not None
     ]
-    total, seconds = len(questions), round(time.monotonic() - began, 1)
+    total, seconds = len(questions), round(time.monotonic() - started_at, 1)
     passed = total - len(mistakes)
     if not mistakes:
         return Verdict("Passed", passed, total, seconds, f"{passed} of {total} answers are as expected", _now())

@@ -75,22 +75,22 @@ class Outcomes:
             await app(scope, receive, send)
             return
         status = 0
-        streaming = begun = ended = False
+        streaming = started = ended = False
         found = left = ""
 
         async def watched_receive() -> Message:
             nonlocal left
             message = await receive()
             if not ended and _has_left(message):
-                left = LEFT_AFTER if begun else LEFT_BEFORE
+                left = LEFT_AFTER if started else LEFT_BEFORE
             return message
 
         async def watched_send(message: Message) -> None:
-            nonlocal status, streaming, begun, ended, found
+            nonlocal status, streaming, started, ended, found
             kind = message["type"]
             if kind == "http.response.body":
                 body = message.get("body", b"")
-                begun = begun or bool(body)
+                started = started or bool(body)
                 if b'"abort"' in body and _ABORT.search(body):
                     found = ABORTED
                 elif streaming and (b"error" in body or b".failed" in body) and _ERROR.search(body):
@@ -100,7 +100,7 @@ class Outcomes:
                 status = message["status"]
                 streaming = any(value.startswith(b"text/event-stream") for _, value in message.get("headers") or ())
             elif kind == "websocket.accept":
-                status, begun = 200, True
+                status, started = 200, True
             elif kind == "websocket.close":
                 ended = True
                 status = 403 if not status else 500 if message.get("code") == 1011 else status
@@ -117,7 +117,7 @@ class Outcomes:
                 _outcome(
                     status,
                     found,
-                    begun=begun,
+                    started=started,
                     ended=ended or scope["type"] == "websocket",
                     left=left,
                     failed=failed,
@@ -155,14 +155,14 @@ def _asks_the_model(scope: Scope) -> bool:
     return asks and scope["method"] == "POST" and not path.endswith(_NOT_BELOW)
 
 
-def _outcome(status: int, found: str, *, begun: bool, ended: bool, left: str, failed: bool, held: bool) -> str:
+def _outcome(status: int, found: str, *, started: bool, ended: bool, left: str, failed: bool, held: bool) -> str:
     """The first outcome that matches; a client's disconnect and a hold do not count as errors."""
     if held and (status in (0, 451) or found == ERROR_EVENT or not ended):
         return HELD
     if left:
         return left
     if failed or not ended:
-        return ERROR_EVENT if begun else "5xx"
+        return ERROR_EVENT if started else "5xx"
     return found or f"{status // 100}xx"
 
 

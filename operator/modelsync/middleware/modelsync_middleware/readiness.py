@@ -97,7 +97,7 @@ class Readiness:
 
     async def _prove_for_all(self, ask: Ask) -> str | None:
         with self._shared.exclusively("proof") as mine:
-            return await self._prove(ask) if mine else "another process of the server is asking the model"
+            return await self._prove(ask) if mine else "another server process is querying the model"
 
     async def _prove(self, ask: Ask) -> str | None:
         if not self._names:

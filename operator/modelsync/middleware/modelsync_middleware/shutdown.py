@@ -13,7 +13,7 @@ class Shutdown:
     """
 
     def __init__(self) -> None:
-        self.begun = False
+        self.started = False
         self._watching = False
 
     def watch(self) -> None:
@@ -26,7 +26,7 @@ class Shutdown:
             previous = signal.getsignal(signal.SIGTERM)
 
             def handle(number: int, frame: Any) -> None:
-                self.begun = True
+                self.started = True
                 if callable(previous):
                     previous(number, frame)
 
