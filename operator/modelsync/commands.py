@@ -1,6 +1,7 @@
-"""What the command lines of `modelsync` and of the kubectl plugin have in common.
+"""Shared by the command lines of `modelsync` and the kubectl plugin.
 
-Imports nothing of ours, and little of others: the plugin's completion and a pod's pull must start quickly.
+Must not import other modelsync modules, and only few libraries: the plugin's completion and a pod's pull must start
+quickly.
 """
 
 import importlib
@@ -13,14 +14,14 @@ import click
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when it is called; `modules` says for each name where it is, as `module:attribute`."""
+    """Imports a command's module when it is called; `modules` maps each name to `module:attribute`."""
 
     def __init__(self, *args: Any, modules: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name every command."""
+        """List all commands."""
         return sorted(self._modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -33,11 +34,11 @@ class LazyGroup(click.Group):
 
 
 def defect(error: Exception) -> str:
-    """Say on one line what a person can pass on: which error, and where in the code; no traceback reaches a user."""
+    """Describe a bug in one line that a user can report: the error and its place in the code, without a traceback."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"a defect in modelsync: {type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
 
 
 def printable(text: str) -> str:
-    """`text` without what a terminal would obey: names and answers come from servers."""
+    """`text` without control characters: names and answers from servers must not control a terminal."""
     return "".join(letter if letter.isprintable() else "�" for letter in text)

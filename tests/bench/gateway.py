@@ -60,7 +60,7 @@ class Contender:
 
 
 async def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--json", type=Path, help="write the numbers here too")
@@ -95,7 +95,7 @@ async def main() -> None:
 
 @asynccontextmanager
 async def served(host: str, name: str, port: int) -> AsyncIterator[None]:
-    """A backend that says its name."""
+    """A backend that returns its name."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text=name)
@@ -173,7 +173,10 @@ async def write(kube: Kube, contender: Contender, serving: str) -> None:
 async def until_steady(
     client: aiohttp.ClientSession, contender: Contender, serving: str, written: float
 ) -> tuple[float, float]:
-    """Ask until only the new backend answers; seconds to its first answer and to the old one's last, 0 without one."""
+    """Send requests until only the new backend answers.
+
+    Returns the seconds to its first answer and to the old one's last, 0 without one.
+    """
     first, last, row = 0.0, 0.0, 0
     while row < STEADY:
         sent = time.monotonic()

@@ -1,10 +1,10 @@
-"""What the middleware costs a stream, for each chunk and each request, against the same server without it, in one run.
+"""Measures the middleware's cost per chunk and per request, against the same server without it, in one run.
 
     python tests/bench/middleware.py [--chunks 2000] [--streams 20] [--rounds 7] [--json FILE]
 
-The server is an ASGI application that sends chunks as vLLM's do and nothing else, called in this process: what a socket
-costs would hide the difference. Rounds take turns; the best of each is told, as the one that the machine disturbed
-least. It gates nothing: times on a shared machine are for people to compare within one run.
+The server is an ASGI application that only sends chunks like vLLM's, called in this process: the cost of a socket would
+hide the difference. Rounds alternate; the best of each is reported, as the one that the machine disturbed least. No
+test depends on it: times on a shared machine are only comparable within one run.
 """
 
 import argparse
@@ -33,7 +33,7 @@ CHUNK = (
 
 
 def server(chunks: int) -> App:
-    """Streams that many chunks, one in each turn of the event loop."""
+    """Streams the given number of chunks, one per iteration of the event loop."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]

@@ -73,8 +73,8 @@ def main() -> None:
 
 def measure(url: str, admin: Admin, folder: Path, total: int, shards: int, small: int, rounds: int) -> dict[str, Any]:
     """Log the artifact, let the contenders take turns, and return all numbers."""
-    told = Console(stderr=True, highlight=False)
-    told.print(f"logging {shown_size(total)} in {shards} shards and {small} small files …")
+    messages = Console(stderr=True, highlight=False)
+    messages.print(f"logging {shown_size(total)} in {shards} shards and {small} small files …")
     files = folder / "logged"
     generate(files, total, shards, small)
     version = admin.log_artifact("acme-ml", "bench", "model", files)
@@ -98,7 +98,7 @@ def measure(url: str, admin: Admin, folder: Path, total: int, shards: int, small
             shutil.rmtree(place)
             os.sync()
             runs[name].append(ran)
-            told.print(f"round {number + 1}: {name}: {ran.seconds:.2f} s")
+            messages.print(f"round {number + 1}: {name}: {ran.seconds:.2f} s")
     return {
         "bytes": version.size,
         "files": version.file_count,
@@ -140,7 +140,7 @@ def next_version(url: str, admin: Admin, folder: Path, files: Path, shards: int)
 
 
 def generate(folder: Path, total: int, shards: int, small: int) -> None:
-    """Write files that do not compress and have no content in common."""
+    """Write incompressible files without common content."""
     (folder / "small").mkdir(parents=True)
     for number in range(shards):
         write_random(folder / f"model-{number}.safetensors", total // shards, seed=number)
@@ -160,7 +160,7 @@ def write_random(path: Path, count: int, *, seed: int) -> None:
 
 @contextmanager
 def served(folder: Path) -> Iterator[tuple[str, Admin]]:
-    """A stand-in in a process of its own."""
+    """A stand-in in a separate process."""
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(folder / "blobs")],
         env=os.environ | {"PYTHONPATH": f"{ROOT / 'hack'}"},
@@ -191,7 +191,7 @@ with StandIn(blobs=Path(sys.argv[1])) as standin:
 
 
 def run(command: list[str], *, url: str, home: Path) -> Ran:
-    """Run one contender with a home of its own."""
+    """Run one contender with its own home directory."""
     home.mkdir(parents=True, exist_ok=True)
     folders = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR", "HOME")
     environment = os.environ | {name: str(home) for name in folders}
@@ -224,7 +224,7 @@ def run(command: list[str], *, url: str, home: Path) -> Ran:
 
 
 def peak_of(pid: int) -> float:
-    """The most memory that a process has held so far, MiB; getrusage would count what it inherited from us."""
+    """A process's peak memory so far, MiB; getrusage would count memory inherited from the parent."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -233,7 +233,7 @@ def peak_of(pid: int) -> float:
 
 
 def curl(url: str, reference: str, target: Path) -> Ran:
-    """Fetch the same files with curl, 16 at once, without any check: the most that the wire and the disk give."""
+    """Fetch the same files with curl, 16 at once, unverified: the upper bound of network and disk."""
     import asyncio
 
     from modelsync.api.model_ref import ModelRef
@@ -259,14 +259,14 @@ def curl(url: str, reference: str, target: Path) -> Ran:
 
 
 def check(logged: Path, target: Path) -> None:
-    """Every file must be there with its size; the contents are the tests' business."""
+    """Check that every file exists with its size; content is verified in the tests."""
     for path in logged.rglob("*"):
         if path.is_file() and (target / path.relative_to(logged)).stat().st_size != path.stat().st_size:
             raise SystemExit(f"{path.name} is not whole")
 
 
 def md5_rate() -> float:
-    """MD5 of all cores together, bytes a second."""
+    """MD5 throughput of all cores together, bytes per second."""
     data, each = bytes(2**20), 512
 
     def work() -> None:

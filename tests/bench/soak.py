@@ -31,12 +31,14 @@ async def main() -> int:
     parser.add_argument("--gateway", choices=["traefik", "contour"], default="traefik", help="which gateway routes")
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     arguments = parser.parse_args()
-    console, told = Console(), Console(stderr=True, highlight=False, soft_wrap=True)
+    console, messages = Console(), Console(stderr=True, highlight=False, soft_wrap=True)
     stage = await Stage.open(current_cluster(), progress=Progress())
     namespace = f"soak-{int(time.time()):x}"
     try:
         other = start_contour(stage.cluster, Progress()) if arguments.gateway == "contour" else None
-        record = await run(stage, SHORT if arguments.short else FULL, namespace, print_line=told.print, gateway=other)
+        record = await run(
+            stage, SHORT if arguments.short else FULL, namespace, print_line=messages.print, gateway=other
+        )
     except (StageError, ClusterError, TimeoutError) as problem:
         console.print(f"[red]The soak stopped: {problem}")
         console.print(f"The operator's log: {stage.servers.operator_log}")

@@ -1,5 +1,5 @@
-"""The `modelsync` command. Each subcommand lives in a module of its own and is imported only when it is called: the
-puller's start must not pay for kopf and kubernetes.
+"""The `modelsync` command. Each subcommand is a module of its own, imported only when it is called: the puller must
+start without importing kopf and kubernetes.
 """
 
 import click

@@ -1,4 +1,4 @@
-"""`modelsync exam`: record the exam that a version brings along, and take one against a running server."""
+"""`modelsync exam`: record a version's exam, and take one against a running server."""
 
 import asyncio
 import json
@@ -32,29 +32,29 @@ EXIT_DEFECT = 70
 
 _ENVIRONMENT = """\b
 Environment:
-  VLLM_API_KEY    the server's key, where it wants one; it is never taken from the command line
+  VLLM_API_KEY    the server's API key, if it requires one; it cannot be passed on the command line
   HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE   as usual
 """
 _RECORD = f"""\b
 Example:
   modelsync exam record http://localhost:8000 --prompts questions.txt > golden.jsonl
   modelsync exam check http://localhost:8000 golden.jsonl
-then log the file with the model as {GOLDEN_FILE}.
+Then log the file with the model as {GOLDEN_FILE}.
 
 {_ENVIRONMENT}
 \b
 Exit codes:
   0    recorded
-  1    the server does not answer a question
-  2    what was asked for cannot be asked
+  1    the server did not answer a question
+  2    invalid arguments
   4    the server cannot be reached
   70   a defect in modelsync
 """
 _CHECK = f"""{_ENVIRONMENT}
 \b
 Exit codes:
-  0    every answer is as expected
-  1    some are not
+  0    all answers are as expected
+  1    some answers are not as expected
   2    the exam cannot be read
   4    the server cannot be reached
   70   a defect in modelsync
@@ -65,9 +65,9 @@ T = TypeVar("T")
 
 @click.group("exam", short_help="Record a version's own exam, or take it against a running server.")
 def command() -> None:
-    """A version's own exam: prompts, and what a good server answers to them.
+    """A version's own exam: prompts and their expected answers.
 
-    A version that brings one (modelsync/golden.jsonl in its artifact) gets no traffic before it has passed it.
+    A version whose artifact contains one (modelsync/golden.jsonl) gets no traffic until it has passed.
     """
 
 
@@ -77,35 +77,41 @@ def command() -> None:
     "--prompts",
     required=True,
     type=click.File("r", encoding="utf-8"),
-    help="What to ask, one text a line; a line that begins with { is one of an exam, as in the file that is written. "
-    "With '-' from the standard input.",
+    help="File with the prompts, one per line; a line that starts with { is a line of an exam, in the output format. "
+    "'-' reads from standard input.",
 )
-@click.option("--completions", is_flag=True, help="Ask texts as prompts, and not through the chat template.")
-@click.option("--model", default="", metavar="NAME", help="Which model to ask. [default: what the server lists first]")
+@click.option("--completions", is_flag=True, help="Send the texts as plain prompts instead of chat messages.")
+@click.option(
+    "--model", default="", metavar="NAME", help="The model to query. [default: the first one listed by the server]"
+)
 @click.option(
     "--max-tokens",
     type=click.IntRange(1, MAX_TOKENS),
     default=DEFAULT_TOKENS,
     show_default=True,
-    help="Tokens to record of an answer.",
+    help="Tokens to record per answer.",
 )
 @click.option(
-    "--top", type=click.IntRange(1, MAX_TOP), default=3, show_default=True, help="Likeliest tokens to record of each."
+    "--top",
+    type=click.IntRange(1, MAX_TOP),
+    default=3,
+    show_default=True,
+    help="Most likely tokens to record per position.",
 )
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, MAX_TOLERANCE, min_open=True),
     default=DEFAULT_TOLERANCE,
     show_default=True,
-    help="By how much a log-probability may differ.",
+    help="Allowed difference of a log-probability.",
 )
 def record_command(
     url: str, prompts: Any, completions: bool, model: str, max_tokens: int, top: int, tolerance: float
 ) -> None:
-    """Ask the server at URL, and write what it answers as an exam to the standard output.
+    """Query the server at URL, and write its answers as an exam to standard output.
 
-    Questions are asked greedily. Ask what shows that the template, the tokenizer and the weights belong together: some
-    chats of a few tokens each are enough, up to 200 questions.
+    Answers use greedy decoding. Choose prompts that show that the template, the tokenizer and the weights belong
+    together: some chats of a few tokens each are enough; the limit is 200 questions.
     """
 
     async def run() -> tuple[list[Any], str]:
@@ -129,17 +135,19 @@ def record_command(
         sys.exit(EXIT_FAILED)
     click.echo(encode(lines).decode(), nl=False)
     count = len(lines) - 1
-    told = f"recorded {count} question{'' if count == 1 else 's'} (of at most {MAX_LINES}) from {printable(name)}"
-    click.echo(f"{told}; log the file with the model as {GOLDEN_FILE}", err=True)
+    summary = f"recorded {count} question{'' if count == 1 else 's'} (of at most {MAX_LINES}) from {printable(name)}"
+    click.echo(f"{summary}; log the file with the model as {GOLDEN_FILE}", err=True)
 
 
 @command.command("check", epilog=_CHECK)
 @click.argument("url")
 @click.argument("file", type=click.File("rb"))
-@click.option("--model", default="", metavar="NAME", help="Which model to ask. [default: what the server lists first]")
+@click.option(
+    "--model", default="", metavar="NAME", help="The model to query. [default: the first one listed by the server]"
+)
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="What to print.")
 def check_command(url: str, file: Any, model: str, output: str) -> None:
-    """Take the exam in FILE against the server at URL, as a pod does before it is ready."""
+    """Take the exam in FILE against the server at URL, as a pod does before it becomes ready."""
     try:
         questions = parse_exam(file.read())
     except ExamError as error:
@@ -148,7 +156,7 @@ def check_command(url: str, file: Any, model: str, output: str) -> None:
     async def run() -> tuple[Verdict, str]:
         async with Server(url, os.environ.get("VLLM_API_KEY", "")) as server:
             first = await server.first_model()
-            return await take(questions, server.ask, model or first, told=MAX_LINES), model or first
+            return await take(questions, server.ask, model or first, max_mistakes=MAX_LINES), model or first
 
     verdict, name = _run(run())
     if output == "json":

@@ -1,4 +1,4 @@
-"""Records an exam: what a server that is known to be good answers now is what a version has to answer later."""
+"""Records an exam: the current answers of a known-good server become the expected answers of a version."""
 
 import asyncio
 import json
@@ -24,45 +24,45 @@ from modelsync.middleware.modelsync_middleware.exam_grading import (
 from modelsync.middleware.modelsync_middleware.exam_runner import AT_ONCE, Ask
 
 UNLIKELY = -4.0
-"""Tokens below this log-probability (2 %) are not recorded: theirs differ from machine to machine."""
+"""Tokens below this log-probability (2 %) are not recorded: their values differ between machines."""
 
 DIGITS = 4
 
 
 class RecordingError(Exception):
-    """The server does not answer a question; the message names the line."""
+    """The server did not answer a question; the message names the line."""
 
 
 async def record(
     lines: str, ask: Ask, model: str, *, chat: bool, tokens: int, top: int, tolerance: float
 ) -> list[Mapping[str, Any]]:
-    """The lines of the exam, header first.
+    """Return the lines of the exam, header first.
 
-    Of `lines` each that begins with `{` is a line of an exam, with `expect` or without; any other is a text to ask, as
-    a chat's only message or as a prompt. Raises ExamError and RecordingError.
+    In `lines`, a line that starts with `{` is a line of an exam, with or without `expect`; any other is a text to send,
+    as a chat's only message or as a prompt. Raises ExamError and RecordingError.
     """
     asked = list(_asked(lines, chat=chat, tokens=tokens))
     if not asked:
-        raise ExamError("no question in it; write one text a line")
+        raise ExamError("no questions found; write one text per line")
     if len(asked) > MAX_LINES:
         raise ExamError(f"{len(asked)} questions; an exam has at most {MAX_LINES}")
-    places = asyncio.Semaphore(AT_ONCE)  # as many as when the exam is taken
+    places = asyncio.Semaphore(AT_ONCE)  # the same concurrency as when the exam is taken
 
-    async def one(number: int, said: Mapping[str, Any]) -> Mapping[str, Any]:
-        question = parse_prompt(said, number)
-        if said.get("expect"):
-            return said
+    async def one(number: int, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        question = parse_prompt(fields, number)
+        if fields.get("expect"):
+            return fields
         async with places:
-            return {**said, "expect": await _expected(question, ask, model, top)}
+            return {**fields, "expect": await _expected(question, ask, model, top)}
 
     header = {"exam": FORMAT, "tolerance": tolerance}
-    recorded = [header, *await asyncio.gather(*(one(number, said) for number, said in asked))]
-    parse_exam(encode(recorded))  # what is written can be read, or is refused here
+    recorded = [header, *await asyncio.gather(*(one(number, fields) for number, fields in asked))]
+    parse_exam(encode(recorded))  # raises ExamError here for anything that could not be read later
     return recorded
 
 
 def encode(lines: list[Mapping[str, Any]]) -> bytes:
-    """The golden file."""
+    """The content of the golden file."""
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
 
 
@@ -76,11 +76,11 @@ def _asked(lines: str, *, chat: bool, tokens: int) -> Iterator[tuple[int, Mappin
             yield number, {**ask, "max_tokens": tokens}
             continue
         try:
-            said = json.loads(text)
+            fields = json.loads(text)
         except ValueError as error:
-            raise ExamError(f"line {number}: begins with {{ and is not JSON ({error})") from None
-        if "exam" not in said:
-            yield number, said if "input" in said or "max_tokens" in said else {**said, "max_tokens": tokens}
+            raise ExamError(f"line {number}: starts with {{ but is not JSON ({error})") from None
+        if "exam" not in fields:
+            yield number, fields if "input" in fields or "max_tokens" in fields else {**fields, "max_tokens": tokens}
 
 
 async def _expected(question: Question, ask: Ask, model: str, top: int) -> Mapping[str, Any]:
@@ -91,8 +91,8 @@ async def _expected(question: Question, ask: Ask, model: str, top: int) -> Mappi
         body |= {"logprobs": True, "top_logprobs": top}
     status, answer = await ask(question.path, body)
     if status != 200:
-        came = "no answer in time" if status is None else f"HTTP {status}: {quoted(answer.decode(errors='replace'))}"
-        raise RecordingError(f"{question.where}: the server gave {came}")
+        got = "no answer in time" if status is None else f"HTTP {status}: {quoted(answer.decode(errors='replace'))}"
+        raise RecordingError(f"{question.where}: the server returned {got}")
     try:
         if question.path == "/v1/embeddings":
             vector = [round(number, 6) for number in embedding_of(json.loads(answer))]
@@ -101,7 +101,7 @@ async def _expected(question: Question, ask: Ask, model: str, top: int) -> Mappi
     except (AnswerError, ValueError) as error:
         raise RecordingError(f"{question.where}: {error}") from None
     if not positions:
-        raise RecordingError(f"{question.where}: the server answered nothing; ask something else, or raise max_tokens")
+        raise RecordingError(f"{question.where}: the answer is empty; use another prompt, or raise max_tokens")
     return {"tokens": [_likely(position, top) for position in positions]}
 
 

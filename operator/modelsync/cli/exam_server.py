@@ -1,4 +1,4 @@
-"""The running server that `modelsync exam` asks: over HTTP, as any client of the OpenAI API does."""
+"""HTTP client for the running server that `modelsync exam` queries, over the OpenAI API."""
 
 import json
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ MAX_BODY_BYTES = 16 << 20
 
 
 class ServerError(Exception):
-    """The server cannot be used; the message says why and what to do."""
+    """The server cannot be used; the message contains the reason and what to do."""
 
 
 class Server:
-    """A server at `url`, with or without `/v1` at its end. Raises ServerError for what is no URL of one."""
+    """A server at `url`, with or without a trailing `/v1`. Raises ServerError for an invalid URL."""
 
     def __init__(self, url: str, key: str = "") -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ServerError(f"{url!r} is not the URL of a server; give one as http://localhost:8000")
+            raise ServerError(f"{url!r} is not the URL of a server; pass a URL such as http://localhost:8000")
         self.url = url.rstrip("/").removesuffix("/v1")
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._session = aiohttp.ClientSession(
@@ -46,15 +46,15 @@ class Server:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ServerError(f"{self.url} cannot be reached: {error or type(error).__name__}") from None
         if status in (401, 403):
-            raise ServerError(f"{self.url} wants a key: set VLLM_API_KEY")
+            raise ServerError(f"{self.url} requires an API key; set VLLM_API_KEY")
         try:
             return str(json.loads(body)["data"][0]["id"])
         except (ValueError, LookupError, TypeError):
-            what = f"GET /v1/models answers HTTP {status}"
-            raise ServerError(f"{self.url} is no server of the OpenAI API: {what}; check the URL") from None
+            what = f"GET /v1/models returned HTTP {status}"
+            raise ServerError(f"{self.url} is not an OpenAI API server: {what}; check the URL") from None
 
     async def ask(self, path: str, body: Mapping[str, Any]) -> tuple[int | None, bytes]:
-        """POST `body`; the status, None when there is no answer, and the answer."""
+        """POST `body`; return the status (None without an answer) and the response body."""
         try:
             async with self._session.post(self.url + path, json=body, allow_redirects=False) as answer:
                 chunks = [chunk async for chunk in answer.content.iter_chunked(1 << 16)]

@@ -1,4 +1,4 @@
-"""`modelsync pull`: by hand with a reference, and in a pod's init container with an artifact's id and digest."""
+"""`modelsync pull`: manually with a reference, or in a pod's init container with an artifact's id and digest."""
 
 import json
 import os
@@ -28,21 +28,21 @@ EXIT_DEFECT = 1
 _OUTCOME_ROWS = "\n".join(f"  {outcome:<21}{code}  {meaning}" for outcome, code, meaning in OUTCOMES)
 _EPILOG = f"""\b
 Environment:
-  WANDB_API_KEY    the key; it is never taken from the command line
-  WANDB_BASE_URL   the W&B server, as in https://api.wandb.ai; there is no default
+  WANDB_API_KEY    the W&B API key; it cannot be passed on the command line
+  WANDB_BASE_URL   the W&B server, such as https://api.wandb.ai; there is no default
   HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE   as usual
 
 \b
 Exit codes:
   0    DIR is published and verified
   1    a defect in modelsync
-  2    what was asked for cannot be asked
-  3    the registry, the network or the volume failed: pulling again may work
-  4    the content was refused: pulling again gives the same
-  130, 143   ended by SIGINT or SIGTERM; the next pull goes on from there
+  2    invalid arguments, or DIR cannot be used
+  3    the registry, the network or the volume failed; pulling again may succeed
+  4    the content was rejected; pulling again will fail in the same way
+  130, 143   ended by SIGINT or SIGTERM; the next pull resumes from there
 
 \b
-Outcomes in the result (success: Pulled, AlreadyPublished) with their exit codes:
+Outcomes in the result with their exit codes (on success: Pulled, AlreadyPublished):
 {_OUTCOME_ROWS}
 """
 
@@ -50,52 +50,61 @@ Outcomes in the result (success: Pulled, AlreadyPublished) with their exit codes
 @click.command("pull", epilog=_EPILOG, short_help="Fetch and verify an artifact, and publish it as a folder.")
 @click.argument("where", nargs=-1, metavar="[REF] DIR")
 @click.option("--artifact-id", default="", metavar="ID", help="Pull this artifact instead of resolving REF.")
-@click.option("--digest", default="", metavar="HEX", help="The digest that --artifact-id must have.")
+@click.option("--digest", default="", metavar="HEX", help="The expected digest of --artifact-id.")
 @click.option(
     "--ref",
     "link",
     default="",
     metavar="REF",
-    help="With --artifact-id: a link to that version through which the key may see its files.",
+    help="With --artifact-id: a link to that version through which the key can read its files.",
 )
 @click.option("--base-url", envvar="WANDB_BASE_URL", default="", metavar="URL", help="The W&B server. [WANDB_BASE_URL]")
 @click.option(
     "--ca-file",
     envvar="REQUESTS_CA_BUNDLE",
     type=click.Path(path_type=Path),
-    help="More certificate authorities to trust, PEM. [REQUESTS_CA_BUNDLE]",
+    help="Additional CA certificates to trust, PEM. [REQUESTS_CA_BUNDLE]",
 )
 @click.option(
-    "--connections", type=click.IntRange(1, 64), default=16, show_default=True, help="How many files or parts at once."
+    "--connections",
+    type=click.IntRange(1, 64),
+    default=16,
+    show_default=True,
+    help="Maximum number of concurrent connections.",
 )
 @click.option(
     "--retry-for",
     default="5m",
     show_default=True,
     metavar="DURATION",
-    help="Without any progress for so long, give up. 0s: try once.",
+    help="Give up after this long without progress. 0s: try once.",
 )
-@click.option("--verify", is_flag=True, help="If DIR is published already, read all of it again.")
-@click.option("--repair", is_flag=True, help="If DIR was published and changed since, put the right bytes there again.")
+@click.option("--verify", is_flag=True, help="If DIR is already published, read and verify all of it again.")
+@click.option(
+    "--repair", is_flag=True, help="If DIR was changed after it was published, replace it with the correct content."
+)
 @click.option(
     "--pod-uid",
     envvar=POD_UID_VARIABLE,
     default="",
     metavar="UID",
-    help="The pod that this runs in: what a pull before it in that pod left is used at once. [MODELSYNC_POD_UID]",
+    help="The UID of this pod: files left by an earlier pull in the same pod are reused at once. [MODELSYNC_POD_UID]",
 )
 @click.option(
     "--middleware-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Also place the server's middleware, a Python package, into this folder.",
+    help="Also write the server's middleware, a Python package, to this folder.",
 )
 @click.option(
     "--make-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Also make this folder, for the server to write to.",
+    help="Also create this folder, for the server to write to.",
 )
 @click.option(
-    "--result", "result_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result, JSON, here too."
+    "--result",
+    "result_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the result to this file, as JSON.",
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="What to print at the end.")
 def command(
@@ -117,17 +126,18 @@ def command(
 ) -> None:
     """Fetch an artifact from Weights & Biases, verify every byte of it, and publish it as the folder DIR.
 
-    REF is entity/project/collection:alias, as in 'acme/wandb-registry-model/chat llm:production'.
+    REF is entity/project/collection:alias, such as 'acme/wandb-registry-model/chat llm:production'.
 
-    DIR appears in one step, and only when the manifest has the artifact's digest and each file the manifest's. It must
-    not exist yet, or be empty; it must not be a mount point itself. What is fetched waits beside it, in a hidden folder
-    .DIR.modelsync, and a pull that was cut short goes on from there. Files of versions published in the same place
-    are reused after a check. If DIR holds this version already, nothing is asked for: it is proved from the disk.
+    DIR is published atomically, and only if the manifest matches the artifact's digest and every file matches the
+    manifest. It must not exist yet, or be empty; it must not be a mount point itself. Fetched files are kept beside it,
+    in the hidden folder .DIR.modelsync, and an interrupted pull resumes from there. Files of other versions published
+    in the same parent folder are verified and reused. If DIR already contains this version, it is checked on disk,
+    without any request.
 
-    Any number of pulls may be given one DIR, also from several machines: one fetches, the others wait and show it. One
-    that dies is followed by another, at the latest half a minute after its last sign of life.
+    Several pulls may use the same DIR, even from several machines: one fetches, the others wait and show its progress.
+    If it dies, another one takes over, at most 30 seconds after its last heartbeat.
     """
-    # As the first process of a container, a process without a handler does not even get SIGTERM.
+    # As PID 1 of a container, a process without a handler does not receive SIGTERM at all.
     signal.signal(signal.SIGTERM, _exit_on_signal)
     document: dict[str, Any]
     try:
@@ -164,7 +174,7 @@ def command(
         click.echo(_sentence(result))
     sys.stdout.flush()
     if code > 128:
-        os._exit(code)  # the interpreter would wait for a thread that looks up a host name
+        os._exit(code)  # otherwise the interpreter would wait for a thread in a DNS lookup
     sys.exit(code)
 
 
@@ -178,7 +188,7 @@ def _pull(
     make_dir: Path | None,
 ) -> PullResult:
     if make_dir is not None:
-        with storage_errors(f"{make_dir} cannot be made"):
+        with storage_errors(f"{make_dir} cannot be created"):
             make_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if middleware_dir is not None:
         place_middleware(middleware_dir)
@@ -189,13 +199,13 @@ def _request(where: tuple[str, ...], *, artifact_id: str, digest: str, link: str
     by_id = bool(artifact_id or digest or link)
     if len(where) != (1 if by_id else 2):
         raise InvalidInputError(
-            "write `modelsync pull --artifact-id ID --digest HEX [--ref REF] DIR`: with an id, DIR is the only argument"
+            "use `modelsync pull --artifact-id ID --digest HEX [--ref REF] DIR`: with an id, DIR is the only argument"
             if by_id
-            else "write `modelsync pull REF DIR`, as in `modelsync pull 'acme/wandb-registry-model/chat "
+            else "use `modelsync pull REF DIR`, for example `modelsync pull 'acme/wandb-registry-model/chat "
             "llm:production' ./model`; see `modelsync pull --help`"
         )
     if by_id and not (artifact_id and digest):
-        raise InvalidInputError("--artifact-id, --digest and --ref belong together: pass at least the first two")
+        raise InvalidInputError("--artifact-id and --digest must be passed together; --ref is optional with them")
     text = link if by_id else where[0]
     try:
         ref = ModelRef.parse(text) if text else None
@@ -213,7 +223,7 @@ def _credential() -> Credential | None:
 
 
 def _seconds(text: str) -> float:
-    if text == "5m":  # the default, without pydantic's import in every pod's start
+    if text == "5m":  # the default: every pod start avoids the import of pydantic
         return 300.0
     from modelsync.api.duration import parse
 
@@ -226,11 +236,11 @@ def _seconds(text: str) -> float:
 def _sentence(result: PullResult) -> str:
     what = f"{result.ref or 'the artifact'}: {result.files} files, {size(result.bytes)}"
     if result.outcome == ALREADY_PUBLISHED:
-        return f"{result.folder} holds {what} already\ndigest {result.digest}"
+        return f"{result.folder} already contains {what}\ndigest {result.digest}"
     rate = f" ({size(result.bytes / result.seconds)}/s)" if result.seconds > 0 else ""
-    reused = f"; {size(result.reused_bytes)} did not have to be fetched" if result.reused_bytes else ""
+    reused = f"; {size(result.reused_bytes)} were reused" if result.reused_bytes else ""
     return (
-        f"{result.folder} holds {what}, verified, after {duration(result.seconds)}{rate}{reused}\n"
+        f"{result.folder} contains {what}, verified, after {duration(result.seconds)}{rate}{reused}\n"
         f"digest {result.digest}"
     )
 
@@ -244,6 +254,6 @@ def _exit_on_signal(signum: int, frame: object) -> None:
 
 
 def _defect(error: Exception) -> dict[str, Any]:
-    """Say where a defect is, on one line: what a termination message may hold and a person can pass on."""
+    """The result document for a bug: one line that fits into a termination message and that a user can report."""
     message = f"{defect(error)}: {json.dumps(str(error))[:500]}; please report it; nothing was published"
     return TerminationMessage(outcome="Defect", message=message).document()

@@ -1,4 +1,4 @@
-"""`modelsync resolve`: which version a reference names now, and what holds it."""
+"""`modelsync resolve`: shows which version a reference names now, and its holds."""
 
 import asyncio
 import json
@@ -39,29 +39,29 @@ EXIT_DEFECT = 70
 
 _EPILOG = """\b
 Environment:
-  WANDB_API_KEY    the key; it is never taken from the command line
-  WANDB_BASE_URL   the W&B server, as in https://api.wandb.ai; there is no default
+  WANDB_API_KEY    the W&B API key; it cannot be passed on the command line
+  WANDB_BASE_URL   the W&B server, such as https://api.wandb.ai; there is no default
   HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE   as usual
 
 \b
 Exit codes:
-  0    resolved; a hold does not change it, read it in the answer
-  1    there is no such project, collection, alias or version, or this key may not see it
-  2    what was asked for cannot be asked
-  3    the key is wrong, or has no right to this
+  0    resolved; also for a held version, see the output
+  1    there is no such project, collection, alias or version, or this key cannot see it
+  2    invalid arguments
+  3    the key is wrong, or has no access
   4    the server cannot be reached, gives no usable answer, or asks to wait
   70   a defect in modelsync
 """
 
 
-@click.command("resolve", epilog=_EPILOG, short_help="Say which version a reference names now, and what holds it.")
+@click.command("resolve", epilog=_EPILOG, short_help="Show which version a reference names now, and its holds.")
 @click.argument("reference", metavar="REF")
 @click.option("--base-url", envvar="WANDB_BASE_URL", default="", metavar="URL", help="The W&B server. [WANDB_BASE_URL]")
 @click.option(
     "--ca-file",
     envvar="REQUESTS_CA_BUNDLE",
     type=click.Path(path_type=Path),
-    help="More certificate authorities to trust, PEM. [REQUESTS_CA_BUNDLE]",
+    help="Additional CA certificates to trust, PEM. [REQUESTS_CA_BUNDLE]",
 )
 @click.option(
     "--hold-tag",
@@ -70,7 +70,7 @@ Exit codes:
     metavar="TAG",
     default=HoldSettings().tags,
     show_default=True,
-    help="A tag that holds, on the version or its collection; may be given again.",
+    help="A tag, on the version or its collection, that means a hold; may be repeated.",
 )
 @click.option(
     "--hold-alias",
@@ -79,7 +79,7 @@ Exit codes:
     metavar="PATTERN",
     default=HoldSettings().aliases,
     show_default=True,
-    help="Aliases that hold, with * and ?; may be given again.",
+    help="A pattern (* and ?) for aliases that mean a hold; may be repeated.",
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="What to print.")
 def command(
@@ -90,9 +90,9 @@ def command(
     hold_aliases: tuple[str, ...],
     output: str,
 ) -> None:
-    """Say which version REF names now, and what holds it, as the operator would see it.
+    """Show which version REF names now, and its holds, as the operator would see them.
 
-    REF is entity/project/collection:alias, as in 'acme/wandb-registry-model/chat llm:production'.
+    REF is entity/project/collection:alias, such as 'acme/wandb-registry-model/chat llm:production'.
     """
     try:
         ref = ModelRef.parse(reference)
@@ -118,7 +118,7 @@ def command(
 
 
 def document(answer: Resolved, holds: HoldRead | None) -> dict[str, Any]:
-    """What `-o json` prints for a version. `held` is null when it could not be found out."""
+    """The output of `-o json` for a version. `held` is null when the holds could not be read."""
     return {
         "outcome": "Resolved",
         "ref": str(answer.ref),
@@ -159,8 +159,8 @@ async def _ask(api: GraphQL, ref: ModelRef, question: Question) -> tuple[Resolve
 def _api(base_url: str, ca_file: Path | None) -> GraphQL:
     if not base_url:
         raise InvalidBaseURLError(
-            "it is not said which W&B server to ask; set WANDB_BASE_URL or pass --base-url, as in https://api.wandb.ai "
-            "(there is no default: that of wandb's own client differs from release to release)"
+            "the W&B server is not set; set WANDB_BASE_URL or pass --base-url, for example https://api.wandb.ai "
+            "(there is no default, since the default of wandb's own client differs between releases)"
         )
     key = os.environ.get("WANDB_API_KEY")
     if key is None:
@@ -185,7 +185,7 @@ def _show(answer: Resolved, holds: HoldRead | None) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     rows = _rows(answer, holds)
-    if not sys.stdout.isatty():  # one line a fact, however long, for whoever reads it through a pipe
+    if not sys.stdout.isatty():  # unwrapped lines for a pipe
         for name, value, _ in rows:
             click.echo(f"{name:<15}{printable(value)}")
         return
@@ -195,7 +195,7 @@ def _show(answer: Resolved, holds: HoldRead | None) -> None:
 
 
 def _rows(answer: Resolved, holds: HoldRead | None) -> list[tuple[str, str, str]]:
-    """What there is to say, as name, value and style."""
+    """The output rows: name, value and style."""
     source = answer.artifact.source
     files = f"{answer.file_count} file{'' if answer.file_count == 1 else 's'}"
     rows = [
@@ -215,18 +215,18 @@ def _rows(answer: Resolved, holds: HoldRead | None) -> list[tuple[str, str, str]
     elif not holds.marks:
         rows.append(("held", "no", "green"))
     for mark in sorted(holds.marks) if holds else ():
-        told = f"{mark.name!r}, {WORDING[mark.via].place} {mark.collection}:{mark.version}"
-        rows.append(("held", told, "bold red"))
+        description = f"{mark.name!r}, {WORDING[mark.via].place} {mark.collection}:{mark.version}"
+        rows.append(("held", description, "bold red"))
     return rows
 
 
 def _failure_document(ref: ModelRef, failure: Failure) -> dict[str, Any]:
-    told: dict[str, Any] = {"outcome": type(failure).__name__, "ref": str(ref), "message": failure.message}
+    document: dict[str, Any] = {"outcome": type(failure).__name__, "ref": str(ref), "message": failure.message}
     if isinstance(failure, Missing):
-        told["what"] = failure.what
+        document["what"] = failure.what
     if isinstance(failure, Throttled):
-        told["until"] = failure.until.isoformat()
-    return told
+        document["until"] = failure.until.isoformat()
+    return document
 
 
 def _mark(mark: HoldMark) -> dict[str, str]:
@@ -234,7 +234,7 @@ def _mark(mark: HoldMark) -> dict[str, str]:
 
 
 def _metadata(answer: Resolved) -> Any:
-    """The artifact's metadata; the text itself if it is no JSON."""
+    """The artifact's metadata; the text itself if it is not JSON."""
     try:
         return json.loads(answer.metadata) if answer.metadata else {}
     except ValueError:

@@ -1,4 +1,4 @@
-"""`modelsync run`: the operator, in a pod or beside a cluster."""
+"""`modelsync run`: runs the operator, in a pod or outside the cluster."""
 
 import asyncio
 import os
@@ -23,16 +23,16 @@ POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespa
 
 _EPILOG = f"""\b
 Environment:
-  KUBECONFIG               used when --kubeconfig is not given and this is no pod
+  KUBECONFIG               used without --kubeconfig and outside a pod
   {WEBHOOK_TOKEN}  the access token that webhooks must carry, unless --webhook-token-file is given
   {WEBHOOK_SECRET} the secret that webhooks must be signed with, if the automation has one
-  POD_IP                   where processes that wait for the lease pass webhooks on to this one, when it leads
-  POD_NAME                 how the lease and events name this process; default: the host name
+  POD_IP                   address to which standby replicas forward webhooks while this one is the leader
+  POD_NAME                 this replica's name in the lease and in events; default: the host name
 
 \b
 Exit codes:
-  0  told to stop
-  1  cannot run: the message says what to do; or the lease was lost
+  0  stopped by a signal
+  1  cannot run, see the message; or the lease was lost
   70 a defect in modelsync
 """
 
@@ -43,7 +43,9 @@ _FILE = click.Path(path_type=Path)
 
 @click.command(epilog=_EPILOG)
 @click.option("--kubeconfig", type=_FILE, help="The cluster; default: the pod's own, KUBECONFIG, ~/.kube/config.")
-@click.option("--namespace", "namespaces", multiple=True, help="Only this namespace; may be repeated. Default: all.")
+@click.option(
+    "--namespace", "namespaces", multiple=True, help="Watch only this namespace; may be repeated. Default: all."
+)
 @click.option("--config", type=_FILE, help="The administrator's settings, in YAML.")
 @click.option(
     "--webhook-port", type=click.IntRange(1, 65535), help="Listen for the registry's webhooks, POST /webhook."
@@ -51,18 +53,19 @@ _FILE = click.Path(path_type=Path)
 @click.option("--webhook-host", default="", help="Address to listen on for webhooks. Default: all.")
 @click.option("--webhook-token-file", type=_FILE, help="File with the access token that webhooks must carry.")
 @click.option(
-    "--webhook-tls-cert-file", type=_FILE, help="PEM file with the receiver's certificate; read again when it changes."
+    "--webhook-tls-cert-file", type=_FILE, help="PEM file with the receiver's certificate; reloaded when it changes."
 )
 @click.option("--webhook-tls-key-file", type=_FILE, help="PEM file with the certificate's key.")
-@click.option("--health-port", type=click.IntRange(1, 65535), help="Answer the liveness probe, GET /healthz.")
-@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Tell Prometheus, GET /metrics.")
+@click.option("--health-port", type=click.IntRange(1, 65535), help="Serve the liveness probe, GET /healthz.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics, GET /metrics.")
 @click.option(
-    "--lease-namespace", help=f"Where the lease is kept. Default: the pod's own namespace, else {SYSTEM_NAMESPACE}."
+    "--lease-namespace",
+    help=f"Namespace of the lease. Default: the pod's own namespace, or {SYSTEM_NAMESPACE} outside a pod.",
 )
 @click.option(
     "--log-format",
     type=click.Choice(["console", "json"]),
-    help="Default: console on a terminal, else json.",
+    help="Default: console on a terminal, otherwise json.",
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), default="info", show_default=True)
 def command(
@@ -80,7 +83,7 @@ def command(
     log_format: logs.Format | None,
     log_level: str,
 ) -> None:
-    """Run the operator: serve what the aliases of all ModelDeployments name."""
+    """Run the operator: serve the versions that the aliases of all ModelDeployments name."""
     logs.configure(log_format or ("console" if sys.stderr.isatty() else "json"), log_level)
     try:
         options = Options(
@@ -111,12 +114,12 @@ def command(
         )
         code = EXIT_DEFECT
     sys.stderr.flush()
-    # Nothing is left to be done, and a watch that hangs in its thread must not hold the process.
+    # Nothing is left to do, and a watch blocked in its thread must not keep the process alive.
     os._exit(code)
 
 
 def _own_namespace() -> str:
-    """The pod's namespace; outside of a pod that of deploy/install.yaml."""
+    """The pod's namespace; outside a pod, that of deploy/install.yaml."""
     try:
         return POD_NAMESPACE_FILE.read_text().strip() or SYSTEM_NAMESPACE
     except OSError:
@@ -127,9 +130,9 @@ def _certificate(port: int | None, chain: Path | None, key: Path | None) -> Cert
     if chain is None and key is None:
         return None
     if chain is None or key is None:
-        raise click.UsageError("--webhook-tls-cert-file and --webhook-tls-key-file go together: give both or none")
+        raise click.UsageError("--webhook-tls-cert-file and --webhook-tls-key-file go together: pass both or neither")
     if port is None:
-        raise click.UsageError("--webhook-tls-cert-file is of use only with --webhook-port")
+        raise click.UsageError("--webhook-tls-cert-file requires --webhook-port")
     try:
         return Certificate(chain, key)
     except CertificateError as error:
@@ -139,20 +142,20 @@ def _certificate(port: int | None, chain: Path | None, key: Path | None) -> Cert
 def _webhook(host: str, port: int | None, token_file: Path | None, certificate: Certificate | None) -> Webhook | None:
     if port is None:
         if token_file is not None:
-            raise click.UsageError("--webhook-token-file is of use only with --webhook-port")
+            raise click.UsageError("--webhook-token-file requires --webhook-port")
         return None
     if token_file is not None:
         try:
             token, source = token_file.read_text().strip(), f"--webhook-token-file {token_file}"
         except OSError as error:
             raise click.ClickException(
-                f"--webhook-token-file {token_file}: cannot be read ({error.strerror}); give a file with the token"
+                f"--webhook-token-file {token_file}: cannot be read ({error.strerror}); pass a file with the token"
             ) from None
     else:
         token, source = os.environ.get(WEBHOOK_TOKEN, "").strip(), WEBHOOK_TOKEN
     if len(token) < MIN_TOKEN_LENGTH:
         raise click.ClickException(
-            f"--webhook-port needs an access token of at least {MIN_TOKEN_LENGTH} characters, {source} has "
-            f"{len(token)}; make one with `openssl rand -hex 32` and put it into the W&B automation too"
+            f"--webhook-port requires an access token of at least {MIN_TOKEN_LENGTH} characters, {source} has "
+            f"{len(token)}; create one with `openssl rand -hex 32` and put it into the W&B automation too"
         )
     return Webhook(host, port, token, os.environ.get(WEBHOOK_SECRET, ""), certificate)

@@ -17,7 +17,7 @@ from modelsync.api.model_ref import CollectionRef
 from modelsync.api.pod_contract import EXIT_CONTENT
 from modelsync.observe.adapters import Failing, Known, Refused
 from modelsync.puller.errors import PullError
-from modelsync.puller.inspect_artifact import Peek, peek
+from modelsync.puller.inspect_artifact import InspectedArtifact, inspect_artifact
 from modelsync.registry.credential import InvalidCredentialError
 from modelsync.registry.errors import RegistryError
 from modelsync.registry.graphql import GraphQL, InvalidBaseURLError, InvalidCABundleError, tls
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 _Pair: TypeAlias = tuple[Server, Hashable]
 _Entry: TypeAlias = tuple[_Pair, str]
-Inspect: TypeAlias = Callable[[Subscription, Artifact], Awaitable[Peek]]
+Inspect: TypeAlias = Callable[[Subscription, Artifact], Awaitable[InspectedArtifact]]
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ class AdapterReader:
             self.on_change(key)
 
 
-async def inspect_adapter(subscription: Subscription, artifact: Artifact) -> Peek:
+async def inspect_adapter(subscription: Subscription, artifact: Artifact) -> InspectedArtifact:
     """Read an adapter's file list and configuration from the registry and its object store.
 
     Raises PullError, RegistryError, and InvalidCredentialError, InvalidBaseURLError or InvalidCABundleError.
@@ -139,7 +139,7 @@ async def inspect_adapter(subscription: Subscription, artifact: Artifact) -> Pee
     context = tls(ca_pem=server.ca_pem) if server.ca_pem is not None else None
     credential = await subscription.credential()
     async with GraphQL(server.base_url, credential, ssl_context=context) as api:
-        return await peek(
+        return await inspect_artifact(
             api,
             artifact_id=artifact.artifact_id,
             digest=artifact.digest,

@@ -1,7 +1,7 @@
-"""What the registry says about one artifact: its digest, its manifest's URL, and a signed URL for each file.
+"""Queries the registry for one artifact: its digest, its manifest's URL, and a signed URL for each file.
 
-The fields asked for are those that wandb's own client asks for, which are the server's contract in practice. While the
-server is down or throttles, it is asked again. Must never decide what a reference is allowed to serve.
+It requests only fields that wandb's own client requests, which are the server's contract in practice. While the server
+is down or throttles, queries are retried. Must never decide what a reference is allowed to serve.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from modelsync.api.model_ref import ModelRef
 from modelsync.puller.digests import Algorithm, is_artifact_digest
 from modelsync.puller.errors import BadManifestError, DeniedError, NotFoundError, UnreachableError
 from modelsync.puller.file_names import shown
-from modelsync.puller.retry import Patience
+from modelsync.puller.retry import Backoff
 from modelsync.registry import errors as registry
 from modelsync.registry.graphql import GraphQL, Response
 
@@ -53,7 +53,7 @@ query ModelsyncPullFilesByID($id: ID!, $cursor: String, $perPage: Int) {{
 
 @dataclass(frozen=True, slots=True)
 class ArtifactInfo:
-    """The artifact as the registry knows it."""
+    """An artifact's metadata in the registry."""
 
     artifact_id: str
     digest: str
@@ -62,16 +62,16 @@ class ArtifactInfo:
 
 
 class Catalog:
-    """One server, seen with one key."""
+    """One server, accessed with one key."""
 
     def __init__(self, api: GraphQL, *, retry_for: float, note: Callable[[str], None]) -> None:
-        """`retry_for`: seconds without an answer after which to give up. `note` is told about each new attempt."""
+        """`retry_for`: seconds without an answer after which to give up. `note` is called with a line per retry."""
         self._api = api
         self._retry_for = retry_for
         self._note = note
 
     async def resolve(self, ref: ModelRef) -> tuple[str, ModelRef]:
-        """Return the id of the artifact that `ref` names now, and a reference to that version for good.
+        """Return the id of the artifact that `ref` names now, and a reference pinned to that version.
 
         Raises PullError.
         """
@@ -82,30 +82,30 @@ class Catalog:
         index = _dig(membership, "versionIndex")
         if not isinstance(artifact_id, str) or not isinstance(index, int):
             raise NotFoundError(
-                f"{self._api.base_url} has no {ref}, or this key may not see it{_said(response)}; check the spelling, "
+                f"{self._api.base_url} has no {ref}, or this key cannot see it{_errors(response)}; check the spelling, "
                 "that the alias is set, and the key's access to the project or registry"
             )
         return artifact_id, ref.in_collection.at(f"v{index}")
 
     async def artifact(self, artifact_id: str) -> ArtifactInfo:
-        """Read the artifact, with a fresh URL of its manifest. Raises PullError."""
+        """Read the artifact, with a fresh URL for its manifest. Raises PullError."""
         what = f"artifact {artifact_id}"
         try:
             response = await self._ask(_ARTIFACT % "digestAlgorithm", {"id": artifact_id}, what)
         except _QueryRefusedError as error:
             if "digestAlgorithm" not in str(error):
                 raise
-            # Servers from before XXH128 have no such field, and MD5 only.
+            # Servers older than XXH128 have no such field, and only MD5.
             response = await self._ask(_ARTIFACT % "", {"id": artifact_id}, what)
         artifact = _dig(response.data, "artifact")
         state, digest = _dig(artifact, "state"), _dig(artifact, "digest")
         if artifact is None:
             raise NotFoundError(
-                f"{self._api.base_url} has no artifact {artifact_id}, or this key may not see it{_said(response)}; "
-                "check the id and the key's access to the project that it was logged to"
+                f"{self._api.base_url} has no artifact {artifact_id}, or this key cannot see it{_errors(response)}; "
+                "check the id, and the key's access to the project that it was logged to"
             )
         if state == "DELETED":
-            raise NotFoundError(f"artifact {artifact_id} was deleted from {self._api.base_url}; name another version")
+            raise NotFoundError(f"artifact {artifact_id} was deleted from {self._api.base_url}; choose another version")
         if state != "COMMITTED":
             raise NotFoundError(
                 f"artifact {artifact_id} is still being logged to {self._api.base_url} (its state is "
@@ -114,7 +114,7 @@ class Catalog:
         url = _dig(artifact, "currentManifest", "file", "directUrl")
         if not isinstance(digest, str) or not is_artifact_digest(digest) or not isinstance(url, str):
             raise BadManifestError(
-                f"{self._api.base_url} gives no digest or no manifest for artifact {artifact_id}; log it again"
+                f"{self._api.base_url} returned no digest or no manifest for artifact {artifact_id}; log it again"
             )
         xxh128 = _dig(artifact, "digestAlgorithm") == "MANIFEST_XXH128"
         return ArtifactInfo(artifact_id, digest, Algorithm.XXH128 if xxh128 else Algorithm.MD5, url)
@@ -124,8 +124,8 @@ class Catalog:
     ) -> tuple[dict[str, str], str | None]:
         """Return the signed URLs of up to PAGE_FILES files, and the cursor of the next page, None after the last.
 
-        They are asked for through `version`, a link that this key may see, when there is one: who reads a registry
-        need not have access to the project behind it. Raises PullError.
+        They are requested through the link `version`, if there is one: a key that can read a registry need not have
+        access to the project behind it. Raises PullError.
         """
         variables: dict[str, Any] = {"cursor": cursor, "perPage": PAGE_FILES}
         files = None
@@ -149,8 +149,8 @@ class Catalog:
             files = _dig(response.data, "artifact", "files")
         if files is None:
             raise NotFoundError(
-                f"{self._api.base_url} does not list the files of artifact {artifact_id} to this key{_said(response)}; "
-                "check the key's access to the project that it was logged to"
+                f"{self._api.base_url} does not list the files of artifact {artifact_id} to this key{_errors(response)}"
+                "; check the key's access to the project that it was logged to"
             )
         urls = {}
         for edge in _dig(files, "edges") or ():
@@ -162,22 +162,22 @@ class Catalog:
         return urls, following if more and isinstance(following, str) and following != cursor else None
 
     async def _ask(self, query: str, variables: Mapping[str, Any], what: str) -> Response:
-        """Ask until there is an answer. Raises PullError."""
-        patience = Patience(self._retry_for)
+        """Query until there is an answer. Raises PullError."""
+        backoff = Backoff(self._retry_for)
         while True:
             try:
                 return await self._api.execute(query, variables)
             except registry.ThrottledError as error:
                 reason = str(error)
-                wait = patience.failed(retry_after=(error.until - datetime.now(UTC)).total_seconds())
+                wait = backoff.failed(retry_after=(error.until - datetime.now(UTC)).total_seconds())
             except registry.UnreachableError as error:
                 reason = str(error)
-                wait = patience.failed()
+                wait = backoff.failed()
             except registry.DeniedError as error:
-                raise DeniedError(f"{error}; check the key and its access to what is pulled ({what})") from None
+                raise DeniedError(f"{error}; check the key and its access to {what}") from None
             except registry.NotFoundError as error:
                 raise NotFoundError(
-                    f"{error} ({what}); W&B answers so for what is not there and for what the key may not see"
+                    f"{error} ({what}); it does not exist, or this key cannot see it: W&B does not distinguish the two"
                 ) from None
             except registry.RefusedError as error:
                 raise _QueryRefusedError(
@@ -187,15 +187,15 @@ class Catalog:
                 raise UnreachableError(str(error)) from None
             if wait is None:
                 raise UnreachableError(
-                    f"{reason}; given up after {patience.failures} attempts while asking for {what}; check the "
-                    "base URL and the network from here, and pull again"
+                    f"{reason}; gave up after {backoff.failures} attempts to query {what}; check the base URL and the "
+                    "network from here, and pull again"
                 )
-            self._note(f"{reason}; asking again in {wait:.1f} s")
+            self._note(f"{reason}; retrying in {wait:.1f} s")
             await asyncio.sleep(wait)
 
 
 class FileURLs:
-    """The signed URLs of one artifact's files, page by page, and fresh ones when they have expired."""
+    """The signed URLs of one artifact's files, page by page, refreshed when they have expired."""
 
     def __init__(self, catalog: Catalog, artifact_id: str, version: ModelRef | None) -> None:
         self._catalog = catalog
@@ -207,7 +207,7 @@ class FileURLs:
         self._lock = asyncio.Lock()
 
     async def pages(self) -> AsyncIterator[dict[str, str]]:
-        """Go through all files once. Raises PullError."""
+        """Iterate over all files once. Raises PullError."""
         number = 0
         while True:
             urls, following = await self._catalog.file_page(self._artifact_id, self._version, self._cursors[number])
@@ -220,9 +220,9 @@ class FileURLs:
             number += 1
 
     async def refresh(self, name: str, stale: str) -> str:
-        """Return another URL than `stale` for the file, if the server gives one.
+        """Return a URL other than `stale` for the file, if the server has one.
 
-        One request renews a whole page: all files of it were signed together and expire together. Raises PullError.
+        One request refreshes a whole page: its files were signed together and expire together. Raises PullError.
         """
         async with self._lock:
             number = self._page_of[name]
@@ -235,15 +235,15 @@ class FileURLs:
 
 
 class _QueryRefusedError(UnreachableError):
-    """The server read the query and would not run it."""
+    """The server rejected the query."""
 
 
 def _dig(value: Any, *keys: str) -> Any:
-    """Follow `keys` through maps; None as soon as one is not there."""
+    """Follow `keys` through nested maps; None as soon as one is missing."""
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
 
 
-def _said(response: Response) -> str:
+def _errors(response: Response) -> str:
     return f" ({'; '.join(error.message for error in response.errors[:2])})" if response.errors else ""

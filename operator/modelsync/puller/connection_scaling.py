@@ -1,7 +1,7 @@
-"""Whether more connections would help: only while threads wait for the network more than they work on what it brings.
+"""Decides whether another connection helps: only while threads spend more time waiting for the network than processing.
 
-Where the cores are the limit, another connection costs time: its bytes come out of order, leave the cache, and are
-read back to be hashed. Where a store limits each connection, as the large ones do, they add up.
+When the CPU is the limit, another connection costs time: its bytes arrive out of order, leave the cache, and are read
+back to be hashed. When the store limits each connection, as the large ones do, more connections add up.
 """
 
 import threading
@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable
 
 STARVED = 2.0
-"""Seconds of waiting for one of work from which on another connection is worth it."""
+"""Ratio of waiting to processing time above which another connection is added."""
 EVERY_SECONDS = 0.05
-"""One connection is added at a time, so that its effect can be seen before the next."""
+"""Minimum time between two additions, so that the effect of one shows before the next."""
 _MEMORY_SECONDS = 0.5
 
 
-class Pace:
-    """What the threads of one transfer did lately. Every method may be called from any thread."""
+class ConnectionScaling:
+    """Recent waiting and processing time of one transfer's threads. Thread-safe."""
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
-        """Begin without knowing anything: until something is recorded, nothing is starved."""
+        """Start empty: until something is recorded, no connection is added."""
         self._now = now
         self._lock = threading.Lock()
         self._waited = 0.0
@@ -27,7 +27,7 @@ class Pace:
         self._added_at = now()
 
     def record(self, *, waited: float, worked: float) -> None:
-        """Count what one thread did with one chunk, in seconds; older records fade."""
+        """Add one thread's seconds for one chunk; older records decay."""
         with self._lock:
             self._waited += waited
             self._worked += worked
@@ -36,7 +36,7 @@ class Pace:
                 self._worked /= 2
 
     def may_add(self) -> bool:
-        """Whether one more connection is worth it now; True counts as one that is added."""
+        """Whether to add a connection now; True counts it as added."""
         with self._lock:
             now = self._now()
             if now - self._added_at < EVERY_SECONDS or self._waited + self._worked == 0:

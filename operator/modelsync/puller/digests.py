@@ -17,17 +17,17 @@ _HEX = re.compile(r"[0-9a-f]{32}")
 
 
 class Algorithm(StrEnum):
-    """How a digest was made; the values are those of a manifest entry's `extra.alg`."""
+    """The algorithm of a digest; the values are those of a manifest entry's `extra.alg`."""
 
     MD5 = "MD5"
     XXH128 = "XXH128"
 
 
 class Hasher(Protocol):
-    """What hashlib and xxhash have in common. Both let other threads run while they take in a large buffer."""
+    """The common interface of hashlib and xxhash. Both release the GIL while they process a large buffer."""
 
     def update(self, data: bytes | memoryview, /) -> None:
-        """Take in more bytes."""
+        """Add bytes."""
 
     def digest(self) -> bytes:
         """Return the 16 bytes."""
@@ -37,15 +37,15 @@ class Hasher(Protocol):
 
 
 def hasher(algorithm: Algorithm) -> Hasher:
-    """Make a fresh hasher."""
+    """Create a new hasher."""
     if algorithm is Algorithm.XXH128:
         return xxhash.xxh128()
-    # W&B chose MD5 for change detection; a FIPS build of OpenSSL must not refuse it.
+    # W&B uses MD5 for change detection; a FIPS build of OpenSSL must not reject it.
     return hashlib.md5(usedforsecurity=False)
 
 
 def hex_of(digest: str) -> str | None:
-    """Turn a file's base64 digest into hex; None if it is not exactly the base64 of 16 bytes."""
+    """Convert a file's base64 digest to hex; None if it is not exactly the base64 of 16 bytes."""
     try:
         raw = base64.b64decode(digest.encode("ascii"), validate=True)
     except (ValueError, binascii.Error):
@@ -59,7 +59,7 @@ def is_artifact_digest(text: str) -> bool:
 
 
 def hash_file(path: str, algorithm: Algorithm) -> str:
-    """Hash a whole file, base64, in little memory. Raises OSError."""
+    """Return the base64 digest of a whole file, in constant memory. Raises OSError."""
     taken = hasher(algorithm)
     buffer = memoryview(bytearray(READ_BYTES))
     with open(path, "rb", buffering=0) as file:

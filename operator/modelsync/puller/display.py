@@ -1,4 +1,4 @@
-"""Showing a pull to a person: a bar on a terminal, a line every few seconds in a log."""
+"""Shows the progress of a pull: a bar on a terminal, a line every few seconds in a log."""
 
 import threading
 import time
@@ -11,33 +11,33 @@ from modelsync.puller.progress import Progress, Snapshot
 
 LINE_SECONDS = 5.0
 NOTES = 8
-"""How many notes a log gets between two lines."""
+"""Maximum number of notes between two log lines."""
 _BAR_SECONDS = 0.2
 _RATE_SECONDS = 15.0
 
 
 @contextmanager
 def shown_on(stream: TextIO, *, line_seconds: float = LINE_SECONDS) -> Iterator[Progress]:
-    """Give a Progress that is shown on `stream` while the block runs."""
+    """Yield a Progress that is shown on `stream` while the block runs."""
     if stream.isatty():
         with _bar(stream) as progress:
             yield progress
         return
     notes = _Notes(lambda text: print(text, file=stream, flush=True))
-    progress = Progress(notes.say)
+    progress = Progress(notes.add)
     rate = _Rate()
 
-    def tell() -> None:
-        notes.rest()
+    def show() -> None:
+        notes.flush()
         now = progress.snapshot()
         print(line(now, rate.after(now)), file=stream, flush=True)
 
-    with _every(line_seconds, tell):
+    with _every(line_seconds, show):
         yield progress
 
 
 def line(now: Snapshot, rate: float) -> str:
-    """Say in one line how far it has come; `rate` in bytes a second."""
+    """Describe the progress in one line; `rate` is in bytes per second."""
     if not now.total_files:
         return now.stage
     there = now.fetched + now.reused
@@ -48,7 +48,7 @@ def line(now: Snapshot, rate: float) -> str:
 
 
 def size(count: float) -> str:
-    """Write a number of bytes as people read it."""
+    """Format a number of bytes."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -57,7 +57,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as people read them."""
+    """Format a number of seconds."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 90:
@@ -67,29 +67,29 @@ def duration(seconds: float) -> str:
 
 
 class _Notes:
-    """Lets through what one can read: when a store fails, sixteen threads complain at once, again and again."""
+    """Limits the notes per log line: when a store fails, sixteen threads report errors at once, repeatedly."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
         self._lock = threading.Lock()
-        self._said = 0
+        self._count = 0
 
-    def say(self, text: str) -> None:
+    def add(self, text: str) -> None:
         with self._lock:
-            self._said += 1
-            if self._said <= NOTES:
-                self._say(text)
+            self._count += 1
+            if self._count <= NOTES:
+                self._write(text)
 
-    def rest(self) -> None:
-        """Begin a new line interval."""
+    def flush(self) -> None:
+        """Report how many notes were dropped, and start a new interval."""
         with self._lock:
-            if self._said > NOTES:
-                self._say(f"… and {self._said - NOTES} more notes of this kind")
-            self._said = 0
+            if self._count > NOTES:
+                self._write(f"… and {self._count - NOTES} more notes of this kind")
+            self._count = 0
 
 
 class _Rate:
-    """Bytes a second over the last while, so that a stall shows."""
+    """Bytes per second over the last 15 s, so that a stall shows."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
@@ -128,24 +128,24 @@ def _bar(stream: TextIO) -> Iterator[Progress]:
     progress = Progress(lambda text: bar.console.print(text, markup=False, highlight=False))
     task = bar.add_task("starting", total=None)
 
-    def tell() -> None:
+    def show() -> None:
         now = progress.snapshot()
         files = f"  {now.files} of {now.total_files} files" if now.total_files else ""
         bar.update(task, description=f"{now.stage}{files}", completed=now.fetched + now.reused, total=now.total or None)
 
     with bar:
-        with _every(_BAR_SECONDS, tell):
+        with _every(_BAR_SECONDS, show):
             yield progress
-        tell()
+        show()
 
 
 @contextmanager
-def _every(seconds: float, tell: Callable[[], None]) -> Iterator[None]:
+def _every(seconds: float, show: Callable[[], None]) -> Iterator[None]:
     over = threading.Event()
 
     def work() -> None:
         while not over.wait(seconds):
-            tell()
+            show()
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

@@ -1,8 +1,8 @@
-"""One file on its way: which bytes are there, who fetches which, and the digest that grows behind them.
+"""The download of one file: which bytes are present, which thread fetches which part, and the incremental digest.
 
-A file is a row of parts. Several threads may each hold one; the digest follows over what is whole from the front, in
-memory when the bytes have just come and else read back from the page cache, so that a file is verified almost as
-soon as its last byte is there, in less than a MiB of memory a thread.
+A file is a sequence of parts. Several threads may each fetch one; the digest is computed over the contiguous bytes from
+the start, in memory when they have just arrived and otherwise read back from the page cache, so that a file is verified
+almost as soon as its last byte arrives, with less than a MiB of memory per thread.
 """
 
 import base64
@@ -15,17 +15,17 @@ from modelsync.puller.manifest import Entry
 from modelsync.puller.work_folder import Partial
 
 PART_BYTES = 32 * 2**20
-"""Large against a request's latency, small against what a kill may cost."""
+"""Large compared to a request's latency, small compared to what a kill may lose."""
 SAVE_SECONDS = 1.0
 _CATCH_UP_BYTES = 32 * READ_BYTES
-"""How much a thread that has just fetched something hashes for the others before it goes on fetching."""
+"""How much of other threads' bytes a thread hashes after a write, before it continues fetching."""
 
 _scratch = threading.local()
 
 
 @dataclass(slots=True)
 class Part:
-    """Bytes `start` to `end` of a file; those before `position` are there."""
+    """Bytes `start` to `end` of a file; those before `position` are present."""
 
     start: int
     end: int
@@ -42,16 +42,16 @@ class Download:
         self.partial = partial
         self.size = entry.size or 0
         self.rewinds = 0
-        """How often all bytes were there and were the wrong ones."""
+        """How often the complete file had the wrong digest."""
         self.restarts = 0
-        """How often the file was begun anew because the store serves no ranges."""
+        """How often the file was restarted because the store does not support range requests."""
         self._single = False
-        """The store serves no ranges: one thread must fetch the file in one go."""
+        """The store does not support range requests: one thread must fetch the file in one request."""
         self._finishing = False
         self._parts: list[Part] = []
         self._workers = 0
         self._whole = 0
-        """How many parts from the front are there."""
+        """Number of complete parts from the start of the file."""
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
         self._hasher = hasher(entry.algorithm)
@@ -59,7 +59,7 @@ class Download:
         self._saved_at = time.monotonic()
 
     def open(self, size: int) -> int:
-        """Open the partial file of `size` bytes, and return how many of them are there. Raises OSError."""
+        """Open the partial file of `size` bytes, and return how many of them are present. Raises OSError."""
         self.partial.open()
         self.size = size
         self._parts = [Part(start, min(start + PART_BYTES, size), start) for start in range(0, size, PART_BYTES)]
@@ -71,7 +71,7 @@ class Download:
         return self._present()
 
     def take(self) -> Part | None:
-        """Take the first part that nobody fetches; None if there is none."""
+        """Claim the first unclaimed part; None if there is none."""
         with self._lock:
             if self._single and self._workers:
                 return None
@@ -83,7 +83,7 @@ class Download:
             return None
 
     def follow(self, part: Part) -> Part | None:
-        """Give back `part`, which is whole, for the one behind it, if that is free and empty."""
+        """Exchange `part`, which is complete, for the next part, if that is unclaimed and empty; else None."""
         with self._lock:
             index = part.start // PART_BYTES + 1
             behind = self._parts[index] if index < len(self._parts) else None
@@ -93,7 +93,7 @@ class Download:
             return behind
 
     def give_back(self, part: Part) -> int:
-        """Let others take `part`. Returns how many bytes must be fetched again because the store serves no ranges."""
+        """Release `part`. Returns how many bytes must be fetched again because the store supports no ranges."""
         with self._lock:
             part.taken = False
             self._workers -= 1
@@ -106,11 +106,11 @@ class Download:
             return dropped
 
     def serve_no_ranges(self) -> None:
-        """From the moment on when nobody fetches it, the file is fetched by one thread from its first byte."""
+        """Once no thread fetches the file any more, let one thread fetch it from its first byte."""
         self._single = True
 
     def finish(self) -> bool:
-        """True once: to the thread that finds all bytes there, which must then verify them."""
+        """True once: for the thread that finds all bytes present, which must then verify them."""
         with self._lock:
             if self._finishing or self._workers or not self._is_whole():
                 return False
@@ -119,7 +119,7 @@ class Download:
 
     @property
     def free_bytes(self) -> int:
-        """How many bytes nobody fetches yet."""
+        """Bytes that no thread fetches yet."""
         with self._lock:
             if self._single and self._workers:
                 return 0
@@ -127,12 +127,12 @@ class Download:
 
     @property
     def is_left(self) -> bool:
-        """Whether nobody fetches any of it, and it is not being verified."""
+        """Whether no thread fetches or verifies it."""
         with self._lock:
             return not self._workers and not self._finishing
 
     def write(self, part: Part, data: bytes) -> None:
-        """Put down the next bytes of `part`, and hash what can be hashed without waiting. Raises OSError."""
+        """Write the next bytes of `part`, and hash what can be hashed without waiting. Raises OSError."""
         at = part.position
         self.partial.write(data, at)
         part.position = at + len(data)
@@ -148,17 +148,17 @@ class Download:
             self.save()
 
     def hash_more(self) -> bool:
-        """Hash a while; True when the whole file is hashed. Raises OSError."""
+        """Hash the next bytes; True when the whole file is hashed. Raises OSError."""
         with self._hashing:
             self._catch_up(_CATCH_UP_BYTES)
             return self._hashed == self.size
 
     def digest(self) -> str:
-        """The digest of what is hashed, base64."""
+        """The digest of the hashed bytes, base64."""
         return base64.b64encode(self._hasher.digest()).decode()
 
     def rewind(self) -> int:
-        """Forget all bytes, and return how many these were. Nobody may hold a part. Raises OSError."""
+        """Discard all bytes, and return their number. No thread may hold a part. Raises OSError."""
         with self._lock:
             self.partial.clear()
             dropped = self._present()
@@ -170,7 +170,7 @@ class Download:
             return dropped
 
     def save(self) -> None:
-        """Remember over a kill which bytes are there. Raises OSError."""
+        """Persist which bytes are present, so that a killed pull can resume. Raises OSError."""
         with self._lock:
             self._saved_at = time.monotonic()
             self.partial.save_ranges((part.start, part.position) for part in self._parts if part.position > part.start)
@@ -194,13 +194,13 @@ class Download:
         while most > 0 and self._hashed < frontier:
             count = self.partial.read(buffer[: min(READ_BYTES, frontier - self._hashed)], self._hashed)
             if count == 0:
-                raise OSError(5, "the partial file was cut short by somebody else")
+                raise OSError(5, "the partial file was truncated by another process")
             self._hasher.update(buffer[:count])
             self._hashed += count
             most -= count
 
     def _frontier(self) -> int:
-        """Up to which byte everything is there."""
+        """The number of contiguous bytes from the start."""
         while self._whole < len(self._parts):
             part = self._parts[self._whole]
             if part.position < part.end:

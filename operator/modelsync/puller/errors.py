@@ -1,10 +1,10 @@
 """Why a pull did not publish.
 
-Every message is for the person who reads the pod's termination message or the terminal: it names where, what, what is
-allowed and what to do next. None may hold a key or a signed URL.
+Every message is for the user who reads the pod's termination message or the terminal: it names the location, the
+problem, what is allowed and what to do next. None may contain a key or a signed URL.
 
-The exit codes are an interface: the operator tells bad content (never tried again by itself) from infrastructure
-(tried again) by them.
+The exit codes are an interface: by them the operator distinguishes bad content (never retried automatically) from
+infrastructure failures (retried).
 """
 
 from typing import ClassVar
@@ -13,45 +13,45 @@ from modelsync.api.pod_contract import EXIT_CONTENT, EXIT_INFRASTRUCTURE, EXIT_U
 
 
 class PullError(Exception):
-    """Nothing was published. `outcome` is the word for machines, `str()` the sentence for people."""
+    """Nothing was published. `outcome` is for machines, `str()` is the message for users."""
 
     outcome: ClassVar[str]
     exit_code: ClassVar[int] = EXIT_INFRASTRUCTURE
 
     def __init__(self, message: str, *, file: str = "") -> None:
-        """`file` is the artifact's file that the error is about, if it is about one."""
+        """`file` is the artifact's file that caused the error, if any."""
         super().__init__(message)
         self.file = file
 
 
 class InvalidInputError(PullError):
-    """What was asked for cannot be asked: a reference, a digest, a setting."""
+    """The arguments are invalid: a reference, a digest, a setting."""
 
     outcome = "InvalidInput"
     exit_code = EXIT_USAGE
 
 
 class TargetUnusableError(PullError):
-    """The folder to publish is no place for it: not empty, a mount point, another version, no permission."""
+    """The target folder cannot be used: not empty, a mount point, another version, no permission."""
 
     outcome = "TargetUnusable"
     exit_code = EXIT_USAGE
 
 
 class DeniedError(PullError):
-    """The registry or the object store refuses this key."""
+    """The registry or the object store denied access to this key."""
 
     outcome = "Denied"
 
 
 class NotFoundError(PullError):
-    """The registry or the object store has no such artifact or file, or does not let this key see it."""
+    """The registry or the object store has no such artifact or file, or this key cannot see it."""
 
     outcome = "NotFound"
 
 
 class UnreachableError(PullError):
-    """The registry or the object store gave no usable answer for as long as was waited."""
+    """The registry or the object store gave no usable answer in time."""
 
     outcome = "Unreachable"
 
@@ -63,27 +63,27 @@ class NoSpaceError(PullError):
 
 
 class StorageFailedError(PullError):
-    """Reading or writing the volume failed for another reason than space."""
+    """Reading or writing the volume failed for a reason other than space."""
 
     outcome = "StorageFailed"
 
 
 class CorruptFileError(PullError):
-    """A file is not what the manifest says, also when fetched a second time."""
+    """A file does not match the manifest, even when fetched a second time."""
 
     outcome = "CorruptFile"
     exit_code = EXIT_CONTENT
 
 
 class ManifestMismatchError(PullError):
-    """The manifest, or the artifact itself, is not the one that the digest names."""
+    """The manifest, or the artifact itself, does not have the expected digest."""
 
     outcome = "ManifestMismatch"
     exit_code = EXIT_CONTENT
 
 
 class BadManifestError(PullError):
-    """The manifest has the right digest or none, and cannot be used."""
+    """The manifest cannot be parsed or is incomplete."""
 
     outcome = "BadManifest"
     exit_code = EXIT_CONTENT
@@ -97,31 +97,31 @@ class UnsafeNameError(PullError):
 
 
 class UnsupportedReferenceError(PullError):
-    """The artifact points to bytes outside of W&B, which are not pulled."""
+    """The artifact references files outside W&B, which are not pulled."""
 
     outcome = "UnsupportedReference"
     exit_code = EXIT_CONTENT
 
 
 class PublishedChangedError(PullError):
-    """The folder was published and somebody changed it since."""
+    """The folder was changed after it was published."""
 
     outcome = "PublishedChanged"
     exit_code = EXIT_CONTENT
 
     def __init__(self, what: str, *, file: str) -> None:
-        """`what`: which folder, and how it has changed."""
+        """`what`: which folder, and how it changed."""
         super().__init__(f"{what}; pull again with --repair, or remove the folder and pull again", file=file)
         self.what = what
 
 
 class InterruptedPullError(PullError):
-    """A signal ended the pull. What was fetched is kept for the next one."""
+    """A signal ended the pull. The fetched bytes are kept for the next pull."""
 
     outcome = "Interrupted"
 
     def __init__(self, message: str, *, signum: int = 0) -> None:
-        """`signum` is the signal, from which the process's exit code follows."""
+        """`signum` is the signal, which determines the exit code."""
         super().__init__(message)
         self.signum = signum
 

@@ -1,7 +1,7 @@
 """Which file names of an artifact may become paths below a folder.
 
-An artifact's author chooses the names, and the author is not trusted: a name must not leave the folder, hide another
-file, break a terminal, or make two different manifests have one digest. Must never touch the file system.
+An artifact's author chooses the names, and the author is not trusted: a name must not escape the folder, hide another
+file, break a terminal, or give two different manifests the same digest. Must never touch the file system.
 """
 
 from collections.abc import Iterable
@@ -9,38 +9,38 @@ from collections.abc import Iterable
 from modelsync.puller.errors import UnsafeNameError
 
 MARKER = ".modelsync.json"
-"""The file by which a folder is known to be published; no file of an artifact may have its name."""
+"""The file that marks a folder as published; no file of an artifact may have its name."""
 
 MAX_COMPONENT_BYTES = 255
 """NAME_MAX of Linux file systems."""
 MAX_NAME_BYTES = 2048
-"""Half of PATH_MAX, which leaves room for the folder."""
+"""Half of PATH_MAX, to leave room for the folder."""
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise UnsafeNameError for the first name that may not be used, alone or beside the others.
+    """Raise UnsafeNameError for the first name that is not allowed, alone or together with the others.
 
-    `names` must come without repetition (the manifest's parser sees to that).
+    `names` must be unique (the manifest's parser ensures that).
     """
     files = set(names)
     for name in sorted(files, key=ascii):
         if problem := _problem(name):
             raise UnsafeNameError(
-                f"the artifact's file {shown(name)} has a name that is refused: {problem}; nothing was published; log "
-                "the artifact again with plain relative names",
+                f"the artifact's file {shown(name)} has a name that is not allowed: {problem}; nothing was published; "
+                "log the artifact again with plain relative names",
                 file=shown(name),
             )
     folders = {name[:at] for name in files for at, char in enumerate(name) if char == "/"}
     if both := sorted(files & folders):
         raise UnsafeNameError(
-            f"the artifact has {shown(both[0])} as a file and as a folder of other files; nothing was published; log "
-            "the artifact again with distinct names",
+            f"the artifact contains {shown(both[0])} both as a file and as a folder; nothing was published; log the "
+            "artifact again with distinct names",
             file=both[0],
         )
 
 
 def shown(name: str) -> str:
-    """Return a name as it may be printed: anything but printable characters escaped, at most 200 characters."""
+    """Return a name that is safe to print: unprintable characters escaped, at most 200 characters."""
     text = name if name.isprintable() and name else ascii(name)
     return text if len(text) <= 200 else f"{text[:199]}…"
 
@@ -50,7 +50,7 @@ def _problem(name: str) -> str:
         return "it is empty"
     if any(char < " " or "\x7f" <= char <= "\x9f" or char in "\u2028\u2029" for char in name):
         # A line feed could make `a:<digest>\nb` and the two files `a` and `b` one manifest digest.
-        return "it holds a control character"
+        return "it contains a control character"
     try:
         encoded = name.encode()
     except UnicodeEncodeError:
@@ -59,13 +59,13 @@ def _problem(name: str) -> str:
         return "it is an absolute path"
     parts = name.split("/")
     if ".." in parts:
-        return "it leads out of the folder ('..')"
+        return "it leads outside the folder ('..')"
     if "" in parts or "." in parts:
-        return "it is not normalized (no empty and no '.' parts are allowed)"
+        return "it is not normalized (empty and '.' parts are not allowed)"
     if len(encoded) > MAX_NAME_BYTES:
         return f"it has {len(encoded)} bytes (allowed: {MAX_NAME_BYTES})"
     if any(len(part.encode()) > MAX_COMPONENT_BYTES for part in parts):
         return f"a part of it is longer than {MAX_COMPONENT_BYTES} bytes"
     if parts[0] == MARKER:
-        return f"{MARKER} is where a published folder is marked"
+        return f"{MARKER} is reserved for the marker of a published folder"
     return ""

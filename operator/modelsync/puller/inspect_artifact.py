@@ -1,7 +1,7 @@
-"""Looking into an artifact without pulling it: the names of its files, and the content of a few small ones.
+"""Inspects an artifact without pulling it: the names of its files, and the content of a few small ones.
 
-What comes back was proved as a pull proves it: the manifest against the artifact's digest, each file against the
-manifest. Nothing is written anywhere.
+The result is verified as in a pull: the manifest against the artifact's digest, each file against the manifest. Must
+never write to the disk.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from modelsync.registry.graphql import GraphQL, user_agent
 
 MAX_FILE_BYTES = 2**20
 RETRY_SECONDS = 0.0
-"""One attempt: who looks comes again."""
+"""A single attempt: the caller retries."""
 
 
 @dataclass(frozen=True, slots=True)
-class Peek:
-    """What was seen."""
+class InspectedArtifact:
+    """The verified result of an inspection."""
 
     files: frozenset[str]
     """The paths of all files."""
     contents: Mapping[str, bytes]
-    """Of those that were asked for and are there."""
+    """The content of each requested file that exists."""
 
 
-async def peek(
+async def inspect_artifact(
     api: GraphQL,
     *,
     artifact_id: str,
@@ -40,10 +40,10 @@ async def peek(
     ref: ModelRef,
     names: Collection[str],
     ssl_context: ssl.SSLContext | None = None,
-) -> Peek:
+) -> InspectedArtifact:
     """Read the names of the artifact's files, and the content of `names`, each at most MAX_FILE_BYTES.
 
-    `ref` is a link to the version through which the key may see its files. Raises PullError.
+    `ref` is a link to the version through which the key can read its files. Raises PullError.
     """
     catalog = Catalog(api, retry_for=RETRY_SECONDS, note=lambda text: None)
     store = ObjectStore(ssl_context=ssl_context, connections=1, user_agent=user_agent())
@@ -51,7 +51,7 @@ async def peek(
         info = await catalog.artifact(artifact_id)
         if info.digest != digest:
             raise ManifestMismatchError(
-                f"artifact {artifact_id} has the digest {info.digest} at {api.base_url}, and {digest} was asked for"
+                f"artifact {artifact_id} has the digest {info.digest} at {api.base_url}, but {digest} was requested"
             )
         content = await _read(store, info.manifest_url, MAX_MANIFEST_BYTES, "the manifest")
         manifest = await asyncio.to_thread(read_manifest, content, digest=digest, algorithm=info.algorithm)
@@ -59,7 +59,7 @@ async def peek(
         wanted = {name: entries[name] for name in names if name in entries}
         urls = await _urls(FileURLs(catalog, artifact_id, ref), set(wanted))
         contents = {name: await _verified(store, urls[name], entry) for name, entry in wanted.items()}
-        return Peek(frozenset(entries), contents)
+        return InspectedArtifact(frozenset(entries), contents)
     finally:
         store.close()
 
@@ -73,18 +73,18 @@ async def _urls(pages: FileURLs, wanted: set[str]) -> dict[str, str]:
                 break
     if missing := wanted - found.keys():
         raise NotFoundError(
-            f"{min(missing)}: the manifest lists the file and the server gives no URL for it; log the artifact again"
+            f"{min(missing)}: the manifest lists the file, but the server returned no URL; log the artifact again"
         )
     return found
 
 
 async def _verified(store: ObjectStore, url: str, entry: Entry) -> bytes:
     content = await _read(store, url, MAX_FILE_BYTES, entry.path)
-    taken = hasher(entry.algorithm)
-    taken.update(content)
-    if taken.hexdigest() != hex_of(entry.digest):
+    digest = hasher(entry.algorithm)
+    digest.update(content)
+    if digest.hexdigest() != hex_of(entry.digest):
         raise CorruptFileError(
-            f"{entry.path}: the object store gives other bytes than the manifest names; log the artifact again",
+            f"{entry.path}: the object store's bytes do not match the manifest; log the artifact again",
             file=entry.path,
         )
     return content

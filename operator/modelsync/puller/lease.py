@@ -1,12 +1,12 @@
-"""Whose turn it is to fill a staging folder: a file with a heartbeat, which works on every file system.
+"""The right to fill a staging folder: a lease file with a heartbeat, which works on every file system.
 
-The kernel's locks do not: on NFS they hold within one machine only, are refused, or outlive their owner. What is used
-here is that a file can be made by one (`O_EXCL`), that a rename happens once, and that a file that was opened anew
-shows what another machine has written and closed.
+Kernel locks do not: on NFS they work within one machine only, fail, or outlive their owner. The lease relies only on
+exclusive creation (`O_EXCL`), on atomic renames, and on close-to-open consistency: a newly opened file shows what
+another machine has written and closed.
 
-A lease can be lost while its owner believes in it: a machine that stood still for a minute. So nothing may rest on it
-but that bytes are not fetched twice. What makes several writers safe is that each writes into files of its own and
-publishes by one rename (`work`, `target`). Clocks of two machines are never compared.
+An owner can lose its lease without noticing, for example on a machine that was paused for a minute. So correctness must
+never depend on the lease; it only avoids fetching bytes twice. Concurrent writers are safe because each writes its own
+files and publishes with one rename (`work_folder`, `target`). Clocks of two machines must never be compared.
 """
 
 import json
@@ -19,33 +19,33 @@ from pathlib import Path
 from typing import Self
 
 BEAT_SECONDS = 5.0
-"""How often an owner shows that it lives."""
+"""Interval of the owner's heartbeat."""
 EXPIRY_SECONDS = 30.0
-"""A lease that has not changed for so long, by the watch of who looks at it, has lost its owner."""
+"""A lease that has not changed for this long, by the observer's monotonic clock, counts as abandoned."""
 _MAX_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who owns a lease, as far as another needs to know to say whether it still lives."""
+    """The owner of a lease: what another process needs to decide whether it is still alive."""
 
     token: str
-    """Of this one pull; also the name of its work folder."""
+    """Identifies this pull; also part of its work folder's name."""
     pod: str = ""
-    """UID of the pod, in which only one pull process lives at a time; empty outside of one."""
+    """UID of the pod, which runs one pull process at a time; empty outside a pod."""
     process: str = ""
-    """Boot, PID namespace, PID and start time; empty where the kernel does not tell."""
+    """Boot id, PID namespace, PID and start time; empty where /proc is not available."""
     host: str = ""
-    """For people: the pod's name."""
+    """The pod's name, for messages."""
 
     @classmethod
     def me(cls, *, pod: str = "") -> Self:
-        """A new owner: this process, in the pod with the UID `pod`."""
+        """Create an owner for this process, in the pod with the UID `pod`."""
         return cls(uuid.uuid4().hex, pod, _process(os.getpid()) or "", os.uname().nodename)
 
     @classmethod
     def read(cls, content: bytes) -> Self | None:
-        """Read what `encode` wrote; None for anything else, such as a file whose writer died before it wrote."""
+        """Parse what `encode` wrote; None for anything else, such as an empty file of a writer that died."""
         try:
             document = json.loads(content)
             found = cls(*(str(document[name])[:256] for name in ("token", "pod", "process", "host")))
@@ -58,9 +58,9 @@ class Owner:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     def is_dead(self, *, seen_by: "Owner") -> bool:
-        """Whether its process is proved to be over. False proves nothing.
+        """Whether its process has certainly ended. False proves nothing.
 
-        A pod's container is started again only after it has ended, and a process of this machine is in /proc.
+        A pod's container is only restarted after it has ended, and processes of this machine are listed in /proc.
         """
         if self.process and self.process == seen_by.process:
             return False
@@ -74,45 +74,45 @@ class Owner:
 
 
 class Lease:
-    """The right to fill one folder. `try_take` it, `beat` while it is used, `release` it."""
+    """The lease of one folder: call `try_take`, then `beat` while it is used, then `release`."""
 
     def __init__(self, path: Path, me: Owner, *, expiry: float | None = None) -> None:
-        """`expiry`: seconds, EXPIRY_SECONDS if left out."""
+        """`expiry`: seconds; default EXPIRY_SECONDS."""
         self._path = path
         self._me = me
         self._expiry = EXPIRY_SECONDS if expiry is None else expiry
         self._beats = 0
         self._seen: bytes | None = None
         self._seen_at = 0.0
-        self.said = ""
-        """What the owner that was last seen says: who it is and how far it is."""
+        self.holder = ""
+        """Host and progress of the owner that was last seen."""
 
     def try_take(self) -> bool:
-        """Take the lease if it is free or its owner is dead. False while another has it. Raises OSError."""
+        """Take the lease if it is free or its owner is dead; False while another owner holds it. Raises OSError."""
         content = _read(self._path)
         if content is None:
             return self._create()
         owner, now = Owner.read(content), time.monotonic()
         if content != self._seen:
             self._seen, self._seen_at = content, now
-        self.said = _said(content)
+        self.holder = _describe(content)
         expired = now - self._seen_at >= self._expiry
         if expired or (owner is not None and owner.is_dead(seen_by=self._me)):
             return self._displace(content) and self._create()
         return False
 
-    def beat(self, said: str = "") -> bool:
-        """Show that the owner lives, and how far it is. False if another has taken over. Raises OSError."""
+    def beat(self, progress: str = "") -> bool:
+        """Write a heartbeat with the progress. False if another pull has taken over. Raises OSError."""
         self._beats += 1
         try:
-            # Opened anew each time: whoever looks from another machine sees what was closed. Never made anew.
+            # Reopened each time, since other machines see only closed files. No O_CREAT: a lost lease stays lost.
             descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             return False
         try:
             if not self._is_mine(os.pread(descriptor, _MAX_BYTES, 0)):
                 return False
-            content = self._content(said)
+            content = self._content(progress)
             os.pwrite(descriptor, content, 0)
             os.ftruncate(descriptor, len(content))
             os.fsync(descriptor)
@@ -121,12 +121,12 @@ class Lease:
         return True
 
     def is_held(self) -> bool:
-        """Whether no other has taken over. Raises OSError."""
+        """Whether this pull still holds the lease. Raises OSError."""
         content = _read(self._path)
         return content is not None and self._is_mine(content)
 
     def release(self) -> None:
-        """Let the next one in. Does nothing if another has taken over. Raises OSError."""
+        """Release the lease. Does nothing if another pull has taken over. Raises OSError."""
         if self.is_held():
             self._path.unlink(missing_ok=True)
 
@@ -138,7 +138,7 @@ class Lease:
         try:
             os.write(descriptor, self._content(""))
             os.fsync(descriptor)
-        except OSError:  # a full disk: the file must not keep others out
+        except OSError:  # a full disk: the incomplete file must not block other pulls
             with suppress(OSError):
                 self._path.unlink()
             raise
@@ -147,7 +147,7 @@ class Lease:
         return True
 
     def _displace(self, dead: bytes) -> bool:
-        """Take the dead owner's file away; False if it was another's."""
+        """Remove the dead owner's file; False if it belongs to another owner by now."""
         aside = self._path.with_name(f"{self._path.name}.{self._me.token}")
         try:
             os.rename(self._path, aside)
@@ -157,16 +157,15 @@ class Lease:
         try:
             if found == dead:
                 return True
-            # Another has displaced the dead one first, and this is its file: it gets it back if it can, or else
-            # finds out at its next beat.
+            # Another pull was faster, and this is its file: restore it if possible; otherwise its next beat notices.
             with suppress(OSError):
                 os.link(aside, self._path)
             return False
         finally:
             aside.unlink(missing_ok=True)
 
-    def _content(self, said: str) -> bytes:
-        document = asdict(self._me) | {"beat": self._beats, "said": said[:200]}
+    def _content(self, progress: str) -> bytes:
+        document = asdict(self._me) | {"beat": self._beats, "said": progress[:200]}
         return json.dumps(document).encode() + b"\n"
 
     def _is_mine(self, content: bytes) -> bool:
@@ -182,21 +181,21 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _said(content: bytes) -> str:
+def _describe(content: bytes) -> str:
     owner = Owner.read(content)
     if owner is None:
         return ""
-    said = str(json.loads(content).get("said") or "")
-    text = f"{owner.host}: {said}" if said else owner.host
+    progress = str(json.loads(content).get("said") or "")
+    text = f"{owner.host}: {progress}" if progress else owner.host
     return text if text.isprintable() else ascii(text)
 
 
 def _process(pid: int) -> str | None:
-    """Boot, PID namespace, PID and start time of a process; None if there is none, or no /proc."""
+    """Boot id, PID namespace, PID and start time of a process; None if it does not exist, or without /proc."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         space = os.readlink("/proc/self/ns/pid")
-        # The name, in parentheses, may hold anything; the start time is the 22nd field, the 20th after it.
+        # The name, in parentheses, may contain anything; the start time is field 22, the 20th after the name.
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None

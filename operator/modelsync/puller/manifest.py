@@ -1,7 +1,7 @@
-"""An artifact's manifest: read from the bytes that the object store gave, and proved against the artifact's digest.
+"""An artifact's manifest: parsed from the object store's bytes, and verified against the artifact's digest.
 
-Proved means: the digest over all names and file digests is the one that the registry holds, so that whoever can write
-to the object store alone cannot add, drop, rename or swap a file. Must never do I/O.
+Verified means: the digest over all names and file digests equals the registry's, so that someone who can write to the
+object store alone cannot add, drop, rename or swap a file. Must never do I/O.
 """
 
 import json
@@ -25,26 +25,26 @@ class Entry:
 
     path: str
     digest: str
-    """base64, as the manifest has it."""
+    """base64, as in the manifest."""
     algorithm: Algorithm
     size: int | None
-    """Bytes; None in manifests that do not say."""
+    """Bytes; None if the manifest does not contain it."""
 
     @property
     def content_key(self) -> str:
-        """Name of the content, the same for the same bytes in every version."""
+        """A name for the content: the same for the same bytes in every version."""
         size = "" if self.size is None else f"-{self.size}"
         return f"{self.algorithm.lower()}-{hex_of(self.digest)}{size}"
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest that may be acted on: proved, with safe names, all of its bytes kept by W&B."""
+    """A verified manifest, with safe names only, and all files stored by W&B."""
 
     digest: str
     algorithm: Algorithm
     entries: tuple[Entry, ...]
-    """In the order of their names."""
+    """Sorted by name."""
 
     @property
     def size(self) -> int:
@@ -53,7 +53,7 @@ class Manifest:
 
 
 def read_manifest(content: bytes, *, digest: str, algorithm: Algorithm) -> Manifest:
-    """Parse `content` and prove that it is the manifest of the artifact with `digest`.
+    """Parse `content` and verify that it is the manifest of the artifact with `digest`.
 
     Raises BadManifestError, ManifestMismatchError, UnsafeNameError, UnsupportedReferenceError.
     """
@@ -61,9 +61,9 @@ def read_manifest(content: bytes, *, digest: str, algorithm: Algorithm) -> Manif
     found = _manifest_digest(((path, str(entry.get("digest"))) for path, entry in contents.items()), algorithm)
     if found != digest:
         raise ManifestMismatchError(
-            f"the manifest has the {algorithm} digest {found}, and the artifact's digest is {digest}: it is not the "
-            "manifest of this artifact; nothing was published; pull again, and if it stays so, the object store gives "
-            "wrong bytes and the artifact must be logged again"
+            f"the manifest has the {algorithm} digest {found}, but the artifact's digest is {digest}: it is not the "
+            "manifest of this artifact; nothing was published; pull again; if the error persists, the object store "
+            "returns wrong bytes and the artifact must be logged again"
         )
     check_names(contents)
     return Manifest(digest, algorithm, tuple(_entry(path, contents[path], algorithm) for path in sorted(contents)))
@@ -75,12 +75,12 @@ def digest_of(entries: Iterable[Entry], algorithm: Algorithm) -> str:
 
 
 def _manifest_digest(digests: Iterable[tuple[str, str]], algorithm: Algorithm) -> str:
-    taken = hasher(algorithm)
-    taken.update(_HEADER)
+    hashed = hasher(algorithm)
+    hashed.update(_HEADER)
     for path, digest in sorted(digests):
-        # Lone surrogates are refused by check_names; here they must only not stop the proof.
-        taken.update(f"{path}:{digest}\n".encode(errors="surrogatepass"))
-    return taken.hexdigest()
+        # Lone surrogates are rejected by check_names; here they must only not raise.
+        hashed.update(f"{path}:{digest}\n".encode(errors="surrogatepass"))
+    return hashed.hexdigest()
 
 
 def _contents(content: bytes) -> dict[str, dict[str, Any]]:
@@ -88,8 +88,8 @@ def _contents(content: bytes) -> dict[str, dict[str, Any]]:
         document = json.loads(content, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise BadManifestError(
-            f"the manifest is not JSON ({shown(str(error))}); nothing was published; pull again, and if it stays so, "
-            "the artifact must be logged again"
+            f"the manifest is not JSON ({shown(str(error))}); nothing was published; pull again; if the error "
+            "persists, the artifact must be logged again"
         ) from None
     version = document.get("version") if isinstance(document, dict) else None
     if version != 1:
@@ -105,7 +105,7 @@ def _contents(content: bytes) -> dict[str, dict[str, Any]]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        # json.loads keeps the last of two, another reader the first: two readers, two artifacts.
+        # json.loads keeps the last duplicate, another parser may keep the first: they would see different artifacts.
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise UnsafeNameError(
@@ -118,7 +118,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entry(path: str, fields: dict[str, Any], artifact_algorithm: Algorithm) -> Entry:
     if (ref := fields.get("ref")) is not None:
         raise UnsupportedReferenceError(
-            f"{shown(path)} is a reference to {shown(str(ref))}, not a file that W&B keeps, and references are not "
+            f"{shown(path)} is a reference to {shown(str(ref))}, not a file stored by W&B, and references are not "
             "pulled; nothing was published; log the artifact with its files (`artifact.add_file` or `add_dir`)",
             file=path,
         )
@@ -126,14 +126,14 @@ def _entry(path: str, fields: dict[str, Any], artifact_algorithm: Algorithm) -> 
     named = extra.get("alg") if isinstance(extra, dict) else None
     if named not in (None, *Algorithm):
         raise BadManifestError(
-            f"{shown(path)} has a digest of the kind {shown(repr(named))}; this modelsync verifies "
+            f"{shown(path)} has a digest of type {shown(repr(named))}; this modelsync verifies "
             f"{' and '.join(Algorithm)}; use a newer modelsync",
             file=path,
         )
     algorithm = Algorithm(named) if named else Algorithm.MD5
     if algorithm is not artifact_algorithm and artifact_algorithm is Algorithm.MD5:
-        # `extra` is not under the artifact's digest: who can only write to the object store must not be able to
-        # replace MD5 by an algorithm for which collisions are cheap.
+        # The artifact's digest does not cover `extra`: someone who can only write to the object store must not be
+        # able to replace MD5 by an algorithm for which collisions are cheap.
         raise BadManifestError(
             f"{shown(path)} has an {algorithm} digest in an artifact whose digests are {artifact_algorithm}; nothing "
             "was published; the artifact must be logged again",
@@ -149,7 +149,7 @@ def _entry(path: str, fields: dict[str, Any], artifact_algorithm: Algorithm) -> 
     size = fields.get("size")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
         raise BadManifestError(
-            f"{shown(path)} has the size {shown(repr(size))}, which is no number of bytes; the artifact must be "
+            f"{shown(path)} has the size {shown(repr(size))}, which is not a number of bytes; the artifact must be "
             "logged again",
             file=path,
         )

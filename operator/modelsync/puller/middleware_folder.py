@@ -1,6 +1,6 @@
-"""Placing the ASGI middleware where the model's container finds it.
+"""Writes the ASGI middleware to a folder from which the model's container loads it.
 
-It comes with the puller because the puller's image is ours and the server's is not. Must never touch the model.
+The puller does it because the puller's image is ours and the server's is not. Must never touch the model.
 """
 
 import hashlib
@@ -14,10 +14,10 @@ from modelsync.puller.staging import storage_errors
 
 
 def place_middleware(folder: Path) -> Path:
-    """Put the middleware's package into `folder`, whole or not at all, and return its path. Raises PullError.
+    """Write the middleware's package into `folder` atomically, and return its path. Raises PullError.
 
-    The package's name is a link to a folder that is named by its content, as kubelet publishes ConfigMaps: a link can
-    be replaced in one step, a folder that is not empty cannot.
+    The package's name is a link to a folder that is named after its content, as kubelet publishes ConfigMaps: a link
+    can be replaced atomically, a non-empty folder cannot.
     """
     files = middleware.files()
     path = folder / middleware.PACKAGE
@@ -37,7 +37,7 @@ def place_middleware(folder: Path) -> Path:
 
 def _write(files: Mapping[str, bytes], folder: Path) -> None:
     new = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(new, ignore_errors=True)  # of a container that was killed here
+    shutil.rmtree(new, ignore_errors=True)  # left by a container that was killed here
     try:
         new.mkdir()
         for name, content in files.items():
@@ -46,7 +46,7 @@ def _write(files: Mapping[str, bytes], folder: Path) -> None:
                 file.flush()
                 os.fchmod(file.fileno(), 0o444)
                 os.fsync(file.fileno())
-        os.chmod(new, 0o755)  # noqa: S103  another user than the puller's may run the server
+        os.chmod(new, 0o755)  # noqa: S103  the server may run as another user than the puller
         os.replace(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)

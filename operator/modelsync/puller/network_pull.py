@@ -1,7 +1,7 @@
-"""The part of a pull that needs the network: ask the registry, prove the manifest, fetch, publish.
+"""The part of a pull that needs the network: query the registry, verify the manifest, fetch, publish.
 
-One coroutine conducts; what blocks runs in daemon threads, so that a signal ends the pull at once and not when the last
-socket has timed out.
+One coroutine coordinates; blocking calls run in daemon threads, so that a signal ends the pull at once and not when the
+last socket has timed out.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from modelsync.puller.object_store import AttemptError, ObjectStore, TransientEr
 from modelsync.puller.progress import Progress
 from modelsync.puller.request import Effort, PullRequest, Registry, already
 from modelsync.puller.result import PullResult
-from modelsync.puller.retry import Patience
+from modelsync.puller.retry import Backoff
 from modelsync.puller.staging import Staging
 from modelsync.puller.target import Published, find_published
 from modelsync.puller.transfer import URL_TRIES, Transfer
@@ -47,7 +47,7 @@ from modelsync.registry.graphql import GraphQL, InvalidBaseURLError, InvalidCABu
 Answer = TypeVar("Answer")
 
 STOP_SECONDS = 2.0
-"""How long threads get to put down what they hold when a signal ends the pull."""
+"""How long threads have to save their state when a signal ends the pull."""
 _POLL_SECONDS = 0.2
 
 
@@ -56,7 +56,7 @@ class _LeaseLostError(Exception):
 
 
 class NetworkPull:
-    """One pull into `target`. `run` it once."""
+    """One pull into `target`. Call `run` once."""
 
     def __init__(
         self,
@@ -68,13 +68,13 @@ class NetworkPull:
         progress: Progress,
         started: float,
     ) -> None:
-        """`started`: when the pull began, by time.monotonic. Raises InvalidInputError."""
+        """`started`: when the pull started, from time.monotonic. Raises InvalidInputError."""
         if not registry.base_url:
             raise InvalidInputError(
-                "no W&B server is named; set WANDB_BASE_URL, as in WANDB_BASE_URL=https://api.wandb.ai"
+                "the W&B server is not set; set WANDB_BASE_URL, for example WANDB_BASE_URL=https://api.wandb.ai"
             )
         if registry.credential is None:
-            raise InvalidInputError("no W&B API key is given; set WANDB_API_KEY to a key from the W&B user settings")
+            raise InvalidInputError("the W&B API key is not set; set WANDB_API_KEY to a key from the W&B user settings")
         try:
             self._ssl = tls(ca_file=registry.ca_file)
             self._api = GraphQL(registry.base_url, registry.credential, ssl_context=self._ssl)
@@ -93,7 +93,7 @@ class NetworkPull:
 
     def run(self) -> PullResult:
         """Pull. Raises PullError."""
-        # Not asyncio.run: at its end it waits for a host name that is looked up, however long the DNS is silent.
+        # Not asyncio.run: at its end it waits for pending host name lookups, however long the DNS does not answer.
         loop = asyncio.new_event_loop()
         try:
             return loop.run_until_complete(self._run())
@@ -118,8 +118,8 @@ class NetworkPull:
             if not received:
                 raise
             raise InterruptedPullError(
-                f"ended by {received[0].name}; nothing was published; what was fetched is kept in "
-                f"{self._staging.folder}, and the next pull goes on from there",
+                f"ended by {received[0].name}; nothing was published; the fetched bytes are kept in "
+                f"{self._staging.folder}, and the next pull resumes from there",
                 signum=received[0],
             ) from None
         finally:
@@ -128,15 +128,15 @@ class NetworkPull:
 
     async def _pull(self) -> PullResult:
         request = self._request
-        self._progress.enter("asking the registry")
+        self._progress.enter("querying the registry")
         artifact_id, version = request.artifact_id, request.ref
         if not artifact_id and version is not None:
             artifact_id, version = await self._catalog.resolve(version)
         info = await self._catalog.artifact(artifact_id)
         if request.digest and info.digest != request.digest:
             raise ManifestMismatchError(
-                f"artifact {artifact_id} has the digest {info.digest} at {self._api.base_url}, and {request.digest} "
-                "was asked for; nothing was published; check that both are of the same version and server"
+                f"artifact {artifact_id} has the digest {info.digest} at {self._api.base_url}, but {request.digest} "
+                "was requested; nothing was published; check that both belong to the same version and server"
             )
         resolved = str(version) if version is not None else ""
         while True:
@@ -147,19 +147,19 @@ class NetworkPull:
             except _LeaseLostError:
                 self._progress.note(f"another pull has taken over {self._target}; waiting for it")
             except (StorageFailedError, TargetUnusableError):
-                # A pull that had taken over may have published, and then removes what this one works on.
+                # A pull that has taken over may have published, and then removes the files of this one.
                 if not self._published(info.digest):
                     raise
             self._progress.start_over()
             self._staging = Staging(self._target, pod=request.pod)
 
     async def _own_staging(self, digest: str) -> Published | None:
-        """Wait until it is this pull's turn; what another has published meanwhile, if it has."""
-        told = False
+        """Wait for the staging folder's lease; return what another pull has published meanwhile, if anything."""
+        noted = False
         while not (published := self._published(digest)) and not self._staging.try_lock():
-            if not told:
-                self._progress.note(f"another pull works on {self._target}; waiting for it")
-                told = True
+            if not noted:
+                self._progress.note(f"another pull is working on {self._target}; waiting for it")
+                noted = True
             self._progress.enter(f"waiting for the pull of {self._staging.owner or 'another'}")
             await asyncio.sleep(_POLL_SECONDS)
         if published:
@@ -174,18 +174,21 @@ class NetworkPull:
         return published
 
     def _published(self, digest: str) -> Published | None:
-        """What is published at the target and is whole; with `repair`, None for what is damaged. Raises PullError."""
+        """The published folder at the target; None if there is none, or with `repair` a damaged one.
+
+        Raises PullError.
+        """
         published = find_published(self._target, digest=digest)
         if published is None or not self._request.repair:
             return published
         place = published.folder.stat().st_ino
-        if place == self._damaged_place:  # while it waits, it need not read all of it again and again
+        if place == self._damaged_place:  # do not read all of it again and again while waiting
             return None
         try:
             published.check(content=self._request.verify)
         except PublishedChangedError as error:
             if self._damage is None:
-                self._progress.note(f"{error.what}; what is damaged is fetched again")
+                self._progress.note(f"{error.what}; damaged files are fetched again")
             self._damage, self._damaged_place = published, place
             return None
         return published
@@ -206,12 +209,12 @@ class NetworkPull:
             self._staging.unlock()
 
     async def _beat(self, staging: Staging) -> None:
-        """Keep the lease; return when another pull has taken over."""
+        """Renew the lease; return when another pull has taken over."""
         alive = True
         while alive:
             await asyncio.sleep(lease.BEAT_SECONDS)
-            said = line(self._progress.snapshot(), 0.0)
-            alive = await _in_thread(lambda now=said: staging.beat(now))  # type: ignore[misc]
+            progress = line(self._progress.snapshot(), 0.0)
+            alive = await _in_thread(lambda now=progress: staging.beat(now))  # type: ignore[misc]
 
     async def _fetch_and_publish(
         self, info: ArtifactInfo, artifact_id: str, version: ModelRef | None, resolved: str
@@ -234,9 +237,9 @@ class NetworkPull:
         )
 
     async def _manifest(self, info: ArtifactInfo) -> Manifest:
-        """Fetch the manifest, with fresh URLs if need be, and prove it. Raises PullError."""
-        self._progress.enter("proving the manifest")
-        patience, strikes, url = Patience(self._effort.retry_for), 0, info.manifest_url
+        """Fetch the manifest, with fresh URLs if needed, and verify it. Raises PullError."""
+        self._progress.enter("verifying the manifest")
+        backoff, strikes, url = Backoff(self._effort.retry_for), 0, info.manifest_url
         while True:
             try:
                 content = await _in_thread(lambda at=url: self._store.read_all(at, most=MAX_MANIFEST_BYTES))  # type: ignore[misc]
@@ -246,31 +249,31 @@ class NetworkPull:
                     f"the manifest cannot be used: {error}; split the artifact into smaller ones"
                 ) from None
             except TransientError as error:
-                wait = patience.failed(retry_after=error.retry_after)
+                wait = backoff.failed(retry_after=error.retry_after)
                 if wait is None:
                     raise UnreachableError(
-                        f"the manifest: {error}; given up after {patience.failures} attempts; check the network from "
+                        f"the manifest: {error}; gave up after {backoff.failures} attempts; check the network from "
                         "here to the object store, and pull again"
                     ) from None
-                self._progress.note(f"the manifest: {error}; trying again in {wait:.1f} s")
+                self._progress.note(f"the manifest: {error}; retrying in {wait:.1f} s")
                 await asyncio.sleep(wait)
             except AttemptError as error:
                 strikes += 1
                 if strikes > URL_TRIES:
                     raise DeniedError(
-                        f"the manifest: {error}, to {URL_TRIES} fresh URLs in a row; check this machine's clock and "
+                        f"the manifest: {error}, for {URL_TRIES} fresh URLs in a row; check this machine's clock and "
                         "the object store's permissions, and pull again"
                     ) from None
-                self._progress.note(f"the manifest: {error}; asking for a fresh URL")
+                self._progress.note(f"the manifest: {error}; requesting a fresh URL")
                 url = (await self._catalog.artifact(info.artifact_id)).manifest_url
 
     async def _fetch(self, manifest: Manifest, artifact_id: str, version: ModelRef | None) -> None:
-        """Bring every file of the manifest into the staging folder. Raises PullError."""
+        """Fetch every file of the manifest into the staging folder. Raises PullError."""
         self._progress.expect(files=len(manifest.entries), size=manifest.size)
         self._progress.enter("fetching")
         wanted: dict[str, Entry] = {}
         for entry in manifest.entries:
-            # The same bytes under two names are fetched once.
+            # The same content under two names is fetched once.
             first = wanted.setdefault(entry.content_key, entry)
             if first is not entry or self._staging.object_path(entry).exists():
                 if first is entry:
@@ -320,7 +323,7 @@ class NetworkPull:
             raise transfer.error
 
     async def _hand_out(self, wanted: dict[str, Entry], urls: FileURLs, transfer: Transfer) -> None:
-        """Give every wanted file with its URL to the threads, a page ahead of them. Raises NotFoundError."""
+        """Pass every file with its URL to the threads, one page ahead of them. Raises NotFoundError."""
         left = dict(wanted)
         async for page in urls.pages():
             transfer.add((left.pop(name), url) for name, url in page.items() if name in left)
@@ -330,9 +333,9 @@ class NetworkPull:
         if left:
             missing = next(iter(left))
             raise NotFoundError(
-                f"{shown(missing)}: the manifest lists the file and {self._api.base_url} gives no URL for it"
-                f"{f' (and {len(left) - 1} others)' if len(left) > 1 else ''}; log the artifact again, or name another "
-                "version",
+                f"{shown(missing)}: the manifest lists the file, but {self._api.base_url} returned no URL for it"
+                f"{f' (nor for {len(left) - 1} others)' if len(left) > 1 else ''}; log the artifact again, or choose "
+                "another version",
                 file=missing,
             )
 
@@ -344,8 +347,8 @@ class NetworkPull:
         free = self._staging.free_bytes()
         if need > free:
             raise NoSpaceError(
-                f"{self._target.parent} has {free / 2**20:,.0f} MiB free, and {need / 2**20:,.0f} MiB are still to be "
-                "fetched; nothing was fetched; give the volume more room (storage.size) and pull again"
+                f"{self._target.parent} has {free / 2**20:,.0f} MiB free, but {need / 2**20:,.0f} MiB are still to be "
+                "fetched; nothing was fetched; enlarge the volume (storage.size) and pull again"
             )
 
 
@@ -357,14 +360,14 @@ async def _end_other_tasks() -> None:
 
 
 def _set(event: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
-    with suppress(RuntimeError):  # the loop is gone when a thread wakes up after a signal ended the pull
+    with suppress(RuntimeError):  # the loop is closed when a thread wakes up after a signal ended the pull
         loop.call_soon_threadsafe(event.set)
 
 
 def _in_thread(call: Callable[[], Answer]) -> "asyncio.Future[Answer]":
-    """Run what blocks beside the loop, in a thread that does not keep the process alive."""
+    """Run a blocking call in a daemon thread, which does not keep the process alive."""
     future: Future[Answer] = Future()
-    # Else a pull that is cancelled meanwhile would cancel it, and the thread could not leave its answer.
+    # Otherwise cancelling the pull would cancel the future, and the thread could not set its result.
     future.set_running_or_notify_cancel()
 
     def work() -> None:
@@ -378,7 +381,7 @@ def _in_thread(call: Callable[[], Answer]) -> "asyncio.Future[Answer]":
 
 
 def _await_in_thread(asked: "Future[Answer]", *, give_up: Callable[[], bool]) -> Answer:
-    """Wait in a thread for what the loop was asked to do, unless the pull ends meanwhile."""
+    """Wait, in a thread, for a coroutine submitted to the loop, unless the pull ends meanwhile."""
     while True:
         try:
             return asked.result(timeout=_POLL_SECONDS)

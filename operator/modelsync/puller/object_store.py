@@ -1,7 +1,7 @@
-"""Reading from the object store behind W&B by signed URLs.
+"""Reads from W&B's object store by signed URLs.
 
-Each request is one attempt; what went wrong is told apart so that the caller knows whether to try again, with the same
-URL or a fresh one. Must never send a credential: the URL is the permission. Must never let a URL into a message.
+Each request is one attempt; failures are classified so that the caller knows whether to retry, and with the same URL or
+a fresh one. Must never send a credential: the URL is the permission. Must never put a URL into a message.
 """
 
 import http.client
@@ -22,23 +22,23 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError
 
 CHUNK_BYTES = 2**18
-"""Received, written and hashed while it is still in a core's cache; larger and smaller ones cost more time."""
+"""Written and hashed while still in a core's cache; larger and smaller chunks were slower."""
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
-"""Without a byte for so long, a connection counts as dead."""
+"""A connection without a byte for this long counts as dead."""
 
 _EXPIRED = (400, 401, 403)
-"""What object stores say to a signature that is too old: S3 403 or 400 ExpiredToken, GCS 400, Azure 403."""
+"""The statuses for an expired signature: S3 403 or 400 ExpiredToken, GCS 400, Azure 403."""
 _GONE = (404, 410)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 class AttemptError(Exception):
-    """One attempt failed; `str()` says why, without a URL."""
+    """One attempt failed; `str()` is the reason, without a URL."""
 
 
 class TransientError(AttemptError):
-    """The network or the store failed; the same may work later."""
+    """The network or the store failed; the same request may succeed later."""
 
     def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
         """`retry_after`: seconds that the store asks to wait."""
@@ -47,29 +47,29 @@ class TransientError(AttemptError):
 
 
 class URLRefusedError(AttemptError):
-    """The store refuses the URL; a fresh one may work."""
+    """The store rejects the URL; a fresh one may work."""
 
 
 class ObjectMissingError(AttemptError):
-    """The store has nothing under the URL."""
+    """The store has no object at the URL."""
 
 
 class RangeIgnoredError(AttemptError):
-    """The store answers a range with the whole object."""
+    """The store ignored the requested range."""
 
 
 class WrongLengthError(AttemptError):
-    """The object does not have the size that the manifest gives."""
+    """The object does not have the size that the manifest contains."""
 
 
 class Body:
-    """The bytes of one answer, to be read in order. Closing it before its end drops the connection."""
+    """The body of one response, read in order. Closing it before its end drops the connection."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse, length: int) -> None:
         self._response = response
         self._left = length
         self._reusable = response.headers.get("Content-Length") == str(length)
-        """Nothing is left on the connection when all is read."""
+        """The connection can be reused once the body is read."""
 
     def read(self, most: int) -> bytes:
         """Return the next bytes, at least one and at most `most`; empty at the end. Raises TransientError."""
@@ -78,12 +78,12 @@ class Body:
         with _attempt("reading"):
             data = self._response.read(min(most, self._left, CHUNK_BYTES))
         if not data:
-            raise TransientError(f"the connection ended {self._left} bytes early")
+            raise TransientError(f"the connection closed {self._left} bytes early")
         self._left -= len(data)
         return data
 
     def abort(self) -> None:
-        """Wake up, from another thread, whoever waits in `read`."""
+        """Unblock, from another thread, a thread that waits in `read`."""
         connection: Any = self._response.connection
         sock = getattr(connection, "sock", None)
         if isinstance(sock, socket.socket):
@@ -103,7 +103,7 @@ class Body:
 
 
 class ObjectStore:
-    """Connections to object stores, shared by threads. Proxies come from the environment, as for W&B itself."""
+    """Pooled connections to object stores. Thread-safe. Proxies come from the environment, as for W&B itself."""
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None, connections: int, user_agent: str) -> None:
         self._options: dict[str, Any] = {
@@ -111,7 +111,7 @@ class ObjectStore:
             "num_pools": 16,
             "ssl_context": ssl_context,
             "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
-            # One attempt a call, but signed URLs may redirect: there is no credential that could go along.
+            # One attempt per call, but redirects are followed: no credential could be sent along.
             "retries": urllib3.Retry(
                 total=None, connect=0, read=0, status=0, other=0, redirect=5, raise_on_status=False
             ),
@@ -119,7 +119,7 @@ class ObjectStore:
         }
         self._pools: dict[str, urllib3.PoolManager] = {}
         self._proxies: dict[tuple[str, str], str] = {}
-        """By scheme and host: to read the environment costs as much as a small file."""
+        """By scheme and host: reading the environment costs as much time as a small file."""
         self._lock = threading.Lock()
 
     def read_all(self, url: str, *, most: int) -> bytes:
@@ -138,11 +138,11 @@ class ObjectStore:
             raise WrongLengthError(f"it is larger than {most // 2**20} MiB")
         promised = response.headers.get("Content-Length", "")
         if promised.isdigit() and int(promised) != len(content):
-            raise TransientError(f"the connection ended {int(promised) - len(content)} bytes early")
+            raise TransientError(f"the connection closed {int(promised) - len(content)} bytes early")
         return content
 
     def size(self, url: str) -> int:
-        """Ask how many bytes the object has. Raises AttemptError."""
+        """Return the object's size in bytes. Raises AttemptError."""
         response = self._get(url, {"Range": "bytes=0-0"})
         try:
             found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
@@ -154,34 +154,34 @@ class ObjectStore:
             if response.status == 416:
                 return 0
             if response.status in (200, 206):
-                raise WrongLengthError("the store does not say how large it is")
+                raise WrongLengthError("the store does not return its size")
             raise _refused(response)
         finally:
             response.close()
 
     def open(self, url: str, *, start: int, end: int, size: int) -> Body:
-        """Begin to read bytes `start` to `end` of an object that must have `size` bytes. Raises AttemptError."""
+        """Request bytes `start` to `end` of an object that must have `size` bytes. Raises AttemptError."""
         whole = start == 0 and end == size
         response = self._get(url, {} if whole else {"Range": f"bytes={start}-{end - 1}"})
         try:
             if response.status == 416:
-                raise WrongLengthError(f"it is shorter than {start + 1} bytes where {size} are expected")
+                raise WrongLengthError(f"it has fewer than {start + 1} bytes, expected {size}")
             if response.status not in (200, 206):
                 raise _refused(response)
             length = response.headers.get("Content-Length", "")
             if response.status == 200:
                 if length.isdigit() and int(length) != size:
                     if response.headers.get("Content-Type", "").startswith("text/html"):
-                        raise TransientError("a page of HTML came in its place, as from a proxy that wants a login")
-                    raise WrongLengthError(f"it has {length} bytes where {size} are expected")
+                        raise TransientError("the response is an HTML page, perhaps a proxy's login page")
+                    raise WrongLengthError(f"it has {length} bytes, expected {size}")
                 if not whole:
-                    raise RangeIgnoredError("the store does not serve ranges")
+                    raise RangeIgnoredError("the store does not support range requests")
             else:
                 found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
                 if not found or int(found[1]) != start:
-                    raise RangeIgnoredError("the store serves another range than was asked for")
+                    raise RangeIgnoredError("the store returned a different range than requested")
                 if found[3] not in ("*", str(size)):
-                    raise WrongLengthError(f"it has {found[3]} bytes where {size} are expected")
+                    raise WrongLengthError(f"it has {found[3]} bytes, expected {size}")
                 if int(found[2]) + 1 < end:
                     end = int(found[2]) + 1
         except BaseException:
@@ -197,8 +197,8 @@ class ObjectStore:
     def _get(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ObjectMissingError("the registry gave no http(s) URL for it")
-        with _attempt(f"asking {parts.hostname}"):
+            raise ObjectMissingError("the registry returned no http(s) URL for it")
+        with _attempt(f"request to {parts.hostname}"):
             return self._pool(parts.scheme, parts.hostname).request(
                 "GET",
                 url,
@@ -221,7 +221,7 @@ class ObjectStore:
 
 @contextmanager
 def _attempt(doing: str) -> Iterator[None]:
-    """Turn what urllib3 and the socket raise into TransientError; their own messages hold URLs."""
+    """Turn errors of urllib3 and the socket into TransientError; their own messages contain URLs."""
     try:
         yield
     except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
@@ -236,8 +236,8 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLError):
             return f"TLS failed ({getattr(cause, 'verify_message', '') or cause.reason or 'handshake'})"
         if isinstance(cause, NameResolutionError):
-            return "the host name is not known"
-        # NewConnectionError, any failure to connect, calls itself a timeout.
+            return "the host name cannot be resolved"
+        # NewConnectionError, raised for any failure to connect, is a subclass of ConnectTimeoutError.
         timed_out = isinstance(cause, (ConnectTimeoutError, ReadTimeoutError, TimeoutError))
         if timed_out and not isinstance(cause, NewConnectionError):
             return "no answer in time"

@@ -1,4 +1,4 @@
-"""How far a pull has come: counted by the threads that fetch, read by whoever shows it."""
+"""The progress of a pull: updated by the fetching threads, read by the display."""
 
 import threading
 from collections.abc import Callable
@@ -7,52 +7,52 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far it has come at one moment."""
+    """The progress at one moment."""
 
     stage: str
-    """What is being done, as a person reads it: `asking the registry`, `fetching`."""
+    """The current stage, for display: `querying the registry`, `fetching`."""
     files: int
     total_files: int
     fetched: int
-    """Bytes that came over the network in this pull and count."""
+    """Bytes fetched over the network in this pull, without discarded ones."""
     reused: int
-    """Bytes that were here already."""
+    """Bytes that were already present."""
     total: int
     """Bytes of the whole artifact; 0 before the manifest is known."""
 
 
 class Progress:
-    """The counters of one pull. Every method may be called from any thread."""
+    """The counters of one pull. Thread-safe."""
 
     def __init__(self, note: Callable[[str], None] = lambda text: None) -> None:
-        """`note` takes sentences for a person: what is tried again, and why."""
+        """`note` is called with messages for the user: what is retried, and why."""
         self._lock = threading.Lock()
         self._now = Snapshot("starting", 0, 0, 0, 0, 0)
         self._note = note
 
     def note(self, text: str) -> None:
-        """Say something that a person may want to know."""
+        """Report a message to the user."""
         self._note(text)
 
     def enter(self, stage: str) -> None:
-        """Begin with something else."""
+        """Set the current stage."""
         self._change(stage=stage)
 
     def expect(self, *, files: int, size: int) -> None:
-        """Say how much there is to come."""
+        """Set the totals."""
         self._change(total_files=files, total=size)
 
     def start_over(self) -> None:
-        """Forget what was counted: another pull has gone on with it."""
+        """Reset the counters: another pull has taken over."""
         with self._lock:
             self._now = Snapshot(self._now.stage, 0, 0, 0, 0, 0)
 
     def fetch(self, count: int) -> None:
-        """Count bytes from the network; negative when they have to be fetched again."""
+        """Count bytes from the network; negative when they must be fetched again."""
         self._change(fetched=count)
 
     def reuse(self, count: int) -> None:
-        """Count bytes that were here; negative when they have to be fetched after all."""
+        """Count bytes that were already present; negative when they must be fetched after all."""
         self._change(reused=count)
 
     def finish_file(self) -> None:
@@ -60,7 +60,7 @@ class Progress:
         self._change(files=1)
 
     def snapshot(self) -> Snapshot:
-        """Return all counters of one moment."""
+        """Return the current counters."""
         return self._now
 
     def _change(

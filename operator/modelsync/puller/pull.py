@@ -1,6 +1,6 @@
-"""One pull from beginning to end: a reference or an artifact's id becomes a verified, published folder.
+"""One pull from start to end: from a reference or an artifact's id to a verified, published folder.
 
-What is published already is answered from the disk alone, before the network code is even imported: a restarted pod
+A folder that is already published is checked on disk only, before the network code is even imported: a restarted pod
 must not need the registry.
 """
 
@@ -16,16 +16,17 @@ from modelsync.puller.target import find_published, usable_target
 
 
 def pull(request: PullRequest, registry: Registry, *, effort: Effort, progress: Progress) -> PullResult:
-    """Publish the artifact at `request.folder`, unless it is there. Must be called from the main thread.
+    """Publish the artifact at `request.folder`, unless it is already there. Must be called from the main thread.
 
-    SIGTERM and SIGINT end it within seconds; what was fetched is kept for the next pull. Raises PullError.
+    SIGTERM and SIGINT end it within seconds; fetched bytes are kept for the next pull. Raises PullError.
     """
     started = time.monotonic()
     if bool(request.artifact_id) != bool(request.digest) or not (request.artifact_id or request.ref):
         raise InvalidInputError("pass a reference, or both an artifact's id and its digest")
     if request.digest and not is_artifact_digest(request.digest):
         raise InvalidInputError(
-            f"the digest {request.digest!r} is not one of W&B's: 32 digits 0-9a-f, as `modelsync resolve` prints them"
+            f"the digest {request.digest!r} is not valid; it must be 32 hex digits (0-9a-f), as `modelsync resolve` "
+            "prints it"
         )
     target = usable_target(request.folder)
     if request.digest and (published := find_published(target, digest=request.digest)):

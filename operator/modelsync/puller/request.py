@@ -1,4 +1,4 @@
-"""What is to be pulled, from where and how hard, and the answer when it is published already."""
+"""The parameters of a pull, and its result when the artifact is already published."""
 
 import time
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ class PullRequest:
 
     folder: Path
     ref: ModelRef | None = None
-    """Without an id: what to resolve. With one: a link to that version through which the key may see its files."""
+    """Without an id: what to resolve. With one: a link to that version through which the key can read its files."""
     artifact_id: str = ""
     digest: str = ""
-    """The artifact's, hex; nothing else is published."""
+    """The artifact's digest, hex; nothing else is published."""
     pod: str = ""
-    """UID of the pod that this runs in, if it does: its other pulls are over, so that what they left can be used."""
+    """UID of the pod that this runs in, if any: its earlier pulls have ended, so their files can be used at once."""
     verify: bool = False
-    """Read what is published already again instead of looking at its sizes and times."""
+    """Read all files of a published folder again instead of only checking sizes and times."""
     repair: bool = False
-    """Put the right bytes there again if what is published was changed since."""
+    """Replace a published folder that was changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +40,15 @@ class Registry:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How hard to try."""
+    """The limits on connections and retries."""
 
     connections: int = 16
     retry_for: float = 300.0
-    """Seconds without any progress, of a file or an answer, after which to give up."""
+    """Seconds without any progress after which to give up."""
 
 
 def already(published: Published, *, verify: bool, started: float, ref: str = "") -> PullResult:
-    """Answer with what an earlier pull has published, after a check of it. Raises PublishedChangedError."""
+    """Check an already published folder and return it as the result. Raises PublishedChangedError."""
     published.check(content=verify)
     return PullResult(
         ALREADY_PUBLISHED,

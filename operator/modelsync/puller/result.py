@@ -1,4 +1,4 @@
-"""What a pull tells the machine that started it: a line of JSON, small enough for a container's termination message."""
+"""The machine-readable result of a pull: one line of JSON that fits into a container's termination message."""
 
 import json
 import os
@@ -13,17 +13,17 @@ from modelsync.puller.file_names import shown
 
 @dataclass(frozen=True, slots=True)
 class PullResult:
-    """A folder that is published and verified."""
+    """A published, verified folder."""
 
     outcome: str
-    """PULLED, or ALREADY_PUBLISHED by an earlier pull."""
+    """PULLED or ALREADY_PUBLISHED."""
     folder: Path
     digest: str
     files: int
     bytes: int
     """Size of all files."""
     reused_bytes: int
-    """How many of them did not have to be fetched."""
+    """How many of them were not fetched."""
     seconds: float
     ref: str = ""
     """The version, as `entity/project/collection:v7`, if a reference was given."""
@@ -48,7 +48,7 @@ def failure_document(error: PullError, *, digest: str = "") -> dict[str, Any]:
 
 
 def encode(document: dict[str, Any]) -> str:
-    """Write one line of JSON of at most MAX_TERMINATION_BYTES; a message that does not fit is cut, and says so."""
+    """Encode as one line of JSON of at most MAX_TERMINATION_BYTES; a longer message is cut and ends in `…`."""
     line = json.dumps(document, ensure_ascii=False)
     message = str(document.get("message", "")).encode()
     while (excess := len(line.encode()) - MAX_TERMINATION_BYTES) > 0 and message:
@@ -58,12 +58,12 @@ def encode(document: dict[str, Any]) -> str:
 
 
 def write_result(path: Path, document: dict[str, Any]) -> None:
-    """Put the document into `path`. Raises StorageFailedError.
+    """Write the document to `path`. Raises StorageFailedError.
 
-    It is written in place and not renamed: a container's termination log is a mounted file.
+    It is written in place, not renamed: a container's termination log is a mounted file.
     """
     try:
-        # Without O_CREAT for one that exists: Linux refuses that for another user's file in a sticky folder.
+        # Without O_CREAT for an existing file: Linux denies it for another user's file in a sticky folder.
         create = 0 if path.exists() else os.O_CREAT
         with open(os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | create, 0o644), "w") as file:
             file.write(encode(document) + "\n")

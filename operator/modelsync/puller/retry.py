@@ -1,5 +1,5 @@
-"""How long to go on trying, and how long to wait between: exponential with full jitter, as the server asks if it asks
-for more, and given up only when nothing has come for a whole while.
+"""Retry policy: exponential back-off with full jitter, never shorter than the server's Retry-After. It gives up after a
+time without any success.
 """
 
 import random
@@ -10,18 +10,18 @@ FIRST_SECONDS = 0.25
 CAP_SECONDS = 20.0
 
 
-class Patience:
-    """Counts the failures since something last went well. One for each thing that is tried."""
+class Backoff:
+    """Counts the failures since the last success. One per retried operation."""
 
     def __init__(self, retry_for: float, *, now: Callable[[], float] = time.monotonic) -> None:
-        """`retry_for`: seconds without any success after which to give up."""
+        """`retry_for`: seconds without success after which to give up."""
         self._retry_for = retry_for
         self._now = now
         self._failing_since: float | None = None
         self.failures = 0
 
     def succeeded(self) -> None:
-        """Something came; start to count anew."""
+        """Reset after a success."""
         self._failing_since = None
         self.failures = 0
 

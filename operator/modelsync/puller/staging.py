@@ -1,9 +1,9 @@
-"""Where files wait until all of them are there: a hidden folder beside the target, on its file system.
+"""The staging folder: a hidden folder beside the target, on its file system, where files are collected.
 
-Files lie here by content, so that a restarted container, or the pull of the next version into the same place, finds
-what was already fetched. What lies in `objects` was verified and synced and is never written to again; what is being
-fetched lies in a folder of its pull's own (`work`). One pull at a time fills the folder, by its lease; should two
-believe that it is theirs, both come to the same verified files.
+Files are named by content, so that a restarted container, or the pull of the next version into the same place, finds
+what was already fetched. Files in `objects` are verified and synced, and must never be written to again; files being
+fetched are in the pull's own work folder (`work_folder`). One pull at a time fills the folder, by its lease; if two
+pulls both believe they hold it, both produce the same verified files.
 """
 
 import errno
@@ -18,7 +18,7 @@ from modelsync.puller.errors import NoSpaceError, PullError, StorageFailedError
 from modelsync.puller.lease import Lease, Owner
 from modelsync.puller.manifest import Entry, Manifest
 from modelsync.puller.target import Published, publish, read_marker, write_marker
-from modelsync.puller.work_folder import PREFIX, Partial, Work
+from modelsync.puller.work_folder import PREFIX, Partial, WorkFolder
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -27,70 +27,70 @@ class Staging:
     """The staging folder of `target`. Only `try_lock` may be used without the lease."""
 
     def __init__(self, target: Path, *, pod: str = "", expiry: float | None = None) -> None:
-        """`pod`: UID of the pod that this runs in, if any. `expiry`: of the lease, in seconds."""
+        """`pod`: UID of the pod that this runs in, if any. `expiry`: the lease's expiry in seconds."""
         self.target = target
         self.folder = target.parent / f".{target.name}.modelsync"
         self._me = Owner.me(pod=pod)
         self._lease = Lease(self.folder / "lease", self._me, expiry=expiry)
-        self._work = Work(self.folder, self._me)
+        self._work = WorkFolder(self.folder, self._me)
         self._mine = False
 
     def try_lock(self) -> bool:
-        """Get the lease of the folder, made if need be; False while another pull has it. Raises PullError."""
+        """Take the lease, creating the folder if needed; False while another pull holds it. Raises PullError."""
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
             self._mine = self._lease.try_take()
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ESTALE):  # whoever publishes removes the folder at this moment
+            if error.errno in (errno.ENOENT, errno.ESTALE):  # another pull has published and is removing the folder
                 return False
             raise storage_error(error, f"{self.folder} cannot be used") from None
         if self._mine:
             try:
-                for stray in self.folder.glob("lease.*"):  # of a pull that died while it took over
+                for stray in self.folder.glob("lease.*"):  # left by a pull that died while taking over
                     stray.unlink(missing_ok=True)
                 (self.folder / "objects").mkdir(exist_ok=True)
                 self._work.begin()
             except OSError as error:
                 self.unlock()
-                raise storage_error(error, f"{self._work.folder} cannot be made") from None
+                raise storage_error(error, f"{self._work.folder} cannot be created") from None
         return self._mine
 
     @property
     def owner(self) -> str:
-        """Who had the lease when `try_lock` last answered False, and how far it was; empty if it does not say."""
-        return self._lease.said
+        """Host and progress of the holder when `try_lock` last returned False; empty if unknown."""
+        return self._lease.holder
 
-    def beat(self, said: str) -> bool:
-        """Keep the lease, and say how far the pull is. False if another pull has taken over.
+    def beat(self, progress: str) -> bool:
+        """Renew the lease with the pull's progress. False if another pull has taken over.
 
-        A volume that cannot be written to for a moment is no reason to give up: what is written shows it soon enough.
+        A failed write is ignored here: if the volume stays unwritable, writing the files fails too.
         """
         try:
-            return self._lease.beat(said)
+            return self._lease.beat(progress)
         except OSError:
             return True
 
     def unlock(self) -> None:
-        """Let the next pull in; what was fetched stays, and a folder without anything fetched goes."""
+        """Release the lease. Fetched files are kept; a staging folder without any is removed."""
         if self._mine:
             self._mine = False
             self._work.end()
             with suppress(OSError):
-                if self._lease.is_held():  # else another pull has taken over and needs the folder
+                if self._lease.is_held():  # otherwise another pull has taken over and needs the folder
                     with suppress(OSError):
                         os.rmdir(self.folder / "objects")
                     self._lease.release()
                     os.rmdir(self.folder)
 
     def sweep(self) -> None:
-        """Remove what a pull has left that died between publishing and cleaning up. Never raises."""
+        """Remove the files of a pull that died between publishing and cleaning up. Never raises PullError."""
         with suppress(PullError):
             if self.folder.exists() and self.try_lock():
                 self._clean()
                 self.unlock()
 
     def object_path(self, entry: Entry) -> Path:
-        """Where the verified file lies, once it does."""
+        """The path of the verified file, once it exists."""
         return self.folder / "objects" / entry.content_key
 
     def partial(self, entry: Entry) -> Partial:
@@ -98,16 +98,16 @@ class Staging:
         return Partial(self.object_path(entry), self._work.folder)
 
     def candidate_path(self, entry: Entry) -> Path:
-        """Where a copy of the file from elsewhere lies until it is verified."""
+        """The path of a reused copy of the file until it is verified."""
         return self._work.folder / f"{entry.content_key}.reused"
 
     def free_bytes(self) -> int:
-        """What the volume still takes from this user."""
+        """Free space on the volume for this user."""
         found = os.statvfs(self.folder)
         return found.f_bavail * found.f_frsize
 
     def partial_bytes(self, entries: Iterable[Entry]) -> int:
-        """How much of `entries`, which are not here as a whole, is on the volume already."""
+        """Bytes of the incomplete `entries` that are already on the volume."""
         found = 0
         for entry in entries:
             with suppress(OSError):
@@ -115,9 +115,9 @@ class Staging:
         return found
 
     def neighbours(self) -> Iterator["Neighbour"]:
-        """Files of versions that are published beside the target, whose bytes need not be fetched again.
+        """Files of versions published beside the target, which need not be fetched again.
 
-        They are to be verified before use: anybody may have changed them since.
+        They must be verified before use: anyone may have changed them since.
         """
         with suppress(OSError):
             for beside in sorted(self.target.parent.iterdir()):
@@ -126,7 +126,7 @@ class Staging:
                         yield Neighbour(entry, published.folder / entry.path)
 
     def publish(self, manifest: Manifest, *, artifact_id: str, instead_of: Published | None = None) -> int:
-        """Make the folder of all files and put it in place, `instead_of` a damaged one, then clean up.
+        """Assemble the folder and publish it, replacing the damaged `instead_of` if given, then clean up.
 
         Returns the size of all files. Raises PullError.
         """
@@ -142,12 +142,12 @@ class Staging:
             write_marker(tree, manifest, artifact_id=artifact_id, sizes=sizes)
             publish(tree, self.target, instead_of=instead_of, aside=self._work.folder / "damaged")
         except OSError as error:
-            raise storage_error(error, f"{self.target} could not be put together") from None
+            raise storage_error(error, f"{self.target} could not be assembled") from None
         self._clean()
         return sum(sizes.values())
 
     def _clean(self) -> None:
-        """Remove all but the lease: until that is gone, nobody begins anew."""
+        """Remove everything but the lease: it keeps other pulls out until the end."""
         shutil.rmtree(self.folder / "objects", ignore_errors=True)
         for work in self.folder.glob(f"{PREFIX}*"):
             shutil.rmtree(work, ignore_errors=True)
@@ -162,9 +162,9 @@ class Neighbour:
 
 
 def link_or_copy(source: Path, path: Path) -> None:
-    """Make `path` the same file as `source`, or a synced copy where links are not to be had. Raises OSError."""
+    """Hard-link `path` to `source`, or make a synced copy where linking is not possible. Raises OSError."""
     found = os.lstat(source)
-    # What another user, or anybody, may still write to must not become part of a folder that counts as verified.
+    # A file that another user, or anyone, can still write to must not become part of a verified folder.
     if found.st_uid == os.geteuid() and not found.st_mode & 0o222:
         try:
             os.link(source, path)
@@ -182,7 +182,7 @@ def link_or_copy(source: Path, path: Path) -> None:
 
 @contextmanager
 def storage_errors(what: str, file: str = "") -> Iterator[None]:
-    """Turn the kernel's complaints about the volume into sentences."""
+    """Turn an OSError of the volume into a PullError."""
     try:
         yield
     except OSError as error:
@@ -190,11 +190,11 @@ def storage_errors(what: str, file: str = "") -> Iterator[None]:
 
 
 def storage_error(error: OSError, what: str, file: str = "") -> PullError:
-    """Say what the kernel's `error` means for the volume."""
+    """Return the PullError for an OSError of the volume."""
     if error.errno in FULL:
         return NoSpaceError(
-            f"{what}: {error.strerror}; what was fetched is kept; give the volume more room (storage.size, quota or "
-            "file size limit) and pull again",
+            f"{what}: {error.strerror}; fetched bytes are kept; enlarge the volume (storage.size, quota or file size "
+            "limit) and pull again",
             file=file,
         )
     return StorageFailedError(

@@ -1,8 +1,9 @@
-"""The folder that a pull publishes: what makes it published, and how it becomes so in one step.
+"""The folder that a pull publishes: its marker, its checks, and the atomic step that publishes it.
 
-A folder is published when it holds the marker, and it holds the marker only after every file in it was verified and is
-on the disk. It appears under its name by one rename, so that a kill or a power cut at any moment leaves either nothing
-under the name or the whole. Must never write into a published folder, nor remove anything it did not make.
+A folder is published when it contains the marker, and the marker is written only after every file was verified and
+synced to the disk. The folder appears under its name by one rename, so that a kill or power failure at any moment
+leaves either nothing under the name or the complete folder. Must never write into a published folder, nor remove
+anything it did not create.
 """
 
 import json
@@ -19,20 +20,20 @@ from modelsync.puller.manifest import MAX_MANIFEST_BYTES, Entry, Manifest, diges
 
 _FORMAT = 1
 _MAX_MARKER_BYTES = 2 * MAX_MANIFEST_BYTES
-"""A marker holds less than its manifest; whoever can write beside the target must not fill our memory."""
+"""A marker is smaller than its manifest; a forged marker must not exhaust our memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a published folder says that it is, and can prove: `entries` have the digest `digest`."""
+    """The parsed marker of a published folder; the digest over `entries` was verified to be `digest`."""
 
     folder: Path
     digest: str
     algorithm: Algorithm
     entries: tuple[Entry, ...]
-    """Every size is known."""
+    """All with a size."""
     times: tuple[int, ...] = ()
-    """Modification time of each entry as it was verified, in nanoseconds; empty if an older modelsync published."""
+    """Modification time of each entry when verified, in nanoseconds; empty if published by an older modelsync."""
 
     @property
     def size(self) -> int:
@@ -40,10 +41,10 @@ class Published:
         return sum(entry.size or 0 for entry in self.entries)
 
     def check(self, *, content: bool = False) -> None:
-        """Prove that nothing has changed since every byte was verified. Raises PublishedChangedError.
+        """Check that nothing has changed since publication. Raises PublishedChangedError.
 
-        Sizes and modification times say so in microseconds a file; a file whose time has changed is read again.
-        With `content` all are.
+        Compares sizes and modification times, which takes microseconds per file; a file whose time has changed is read
+        again. With `content` all files are read.
         """
         if content:
             self.check_content()
@@ -52,23 +53,23 @@ class Published:
             self._check_bytes(entry)
 
     def check_sizes(self) -> list[Entry]:
-        """Look at every file; return those whose modification time has changed. Raises PublishedChangedError."""
+        """Stat every file; return those whose modification time has changed. Raises PublishedChangedError."""
         touched = []
         for number, entry in enumerate(self.entries):
             try:
                 found = os.lstat(self.folder / entry.path)
             except OSError:
-                raise self._changed(entry, "is gone") from None
+                raise self._changed(entry, "is missing") from None
             if not stat.S_ISREG(found.st_mode):
-                raise self._changed(entry, "is no longer a plain file")
+                raise self._changed(entry, "is no longer a regular file")
             if found.st_size != entry.size:
-                raise self._changed(entry, f"has {found.st_size} bytes and had {entry.size}")
+                raise self._changed(entry, f"has {found.st_size} bytes, expected {entry.size}")
             if self.times and found.st_mtime_ns != self.times[number]:
                 touched.append(entry)
         return touched
 
     def check_content(self) -> None:
-        """Read every file again, and find files that do not belong there. Raises PublishedChangedError."""
+        """Read every file again, and look for files that do not belong there. Raises PublishedChangedError."""
         self.check_sizes()
         for entry in self.entries:
             self._check_bytes(entry)
@@ -85,37 +86,39 @@ class Published:
         except OSError as error:
             raise self._changed(entry, f"cannot be read ({error.strerror})") from None
         if found != entry.digest:
-            raise self._changed(entry, f"has other bytes ({entry.algorithm} {found} and had {entry.digest})")
+            raise self._changed(entry, f"has different content ({entry.algorithm} {found}, expected {entry.digest})")
 
     def _changed(self, entry: Entry, how: str) -> PublishedChangedError:
         return PublishedChangedError(
-            f"{self.folder} was published and changed since: {shown(entry.path)} {how}", file=entry.path
+            f"{self.folder} was changed after it was published: {shown(entry.path)} {how}", file=entry.path
         )
 
 
 def usable_target(folder: Path) -> Path:
-    """Return `folder` as the absolute path to publish, its parent made. Raises TargetUnusableError."""
+    """Return the absolute path of `folder`, and create its parent. Raises TargetUnusableError."""
     if folder.is_symlink():
         raise TargetUnusableError(f"{folder} is a symbolic link; pass the folder itself")
     target = folder.parent.resolve() / folder.name if folder.name not in ("", "..") else folder.resolve()
     if target == Path(target.anchor) or Path.cwd().is_relative_to(target):
         raise TargetUnusableError(
-            f"{target} is the working folder or above it and cannot be replaced; pass a folder inside it, "
-            f"as in {target / 'model'}"
+            f"{target} is the working directory or a parent of it and cannot be replaced; pass a folder inside it, "
+            f"such as {target / 'model'}"
         )
     if os.path.ismount(target):
         raise TargetUnusableError(
-            f"{target} is a mount point, and a mount point cannot appear in one step; pass a folder inside it, as in "
+            f"{target} is a mount point, which cannot be published atomically; pass a folder inside it, such as "
             f"{target / 'model'}"
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TargetUnusableError(f"{target.parent} cannot be made ({error.strerror}); pass another folder") from None
+        raise TargetUnusableError(
+            f"{target.parent} cannot be created ({error.strerror}); pass another folder"
+        ) from None
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise TargetUnusableError(
-            f"{target.parent} may not be written to by user {os.geteuid()}; pass a folder in a place that may, or "
-            "change its owner"
+            f"{target.parent} is not writable by user {os.geteuid()}; pass a folder in a writable directory, or change "
+            "its owner"
         )
     if target.exists() and not target.is_dir():
         raise TargetUnusableError(f"{target} is a file; pass a folder that does not exist yet")
@@ -123,9 +126,9 @@ def usable_target(folder: Path) -> Path:
 
 
 def find_published(target: Path, *, digest: str | None) -> Published | None:
-    """Return what is published at `target`; None if it does not exist or is an empty folder.
+    """Return the published folder at `target`; None if it does not exist or is empty.
 
-    Raises TargetUnusableError if it holds something else, also another version than `digest`.
+    Raises TargetUnusableError if it contains anything else, including a version other than `digest`.
     """
     try:
         with os.scandir(target) as found:
@@ -143,14 +146,14 @@ def find_published(target: Path, *, digest: str | None) -> Published | None:
         )
     if digest is not None and published.digest != digest:
         raise TargetUnusableError(
-            f"{target} holds another version (digest {published.digest}, asked for {digest}); pass another folder, or "
-            "remove this one first"
+            f"{target} contains another version (digest {published.digest}, requested {digest}); pass another folder, "
+            "or remove this one first"
         )
     return published
 
 
 def read_marker(folder: Path) -> Published | None:
-    """Return what the marker in `folder` says, if it proves itself; None for anything else."""
+    """Return the content of the marker in `folder`, if its digest is consistent; None for anything else."""
     try:
         with open(os.open(folder / MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             content = file.read(_MAX_MARKER_BYTES + 1)
@@ -175,9 +178,9 @@ def read_marker(folder: Path) -> Published | None:
 
 
 def write_marker(folder: Path, manifest: Manifest, *, artifact_id: str, sizes: dict[str, int]) -> None:
-    """Mark `folder` as whole; `sizes` are the bytes of each file as they were verified. Raises OSError."""
+    """Mark `folder` as complete; `sizes` are the verified sizes of the files. Raises OSError."""
     document = {
-        # Readers of this format take what they do not know for nothing: an older modelsync reads it too.
+        # Readers of this format ignore unknown keys: an older modelsync can read it too.
         "format": _FORMAT,
         "digest": manifest.digest,
         "algorithm": manifest.algorithm,
@@ -194,12 +197,12 @@ def write_marker(folder: Path, manifest: Manifest, *, artifact_id: str, sizes: d
 
 
 def publish(tree: Path, target: Path, *, instead_of: Published | None = None, aside: Path) -> None:
-    """Give `tree`, whole, marked and on the same file system, the name `target`. Raises TargetUnusableError.
+    """Rename `tree`, which is complete, marked and on the same file system, to `target`. Raises TargetUnusableError.
 
-    A damaged folder that is there (`instead_of`) is renamed to `aside` first; who has its files open keeps them.
+    A damaged folder there (`instead_of`) is renamed to `aside` first; processes with open files keep them.
     """
     for at, _, _ in os.walk(tree):
-        os.chmod(at, 0o755)  # noqa: S103 - the server runs as another user than the puller, and may only read
+        os.chmod(at, 0o755)  # noqa: S103 - the server runs as another user than the puller, and needs read access only
         sync_folder(Path(at))
     if instead_of is not None and read_marker(target) == instead_of:
         with suppress(OSError):
@@ -208,14 +211,14 @@ def publish(tree: Path, target: Path, *, instead_of: Published | None = None, as
         os.rename(tree, target)
     except OSError as error:
         raise TargetUnusableError(
-            f"{target} could not be put in place ({error.strerror}): something else was put there meanwhile; remove it "
-            "and pull again, what was fetched is kept"
+            f"{target} could not be published ({error.strerror}): something else was created there meanwhile; remove "
+            "it and pull again; fetched bytes are kept"
         ) from None
     sync_folder(target.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in `folder` to the disk. Raises StorageFailedError."""
+    """Sync the directory entries of `folder` to the disk. Raises StorageFailedError."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -1,11 +1,11 @@
-"""Fetching and verifying many files at once, with threads.
+"""Fetches and verifies many files at once, with threads.
 
-Threads and not coroutines: the kernel's copies and both hashers run beside each other outside of the interpreter's
-lock, which makes the cores' MD5 rate the limit, and a chunk never crosses from a loop to a worker. While files wait,
-each thread takes a whole file; when none wait and the network is the limit, the threads help with parts of those that
-are left, so that one large file last does not leave all but one idle.
+Threads and not coroutines: the kernel's copies and both hashers run in parallel outside the GIL, so that the cores' MD5
+rate is the limit, and a chunk is never handed from a loop to a worker. While files are queued, each thread takes a
+whole file; when none are queued and the network is the limit, threads help with parts of the remaining files, so that
+one large file at the end does not leave all threads but one idle.
 
-The first error that is for a person ends everything; what was fetched stays for the next pull.
+The first PullError ends the transfer; fetched bytes are kept for the next pull.
 """
 
 import threading
@@ -41,33 +41,33 @@ from modelsync.puller.object_store import (
     WrongLengthError,
 )
 from modelsync.puller.progress import Progress
-from modelsync.puller.retry import Patience
+from modelsync.puller.retry import Backoff
 from modelsync.puller.staging import Staging, link_or_copy, storage_errors
 
 URL_TRIES = 3
-"""How many fresh URLs in a row may be refused before the refusal is believed."""
+"""How many fresh URLs in a row may be rejected before giving up."""
 SINGLE_TRIES = 5
-"""How often a file is begun anew at a store without ranges."""
+"""How often a file is restarted if the store does not support range requests."""
 
 
 @dataclass(slots=True)
 class _Tries:
-    """What one thread has been through with one file's URL."""
+    """One thread's failures with one file's URL."""
 
     entry: Entry
     url: str
-    patience: Patience
+    backoff: Backoff
     strikes: int = 0
-    """Refusals and wrong lengths since the last byte that came."""
+    """Rejected URLs and wrong lengths since the last received byte."""
 
     def worked(self) -> None:
-        self.patience.succeeded()
+        self.backoff.succeeded()
         self.strikes = 0
 
 
 @dataclass(slots=True)
-class _Lease:
-    """What one thread works on."""
+class _Assignment:
+    """The part that one thread is fetching."""
 
     download: Download
     part: Part
@@ -75,9 +75,9 @@ class _Lease:
 
 
 class Transfer:
-    """Brings files into the staging folder. `start` it, `add` files, say `no_more_files`, and wait for `on_done`.
+    """Fetches files into the staging folder: call `start`, `add`, `no_more_files`, and wait for `on_done`.
 
-    `close` it in any case.
+    `close` must be called in any case.
     """
 
     def __init__(
@@ -92,11 +92,10 @@ class Transfer:
         retry_for: float,
         on_done: Callable[[], None],
     ) -> None:
-        """Take what the threads need.
+        """`fresh_url(name, stale)` may block, is called from threads and may raise PullError.
 
-        `fresh_url(name, stale)` may block, is called from threads and may raise PullError. `neighbours` are files to
-        try before the network, by content key. `on_done` is called, from any thread and maybe twice, when nothing is
-        left to do or an error has ended the transfer.
+        `neighbours` are files to try before the network, by content key. `on_done` is called, from any thread and maybe
+        twice, when nothing is left to do or an error has ended the transfer.
         """
         self._staging = staging
         self._store = store
@@ -110,11 +109,11 @@ class Transfer:
         self._active: list[Download] = []
         self._opening = 0
         self._bodies: set[Body] = set()
-        self._pace = connection_scaling.Pace()
+        self._scaling = connection_scaling.ConnectionScaling()
         self._more_to_come = True
         self._stopping = threading.Event()
         self.error: BaseException | None = None
-        """What ended the transfer, if it did not end well."""
+        """The error that ended the transfer; None on success."""
         self._threads = [
             threading.Thread(target=self._work, name=f"pull-{number}", daemon=True) for number in range(connections)
         ]
@@ -126,25 +125,25 @@ class Transfer:
             thread.start()
 
     def add(self, files: Iterable[tuple[Entry, str]]) -> None:
-        """Add files with their URLs, the largest to be begun first. The same content must not be added twice."""
+        """Add files with their URLs; the largest is started first. The same content must not be added twice."""
         ordered = sorted(files, key=lambda file: -(file[0].size or 0))
         with self._changed:
             self._waiting.extend(ordered)
             self._changed.notify_all()
 
     def no_more_files(self) -> None:
-        """Say that no more files will be added."""
+        """Announce that no more files will be added."""
         with self._changed:
             self._more_to_come = False
             self._changed.notify_all()
 
     def wait_until_backlog(self, most: int) -> None:
-        """Wait until at most `most` files wait, or the transfer has ended."""
+        """Wait until at most `most` files are queued, or the transfer has ended."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) <= most or self.is_stopping)
 
     def stop(self, error: BaseException) -> None:
-        """End early because of `error`, unless something else ended it before. Does not wait."""
+        """End the transfer because of `error`, unless another error ended it before. Does not wait."""
         with self._changed:
             if self.error is None:
                 self.error = error
@@ -153,10 +152,10 @@ class Transfer:
             bodies = list(self._bodies)
         for body in bodies:
             body.abort()
-        self._on_done()  # a thread that waits for an answer's first byte may come later
+        self._on_done()  # not left to the threads: one may still wait for a response's first byte
 
     def close(self, *, wait: float) -> None:
-        """Wait at most `wait` seconds for the threads, and keep what they have of unfinished files."""
+        """Wait at most `wait` seconds for the threads, and save the state of unfinished files."""
         for thread in self._threads:
             thread.join(wait)
             wait = 0.05 if thread.is_alive() else wait
@@ -169,10 +168,10 @@ class Transfer:
 
     def _work(self) -> None:
         try:
-            lease: _Lease | None = None
-            while (lease := self._next(lease)) is not None:
-                self._fetch(lease)
-        except BaseException as error:  # a thread that dies in silence would hang the pull
+            assignment: _Assignment | None = None
+            while (assignment := self._next(assignment)) is not None:
+                self._fetch(assignment)
+        except BaseException as error:  # a thread that dies silently would hang the pull
             self.stop(error)
         finally:
             with self._changed:
@@ -186,10 +185,10 @@ class Transfer:
         """Whether an error or a signal has ended the transfer."""
         return self._stopping.is_set()
 
-    def _next(self, previous: _Lease | None) -> _Lease | None:
-        """Wait for something to fetch: more of the same file, a new file, or a part of the file with most to do."""
-        if previous is not None and (lease := self._lease(previous.download)):
-            return lease
+    def _next(self, previous: _Assignment | None) -> _Assignment | None:
+        """Wait for the next part: of the same file, of a new file, or of the file with the most bytes left."""
+        if previous is not None and (assignment := self._assign(previous.download)):
+            return assignment
         while True:
             with self._changed:
                 self._check()
@@ -204,34 +203,34 @@ class Transfer:
                     self._changed.wait(connection_scaling.EVERY_SECONDS if self._active else None)
                     continue
             try:
-                lease = self._open(entry, url)
+                assignment = self._open(entry, url)
             finally:
                 with self._changed:
                     self._opening -= 1
                     self._changed.notify_all()
-            if lease is not None:
-                return lease
+            if assignment is not None:
+                return assignment
 
-    def _help(self) -> _Lease | None:
-        """Join another thread's file if that is worth it, or take up one that nobody works on."""
+    def _help(self) -> _Assignment | None:
+        """Take a part of a file that no thread works on, or of another thread's file if that helps."""
         free = [download for download in self._active if download.free_bytes]
         left = [download for download in free if download.is_left]
-        if not left and not (free and self._pace.may_add()):
+        if not left and not (free and self._scaling.may_add()):
             return None
         for download in sorted(left or free, key=lambda each: -each.free_bytes):
-            if lease := self._lease(download):
-                return lease
+            if assignment := self._assign(download):
+                return assignment
         return None
 
-    def _lease(self, download: Download) -> _Lease | None:
+    def _assign(self, download: Download) -> _Assignment | None:
         part = download.take()
-        return _Lease(download, part, self._tries(download.entry, download.url)) if part else None
+        return _Assignment(download, part, self._tries(download.entry, download.url)) if part else None
 
     def _tries(self, entry: Entry, url: str) -> _Tries:
-        return _Tries(entry, url, Patience(self._retry_for))
+        return _Tries(entry, url, Backoff(self._retry_for))
 
-    def _open(self, entry: Entry, url: str) -> _Lease | None:
-        """Begin with a file; None if nothing of it has to be fetched."""
+    def _open(self, entry: Entry, url: str) -> _Assignment | None:
+        """Start a file; None if none of it must be fetched."""
         final = self._staging.object_path(entry)
         with storage_errors("the staging folder cannot be used", entry.path):
             if final.exists() or self._reuse(entry, final):
@@ -241,13 +240,13 @@ class Transfer:
             size = self._size(entry, url) if entry.size is None else entry.size
             download = Download(entry, url, self._staging.partial(entry))
             self._progress.reuse(download.open(size))
-        lease = self._lease(download)  # before others see the file
+        assignment = self._assign(download)  # before others see the file
         with self._changed:
             self._active.append(download)
-        if lease is None:
+        if assignment is None:
             self._finish(download)
-            lease = self._lease(download)
-        return lease
+            assignment = self._assign(download)
+        return assignment
 
     def _reuse(self, entry: Entry, final: Path) -> bool:
         """Take the file from a version published beside the target, if its bytes are still what they were."""
@@ -260,7 +259,7 @@ class Transfer:
             link_or_copy(source, candidate)
             good = hash_file(str(candidate), entry.algorithm) == entry.digest
         except OSError as error:
-            self._progress.note(f"{shown(entry.path)}: {source} cannot be reused ({error.strerror}); it is fetched")
+            self._progress.note(f"{shown(entry.path)}: {source} cannot be reused ({error.strerror}); fetching the file")
             good = False
         if good:
             candidate.rename(final)
@@ -269,95 +268,95 @@ class Transfer:
         return good
 
     def _size(self, entry: Entry, url: str) -> int:
-        """Ask the store for the size that the manifest leaves out."""
+        """Query the store for a size that the manifest does not contain."""
         tries = self._tries(entry, url)
         while True:
             self._check()
             try:
                 return self._store.size(tries.url)
             except AttemptError as error:
-                self._bear(error, tries)
+                self._recover(error, tries)
 
-    def _fetch(self, lease: _Lease) -> None:
-        """Fetch the part that is leased, and those behind it while nobody else does."""
-        download = lease.download
+    def _fetch(self, assignment: _Assignment) -> None:
+        """Fetch the assigned part, and the following ones that no other thread fetches."""
+        download = assignment.download
         try:
-            while lease.part.position < lease.part.end:
+            while assignment.part.position < assignment.part.end:
                 self._check()
                 try:
-                    self._attempt(lease)
+                    self._attempt(assignment)
                 except RangeIgnoredError as error:
                     download.serve_no_ranges()
                     if download.restarts >= SINGLE_TRIES:
                         raise UnreachableError(
-                            f"{shown(download.entry.path)}: {error}, and its connections break off; given up after "
-                            f"{SINGLE_TRIES} beginnings; pull again when the store is in order",
+                            f"{shown(download.entry.path)}: {error}, and its connections break off; gave up after "
+                            f"{SINGLE_TRIES} restarts; pull again when the store works",
                             file=download.entry.path,
                         ) from None
                     break
                 except AttemptError as error:
                     with storage_errors("the staging folder cannot be written", download.entry.path):
                         download.save()
-                    self._bear(error, lease.tries)
-                    download.url = lease.tries.url
+                    self._recover(error, assignment.tries)
+                    download.url = assignment.tries.url
         finally:
-            self._progress.fetch(-download.give_back(lease.part))
+            self._progress.fetch(-download.give_back(assignment.part))
             with self._changed:
                 self._changed.notify_all()
         self._finish(download)
 
-    def _attempt(self, lease: _Lease) -> None:
-        """Send one request and write down what comes. Raises AttemptError."""
-        download, name = lease.download, lease.download.entry.path
-        # While files wait, nobody will help with this one: one request for all of it.
-        end = download.size if self._waiting else lease.part.end
+    def _attempt(self, assignment: _Assignment) -> None:
+        """Send one request and write the received bytes. Raises AttemptError."""
+        download, name = assignment.download, assignment.download.entry.path
+        # While files are queued, no other thread will help with this one: request all of it.
+        end = download.size if self._waiting else assignment.part.end
         with (
-            self._store.open(lease.tries.url, start=lease.part.position, end=end, size=download.size) as body,
+            self._store.open(assignment.tries.url, start=assignment.part.position, end=end, size=download.size) as body,
             self._stoppable(body),
             storage_errors(f"{shown(name)} cannot be written", name),
         ):
             asked_at = time.monotonic()
-            while data := body.read(min(CHUNK_BYTES, lease.part.end - lease.part.position)):
+            while data := body.read(min(CHUNK_BYTES, assignment.part.end - assignment.part.position)):
                 came_at = time.monotonic()
-                download.write(lease.part, data)
+                download.write(assignment.part, data)
                 done_at = time.monotonic()
-                self._pace.record(waited=came_at - asked_at, worked=done_at - came_at)
+                self._scaling.record(waited=came_at - asked_at, worked=done_at - came_at)
                 asked_at = done_at
                 self._progress.fetch(len(data))
-                lease.tries.worked()
+                assignment.tries.worked()
                 self._check()
-                if lease.part.position == lease.part.end:
-                    if lease.part.end < download.size:  # the last part is synced with the whole file
+                if assignment.part.position == assignment.part.end:
+                    if assignment.part.end < download.size:  # the last part is synced with the whole file
                         download.partial.flush()
-                    following = download.follow(lease.part)
+                    following = download.follow(assignment.part)
                     if following is None:
                         return
-                    lease.part = following
+                    assignment.part = following
 
-    def _bear(self, error: AttemptError, tries: _Tries) -> None:
-        """Prepare for the next attempt after `error`, or raise the PullError that it comes to."""
+    def _recover(self, error: AttemptError, tries: _Tries) -> None:
+        """Prepare the next attempt after `error`, or raise a PullError to give up."""
         name = shown(tries.entry.path)
         if isinstance(error, TransientError):
-            wait = tries.patience.failed(retry_after=error.retry_after)
+            wait = tries.backoff.failed(retry_after=error.retry_after)
             if wait is None:
                 raise UnreachableError(
-                    f"{name}: {error}; given up after {tries.patience.failures} attempts; what was fetched is kept; "
-                    "check the network from here to the object store, and pull again",
+                    f"{name}: {error}; gave up after {tries.backoff.failures} attempts; fetched bytes are kept; check "
+                    "the network from here to the object store, and pull again",
                     file=tries.entry.path,
                 )
-            self._progress.note(f"{name}: {error}; trying again in {wait:.1f} s")
+            self._progress.note(f"{name}: {error}; retrying in {wait:.1f} s")
             self._pause(wait)
             return
         tries.strikes += 1
         if tries.strikes > URL_TRIES:
             raise _final(error, tries.entry)
-        self._progress.note(f"{name}: {error}; asking for a fresh URL")
+        self._progress.note(f"{name}: {error}; requesting a fresh URL")
         if tries.strikes > 1:
-            self._pause(tries.patience.failed() or 0.0)
+            self._pause(tries.backoff.failed() or 0.0)
         tries.url = self._fresh_url(tries.entry.path, tries.url)
 
     def _finish(self, download: Download) -> None:
-        """Verify the file and keep it, if all of its bytes are there and nobody else does so."""
+        """Verify and keep the file, if all of its bytes are present and no other thread does so."""
         if not download.finish():
             return
         entry = download.entry
@@ -376,13 +375,13 @@ class Transfer:
             if download.rewinds:
                 download.partial.clear()
                 raise CorruptFileError(
-                    f"{shown(entry.path)}: its {download.size} bytes have the {entry.algorithm} {found} and must have "
-                    f"{entry.digest}, also when fetched a second time; nothing was published; the object store, or a "
-                    "proxy before it, gives wrong bytes: log the artifact again, or name another version",
+                    f"{shown(entry.path)}: its {download.size} bytes have the {entry.algorithm} digest {found}, "
+                    f"expected {entry.digest}, even when fetched a second time; nothing was published; the object "
+                    "store or a proxy returns wrong bytes: log the artifact again, or choose another version",
                     file=entry.path,
                 )
             self._progress.note(
-                f"{shown(entry.path)}: its bytes have the {entry.algorithm} {found} and must have {entry.digest}; "
+                f"{shown(entry.path)}: its bytes have the {entry.algorithm} digest {found}, expected {entry.digest}; "
                 "fetching it once more"
             )
             download.url = self._fresh_url(entry.path, download.url)
@@ -414,19 +413,19 @@ def _final(error: AttemptError, entry: Entry) -> PullError:
     name = shown(entry.path)
     if isinstance(error, WrongLengthError):
         return CorruptFileError(
-            f"{name}: {error}; nothing was published; the object store does not hold what the manifest lists: log the "
-            "artifact again, or name another version",
+            f"{name}: {error}; nothing was published; the object store's file does not match the manifest: log the "
+            "artifact again, or choose another version",
             file=entry.path,
         )
     if isinstance(error, URLRefusedError):
         return DeniedError(
-            f"{name}: {error}, to {URL_TRIES} fresh URLs in a row; check this machine's clock and the object store's "
+            f"{name}: {error}, for {URL_TRIES} fresh URLs in a row; check this machine's clock and the object store's "
             "permissions, and pull again",
             file=entry.path,
         )
     if isinstance(error, ObjectMissingError):
         return NotFoundError(
-            f"{name}: {error}: the registry lists the file and it is not there; log the artifact again, or name "
+            f"{name}: {error}: the registry lists the file, but it does not exist; log the artifact again, or choose "
             "another version",
             file=entry.path,
         )

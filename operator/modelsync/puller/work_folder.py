@@ -1,7 +1,7 @@
-"""The files that one pull is fetching: a folder of its own, which no other pull ever writes into.
+"""The work folder: the files that one pull is fetching. No other pull must ever write into it.
 
-A pull that was taken for dead may still write: its machine stood still, or its file system did. So what it left is
-used in place only where it is proved to be over, and copied else; a late write then hits a file that nobody uses.
+A pull that was taken for dead may still write: its machine or file system was paused. So its files are moved only if it
+has certainly ended, and copied otherwise; a late write then goes to a file that is no longer used.
 """
 
 import errno
@@ -20,10 +20,10 @@ _COPY_BYTES = 2**20
 _NO_SERVER_COPY = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EACCES)
 
 Range = tuple[int, int]
-"""First byte, and the byte behind the last."""
+"""First byte, and the byte after the last."""
 
 
-class Work:
+class WorkFolder:
     """The work folder of `me` in a staging folder."""
 
     def __init__(self, staging: Path, me: Owner) -> None:
@@ -32,7 +32,7 @@ class Work:
         self.folder = staging / f"{PREFIX}{me.token}"
 
     def begin(self) -> None:
-        """Make the folder and take over what pulls before have left. Only with the lease. Raises OSError."""
+        """Create the folder and take over the files of earlier pulls. Requires the lease. Raises OSError."""
         self.folder.mkdir(mode=0o700)
         (self.folder / _OWNER).write_bytes(self._me.encode())
         for left in sorted(self._staging.glob(f"{PREFIX}*")):
@@ -40,7 +40,7 @@ class Work:
                 self._take_over(left)
 
     def end(self) -> None:
-        """Remove the folder, unless there is something in it for the next pull."""
+        """Remove the folder, unless it contains partial files for the next pull."""
         with suppress(OSError):
             if not any(self.folder.glob("*.ranges.part")):
                 shutil.rmtree(self.folder)
@@ -58,34 +58,34 @@ class Work:
 
 
 class Partial:
-    """A file that is being fetched: its bytes and which of them are there, both kept over a kill.
+    """A file being fetched: its bytes and the list of ranges that are present. Both survive a kill.
 
-    The list of ranges may lag behind the bytes (those are then fetched again), never the other way round, but for a
-    power cut; then the digest does not fit and the whole file is fetched again.
+    The list may lag behind the bytes (those are then fetched again) but never lead, except after a power failure; then
+    the digest does not match and the whole file is fetched again.
     """
 
     def __init__(self, final: Path, folder: Path) -> None:
-        """`final` is its name once it is verified; until then it lies in `folder`, on the same file system."""
+        """`final` is its path once verified; until then it is in `folder`, on the same file system."""
         self._final = final
         self._path = folder / f"{final.name}.part"
         self._ranges = folder / f"{final.name}.ranges.part"
         self.descriptor = -1
 
     def open(self) -> None:
-        """Open or make the file. Raises OSError."""
+        """Open or create the file. Raises OSError."""
         self.descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def is_there(self) -> bool:
-        """Whether there are bytes that are known to be there."""
+        """Whether the file and its list of ranges exist."""
         return self._path.exists() and self._ranges.exists()
 
     def move_to(self, other: "Partial") -> None:
-        """Become `other`. Raises OSError."""
+        """Rename the file and its list to `other`. Raises OSError."""
         os.rename(self._path, other._path)
         os.rename(self._ranges, other._ranges)
 
     def copy_to(self, other: "Partial") -> None:
-        """Give `other` the same bytes, then forget them here, so that the volume holds one file twice at most.
+        """Copy the bytes to `other`, then remove them here: at most one file is on the volume twice.
 
         Raises OSError.
         """
@@ -104,7 +104,7 @@ class Partial:
         self._path.unlink()
 
     def load_ranges(self) -> list[Range]:
-        """Return which bytes are there, or nothing."""
+        """Return the ranges that are present; empty if the list is missing or invalid."""
         try:
             ranges = [(int(start), int(end)) for start, end in json.loads(self._ranges.read_bytes())]
         except (OSError, ValueError, TypeError, RecursionError):
@@ -113,36 +113,36 @@ class Partial:
         return ranges if all(0 <= start <= end <= length for start, end in ranges) else []
 
     def save_ranges(self, ranges: Iterable[Range]) -> None:
-        """Remember which bytes are there. Raises OSError."""
+        """Persist which ranges are present. Raises OSError."""
         new = self._ranges.with_name(f"{self._ranges.name}.new")
         new.write_text(json.dumps(list(ranges)))
         os.replace(new, self._ranges)
 
     def write(self, data: bytes, at: int) -> None:
-        """Put all of `data` at byte `at`. Raises OSError."""
+        """Write all of `data` at byte `at`. Raises OSError."""
         rest = memoryview(data)
         while rest:
             count = os.pwrite(self.descriptor, rest, at)
             rest, at = rest[count:], at + count
 
     def flush(self) -> None:
-        """Bring the bytes so far to the disk. Raises OSError.
+        """Sync the bytes written so far to the disk. Raises OSError.
 
-        Left to the end, all of them would be written while nothing is fetched any more.
+        If left to the end, all of them would be synced while nothing is being fetched.
         """
         os.fdatasync(self.descriptor)
 
     def read(self, buffer: memoryview, at: int) -> int:
-        """Fill `buffer` from byte `at` on; return how many bytes came. Raises OSError."""
+        """Fill `buffer` from byte `at`; return the number of bytes read. Raises OSError."""
         return os.preadv(self.descriptor, [buffer], at)
 
     def clear(self) -> None:
-        """Forget every byte. Raises OSError."""
+        """Discard all bytes. Raises OSError."""
         self._ranges.unlink(missing_ok=True)
         os.ftruncate(self.descriptor, 0)
 
     def keep(self, size: int) -> None:
-        """Give the verified file, of `size` bytes, its final name, after it is on the disk. Raises OSError."""
+        """Sync the verified file of `size` bytes and rename it to its final path. Raises OSError."""
         os.ftruncate(self.descriptor, size)
         os.fchmod(self.descriptor, 0o444)
         os.fsync(self.descriptor)
@@ -150,14 +150,14 @@ class Partial:
         self._ranges.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file; what is there stays."""
+        """Close the file; its bytes are kept."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
 
 def _copy(source: int, target: int, start: int, end: int) -> None:
-    """Copy bytes `start` to `end`, on the server or by shared blocks where the file system can. Raises OSError."""
+    """Copy bytes `start` to `end`, server-side or by shared blocks where the file system can. Raises OSError."""
     try:
         while start < end and (count := os.copy_file_range(source, target, min(end - start, 2**30), start, start)):
             start += count

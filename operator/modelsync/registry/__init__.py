@@ -1,1 +1,1 @@
-"""Weights & Biases: GraphQL client, batched resolver, poller, webhook receiver."""
+"""Weights & Biases: GraphQL client, batched resolver, poller and webhook receiver."""

@@ -1,6 +1,7 @@
-"""The certificate that the webhook receiver shows: read from two files, and read again when they change.
+"""The TLS certificate of the webhook receiver: loaded from two files, and reloaded when they change.
 
-A pair that does not fit, or half of a change, is told and not used: the one before goes on.
+A certificate and key that do not match, or that are only half written, are logged and not used; the previous
+certificate stays in use.
 """
 
 import asyncio
@@ -11,13 +12,13 @@ from pathlib import Path
 
 import structlog
 
-LOOK_AGAIN = timedelta(seconds=10)
+CHECK_INTERVAL = timedelta(seconds=10)
 
 log = structlog.get_logger(__name__)
 
 
 class CertificateError(ValueError):
-    """The pair cannot be used; the message names the files and says why."""
+    """The certificate and key cannot be used; the message names the files and the reason."""
 
 
 class Certificate:
@@ -27,15 +28,15 @@ class Certificate:
         self._chain, self._key = chain, key
         self._read: tuple[bytes, bytes] | None = None
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        """For a server; connections that are opened after a change show the new certificate."""
+        """For a server; connections opened after a reload use the new certificate."""
         self.fingerprint = b""
-        """SHA-256 of the certificate itself, by which another process with the same files knows this one."""
+        """SHA-256 of the certificate, by which another replica with the same files identifies this one."""
         self.renew()
 
     async def follow(self) -> None:
-        """Read the files again for ever, as a volume of a Secret changes them when the certificate is renewed."""
+        """Reload the files whenever they change, as a Secret volume does on renewal. Never returns."""
         while True:
-            await asyncio.sleep(LOOK_AGAIN.total_seconds())
+            await asyncio.sleep(CHECK_INTERVAL.total_seconds())
             try:
                 changed = await asyncio.to_thread(self.renew)
             except CertificateError as error:
@@ -45,12 +46,12 @@ class Certificate:
                     log.info("webhook.certificate_renewed", file=str(self._chain))
 
     def renew(self) -> bool:
-        """Use what the files hold now; whether that is something new. Raises CertificateError."""
+        """Load the files' current content; return whether it has changed. Raises CertificateError."""
         texts = (_read(self._chain), _read(self._key))
         if texts == self._read:
             return False
         try:
-            # First where it does no harm: a pair that does not fit would leave the context without a key.
+            # Try it on a scratch context first: a mismatched pair would leave the live context without a key.
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self._chain, self._key, password="")
             self.context.load_cert_chain(self._chain, self._key, password="")
             begin = texts[0].index(b"-----BEGIN CERTIFICATE-----")
@@ -58,7 +59,7 @@ class Certificate:
             der = ssl.PEM_cert_to_DER_cert(texts[0][begin:end].decode("ascii"))
         except (ssl.SSLError, ValueError) as error:
             raise CertificateError(
-                f"{self._chain} and {self._key} are no certificate in PEM with its key, without a password "
+                f"{self._chain} and {self._key} are not a PEM certificate and its unencrypted key "
                 f"({getattr(error, 'reason', None) or error})"
             ) from None
         self._read, self.fingerprint = texts, hashlib.sha256(der).digest()

@@ -1,33 +1,33 @@
-"""A W&B API key, kept where it cannot be printed.
+"""A W&B API key, wrapped so that it cannot be printed by accident.
 
 Everything that sends a key takes a `Credential`. The key must never reach a log line, an error, a repr or a URL;
-`scrub` takes it out of text that came from a server.
+`scrub` removes it from text that came from a server.
 """
 
 import base64
 import re
 
 MIN_KEY_LENGTH = 40
-"""What wandb's own client demands (wandb.sdk.lib.wbauth.validation): a shorter key is one that was cut off."""
+"""The minimum of wandb's own client (wandb.sdk.lib.wbauth.validation): a shorter key has been truncated."""
 
 _SECRET = re.compile(r"[\w-]+", re.ASCII)
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
 
 class InvalidCredentialError(ValueError):
-    """What was given as a key cannot be one; the message says why, and never shows it."""
+    """The text is not a valid API key; the message gives the reason and never contains the text."""
 
 
 class Credential:
-    """A W&B API key. Its text is only to be had as `key`; repr and str hide it."""
+    """A W&B API key. Only `key` returns its text; repr and str hide it."""
 
     __slots__ = ("_key",)
 
     def __init__(self, key: str, *, source: str = "the W&B API key") -> None:
-        """Check `key`; white space around it is dropped, since Secrets made with `echo` end in a newline.
+        """Validate `key` by the rules of wandb's own client. Raises InvalidCredentialError.
 
-        `source` is where the key came from, for the error: `WANDB_API_KEY`, `Secret prod/wandb key WANDB_API_KEY`.
-        Raises InvalidCredentialError, with the rule of wandb's own client.
+        Surrounding white space is stripped, since Secrets made with `echo` end in a newline. `source` names where the
+        key came from, for the error: `WANDB_API_KEY`, `Secret prod/wandb key WANDB_API_KEY`.
         """
         text = key.strip()
         if not text:
@@ -35,7 +35,7 @@ class Credential:
         if not _JWT.fullmatch(text):
             if not _SECRET.fullmatch(text):
                 raise InvalidCredentialError(
-                    f"{source} holds characters that no W&B API key has (allowed: letters, digits, '_' and '-'); "
+                    f"{source} contains characters that no W&B API key has (allowed: letters, digits, '_' and '-'); "
                     "copy the key again from the W&B user settings"
                 )
             if len(text) < MIN_KEY_LENGTH:
@@ -47,11 +47,11 @@ class Credential:
 
     @property
     def key(self) -> str:
-        """The key itself, for the one place that puts it into a request."""
+        """The key itself, for the code that puts it into a request."""
         return self._key
 
     def scrub(self, text: str) -> str:
-        """Take the key, plain or as it stands in the Authorization header, out of `text`."""
+        """Remove the key, plain or as encoded in the Authorization header, from `text`."""
         basic = base64.b64encode(f"api:{self._key}".encode()).decode()
         return text.replace(self._key, "***").replace(basic, "***")
 
@@ -65,4 +65,4 @@ class Credential:
         return hash(self._key)
 
     def __reduce__(self) -> str:
-        raise TypeError("a Credential is not to be pickled or copied out of the process")
+        raise TypeError("a Credential must not be pickled or copied out of the process")

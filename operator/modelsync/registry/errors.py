@@ -1,4 +1,4 @@
-"""Why a W&B server gave no usable answer. Each message is one line for a person; none holds a key."""
+"""Why a W&B server gave no usable answer. Each message is one line for the user; none contains a key."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,21 +6,21 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class GraphQLError:
-    """One entry of an answer's `errors`."""
+    """One entry of a response's `errors`."""
 
     message: str
     path: tuple[str | int, ...] = ()
     """Response keys (aliases) and list indices from the root; empty when the error is about the whole request."""
     code: str = ""
-    """`extensions.code`, if any."""
+    """`extensions.code`; empty if there is none."""
 
 
 class RegistryError(Exception):
-    """The server gave no usable answer. `str()` is what a person reads; nothing may be concluded from it."""
+    """The server gave no usable answer. `str()` is for the user; code must not parse it."""
 
 
 class DeniedError(RegistryError):
-    """HTTP 401 or 403: the server knows neither this key nor this key's right to what was asked for."""
+    """HTTP 401 or 403: the server does not accept this key, or the key has no access to what was requested."""
 
     def __init__(self, message: str, *, status: int, errors: tuple[GraphQLError, ...] = ()) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class DeniedError(RegistryError):
 
 
 class NotFoundError(RegistryError):
-    """HTTP 404 with a GraphQL body and no data. W&B answers so for what is not there and for what is not allowed."""
+    """HTTP 404 with a GraphQL body and no data. W&B returns it for missing objects and for objects without access."""
 
     def __init__(self, message: str, *, errors: tuple[GraphQLError, ...] = ()) -> None:
         super().__init__(message)
@@ -45,16 +45,16 @@ class ThrottledError(RegistryError):
 
 
 class UnreachableError(RegistryError):
-    """No answer: network, TLS, proxy, time-out, 5xx, or an answer that broke off."""
+    """No answer: network, TLS, proxy, timeout, 5xx, or an interrupted response."""
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-        """The 5xx that the server, or a proxy before it, answered; None when nothing answered."""
+        """The 5xx status of the server, or of a proxy in front of it; None when nothing answered."""
 
 
 class RefusedError(RegistryError):
-    """The server read the query and would not run it (HTTP 400 or 422, or errors without any data)."""
+    """The server rejected the query (HTTP 400 or 422, or errors without any data)."""
 
     def __init__(self, message: str, *, status: int, messages: tuple[str, ...]) -> None:
         super().__init__(message)
@@ -63,4 +63,4 @@ class RefusedError(RegistryError):
 
 
 class NotGraphQLError(RegistryError):
-    """Something answered that is no W&B server: a login page, a redirect, a proxy's error page."""
+    """Something other than a W&B server answered: a login page, a redirect, a proxy's error page."""

@@ -1,8 +1,8 @@
-"""Puts many small questions to one server in few requests, and tells for each why it has no answer.
+"""Sends many small queries to one server in few requests, and returns a reply or an error for each of them.
 
-A batch that the server will not run is asked again in halves, down to single questions, so that one bad reference or a
-limit on the size of queries spoils nothing else. What concerns the whole server (throttled, wrong key, dead network)
-ends the exchange at once: no further request is sent.
+A batch that the server rejects is sent again in halves, down to single queries, so that one bad reference or a limit on
+the query size does not affect the others. A problem of the whole server (throttled, wrong key, dead network) ends the
+exchange at once: no further request is sent.
 """
 
 import asyncio
@@ -26,23 +26,23 @@ from modelsync.registry.graphql import GraphQL, Response, now_utc
 from modelsync.registry.query import DIGEST_ALGORITHM, OPERATION, ArtifactById, CollectionPage, Path, Unit, document
 
 BATCH = 20
-"""References a request. Whether W&B's server limits the complexity of a query is not documented, so keep it small."""
+"""References per request. Whether W&B limits the complexity of a query is not documented, so keep it small."""
 PARALLEL = 4
-"""Requests to one server at a time, for one exchange."""
+"""Concurrent requests to one server, for one exchange."""
 _GROW_AFTER = 50
-"""Requests that must succeed in a row before a batch size that was cut down is doubled again."""
+"""Consecutive successful requests before a reduced batch size is doubled again."""
 _GIVE_UP_AFTER = 2
-"""Single questions that may end in a 5xx, one after the other, before the server counts as down."""
+"""Consecutive single queries that end in a 5xx before the server counts as down."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back for one unit: a value that may be null, with the errors that the server put down to it."""
+    """The response for one unit: a value that may be null, with the errors that the server attributed to it."""
 
     value: Any
     errors: tuple[GraphQLError, ...]
     project_missing: bool
-    """The project around it was null."""
+    """The enclosing project was null."""
     status: int
     asked_at: datetime
     answered_at: datetime
@@ -50,7 +50,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """No reply to one unit, and why."""
+    """The reason why one unit has no reply."""
 
     error: RegistryError
     asked_at: datetime
@@ -59,7 +59,7 @@ class NoReply:
 
 @dataclass(slots=True)
 class ServerTraits:
-    """What was learned about a server, to be kept from one exchange to the next. Holds no credential."""
+    """What was learned about a server, kept from one exchange to the next. Contains no credential."""
 
     batch: int = BATCH
     without: set[str] = field(default_factory=set)
@@ -73,21 +73,21 @@ class ServerTraits:
             self.batch, self.successes = min(BATCH, self.batch * 2), 0
 
     def refused(self, size: int) -> None:
-        """A batch of `size` was refused whose parts were answered: it was too large."""
+        """A batch of `size` was refused although its parts were answered: it was too large."""
         self.batch, self.successes = max(1, min(self.batch, size // 2)), 0
 
 
 async def ask(api: GraphQL, units: Iterable[Unit], traits: ServerTraits) -> Mapping[Unit, Reply | NoReply]:
-    """Ask for all `units` and return something for each of them; raises nothing of its own."""
+    """Query all `units` and return a reply or an error for each of them. Raises no RegistryError."""
     exchange = _Exchange(api, traits)
     await exchange.run(batches(units, traits.batch))
     return exchange.results
 
 
 def batches(units: Iterable[Unit], limit: int) -> list[list[Unit]]:
-    """Split into requests of at most `limit` references; what concerns one project stands together.
+    """Split into requests of at most `limit` references; units of one project stay together.
 
-    A collection's page rides with the collection's references and is not counted, unless it stands alone.
+    A collection's page is sent with the collection's references and is not counted, unless it has none.
     """
     ordered = sorted(set(units), key=_place)
     chunks: list[list[Unit]] = []
@@ -105,7 +105,7 @@ def batches(units: Iterable[Unit], limit: int) -> list[list[Unit]]:
 
 
 def _place(unit: Unit) -> tuple[str, ...]:
-    """Order by project and collection; in a collection, references before its page."""
+    """Sort key: by project and collection; within a collection, references before its page."""
     match unit:
         case CollectionPage(collection=home, after=after):
             return ("p", home.entity, home.project, home.collection, "page", after or "")
@@ -125,7 +125,7 @@ class _Exchange:
         self._slots = asyncio.Semaphore(PARALLEL)
 
     async def run(self, chunks: Sequence[Sequence[Unit]]) -> None:
-        if chunks:  # the first alone: a throttled or dead server, or a wrong key, costs one request and not four
+        if chunks:  # the first one alone: a throttled or dead server, or a wrong key, costs one request and not four
             await self._ask(chunks[0])
         await asyncio.gather(*(self._ask(chunk) for chunk in chunks[1:]))
 
@@ -138,7 +138,7 @@ class _Exchange:
             self._traits.refused(len(chunk))
 
     async def _once(self, chunk: Sequence[Unit]) -> Sequence[Sequence[Unit]]:
-        """Send one request; return the parts in which it has to be asked again, if any."""
+        """Send one request; return the parts in which it must be sent again, if any."""
         if (throttled := self._traits.throttled) and self._stopped is None and now_utc() < throttled.until:
             self._stopped = NoReply(throttled, now_utc(), now_utc())
         if self._stopped is not None:
@@ -150,8 +150,8 @@ class _Exchange:
             response = await self._api.execute(request.query, request.variables, operation=OPERATION)
         except RegistryError as error:
             reply = NoReply(error, asked_at, now_utc())
-            if told := _told_apart(reply, request.paths.values()):
-                return self._keep(chunk, told, request.paths)
+            if partial := _as_response(reply, request.paths.values()):
+                return self._keep(chunk, partial, request.paths)
             return self._again_after(error, chunk, reply)
         self._down = 0
         self._traits.succeeded()
@@ -182,7 +182,7 @@ class _Exchange:
         return ()
 
     def _keep(self, chunk: Sequence[Unit], response: Response, paths: Mapping[Unit, Path]) -> Sequence[Sequence[Unit]]:
-        """Give each unit its part of the answer; return those that have to be asked for again, one by one."""
+        """Assign each unit its part of the response; return the units that must be queried again, one by one."""
         at_large = tuple(error for error in response.errors if not _belongs(error, paths.values()))
         again: list[list[Unit]] = []
         for unit in chunk:
@@ -191,7 +191,7 @@ class _Exchange:
             value = outer.get(path[1]) if len(path) > 1 and isinstance(outer, Mapping) else outer
             errors = tuple(error for error in response.errors if _touches(error.path, path))
             if value is None and not errors and (response.status >= 400 or _spoiled(path, response.errors, at_large)):
-                if len(chunk) > 1:  # null because of another one's error; alone, it can only be because of its own
+                if len(chunk) > 1:  # maybe null because of another unit's error; on its own there is no other unit
                     again.append([unit])
                     continue
                 errors = at_large
@@ -214,8 +214,8 @@ class _Exchange:
         return isinstance(result, NoReply)
 
 
-def _told_apart(reply: NoReply, paths: Iterable[Path]) -> Response | None:
-    """Read a 403 or 404 without any data as an answer, if it says for each of its errors which unit it is about."""
+def _as_response(reply: NoReply, paths: Iterable[Path]) -> Response | None:
+    """Treat a 403 or 404 without data as a response, if each of its errors has the path of a unit; else None."""
     error = reply.error
     known = tuple(paths)
     if isinstance(error, NotFoundError) or (isinstance(error, DeniedError) and error.status == 403):
@@ -226,15 +226,15 @@ def _told_apart(reply: NoReply, paths: Iterable[Path]) -> Response | None:
 
 
 def _spoiled(path: Path, errors: Iterable[GraphQLError], at_large: Sequence[GraphQLError]) -> bool:
-    """Whether the unit at `path` may be null because of an error that is not its own.
+    """Whether the unit at `path` may be null because of another unit's error.
 
-    An error in a field that may not be null makes null of the next thing around it that may, so of a whole project.
+    An error in a non-nullable field makes the nearest nullable parent null, which can be a whole project.
     """
     return bool(at_large) or any(error.path[:1] == path[:1] for error in errors)
 
 
 def _touches(error: tuple[str | int, ...], path: Path) -> bool:
-    """Whether an error at `error` is about the unit at `path`: at it, above it, or within it."""
+    """Whether an error at path `error` concerns the unit at `path`: at it, above it, or below it."""
     common = min(len(error), len(path))
     return common > 0 and error[:common] == path[:common]
 

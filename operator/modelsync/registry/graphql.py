@@ -1,10 +1,10 @@
 """The transport to a W&B server's GraphQL endpoint.
 
-It sends one POST a call and tells apart why an answer is missing. It never retries (its callers have deadlines and
-back-offs of their own), never follows a redirect (the key would go along), and never lets the key into an error.
+It sends one POST per call and classifies why an answer is missing. It must never retry (its callers have deadlines and
+back-offs of their own), never follow a redirect (the key would be sent along), and never put the key into an error.
 
 The protocol as measured with wandb's client 0.31: `POST {base}/graphql` with Basic `api:<key>`; a body with `data` and
-`errors` may come with HTTP 403 and 404 too, and what it holds of data is then still true.
+`errors` may come with HTTP 403 and 404 too, and its data is then still valid.
 """
 
 import json
@@ -40,33 +40,33 @@ from modelsync.registry.errors import (
 TIMEOUT = timedelta(seconds=30)
 CONNECT_TIMEOUT = timedelta(seconds=10)
 MAX_ANSWER_BYTES = 32 * 2**20
-"""An answer is held in memory whole; 20 references with large metadata stay far below."""
+"""A response is held in memory; 20 references with large metadata stay far below this."""
 
 DEFAULT_WAIT = timedelta(seconds=30)
-"""How long to hold back after a 429 that names no time."""
+"""How long to wait after a 429 that gives no time."""
 MAX_WAIT = timedelta(hours=1)
-"""A server or proxy that names a longer time is not believed: holds could not be seen for that long."""
+"""Longer waits requested by a server or proxy are capped: holds could not be detected for that long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the server answered: at least some data, and the errors that came with it."""
+    """The server's response: at least some data, and the errors that came with it."""
 
     data: Mapping[str, Any]
     errors: tuple[GraphQLError, ...]
     status: int
     asked_at: datetime
-    """When the request was sent: the answer tells nothing about later changes."""
+    """When the request was sent: the response does not cover later changes."""
     answered_at: datetime
 
 
 class InvalidBaseURLError(ValueError):
-    """A base URL that cannot be used; the message says what is allowed."""
+    """The base URL cannot be used; the message says what is allowed."""
 
 
 def parse_base_url(text: str, *, source: str = "the W&B base URL") -> str:
-    """Return `text` as `scheme://host[:port][/prefix]` without a slash at the end. Raises InvalidBaseURLError."""
-    allowed = "allowed is https://host[:port][/prefix], as in https://api.wandb.ai or https://wandb.example.com"
+    """Return `text` as `scheme://host[:port][/prefix]` without a trailing slash. Raises InvalidBaseURLError."""
+    allowed = "allowed is https://host[:port][/prefix], such as https://api.wandb.ai or https://wandb.example.com"
     url = text.strip().rstrip("/")
     try:
         parts = urlsplit(url)
@@ -74,20 +74,22 @@ def parse_base_url(text: str, *, source: str = "the W&B base URL") -> str:
     except ValueError:
         raise InvalidBaseURLError(f"{source} is not a URL; {allowed}") from None
     if parts.username is not None or parts.password is not None:
-        raise InvalidBaseURLError(f"{source} must hold no user or password; {allowed}; the key is given on its own")
+        raise InvalidBaseURLError(
+            f"{source} must not contain a user or password; {allowed}; pass the key in WANDB_API_KEY or the Secret"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise InvalidBaseURLError(f"{source} is {url!r}; {allowed}")
     if parts.query or parts.fragment or re.search(r"\s", url):
-        raise InvalidBaseURLError(f"{source} is {url!r}; it must have no query, fragment or space; {allowed}")
+        raise InvalidBaseURLError(f"{source} is {url!r}; it must not have a query, fragment or space; {allowed}")
     return url.removesuffix("/graphql")
 
 
 class InvalidCABundleError(ValueError):
-    """A CA bundle that cannot be read or holds no certificate."""
+    """The CA bundle cannot be read or contains no certificate."""
 
 
 def tls(*, ca_file: Path | None = None, ca_pem: str | None = None, source: str = "the CA bundle") -> ssl.SSLContext:
-    """Make a context that trusts the system's certificate authorities and those given. Raises InvalidCABundleError."""
+    """Create a context that trusts the system's CAs and those given. Raises InvalidCABundleError."""
     context = ssl.create_default_context()
     problem = ""
     try:
@@ -99,19 +101,19 @@ def tls(*, ca_file: Path | None = None, ca_pem: str | None = None, source: str =
         problem = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
     if problem:
         where = f"{source} ({ca_file})" if ca_file is not None else source
-        raise InvalidCABundleError(f"{where} cannot be used: {problem}; it must be one or more PEM certificates")
+        raise InvalidCABundleError(f"{where} cannot be used: {problem}; it must contain one or more PEM certificates")
     return context
 
 
 def new_session() -> aiohttp.ClientSession:
-    """Make a session that several clients may share.
+    """Create a session that several clients may share.
 
-    It keeps no cookies: one that the server sets for one credential must not travel with another. It does not trust the
-    environment, since aiohttp then reads ~/.netrc and refuses an Authorization header for whoever has one.
+    It keeps no cookies: a cookie set for one credential must not be sent with another. `trust_env` is off, since
+    aiohttp would then read ~/.netrc and reject our Authorization header for users who have one.
     """
     return aiohttp.ClientSession(
-        # Callers bound what they ask of each server; a bound on all would let a dead one hold up the others. Servers
-        # end idle connections after 5 s at the earliest: one that is used while it is ended looks like an outage.
+        # Callers limit the requests to each server; a common limit would let a dead server block the others. Servers
+        # close idle connections after 5 s at the earliest: reusing one while it is being closed looks like an outage.
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -121,26 +123,26 @@ def new_session() -> aiohttp.ClientSession:
 
 
 def user_agent() -> str:
-    """How we name ourselves to a server."""
+    """Our User-Agent header."""
     return f"modelsync/{__version__}"
 
 
 def now_utc() -> datetime:
-    """The clock of this package, in UTC."""
+    """The current time, in UTC; this package's only clock."""
     return datetime.now(UTC)
 
 
 Watch = Callable[[str, str, float], None]
-"""Is told of each request to a server: its base URL, what came of it, seconds. Must not block."""
+"""Called after each request with the server's base URL, the outcome and the duration in seconds. Must not block."""
 
 ANSWERED = "Answered"
 
 
 class GraphQL:
-    """A W&B server as one credential sees it.
+    """A client for one W&B server with one credential.
 
-    With `session` it uses that session and leaves it open; without, it opens one of its own, so use it as
-    `async with GraphQL(...) as api:`. `ssl_context` comes from `tls()`; without it the system's authorities count.
+    With `session` it uses that session and leaves it open; without, it opens its own, so use it as
+    `async with GraphQL(...) as api:`. `ssl_context` comes from `tls()`; without it the system's CAs are trusted.
     """
 
     def __init__(
@@ -166,23 +168,23 @@ class GraphQL:
     async def execute(
         self, query: str, variables: Mapping[str, Any] | None = None, *, operation: str | None = None
     ) -> Response:
-        """Send one query and return what came back, errors of single fields included.
+        """Send one query and return the response, including the errors of single fields.
 
-        Data is kept whatever the HTTP status. When there is none, it raises DeniedError, NotFoundError,
-        ThrottledError, UnreachableError, RefusedError or NotGraphQLError.
+        Data is returned whatever the HTTP status. Without data it raises DeniedError, NotFoundError, ThrottledError,
+        UnreachableError, RefusedError or NotGraphQLError.
         """
-        began, outcome = time.monotonic(), ANSWERED
+        started_at, outcome = time.monotonic(), ANSWERED
         try:
             return await self._execute(query, variables, operation)
         except RegistryError as error:
             outcome = type(error).__name__.removesuffix("Error")
             raise
         except BaseException:
-            outcome = ""  # cancelled, or a mistake of ours: it tells nothing about the server
+            outcome = ""  # cancelled, or a bug in modelsync: not an outcome of the server
             raise
         finally:
             if self._watch is not None and outcome:
-                self._watch(self.base_url, outcome, time.monotonic() - began)
+                self._watch(self.base_url, outcome, time.monotonic() - started_at)
 
     async def _execute(self, query: str, variables: Mapping[str, Any] | None, operation: str | None) -> Response:
         body: dict[str, Any] = {"query": query, "variables": dict(variables or {})}
@@ -220,7 +222,7 @@ class GraphQL:
         return f"GraphQL({self.base_url!r})"
 
     async def _post(self, body: Mapping[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
-        """Raises UnreachableError, outside of the except block: aiohttp's errors carry the request's headers."""
+        """POST `body`. Raises UnreachableError, outside the except block: aiohttp's errors contain the headers."""
         if self._session is None:
             self._session = new_session()
         problem = ""
@@ -245,7 +247,7 @@ class GraphQL:
                 async for chunk in response.content.iter_chunked(2**16):
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:
-                        problem = f"the answer is larger than {MAX_ANSWER_BYTES // 2**20} MiB"
+                        problem = f"the response is larger than {MAX_ANSWER_BYTES // 2**20} MiB"
                         response.close()
                         break
                 else:
@@ -253,9 +255,9 @@ class GraphQL:
         except TimeoutError:
             problem = f"no answer within {self._timeout.total_seconds():g} s"
         except aiohttp.ClientConnectorDNSError:
-            problem = "its host name is not known; check the base URL and the DNS"
+            problem = "its host name cannot be resolved; check the base URL and the DNS"
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            problem = f"TLS failed ({_tls_reason(error)}); a private authority is given as a CA bundle"
+            problem = f"TLS failed ({_tls_reason(error)}); a private CA must be passed as a CA bundle"
         except aiohttp.ClientProxyConnectionError:
             problem = "the proxy of HTTPS_PROXY or HTTP_PROXY does not answer"
         except aiohttp.ClientHttpProxyError as error:
@@ -272,16 +274,16 @@ class GraphQL:
         raise UnreachableError(f"{self.base_url} cannot be reached: {self._clean(problem)}")
 
     def _failure_of_status(self, status: int, headers: Mapping[str, str], at: datetime) -> RegistryError | None:
-        """What the status alone decides, whatever the body says."""
+        """The error that the status alone implies, whatever the body contains; None if there is none."""
         if status == 429 or (status == 503 and "retry-after" in headers):
             until = at + _wait_of(headers, at)
             return ThrottledError(
-                f"{self.base_url} answered {status} and asks to send nothing before {until:%H:%M:%S} UTC", until=until
+                f"{self.base_url} answered {status} and asks to wait until {until:%H:%M:%S} UTC", until=until
             )
         if status == 401:
             return DeniedError(
-                f"{self.base_url} answered 401: it does not know this API key; check the key and that it is of this "
-                "server",
+                f"{self.base_url} answered 401: it does not accept this API key; check the key, and that it belongs to "
+                "this server",
                 status=status,
             )
         if 300 <= status < 400:
@@ -289,34 +291,34 @@ class GraphQL:
             where = f" to {target.scheme}://{target.hostname}{target.path}" if target.hostname else ""
             return NotGraphQLError(
                 self._clean(
-                    f"{self.base_url} answered {status} and points{where}; redirects are not followed, since the key "
-                    "would go along; set the base URL to the W&B server itself"
+                    f"{self.base_url} answered {status} and redirects{where}; redirects are not followed, since the "
+                    "key would be sent along; set the base URL to the W&B server itself"
                 )
             )
         return None
 
     def _failure_without_data(self, status: int, errors: Sequence[GraphQLError]) -> RegistryError:
         messages = tuple(error.message for error in errors)
-        said = f": {'; '.join(messages[:3])}" if messages else ""
+        details = f": {'; '.join(messages[:3])}" if messages else ""
         if status == 403:
-            message = f"{self.base_url} answered 403{said}; check what the API key's user may read"
+            message = f"{self.base_url} answered 403{details}; check what the API key's user has access to"
             return DeniedError(message, status=status, errors=tuple(errors))
         if status == 404:
-            return NotFoundError(f"{self.base_url} answered 404{said}", errors=tuple(errors))
+            return NotFoundError(f"{self.base_url} answered 404{details}", errors=tuple(errors))
         if status >= 500:
-            return UnreachableError(f"{self.base_url} answered {status}{said}", status=status)
-        return RefusedError(f"{self.base_url} refused the query ({status}){said}", status=status, messages=messages)
+            return UnreachableError(f"{self.base_url} answered {status}{details}", status=status)
+        return RefusedError(f"{self.base_url} refused the query ({status}){details}", status=status, messages=messages)
 
     def _failure_without_graphql(self, status: int, headers: Mapping[str, str]) -> RegistryError:
         kind = self._clean(headers.get("content-type", "no content type").split(";")[0])
         if status == 403:
-            message = f"{self.base_url} answered 403 with {kind}; check the API key, and what stands before the server"
+            message = f"{self.base_url} answered 403 with {kind}; check the API key, and any proxy before the server"
             return DeniedError(message, status=status)
         if status >= 500:
             return UnreachableError(f"{self.base_url} answered {status} with {kind}", status=status)
         return NotGraphQLError(
-            f"{self.base_url} answered {status} with {kind}, which is no GraphQL answer; check that the base URL is a "
-            "W&B server and no login page or proxy stands before it"
+            f"{self.base_url} answered {status} with {kind}, which is not a GraphQL response; check that the base URL "
+            "is a W&B server, without a login page or proxy in front of it"
         )
 
     def _error(self, entry: Mapping[str, Any]) -> GraphQLError:
@@ -330,13 +332,13 @@ class GraphQL:
         )
 
     def _clean(self, text: str) -> str:
-        """Make one printable line, without the key, of what a server said: it ends in conditions and terminals."""
+        """Turn text from a server into one printable line without the key: it goes into conditions and terminals."""
         line = " ".join("".join(c if c.isprintable() else " " for c in self._credential.scrub(text)).split())
         return line if len(line) <= 300 else line[:299] + "…"
 
 
 def _proxy_for(url: str) -> str | None:
-    """The proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for `url`."""
+    """The proxy for `url` from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or None."""
     parts = urlsplit(url)
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
@@ -360,9 +362,9 @@ def _tls_reason(error: Exception) -> str:
 
 
 def _wait_of(headers: Mapping[str, str], at: datetime) -> timedelta:
-    """How long Retry-After (seconds or a date) and RateLimit-Reset (seconds) ask to wait: the longer of the two.
+    """The wait from Retry-After (seconds or a date) and RateLimit-Reset (seconds): the longer of the two.
 
-    wandb's own client honours Retry-After only and comes back too early.
+    wandb's own client honours only Retry-After and retries too early.
     """
     waits = []
     retry_after = headers.get("retry-after", "").strip()

@@ -1,7 +1,7 @@
-"""Judges from what was read which digests must not serve. Pure.
+"""Decides from the registry's answers which digests are held. Pure.
 
-A hold is on a digest: a mark anywhere the artifact is linked covers it, so linking the same bytes elsewhere does not
-escape it. Nothing here ends a hold because something could not be read.
+A hold applies to a digest: a mark anywhere the artifact is linked covers it, so linking the same bytes elsewhere does
+not evade it. A failed read must never end a hold.
 """
 
 from collections import defaultdict
@@ -30,16 +30,16 @@ class HoldRead:
     digest: str
     marks: frozenset[HoldMark]
     alias_mark_elsewhere: bool
-    """Another version of a collection that matters here carries a hold alias: a latched hold by alias goes on."""
+    """Another version of a relevant collection carries a hold alias: a latched hold by alias continues."""
     asked_at: datetime
-    """When the oldest of the questions that this rests on was sent."""
+    """When the oldest query behind this read was sent."""
 
 
 def hold_reads(answers: Answers, question: Question) -> Mapping[str, HoldRead]:
-    """Say for each digest that `question` is about what holds it. A digest that is not in the result is unknown.
+    """Return the hold marks on each digest that `question` covers. A digest missing from the result is unknown.
 
-    A digest is known when its artifact and its collection were both read. If only a part could be read and that part
-    shows a mark, the digest is in the result too, with every latched mark on it kept.
+    A digest is known when its artifact and its collection were both read. If only one of them could be read and it
+    shows a mark, the digest is in the result too, with every latched mark kept.
     """
     found = _marks_found(answers, question)
     reads = {}
@@ -66,10 +66,10 @@ def hold_reads(answers: Answers, question: Question) -> Mapping[str, HoldRead]:
 
 
 def marks_on(artifact: Artifact, home: Link, names: HoldNames) -> frozenset[HoldMark]:
-    """Find the marks on one artifact: on its version, on the collections that it stands in, and by alias there.
+    """Return the marks on one artifact: tags on the version, and tags and aliases in the collections it is linked to.
 
-    `home` is the place under which it was asked for; a mark on the version itself is told with it. A collection tag
-    marks all of the collection (`regulatory-hold`) or one version of it (`regulatory-hold v7`).
+    `home` is the link under which it was queried; marks on the version itself are reported for that link. A collection
+    tag marks the whole collection (`regulatory-hold`) or one version of it (`regulatory-hold v7`).
     """
     digest, place = artifact.digest, str(home.collection)
     marks = {HoldMark(digest, place, home.version, HoldSource.VERSION_TAG, tag) for tag in artifact.tags & names.tags}
@@ -89,17 +89,17 @@ def marks_on(artifact: Artifact, home: Link, names: HoldNames) -> frozenset[Hold
 
 
 def is_hold_alias(alias: str, patterns: Collection[str]) -> bool:
-    """Whether `alias` matches one of the shell patterns (`regulatory-hold-*`); case counts."""
+    """Whether `alias` matches one of the shell patterns (`regulatory-hold-*`). Case-sensitive."""
     return any(fnmatchcase(alias, pattern) for pattern in patterns)
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One reason why a digest is asked about: a collection that it serves from, or that an alias names it in."""
+    """One reason why a digest is relevant: a collection that it is served from, or in which an alias names it."""
 
     collection: CollectionRef
     asked_at: datetime | None
-    """When the artifact was asked for; None when it has not been read."""
+    """When the artifact was queried; None when it has not been read."""
 
 
 def _views(answers: Answers, question: Question) -> Mapping[str, list[_View]]:
@@ -117,10 +117,10 @@ def _views(answers: Answers, question: Question) -> Mapping[str, list[_View]]:
 def _asked_at(
     served: ServedVersion, answers: Answers, newest: Mapping[str, tuple[Artifact, Link, datetime]]
 ) -> datetime | None:
-    """When the content of `served` was asked for; None when it has not been read.
+    """When the content of `served` was queried; None when it has not been read.
 
-    Each server counts its ids by itself. After a move to another one the id may be of other content, which says nothing
-    of this one; and the same content in the same place is what was meant, whatever its id.
+    Ids are local to a server. After a move to another server the same id may belong to different content, which is not
+    a read of this digest; and the same digest under the same name counts as read, whatever its id.
     """
     if (seen := newest.get(served.artifact_id)) is not None and seen[0].digest == served.digest:
         return seen[2]
@@ -131,7 +131,7 @@ def _asked_at(
 
 
 def _marks_found(answers: Answers, question: Question) -> Mapping[str, list[tuple[HoldMark, datetime]]]:
-    """Every mark that was read, by digest: also on another artifact with the same bytes, or through another alias."""
+    """Every mark that was read, by digest, including marks on other artifacts or aliases with the same digest."""
     found: dict[str, list[tuple[HoldMark, datetime]]] = defaultdict(list)
     for artifact, home, asked_at in _newest(answers, question).values():
         for mark in marks_on(artifact, home, question.hold):
@@ -147,7 +147,7 @@ def _marks_found(answers: Answers, question: Question) -> Mapping[str, list[tupl
 
 
 def _newest(answers: Answers, question: Question) -> Mapping[str, tuple[Artifact, Link, datetime]]:
-    """The newest read of each artifact, by id: an older one may show marks that have been taken away since."""
+    """The newest read of each artifact, by id: an older one may show marks that have been removed since."""
     newest: dict[str, tuple[Artifact, Link, datetime]] = {}
     for artifact, home, asked_at in _all_reads(answers, question):
         if artifact.artifact_id not in newest or asked_at > newest[artifact.artifact_id][2]:
@@ -167,10 +167,10 @@ def _all_reads(answers: Answers, question: Question) -> Iterator[tuple[Artifact,
 
 
 def _still_stands(mark: HoldMark, collections: Mapping[CollectionRef, CollectionRead | None], names: HoldNames) -> bool:
-    """Whether a latched mark that the artifact itself no longer shows stands in its collection, or may stand there.
+    """Whether a latched mark that the artifact itself no longer shows is, or may still be, on its collection.
 
-    The artifact shows only the places that the credential may see, and no place that it was unlinked from. A mark in a
-    place that cannot be asked about stands until its digest is served nowhere, or a person takes it out of the status.
+    The artifact lists only links that the credential can see, and none that it was unlinked from. A mark on a
+    collection that cannot be queried stays until its digest is no longer served, or a user removes it from the status.
     """
     if mark.via is HoldSource.VERSION_TAG:
         return False
@@ -183,7 +183,7 @@ def _still_stands(mark: HoldMark, collections: Mapping[CollectionRef, Collection
 
 
 def _marks_another(read: CollectionRead | None, digest: str, names: HoldNames) -> bool:
-    """Whether the collection has a hold alias that is not on `digest`, or of which it is not known where it is."""
+    """Whether the collection has a hold alias that is not on `digest`, or whose version is unknown."""
     if read is None:
         return False
     here = {carrier.alias for carrier in read.hold_aliases if carrier.digest == digest}
@@ -191,6 +191,6 @@ def _marks_another(read: CollectionRead | None, digest: str, names: HoldNames) -
 
 
 def _marks_version(tag: str, version: str, names: HoldNames) -> bool:
-    """Whether a collection tag is a hold on `version`: `regulatory-hold` on each, `regulatory-hold v7` on v7."""
+    """Whether a collection tag holds `version`: `regulatory-hold` holds all, `regulatory-hold v7` only v7."""
     words = tag.split()
     return tag in names.tags or (len(words) > 1 and words[-1] == version and " ".join(words[:-1]) in names.tags)

@@ -1,8 +1,7 @@
-"""What can be asked of a W&B server, and what it may answer.
+"""The queries to a W&B server and their possible answers.
 
-All frozen. Times are aware UTC datetimes and take no part in comparisons: two answers are equal when they say the same.
-An answer that is not positive says nothing about what is there; only `Resolved`, `CollectionRead` and `ArtifactRead`
-may move anything.
+All frozen. Times are aware UTC datetimes and are excluded from comparisons: two answers are equal when their content
+is. A failure is no evidence about what exists; only `Resolved`, `CollectionRead` and `ArtifactRead` may cause a change.
 """
 
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from modelsync.api.model_ref import CollectionRef, ModelRef
 
 @dataclass(frozen=True, slots=True)
 class HoldNames:
-    """Which names in the registry mean a hold: tags exactly, aliases as shell patterns (`regulatory-hold-*`)."""
+    """Which registry names mean a hold: exact tags, and aliases as shell patterns (`regulatory-hold-*`)."""
 
     tags: frozenset[str] = frozenset()
     aliases: frozenset[str] = frozenset()
@@ -26,7 +25,7 @@ class HoldNames:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ServedVersion:
-    """A version that is exposed, warm or promoted: it is watched by itself, wherever its alias has gone."""
+    """A version that is exposed, warm or promoted: it is watched on its own, wherever its alias points."""
 
     collection: CollectionRef
     version: str
@@ -37,22 +36,22 @@ class ServedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What one ModelDeployment wants to know of one server."""
+    """What one ModelDeployment needs to know from one server."""
 
     refs: frozenset[ModelRef]
     served: frozenset[ServedVersion] = frozenset()
     hold: HoldNames = HoldNames()
     latched: frozenset[HoldMark] = frozenset()
-    """Marks seen before. Their collections are read too: a hold ends by a positive read only."""
+    """Marks seen before. Their collections are read too: only a positive read ends a hold."""
 
     @property
     def all_refs(self) -> frozenset[ModelRef]:
-        """The aliases asked for, and each served version by its own name."""
+        """The requested aliases, and each served version by its own name."""
         return self.refs | {served.collection.at(served.version) for served in self.served}
 
     @property
     def collections(self) -> frozenset[CollectionRef]:
-        """Every collection whose tags and aliases bear on the answer."""
+        """Every collection whose tags and aliases are relevant."""
         named = {ref.in_collection for ref in self.all_refs}
         return frozenset(named | {home for mark in self.latched if (home := mark.home) is not None})
 
@@ -62,19 +61,19 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An artifact's place in one collection: its source sequence, or a collection that it was linked to."""
+    """An artifact's membership in one collection: its source sequence, or a collection that it was linked to."""
 
     collection: CollectionRef
     version: str
-    """`v7`, as this collection counts: a registry's v3 may be the source's v7."""
+    """`v7`, as numbered in this collection: a registry's v3 may be the source's v7."""
     aliases: frozenset[str]
-    """Aliases that people gave; W&B's own `v7` is left out."""
+    """User-defined aliases, without W&B's own `v7`."""
     collection_tags: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What is the same wherever the artifact is linked."""
+    """The properties that are the same wherever the artifact is linked."""
 
     artifact_id: str
     digest: str
@@ -83,26 +82,26 @@ class Artifact:
     state: str
     """`COMMITTED`, `PENDING` (still being logged) or `DELETED`."""
     size: int
-    """Bytes, references included."""
+    """Bytes, including references."""
     file_count: int
     type: str
     tags: frozenset[str]
     metadata: str
-    """The JSON text as the server gave it; empty when there is none."""
+    """The JSON text as returned by the server; empty when there is none."""
     created_at: str
-    """RFC 3339, as the server gave it."""
+    """RFC 3339, as returned by the server."""
     updated_at: str = field(compare=False)
-    """RFC 3339, as the server gave it; changes with things that do not matter here."""
+    """RFC 3339, as returned by the server; also changes for reasons that are irrelevant here."""
     source: CollectionRef | None
-    """The sequence that it was logged to; None when this credential may not see it (wandb/wandb#7201)."""
+    """The sequence that it was logged to; None when this credential cannot see it (wandb/wandb#7201)."""
     source_version: str | None
     links: tuple[Link, ...]
-    """Every place of it that this credential may see."""
+    """Every link that this credential can see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """When an answer was asked for and came. It knows nothing of what changed after `asked_at`."""
+    """When a query was sent and answered. The answer does not cover changes after `asked_at`."""
 
     asked_at: datetime = field(compare=False)
     answered_at: datetime = field(compare=False)
@@ -110,11 +109,11 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved(Answered):
-    """The reference names this version."""
+    """The version that the reference names."""
 
     ref: ModelRef
     collection_ref: CollectionRef
-    """As the server names it: a path that was migrated, or an organization's display name, is written differently."""
+    """As the server names it, which differs for a migrated path or an organization's display name."""
     version_index: int
     aliases: frozenset[str]
     """Aliases of this version in this collection, without W&B's own `v7`."""
@@ -138,7 +137,7 @@ class Resolved(Answered):
 
     @property
     def alias(self) -> str:
-        """The alias, or version, that was asked for."""
+        """The requested alias or version."""
         return self.ref.alias
 
     @property
@@ -148,7 +147,7 @@ class Resolved(Answered):
 
     @property
     def source_version(self) -> str | None:
-        """The version in the sequence that it was logged to."""
+        """The version in the source sequence."""
         return self.artifact.source_version
 
     @property
@@ -158,7 +157,7 @@ class Resolved(Answered):
 
     @property
     def digest(self) -> str:
-        """The digest over the artifact's manifest, hexadecimal."""
+        """The digest of the artifact's manifest, hexadecimal."""
         return self.artifact.digest
 
     @property
@@ -193,7 +192,7 @@ class Resolved(Answered):
 
     @property
     def state(self) -> str:
-        """See Artifact.state. Only `COMMITTED` can be pulled; `DELETED` is what the design calls withdrawn."""
+        """See Artifact.state. Only `COMMITTED` can be pulled; `DELETED` versions are called withdrawn in the docs."""
         return self.artifact.state
 
     @property
@@ -208,7 +207,7 @@ class Resolved(Answered):
 
     @property
     def served(self) -> ServedVersion:
-        """This version as one to watch from now on."""
+        """This version, as one to watch from now on."""
         return ServedVersion(self.ref.in_collection, self.version, self.artifact_id, self.digest)
 
 
@@ -224,14 +223,14 @@ class AliasedVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionRead(Answered):
-    """The collection is there, and this is all it says."""
+    """The tags and aliases of an existing collection."""
 
     collection: CollectionRef
     tags: frozenset[str]
     aliases: frozenset[str]
     """Every alias of every version, without W&B's own `v7`."""
     hold_aliases: frozenset[AliasedVersion]
-    """Which versions carry the aliases that match a hold pattern, where that could be read."""
+    """The versions that carry an alias matching a hold pattern, as far as they could be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,15 +240,15 @@ class ArtifactRead(Answered):
     artifact: Artifact
 
 
-# --- what is no answer ----------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------------------------
 
 Subject: TypeAlias = ModelRef | CollectionRef | str
-"""What was asked for; a text is an artifact's id."""
+"""What was queried; a string is an artifact's id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing(Answered):
-    """The server says that it is not there, or may not be seen with this credential: it does not tell them apart."""
+    """The subject does not exist or is not visible with this credential; the server does not distinguish the two."""
 
     subject: Subject
     what: Literal["project", "collection", "alias", "version"]
@@ -258,7 +257,7 @@ class Missing(Answered):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denied(Answered):
-    """The key is wrong, or has no right to this."""
+    """The key is wrong, or has no access to the subject."""
 
     subject: Subject
     message: str
@@ -275,7 +274,7 @@ class Throttled(Answered):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreachable(Answered):
-    """No usable answer: network, TLS, 5xx, a login page, or a query that the server would not run."""
+    """No usable answer: network, TLS, 5xx, a login page, or a rejected query."""
 
     subject: Subject
     message: str
@@ -289,33 +288,33 @@ ArtifactOutcome: TypeAlias = ArtifactRead | Failure
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one look brought. Artifacts are only there for served versions that needed them."""
+    """The answers of one query round. `artifacts` holds only served versions that had to be read by id."""
 
     refs: Mapping[ModelRef, Outcome]
     collections: Mapping[CollectionRef, CollectionOutcome]
     artifacts: Mapping[str, ArtifactOutcome]
     silent: bool = False
-    """The server did not answer anything at all."""
+    """The server did not answer at all."""
 
 
-# --- what is kept between looks -------------------------------------------------------------------------------------
+# --- what is kept between query rounds ------------------------------------------------------------------------------
 
 Positive = TypeVar("Positive", Resolved, CollectionRead, ArtifactRead)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept(Generic[Positive]):
-    """The newest answer about one thing, and the newest positive one."""
+    """The newest answer about one subject, and the newest positive one."""
 
     latest: Positive | Failure
     positive: Positive | None
     since: datetime
-    """When answers of the kind of `latest` began."""
+    """Since when the answers have been of the same kind as `latest`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What is known for one question. What is not in here has not been answered yet."""
+    """What is known for one question. A missing key has not been answered yet."""
 
     refs: Mapping[ModelRef, Kept[Resolved]]
     collections: Mapping[CollectionRef, Kept[CollectionRead]]

@@ -1,6 +1,7 @@
-"""Organizations' display names, as wandb's client accepts them in front of a registry.
+"""Maps organizations' display names, which wandb's client accepts in front of a registry, to entity names.
 
-GraphQL wants the name of the organization's entity. Asked only when a registry was not found under the name given.
+GraphQL needs the name of the organization's entity. It is queried only when a registry was not found under the given
+name.
 """
 
 import time
@@ -13,7 +14,7 @@ from modelsync.registry.errors import RegistryError
 from modelsync.registry.graphql import GraphQL
 
 ASK_AGAIN_AFTER = 600.0
-"""Seconds before a server is asked for its organizations again, when a registry is still not found."""
+"""Seconds until the server is queried for its organizations again, when a registry is still not found."""
 
 _VIEWER = "query ModelsyncViewer { viewer { entity organizations { name orgEntity { name } } } }"
 _ENTITY = """query ModelsyncOrganizations($entity: String!) {
@@ -22,7 +23,7 @@ _ENTITY = """query ModelsyncOrganizations($entity: String!) {
 
 
 class Organizations:
-    """Which entity stands behind an organization's display name, as far as one credential may know."""
+    """The entities behind organizations' display names, as far as one credential can see them."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._entities: dict[str, str] = {}
@@ -30,13 +31,13 @@ class Organizations:
         self._clock = clock
 
     def actual(self, collection: CollectionRef) -> CollectionRef:
-        """Return the collection under the name that GraphQL knows."""
+        """Return the collection with the entity name that GraphQL expects."""
         if not collection.project.startswith(REGISTRY_PREFIX):
             return collection
         return replace(collection, entity=self._entities.get(collection.entity, collection.entity))
 
     async def learn(self, api: GraphQL) -> None:
-        """Ask the server, unless that was done lately. What goes wrong here is no answer, and no error either."""
+        """Query the server, unless that was done recently. Errors are ignored: the names then stay unknown."""
         if self._asked is not None and self._clock() - self._asked < ASK_AGAIN_AFTER:
             return
         self._asked = self._clock()

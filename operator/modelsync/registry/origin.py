@@ -1,6 +1,6 @@
-"""Which run logged an artifact: what a person asks who wants to know where an answer came from.
+"""Which run or user logged an artifact, for users who trace where an answer came from.
 
-One question, with the person's own key, outside of all polling. Only what wandb's client asks for itself.
+One query with the user's own key, independent of polling. It requests only fields that wandb's client requests too.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _CLOUD_API, _CLOUD_APP = "https://api.wandb.ai", "https://wandb.ai"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who logged it: a run, by its path and display name, or a user."""
+    """Who logged an artifact: a run, with its path and display name, or a user."""
 
     run: str | None = None
     """entity/project/run, as wandb.Api().run() takes it."""
@@ -32,7 +32,7 @@ class Origin:
 
 
 async def origin(api: GraphQL, artifact_id: str) -> Origin | None:
-    """Ask; None where the server does not tell. Raises RegistryError."""
+    """Query who logged the artifact; None where the server does not return it. Raises RegistryError."""
     answer = await api.execute(_QUERY, {"id": artifact_id}, operation=OPERATION)
     creator = (answer.data.get("artifact") or {}).get("createdBy")
     if not isinstance(creator, Mapping):

@@ -1,7 +1,7 @@
-"""What a reply means: a positive answer, or which kind of none. Pure.
+"""Classifies a reply: a positive answer, or one of the failures. Pure.
 
-Null and an error are different things, and neither is "no": W&B answers 404, or null, for what is not there and for
-what this key may not see alike, so `Missing` says both.
+Neither null nor an error proves that something does not exist: W&B answers 404, or null, both for what does not exist
+and for what this key cannot see, so `Missing` means either.
 """
 
 from collections.abc import Collection
@@ -32,10 +32,10 @@ _What = Literal["project", "collection", "alias", "version"]
 
 
 def of_ref(ref: ModelRef, reply: Reply | NoReply, collection: CollectionOutcome) -> Outcome:
-    """Read the reply about a reference; `collection` is what the same look said about the collection around it."""
+    """Classify the reply about a reference; `collection` is the outcome for its collection in the same round."""
     if isinstance(reply, Reply) and reply.value is not None:
         if isinstance(reply.value, dict) and reply.value.get("artifact", ...) is None and not reply.errors:
-            message = f"{ref} names a version that was deleted, or that this API key may not see"
+            message = f"{ref} names a version that was deleted, or that this API key cannot see"
             return Missing(
                 subject=ref, what="version", message=message, asked_at=reply.asked_at, answered_at=reply.answered_at
             )
@@ -52,7 +52,7 @@ def of_ref(ref: ModelRef, reply: Reply | NoReply, collection: CollectionOutcome)
 
 
 def of_collection(collection: CollectionRef, replies: Collection[Reply | NoReply]) -> CollectionOutcome:
-    """Read the replies about a collection, one for each page of its aliases. `hold_aliases` stays empty."""
+    """Classify the replies about a collection, one per page of its aliases. `hold_aliases` stays empty."""
     pages: list[wire.AliasesPage] = []
     for number, reply in enumerate(replies, start=1):
         if not isinstance(reply, Reply) or reply.value is None:
@@ -74,7 +74,7 @@ def of_collection(collection: CollectionRef, replies: Collection[Reply | NoReply
 
 
 def of_artifact(artifact_id: str, reply: Reply | NoReply) -> ArtifactOutcome:
-    """Read the reply about an artifact that was asked for by its id."""
+    """Classify the reply about an artifact that was queried by its id."""
     if isinstance(reply, Reply) and reply.value is not None:
         try:
             return wire.artifact_read(reply.value, reply.asked_at, reply.answered_at)
@@ -95,16 +95,16 @@ def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Colle
             return Denied(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at)
         if not isinstance(error, NotFoundError):
             return Unreachable(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at)
-        said = "; ".join(each.message for each in error.errors)
-        what = "project" if "project" in said.lower() else what
+        details = "; ".join(each.message for each in error.errors)
+        what = "project" if "project" in details.lower() else what
     else:
-        said = "; ".join(each.message for each in reply.errors)
+        details = "; ".join(each.message for each in reply.errors)
         match _meaning(reply.errors, reply.status):
             case "denied":
-                message = f"{subject}: {said or 'permission denied'}; check what the API key's user may read"
+                message = f"{subject}: {details or 'permission denied'}; check what the API key's user has access to"
                 return Denied(subject=subject, message=message, asked_at=asked_at, answered_at=answered_at)
             case "unknown":
-                message = f"{subject}: the server answered with an error: {said}"
+                message = f"{subject}: the server answered with an error: {details}"
                 return Unreachable(subject=subject, message=message, asked_at=asked_at, answered_at=answered_at)
         if reply.project_missing:
             what = "project"
@@ -114,7 +114,7 @@ def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Colle
 
 
 def _meaning(errors: Collection[GraphQLError], status: int) -> Literal["denied", "missing", "unknown"]:
-    """Tell errors apart by their code and words, since W&B sends them with HTTP 200, 403 and 404 alike."""
+    """Classify errors by their code and wording, since W&B sends them with HTTP 200, 403 and 404 alike."""
     if not errors:
         return "denied" if status == 403 else "missing"
     texts = [f"{error.code} {error.message}".lower() for error in errors]
@@ -127,31 +127,31 @@ def _meaning(errors: Collection[GraphQLError], status: int) -> Literal["denied",
 
 def _missing(subject: Subject, what: _What, known: Collection[str]) -> str:
     if isinstance(subject, str):
-        return f"artifact {subject} is not there, or this API key may not see it"
+        return f"artifact {subject} does not exist, or this API key cannot see it"
     home = subject.in_collection if isinstance(subject, ModelRef) else subject
     if what == "project":
         return (
-            f"project {home.entity}/{home.project} is not there, or this API key may not see it; check the spelling "
-            "and what the key's user may read"
+            f"project {home.entity}/{home.project} does not exist, or this API key cannot see it; check the spelling "
+            "and what the key's user has access to"
         )
     if what == "collection":
         return (
-            f"project {home.entity}/{home.project} has no collection {home.collection!r}, or this API key may not see "
+            f"project {home.entity}/{home.project} has no collection {home.collection!r}, or this API key cannot see "
             "it; check the spelling"
         )
     name = subject.alias if isinstance(subject, ModelRef) else ""
     if what == "version":
-        return f"{home} has no version {name}; it was deleted or unlinked, or never was"
+        return f"{home} has no version {name}; it was deleted or unlinked, or never existed"
     close = get_close_matches(name, known, n=1)
     listed = ", ".join(sorted(known)[:8]) + (", …" if len(known) > 8 else "")
     hint = f"did you mean {close[0]!r}? " if close else ""
-    has = f"its aliases are {listed}" if known else "no version of it carries one"
+    has = f"its aliases are {listed}" if known else "none of its versions has an alias"
     return f"{home} has no alias {name!r}; {hint}{has}"
 
 
 def _odd(subject: Subject, reply: Reply, error: wire.UnexpectedShapeError) -> Failure:
-    """An answer that is not what the schema promises, unless its own errors tell why."""
+    """The failure for a response that does not match the schema, unless its own errors give the reason."""
     if reply.errors:
         return _failure(subject, reply, "version")
-    message = f"{subject}: the server's answer is not what W&B's schema promises ({error})"
+    message = f"{subject}: the server's response does not match W&B's schema ({error})"
     return Unreachable(subject=subject, message=message, asked_at=reply.asked_at, answered_at=reply.answered_at)

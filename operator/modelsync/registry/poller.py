@@ -1,11 +1,11 @@
-"""Keeps the controller's knowledge of the registries fresh, and says when something that matters has changed.
+"""Polls the registries for the controller, and reports relevant changes.
 
-Each (server, credential) pair is polled by itself, and answers never cross from one pair to another. A poll comes
-round with jitter; a look is asked for (a webhook came, the planner wants a fresh answer, a question changed) and does
-not wait for a poll that is under way. Nothing is sent to a server that asked to wait until its time is over, and a
-server that does not answer is left alone longer each time.
+Each (server, credential) pair is polled independently, and answers never cross from one pair to another. A poll is
+periodic, with jitter; a look is a read on demand (a webhook arrived, the planner needs a fresh answer, a question
+changed) and does not wait for a poll in progress. Nothing is sent to a server that asked to wait until that time is
+over, and a server that does not answer is retried with exponential back-off.
 
-Credentials are asked for at each look and dropped after it.
+Credentials are fetched for each read and dropped after it.
 """
 
 import asyncio
@@ -39,52 +39,52 @@ from modelsync.registry.resolver import Resolver, failed
 from modelsync.registry.store import Key, Store
 
 JITTER = 0.2
-"""A poll comes by up to this share of its interval earlier, and never later: the interval is a promise."""
+"""A poll is started up to this share of its interval early, never late: the interval is an upper bound."""
 TOGETHER = 0.25
-"""Keys whose poll is due within this share of their interval are asked for in the same poll."""
+"""Keys whose poll is due within this share of their interval are included in the same poll."""
 BACKOFF = (timedelta(seconds=1), timedelta(seconds=30))
-"""How long a server that does not answer is left alone: first, and at most."""
-WISH_SPACING = timedelta(milliseconds=200)
-"""Between two looks that the planner asks for, for one key; doubled from a second on while they bring no answer."""
-STRANGE_SPACING = timedelta(seconds=5)
-"""Between two looks at everything because of webhooks about collections that nobody here has to do with."""
+"""The pause after a server did not answer: the first one, and the longest."""
+LOOK_SPACING = timedelta(milliseconds=200)
+"""Between two looks that the planner requests for one key; from one second, doubled while they get no answer."""
+FULL_LOOK_SPACING = timedelta(seconds=5)
+"""Between two looks for all keys that are caused by webhooks about unknown collections."""
 PARALLEL_POLLS = 8
-"""Polls of one server at a time, by different credentials. Bounded for each server: a dead one must not stop others."""
+"""Concurrent polls of one server, by different credentials. Limited per server: a dead one must not block others."""
 PARALLEL_LOOKS = 16
-"""Looks at one server at a time, by different credentials."""
+"""Concurrent looks at one server, by different credentials."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A W&B server: where it is, and which private authority vouches for it (PEM)."""
+    """A W&B server: its base URL, and its private CA (PEM) if it has one."""
 
     base_url: str
     ca_pem: str | None = field(default=None, repr=False)
 
 
 CredentialProvider: TypeAlias = Callable[[], Awaitable[Credential]]
-"""Gets the key for one look. May raise InvalidCredentialError or DeniedError with a message for the person."""
+"""Gets the key for one read. May raise InvalidCredentialError or DeniedError with a message for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What one ModelDeployment wants to know, of whom, as who, how often."""
+    """What one ModelDeployment needs to know: the question, server, credential and polling interval."""
 
     server: Server
     identity: Hashable
-    """Tells credentials apart without knowing them: namespace, Secret, key and resourceVersion."""
+    """Identifies a credential without containing it: namespace, Secret, key and resourceVersion."""
     credential: CredentialProvider = field(compare=False, repr=False)
     question: Question
     interval: timedelta
 
 
 class Poller:
-    """The registries as the controller sees them. Use as `async with Poller(on_change) as poller:`.
+    """Polls all subscribed registries. Use as `async with Poller(on_change) as poller:`.
 
-    `on_change(key)` is called in the event loop, and must not block: when an answer that matters to `key` has changed,
-    and when a look that was asked for has ended, whatever it brought.
+    `on_change(key)` is called in the event loop, and must not block: when an answer relevant to `key` has changed, and
+    when a requested look has ended, whatever its result.
     """
 
     def __init__(
@@ -98,11 +98,11 @@ class Poller:
         self._context = _Context(random_share, watch)
         self._pairs: dict[tuple[Server, Hashable], _Pair] = {}
         self._pair_of: dict[Key, _Pair] = {}
-        self._strange: asyncio.TimerHandle | None = None
-        self._strange_after = 0.0
+        self._full_look: asyncio.TimerHandle | None = None
+        self._next_full_look = 0.0
 
     def subscribe(self, key: Key, subscription: Subscription) -> None:
-        """Set what `key` wants to know; the same again costs nothing. What has no answer yet is looked up at once."""
+        """Set the subscription of `key`. Repeating it costs nothing. Anything without an answer is read at once."""
         name = (subscription.server, subscription.identity)
         if (before := self._pair_of.get(key)) is not None and before.name != name:
             self.unsubscribe(key)
@@ -113,25 +113,25 @@ class Poller:
         pair.subscribe(key, subscription)
 
     def unsubscribe(self, key: Key) -> None:
-        """Forget `key` and what only it asked for."""
+        """Remove `key`, and all answers that only it needed."""
         pair = self._pair_of.pop(key, None)
         if pair is not None and pair.unsubscribe(key):
             del self._pairs[pair.name]
             pair.stop()
 
     def look(self, key: Key) -> None:
-        """Ask for an answer about `key` to a question sent from now on. `on_change(key)` follows, in any case.
+        """Request a read for `key` with a query sent from now on. `on_change(key)` is called in any case.
 
-        Repeated without success, it takes longer each time: the planner may ask on every pass.
+        Repeated requests without an answer are delayed more each time: the planner may request one on every pass.
         """
         if (pair := self._pair_of.get(key)) is not None:
-            pair.wish(key)
+            pair.request_look(key)
 
     def look_at(self, entity: str = "", project: str = "", collection: str = "") -> None:
-        """Look at once at what has to do with these collections; an empty name stands for any.
+        """Read everything related to these collections at once; an empty name matches any.
 
-        For webhooks. What they name only narrows where to look: a collection counts if it is asked about, or if what
-        is asked about is linked there. If none does, everything is looked at, but not for each such webhook.
+        For webhooks. The names only select what to read: a collection matches if it is subscribed to, or if a
+        subscribed version is linked there. If none matches, everything is read, but not for every such webhook.
         """
 
         def matches(place: CollectionRef) -> bool:
@@ -146,13 +146,15 @@ class Poller:
             self._look_everywhere_soon()
 
     def snapshot(self, key: Key) -> Answers | None:
-        """What is known for `key`; None if it is not subscribed. Immutable; times are those of the questions."""
+        """What is known for `key`; None if it is not subscribed. Immutable; times are those of the queries."""
         pair = self._pair_of.get(key)
         return None if pair is None else pair.answers(key)
 
     def last_answers(self) -> Mapping[tuple[str, str], datetime | None]:
-        """When each server last gave a positive answer, by its base URL and the namespace of those who ask; of several
-        credentials, that of the one that has waited longest. None is never."""
+        """When each server last gave a positive answer, by base URL and subscribing namespace.
+
+        With several credentials, the oldest of their times. None means never.
+        """
         found: dict[tuple[str, str], datetime | None] = {}
         for (server, _), pair in self._pairs.items():
             for namespace in {namespace for namespace, _ in pair.keys}:
@@ -168,8 +170,8 @@ class Poller:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._strange is not None:
-            self._strange.cancel()
+        if self._full_look is not None:
+            self._full_look.cancel()
         pairs = list(self._pairs.values())
         self._pairs.clear()
         self._pair_of.clear()
@@ -181,23 +183,23 @@ class Poller:
 
     def _look_everywhere_soon(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._strange is not None:
+        if self._full_look is not None:
             return
-        if loop.time() >= self._strange_after:
+        if loop.time() >= self._next_full_look:
             self._look_everywhere()
         else:
-            self._strange = loop.call_at(self._strange_after, self._look_everywhere)
+            self._full_look = loop.call_at(self._next_full_look, self._look_everywhere)
 
     def _look_everywhere(self) -> None:
-        self._strange = None
-        self._strange_after = asyncio.get_running_loop().time() + STRANGE_SPACING.total_seconds()
+        self._full_look = None
+        self._next_full_look = asyncio.get_running_loop().time() + FULL_LOOK_SPACING.total_seconds()
         for pair in self._pairs.values():
             pair.look(pair.keys)
 
 
 @dataclass(slots=True)
 class _Context:
-    """What all pairs share: the session, and the bounds on how much is asked of one server at once."""
+    """What all pairs share: the session, and the limits on concurrent requests to one server."""
 
     random_share: Callable[[], float]
     watch: Watch | None = None
@@ -211,7 +213,7 @@ class _Context:
     tls: dict[str, ssl.SSLContext] = field(default_factory=dict)
 
     def open(self, server: Server, credential: Credential) -> GraphQL:
-        """Raises InvalidBaseURLError or InvalidCABundleError."""
+        """Create a client. Raises InvalidBaseURLError or InvalidCABundleError."""
         context = None
         if server.ca_pem is not None:
             context = self.tls.get(server.ca_pem) or tls(ca_pem=server.ca_pem)
@@ -221,17 +223,17 @@ class _Context:
 
 @dataclass(slots=True)
 class _Entry:
-    """One key's place in a pair. Times are of the event loop's clock."""
+    """One key's schedule in a pair. Times are of the event loop's clock."""
 
     subscription: Subscription
     due: float
-    wish_after: float = 0.0
-    wish_delay: float = 0.0
-    wish: asyncio.TimerHandle | None = None
+    look_after: float = 0.0
+    look_delay: float = 0.0
+    delayed_look: asyncio.TimerHandle | None = None
 
 
 class _Pair:
-    """One server as one credential sees it."""
+    """The polling of one server with one credential."""
 
     def __init__(self, name: tuple[Server, Hashable], context: _Context, on_change: Callable[[Key], None]) -> None:
         self.name = name
@@ -242,14 +244,14 @@ class _Pair:
         self._resolver = Resolver()
         self._entries: dict[Key, _Entry] = {}
         self._wanted: set[Key] = set()
-        self._quiet = _Quiet()
+        self._pause = _Pause()
         self.answered_at: datetime | None = None
-        """When the last look was asked that brought a positive answer."""
+        """When the last query with a positive answer was sent."""
         self._poll_sooner = asyncio.Event()
         self._look_sooner = asyncio.Event()
         self._poll_at = 0.0
         self._loop = asyncio.get_running_loop()
-        # Not in the context of whoever asks first: what is logged of a server is about all who ask it.
+        # Not in the context of the first subscriber: log lines about a server concern all of its subscribers.
         self._tasks = [
             self._loop.create_task(self._forever(step), context=Context()) for step in (self._poll, self._look)
         ]
@@ -274,34 +276,34 @@ class _Pair:
             self.look((key,))
 
     def unsubscribe(self, key: Key) -> bool:
-        """Say whether nobody is left."""
+        """Return whether no key is left."""
         entry = self._entries.pop(key, None)
-        if entry is not None and entry.wish is not None:
-            entry.wish.cancel()
+        if entry is not None and entry.delayed_look is not None:
+            entry.delayed_look.cancel()
         self._store.forget(key)
         self._wanted.discard(key)
         return not self._entries
 
     def look(self, keys: Iterable[Key], *, alive: bool = False) -> None:
-        """Look as soon as the server allows it; a look under way does not count, it asked too early.
+        """Read as soon as the server allows it; a look in progress does not count, its query was sent too early.
 
-        `alive`: the server has just given a sign of life, so a silence of it before is over.
+        `alive`: the server has just been seen alive (it sent a webhook), which ends a back-off.
         """
         self._wanted.update(keys)
         if self._wanted:
             if alive:
-                self._quiet.alive()
+                self._pause.alive()
             self._look_sooner.set()
 
-    def wish(self, key: Key) -> None:
-        """Look for `key`, but not too soon after the last time."""
+    def request_look(self, key: Key) -> None:
+        """Look for `key`, but not too soon after the last look."""
         entry = self._entries[key]
-        if key in self._wanted or entry.wish is not None:
+        if key in self._wanted or entry.delayed_look is not None:
             return
-        if self._loop.time() >= entry.wish_after:
+        if self._loop.time() >= entry.look_after:
             self.look((key,))
         else:
-            entry.wish = self._loop.call_at(entry.wish_after, self._wish_now, key)
+            entry.delayed_look = self._loop.call_at(entry.look_after, self._start_delayed_look, key)
 
     def concerned(self, matches: Callable[[CollectionRef], bool]) -> set[Key]:
         return self._store.concerned(matches)
@@ -311,32 +313,32 @@ class _Pair:
 
     def stop(self) -> None:
         for entry in self._entries.values():
-            if entry.wish is not None:
-                entry.wish.cancel()
+            if entry.delayed_look is not None:
+                entry.delayed_look.cancel()
         for task in self._tasks:
             task.cancel()
 
     async def stopped(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _wish_now(self, key: Key) -> None:
+    def _start_delayed_look(self, key: Key) -> None:
         if (entry := self._entries.get(key)) is not None:
-            entry.wish = None
+            entry.delayed_look = None
             self.look((key,))
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await step()
-            except Exception:  # whatever it is, the next look must come, or no hold would be seen any more
+            except Exception:  # polling must go on whatever happens, or holds would no longer be detected
                 log.exception("registry.look_failed", server=self._server.base_url)
                 await asyncio.sleep(BACKOFF[0].total_seconds())
 
     async def _poll(self) -> None:
-        """Wait for the next time, and poll all keys whose time it is."""
+        """Wait until the next poll is due, and poll all keys that are due."""
         self._poll_sooner.clear()
         first = min((entry.due for entry in self._entries.values()), default=self._loop.time() + 1)
-        self._poll_at = max(first, self._quiet.until)
+        self._poll_at = max(first, self._pause.until)
         if not await self._reached(self._poll_at, self._poll_sooner):
             return
         async with self._context.polls[self._server]:
@@ -347,13 +349,13 @@ class _Pair:
                 if entry.due <= now + TOGETHER * entry.subscription.interval.total_seconds()
             }
             changed = await self._read(due)
-        self._tell(changed)
+        self._notify(changed)
 
     async def _look(self) -> None:
-        """Wait until a look is wanted and the server allows it, and look for the keys that want it."""
+        """Wait until a look is requested and the server allows it, and read for the keys that requested it."""
         await self._look_sooner.wait()
         self._look_sooner.clear()
-        while not await self._reached(self._quiet.until, self._look_sooner):
+        while not await self._reached(self._pause.until, self._look_sooner):
             self._look_sooner.clear()
         async with self._context.looks[self._server]:
             keys, self._wanted = self._wanted, set()
@@ -363,11 +365,11 @@ class _Pair:
                 self.look(keys)
                 raise
         for key in keys & self._entries.keys():
-            self._space_wishes(key)
-        self._tell(changed | keys)
+            self._space_looks(key)
+        self._notify(changed | keys)
 
     async def _reached(self, moment: float, sooner: asyncio.Event) -> bool:
-        """Wait until `moment`; False if `sooner` came first, and everything has to be thought over."""
+        """Wait until `moment`; False if `sooner` was set first, and the schedule must be recalculated."""
         if (delay := moment - self._loop.time()) <= 0:
             return True
         try:
@@ -378,17 +380,17 @@ class _Pair:
         return False
 
     async def _read(self, keys: Collection[Key]) -> set[Key]:
-        """Ask for `keys`; return those for which something changed, others of this pair maybe among them."""
+        """Read for `keys`; return the keys with a change, possibly including other keys of this pair."""
         here = [key for key in keys if key in self._entries]
         if not here:
             return set()
         questions = self._store.questions(here)
-        began = self._loop.time()
+        started_at = self._loop.time()
         reading = await self._ask(self._entries[here[0]].subscription.credential, questions)
-        self._quiet.learn(reading, self._loop.time(), self._jitter())
+        self._pause.learn(reading, self._loop.time(), self._jitter())
         for key in here:
             if (entry := self._entries.get(key)) is not None:
-                entry.due = self._next_due(entry.subscription.interval, began)
+                entry.due = self._next_due(entry.subscription.interval, started_at)
         outcomes = (*reading.refs.values(), *reading.collections.values())
         positive = [outcome.asked_at for outcome in outcomes if isinstance(outcome, Resolved | CollectionRead)]
         self.answered_at = max([*positive, *filter(None, [self.answered_at])], default=None)
@@ -409,16 +411,16 @@ class _Pair:
             return await self._resolver.read(api, questions, hold_aliases=self._store.hold_aliases)
         return failed(questions, problem, at)
 
-    def _space_wishes(self, key: Key) -> None:
+    def _space_looks(self, key: Key) -> None:
         entry = self._entries[key]
         if self._store.is_answered(key):
-            entry.wish_delay = WISH_SPACING.total_seconds()
+            entry.look_delay = LOOK_SPACING.total_seconds()
         else:
             most = entry.subscription.interval.total_seconds()
-            entry.wish_delay = min(max(1.0, entry.wish_delay * 2), most)
-        entry.wish_after = self._loop.time() + entry.wish_delay
+            entry.look_delay = min(max(1.0, entry.look_delay * 2), most)
+        entry.look_after = self._loop.time() + entry.look_delay
 
-    def _tell(self, keys: Iterable[Key]) -> None:
+    def _notify(self, keys: Iterable[Key]) -> None:
         for key in keys:
             if key in self._entries:
                 self._on_change(key)
@@ -430,8 +432,8 @@ class _Pair:
         return 1 - JITTER * self._context.random_share()
 
 
-class _Quiet:
-    """Until when a server is left alone: because it asked for it, or because it does not answer."""
+class _Pause:
+    """Until when nothing is sent to a server: because it asked to wait, or because it does not answer."""
 
     def __init__(self) -> None:
         self._asked_until = 0.0
@@ -444,11 +446,11 @@ class _Quiet:
         return max(self._asked_until, self._silent_until)
 
     def alive(self) -> None:
-        """It gave a sign of life. What it asked for still holds."""
+        """The server was seen alive: end the back-off. A wait that it asked for still applies."""
         self._silent_until = 0.0
 
     def learn(self, reading: Reading, now: float, jitter: float) -> None:
-        """Take note of how a look ended."""
+        """Update the pause from the result of a read."""
         outcomes = [*reading.refs.values(), *reading.collections.values(), *reading.artifacts.values()]
         if waits := [outcome.until for outcome in outcomes if isinstance(outcome, Throttled)]:
             self._asked_until = max(self._asked_until, now + (max(waits) - now_utc()).total_seconds())

@@ -1,7 +1,7 @@
 """The GraphQL documents that the resolver sends. Pure.
 
-Only fields that wandb's shipped client 0.31 asks for itself: the schema is private, and what the client uses is the
-nearest thing to a contract. Everything about one project stands under one `project` field.
+Only fields that wandb's released client 0.31 requests too: the schema is private, and what the client uses is the
+closest thing to a contract. Everything about one project is under one `project` field.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,15 +11,15 @@ from typing import Any, TypeAlias
 from modelsync.api.model_ref import CollectionRef, ModelRef
 
 ALIASES_PAGE = 1000
-"""Aliases a request, as wandb's client asks for. W&B's own `v0`, `v1`, … count too."""
+"""Aliases per request, as in wandb's client. W&B's own `v0`, `v1`, … count too."""
 
 DIGEST_ALGORITHM = "digestAlgorithm"
-"""The one field that servers without the feature ARTIFACT_DIGEST_ALGORITHM refuse."""
+"""The one field that servers without the feature ARTIFACT_DIGEST_ALGORITHM reject."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionPage:
-    """Ask for a collection's tags, and for a page of its aliases."""
+    """Request a collection's tags and one page of its aliases."""
 
     collection: CollectionRef
     after: str | None = None
@@ -27,20 +27,20 @@ class CollectionPage:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactById:
-    """Ask for an artifact wherever it is linked."""
+    """Request an artifact, wherever it is linked."""
 
     artifact_id: str
 
 
 Unit: TypeAlias = ModelRef | CollectionPage | ArtifactById
-"""One thing to ask for; a ModelRef asks which version it names."""
+"""One thing to query; a ModelRef queries which version it names."""
 
 Path: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One request: the text, its variables, and where in the answer each unit's part stands."""
+    """One request: the text, its variables, and the path of each unit's part in the response."""
 
     query: str
     variables: Mapping[str, Any]
@@ -66,11 +66,11 @@ fragment Membership on ArtifactCollectionMembership {
 
 
 def document(units: Collection[Unit], *, without: Collection[str] = ()) -> Document:
-    """Write one request for all `units`; `without` names fields that this server does not have."""
+    """Build one request for all `units`; `without` names fields that this server does not have."""
     writer = _Writer()
     for unit in units:
         writer.add(unit)
-    fragments = [_HOME]  # a fragment that nothing uses makes a document invalid
+    fragments = [_HOME]  # an unused fragment makes a document invalid
     if any(not isinstance(unit, CollectionPage) for unit in units):
         fragments.append(_VERSION.replace("DIGEST_ALGORITHM", "" if DIGEST_ALGORITHM in without else DIGEST_ALGORITHM))
     if any(isinstance(unit, ModelRef) for unit in units):
@@ -79,7 +79,7 @@ def document(units: Collection[Unit], *, without: Collection[str] = ()) -> Docum
 
 
 class _Writer:
-    """Collects fields and variables. Values travel as variables only: a name in a reference is never query text."""
+    """Collects fields and variables. Values are passed as variables only: a name must never become query text."""
 
     def __init__(self) -> None:
         self._variables: dict[str, Any] = {}

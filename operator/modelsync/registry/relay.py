@@ -1,7 +1,8 @@
-"""Passes a webhook on to the process that works, when it reached one that only waits for the lease.
+"""Forwards a webhook from a standby replica to the leader.
 
-A Service spreads webhooks over all processes, W&B sends each only once, and only the leader looks. What is passed on is
-where to look, nothing else of the call; it carries the same token and signature, since both processes know them.
+The Service sends webhooks to any replica, W&B sends each only once, and only the leader polls. Only the collection's
+names are forwarded, nothing else of the request; both replicas know the token and the secret, so the forwarded request
+is authenticated and signed in the same way.
 """
 
 import hashlib
@@ -16,16 +17,19 @@ import structlog
 from modelsync.registry.certificate import Certificate
 
 RELAYED_HEADER = "X-Modelsync-Relayed"
-PATIENCE = timedelta(seconds=2)
+TIMEOUT = timedelta(seconds=2)
 
 Look = Callable[[str, str, str], None]
-"""Called with entity, project and collection to look at; an empty name stands for any. Must not block."""
+"""Called with the entity, project and collection to read; an empty name matches any. Must not block."""
 
 log = structlog.get_logger(__name__)
 
 
 class Relay:
-    """Looks itself once `lead` was called; until then it tells the leader, whose host and port `leader` gives."""
+    """Handles webhooks itself once `lead` was called; until then it forwards them to the leader.
+
+    `leader` returns the leader's host and port, or None when there is none.
+    """
 
     def __init__(
         self,
@@ -44,17 +48,17 @@ class Relay:
         self._look: Look | None = None
 
     def lead(self, look: Look) -> None:
-        """From now on webhooks are for us."""
+        """Handle webhooks in this replica from now on, with `look`."""
         self._look = look
 
-    async def take(self, entity: str, project: str, collection: str, *, relayed: bool) -> bool:
-        """Look, or tell the leader; whether somebody looks. What was relayed already is not relayed again."""
+    async def handle(self, entity: str, project: str, collection: str, *, relayed: bool) -> bool:
+        """Call `look`, or forward to the leader unless already relayed; return whether the leader handles it."""
         if self._look is not None:
             self._look(entity, project, collection)
             return True
         leader = self._leader()
         if relayed or leader is None:
-            log.warning("registry.webhook_not_relayed", why="nobody is known to lead")
+            log.warning("registry.webhook_not_relayed", why="no leader is known")
             return False
         body = json.dumps(
             {"entity_name": entity, "project_name": project, "artifact_collection_name": collection}
@@ -64,10 +68,10 @@ class Relay:
             headers["X-Wandb-Signature"] = hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest()
         scheme, pin = "http", None
         if self._certificate is not None:
-            # The leader has the same files, so it must show exactly this certificate, whatever names stand in it.
+            # The leader has the same files, so it must present exactly this certificate, whatever its host names.
             scheme, pin = "https", aiohttp.Fingerprint(self._certificate.fingerprint)
         try:
-            timeout = aiohttp.ClientTimeout(total=PATIENCE.total_seconds())
+            timeout = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())
             async with (
                 aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
                 session.post(

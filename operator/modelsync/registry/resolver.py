@@ -1,8 +1,8 @@
 """Answers questions about versions, aliases and hold marks from a W&B server.
 
-One look is one request where possible: all references, and the tags and aliases of their collections. Another follows
-only for what the first showed to be needed: further pages of aliases, versions that carry a hold alias, served versions
-that their collection no longer shows. It never retries and remembers no answer.
+One read is one request where possible: all references, and the tags and aliases of their collections. A second request
+is sent only for what the first one showed to be missing: further pages of aliases, versions that carry a hold alias,
+served versions that their collection no longer lists. It must never retry or cache an answer.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,14 +33,14 @@ from modelsync.registry.query import ArtifactById, CollectionPage, Unit
 from modelsync.registry.wire import UnexpectedShapeError, aliases_page
 
 MAX_ALIAS_PAGES = 100
-"""Pages of aliases read of one collection: a server that always shows a next page must not hold up the rest."""
+"""Pages of aliases read per collection: a server that always reports a next page must not block the rest."""
 
 
 class Resolver:
-    """Reads from one server as one credential sees it.
+    """Reads from one server with one credential.
 
-    Keeps what it learned about the server from look to look (limits, organizations' names), never a credential and
-    never an answer.
+    Keeps what it learned about the server between reads (limits, organizations' names), never a credential and never
+    an answer.
     """
 
     def __init__(self) -> None:
@@ -48,29 +48,29 @@ class Resolver:
         self._organizations = Organizations()
 
     async def read(self, api: GraphQL, questions: Iterable[Question], *, hold_aliases: Iterable[str] = ()) -> Reading:
-        """Ask what `questions` need, each thing once. Raises nothing: each thing has an outcome of its own.
+        """Query everything that `questions` need, each subject once. Never raises: each subject has its own outcome.
 
-        `hold_aliases` are patterns to look for besides those of the questions. While the server has asked to wait,
-        nothing is sent and everything is `Throttled`.
+        `hold_aliases` are patterns to look for in addition to those of the questions. While the server has asked to
+        wait, nothing is sent and every outcome is `Throttled`.
         """
         asked = list(questions)
-        look = _Look(api, self._traits, self._organizations)
+        session = _ReadSession(api, self._traits, self._organizations)
         refs = {ref for question in asked for ref in question.all_refs}
         homes = {home for question in asked for home in question.collections}
-        await look.read(refs, homes)
-        if any(ref.is_registry and _no_project(look.refs[ref]) for ref in refs):
+        await session.read(refs, homes)
+        if any(ref.is_registry and _no_project(session.refs[ref]) for ref in refs):
             await self._organizations.learn(api)
             renamed = {home for home in homes if self._organizations.actual(home) != home}
-            renamed = {home for home in renamed if _no_project(look.collections[home])}
+            renamed = {home for home in renamed if _no_project(session.collections[home])}
             if renamed:
-                await look.read({ref for ref in refs if ref.in_collection in renamed}, renamed)
+                await session.read({ref for ref in refs if ref.in_collection in renamed}, renamed)
         patterns = {*hold_aliases, *(pattern for question in asked for pattern in question.hold.aliases)}
-        await look.follow_up({served for question in asked for served in question.served}, patterns)
-        return Reading(look.refs, look.collections, look.artifacts, silent=not look.answered)
+        await session.follow_up({served for question in asked for served in question.served}, patterns)
+        return Reading(session.refs, session.collections, session.artifacts, silent=not session.answered)
 
 
 def failed(questions: Iterable[Question], error: RegistryError, at: datetime) -> Reading:
-    """What a look brings that could not even be begun."""
+    """The result of a read that could not be started because of `error`."""
     reply = NoReply(error, at, at)
     asked = list(questions)
     collections = {home: outcomes.of_collection(home, [reply]) for question in asked for home in question.collections}
@@ -82,8 +82,8 @@ def failed(questions: Iterable[Question], error: RegistryError, at: datetime) ->
     return Reading(refs, collections, {})
 
 
-class _Look:
-    """One look: what was asked, and what is known so far."""
+class _ReadSession:
+    """One read: what was queried, and what is known so far."""
 
     def __init__(self, api: GraphQL, traits: ServerTraits, organizations: Organizations) -> None:
         self.refs: dict[ModelRef, Outcome] = {}
@@ -95,7 +95,7 @@ class _Look:
         self._organizations = organizations
 
     async def read(self, refs: Iterable[ModelRef], homes: Iterable[CollectionRef]) -> None:
-        """Read references and collections; `homes` holds every collection of `refs`."""
+        """Read references and collections; `homes` contains every collection of `refs`."""
         asked_refs = {ref: self._actual(ref) for ref in refs}
         asked_homes = {home: self._organizations.actual(home) for home in homes}
         first: set[Unit] = {*asked_refs.values(), *(CollectionPage(home) for home in asked_homes.values())}
@@ -107,7 +107,7 @@ class _Look:
             self.refs[ref] = outcomes.of_ref(ref, replies[actual_ref], self.collections[ref.in_collection])
 
     async def follow_up(self, served: Iterable[ServedVersion], patterns: Iterable[str]) -> None:
-        """Read which versions carry hold aliases, and the served versions that their collection does not show."""
+        """Read which versions carry hold aliases, and the served versions that their collection does not list."""
         wanted = list(patterns)
         carriers: dict[CollectionRef, dict[str, ModelRef]] = {}
         for home, read in self.collections.items():
@@ -138,7 +138,7 @@ class _Look:
     async def _further_pages(
         self, pages: dict[CollectionRef, list[Reply | NoReply]]
     ) -> Mapping[CollectionRef, list[Reply | NoReply]]:
-        """Follow the cursors of collections whose aliases fill more than a page."""
+        """Follow the cursors of collections with more than one page of aliases."""
         for _ in range(MAX_ALIAS_PAGES):
             following = {home: cursor for home, got in pages.items() if (cursor := _next_page(got[-1]))}
             if not following:
@@ -160,7 +160,7 @@ class _Look:
         return (outcome for outcome in self.refs.values() if isinstance(outcome, Resolved))
 
     def _is_lost(self, served: ServedVersion) -> bool:
-        """Whether the collection was read and shows something else, or nothing, where the served version was."""
+        """Whether the collection was read and has another version, or none, under the served version's name."""
         outcome = self.refs[served.collection.at(served.version)]
         if isinstance(outcome, Resolved):
             return outcome.artifact_id != served.artifact_id

@@ -1,6 +1,6 @@
-"""What is known to those who ask one server with one credential, and who has to be told when it changes. No I/O.
+"""The answers of one server to one credential, and which keys a change concerns. No I/O.
 
-Answers are shared between keys only in here: one store belongs to one (server, credential) pair.
+Answers are shared between keys only here: one store belongs to one (server, credential) pair.
 """
 
 from collections import Counter
@@ -26,9 +26,9 @@ Key: TypeAlias = tuple[str, str]
 
 
 def keep(previous: Kept[Positive] | None, outcome: Positive | Failure) -> Kept[Positive]:
-    """Add an answer to what is known. One that was asked for earlier than what is known changes nothing.
+    """Add an answer to what is known. An answer to an older query than the known one is ignored.
 
-    Answers may overtake each other: a look does not wait for a poll that is under way.
+    Answers can arrive out of order: a look does not wait for a poll in progress.
     """
     if previous is not None and outcome.asked_at < previous.latest.asked_at:
         return previous
@@ -42,7 +42,7 @@ def keep(previous: Kept[Positive] | None, outcome: Positive | Failure) -> Kept[P
 
 
 def answers_of(reading: Reading) -> Answers:
-    """Take one look as all that is known."""
+    """Convert a single read to answers."""
     return Answers(
         refs={ref: keep(None, outcome) for ref, outcome in reading.refs.items()},
         collections={home: keep(None, outcome) for home, outcome in reading.collections.items()},
@@ -51,12 +51,12 @@ def answers_of(reading: Reading) -> Answers:
 
 
 _Item: TypeAlias = ModelRef | CollectionRef | str
-"""One thing that is answered by itself; a text is an artifact's id."""
+"""One subject with its own answer; a string is an artifact's id."""
 _ItemT = TypeVar("_ItemT", ModelRef, CollectionRef, str)
 
 
 class Store:
-    """The questions of the keys of one pair, and what is known about them."""
+    """The questions of one pair's keys, and the answers known for them."""
 
     def __init__(self) -> None:
         self._questions: dict[Key, Question] = {}
@@ -65,15 +65,15 @@ class Store:
         self._refs: dict[ModelRef, Kept[Resolved]] = {}
         self._collections: dict[CollectionRef, Kept[CollectionRead]] = {}
         self._artifacts: dict[str, Kept[ArtifactRead]] = {}
-        self._told: dict[Key, tuple[object, ...]] = {}
+        self._reported: dict[Key, tuple[object, ...]] = {}
 
     @property
     def hold_aliases(self) -> frozenset[str]:
-        """The patterns of all keys: what one key's look brings must not lack what another key looks for."""
+        """The patterns of all keys: a read for one key must include what the other keys look for."""
         return frozenset(self._patterns)
 
     def ask(self, key: Key, question: Question) -> bool:
-        """Set what `key` wants to know; say whether any of it has no answer yet."""
+        """Set the question of `key`; return whether any part of it has no answer yet."""
         before = self._questions.get(key)
         if before != question:
             self._questions[key] = question
@@ -83,19 +83,19 @@ class Store:
         return any(item not in self._refs and item not in self._collections for item in _expected(question))
 
     def forget(self, key: Key) -> None:
-        """Drop `key`, and every answer that nobody else asks for."""
+        """Remove `key`, and every answer that no other key needs."""
         before = self._questions.pop(key, None)
-        self._told.pop(key, None)
+        self._reported.pop(key, None)
         if before is not None:
             self._move(key, _items(before), frozenset())
             self._patterns -= Counter(before.hold.aliases)
 
     def questions(self, keys: Iterable[Key]) -> list[Question]:
-        """The questions of those of `keys` that are still here."""
+        """The questions of those `keys` that are still in the store."""
         return [self._questions[key] for key in keys if key in self._questions]
 
     def add(self, reading: Reading) -> set[Key]:
-        """Add one look; return the keys for which something that matters to them has changed."""
+        """Add the result of a read; return the keys for which something relevant has changed."""
         touched: set[Key] = set()
         touched |= self._add(self._refs, reading.refs)
         touched |= self._add(self._collections, reading.collections)
@@ -103,13 +103,13 @@ class Store:
         changed = set()
         for key in touched:
             view = self._view(self._questions[key])
-            if self._told.get(key) != view:
-                self._told[key] = view
+            if self._reported.get(key) != view:
+                self._reported[key] = view
                 changed.add(key)
         return changed
 
     def answers(self, key: Key) -> Answers:
-        """All that is known for `key`; nothing, if it is not here."""
+        """All that is known for `key`; empty if the key is not in the store."""
         question = self._questions.get(key)
         if question is None:
             return Answers({}, {}, {})
@@ -120,7 +120,7 @@ class Store:
         )
 
     def is_answered(self, key: Key) -> bool:
-        """Whether the newest answers say all that `key` wants to know."""
+        """Whether the newest answers cover the whole question of `key`."""
         question = self._questions.get(key)
         if question is None:
             return False
@@ -134,7 +134,7 @@ class Store:
         return alias and around and served
 
     def concerned(self, matches: Callable[[CollectionRef], bool]) -> set[Key]:
-        """The keys that have to do with a collection: it is asked about, or what they ask about is linked there."""
+        """The keys whose question contains a matching collection, or whose versions are linked to one."""
         keys: set[Key] = set()
         for item, askers in self._askers.items():
             if isinstance(item, ModelRef):
@@ -147,7 +147,7 @@ class Store:
         return keys
 
     def _add(self, known: dict[_ItemT, Kept[Positive]], outcomes: Mapping[_ItemT, Positive | Failure]) -> set[Key]:
-        """Add answers of one sort; return the keys that asked for one that is not as it was."""
+        """Add answers of one kind; return the keys whose question contains a changed one."""
         touched: set[Key] = set()
         for item, outcome in outcomes.items():
             if (askers := self._askers.get(item)) is None:
@@ -174,7 +174,7 @@ class Store:
                 self._artifacts.pop(item, None)
 
     def _view(self, question: Question) -> tuple[object, ...]:
-        """What of the answers matters to one question, to be compared with what it was."""
+        """The part of the answers that is relevant to one question, for comparison with the previous one."""
         refs = _known(self._refs, sorted(question.all_refs))
         collections = _known(self._collections, sorted(question.collections))
         artifacts = _known(self._artifacts, sorted({served.artifact_id for served in question.served}))
@@ -204,7 +204,7 @@ def _items(question: Question | None) -> frozenset[_Item]:
 
 
 def _expected(question: Question) -> frozenset[_Item]:
-    """What every look answers; a served version is only read by its id when its collection does not show it."""
+    """What every read answers; a served version is only read by its id when its collection does not list it."""
     return frozenset((*question.all_refs, *question.collections))
 
 
@@ -215,7 +215,7 @@ def _places(positive: Resolved | None) -> Iterable[CollectionRef]:
 
 
 def _what_matters(read: CollectionRead | Failure, question: Question) -> object:
-    """A collection's aliases change with each version that is logged; only those of holds matter."""
+    """A collection's aliases change with every logged version; only the hold aliases are relevant."""
     if not isinstance(read, CollectionRead):
         return read
     held = frozenset(alias for alias in read.aliases if is_hold_alias(alias, question.hold.aliases))

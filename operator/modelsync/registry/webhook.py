@@ -1,9 +1,9 @@
-"""Receives W&B's webhooks. A call only says "look now": what it tells is never believed; answers come from the server.
+"""Receives W&B's webhooks. A webhook only triggers a read: its content is never trusted; answers come from the server.
 
-W&B's automations post what the user's template says, with `Authorization: Bearer <access token>` and, if the webhook
-has a secret, `X-Wandb-Signature`: HMAC-SHA256 over the raw body. Its encoding is described as base64 and seen in the
-wild as hex, with and without `sha256=` in front; all three are taken. Delivery is not guaranteed: polling goes on
-beside it.
+W&B's automations post the user's template, with `Authorization: Bearer <access token>` and, if the webhook has a
+secret, `X-Wandb-Signature`: HMAC-SHA256 over the raw body. The signature's encoding is documented as base64 and seen in
+practice as hex, with and without a `sha256=` prefix; all three are accepted. Delivery is not guaranteed: polling
+continues regardless.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from modelsync.registry.relay import RELAYED_HEADER, Look, Relay
 
 MAX_BODY_BYTES = 64 * 2**10
 READ_TIMEOUT = timedelta(seconds=5)
-"""How long a caller may take to send its body."""
+"""Time limit for a client to send its body."""
 KEEPALIVE = timedelta(seconds=15)
-"""How long a connection may be idle: calls come once in a while, from anywhere."""
+"""How long a connection may be idle: webhooks are rare."""
 MIN_TOKEN_LENGTH = 16
 
 log = structlog.get_logger(__name__)
 
 Heard = Callable[[str], None]
-"""Is told what became of each call: `Accepted`, `Refused`, or `Unserved` (503). Must not block."""
+"""Called with the result of each webhook: `Accepted`, `Refused`, or `Unserved` (503). Must not block."""
 
 
 def application(
@@ -43,18 +43,18 @@ def application(
     path: str = "/webhook",
     heard: Heard = lambda _: None,
 ) -> web.Application:
-    """Make the receiver: `POST path` answers 202 at once and calls `look`, or 401 and does nothing.
+    """Create the receiver: `POST path` answers 202 at once and calls `look`, or answers 401 and does nothing.
 
-    With a relay it answers 503 when nobody could be told to look.
+    With a relay it answers 503 when the webhook could not be forwarded to a leader.
 
-    `token` is the automation's access token. With `secret` a call must be signed too. A body may narrow where to look
-    by `entity_name`, `project_name` and `artifact_collection_name`, or `artifact_version_string`, as W&B's variables
-    are called; one without them, or that is no JSON, means everywhere. Raises ValueError for a token that can be
-    guessed.
+    `token` is the automation's access token. With `secret` the request must be signed too. The body can limit what is
+    read with `entity_name`, `project_name` and `artifact_collection_name`, or `artifact_version_string`, named like
+    W&B's variables; without them, or if it is not JSON, everything is read. Raises ValueError for a token that is too
+    short.
     """
     if len(token) < MIN_TOKEN_LENGTH:
         raise ValueError(
-            f"the webhook token has {len(token)} characters; at least {MIN_TOKEN_LENGTH} are needed, as from "
+            f"the webhook token has {len(token)} characters; at least {MIN_TOKEN_LENGTH} are required; create one with "
             "`openssl rand -hex 32`"
         )
 
@@ -75,10 +75,10 @@ def application(
         relayed = RELAYED_HEADER in request.headers
         if not isinstance(look, Relay):
             look(*place)
-        elif not await look.take(*place, relayed=relayed):
+        elif not await look.handle(*place, relayed=relayed):
             heard("Unserved")
             return web.Response(status=503)
-        if not relayed:  # the replica that passed it on has counted it
+        if not relayed:  # the replica that forwarded it has counted it
             heard("Accepted")
         return web.Response(status=202)
 
@@ -88,7 +88,7 @@ def application(
 
 
 def is_signed(body: bytes, signature: str, secret: str) -> bool:
-    """Whether `signature` is the HMAC-SHA256 of `body`; compared in constant time, as bytes."""
+    """Whether `signature` is the HMAC-SHA256 of `body`. Compares bytes in constant time."""
     expected = hmac.new(secret.encode(), body, hashlib.sha256).digest()
     text = signature.strip()
     given = []
@@ -100,7 +100,7 @@ def is_signed(body: bytes, signature: str, secret: str) -> bool:
 
 
 def place_of(body: bytes) -> tuple[str, str, str]:
-    """Read entity, project and collection from a body; empty where it does not say, or says something odd."""
+    """Read entity, project and collection from a body; empty where they are missing or invalid."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
@@ -116,7 +116,7 @@ def place_of(body: bytes) -> tuple[str, str, str]:
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:
-    """A name from the body; empty if there is none, or a variable that W&B did not fill in."""
+    """A name from the body; empty if it is missing, or an unexpanded W&B variable."""
     value = body.get(name)
     return value if isinstance(value, str) and len(value) <= 512 and "${" not in value else ""
 

@@ -1,7 +1,7 @@
-"""The shapes in W&B's answers, and how they read as `registry.model`. Pure.
+"""The JSON shapes of W&B's responses, and their conversion to `registry.model`. Pure.
 
-What the server sends is checked here once: a part that is not what the schema promises raises UnexpectedShapeError,
-with the path to it, and never a KeyError somewhere else.
+Responses are validated here, once: a part that does not match the schema raises UnexpectedShapeError with its path, and
+never a KeyError somewhere else.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from modelsync.registry.model import Artifact, ArtifactRead, Link, Resolved
 
 
 class UnexpectedShapeError(Exception):
-    """The server's answer is not what its schema promises; the message names the part."""
+    """The server's response does not match its schema; the message names the part."""
 
 
 class _Wire(BaseModel):
@@ -50,7 +50,7 @@ class _Sequence(_Wire):
 
     @property
     def ref(self) -> CollectionRef | None:
-        """None when this credential may not see the project."""
+        """None when this credential cannot see the project."""
         if self.project is None:
             return None
         return CollectionRef(self.project.entity.name, self.project.name, self.name)
@@ -70,7 +70,7 @@ class _Link(_Wire):
     artifact_collection: _Home | None
 
     def model(self) -> Link | None:
-        """None for a place that cannot be named: not visible to this credential, or not numbered yet."""
+        """None for a link without a name: not visible to this credential, or without a version number yet."""
         home = self.artifact_collection
         if home is None or home.ref is None or self.version_index is None:
             return None
@@ -149,17 +149,17 @@ class _Collection(_Home):
 
 @dataclass(frozen=True, slots=True)
 class AliasesPage:
-    """One page of what a collection says."""
+    """One page of a collection's aliases, with its tags."""
 
     tags: frozenset[str]
     aliases: frozenset[str]
-    """Aliases that people gave."""
+    """User-defined aliases."""
     next: str | None
     """The cursor of the next page; None on the last."""
 
 
 def resolved(data: Any, ref: ModelRef, asked_at: datetime, answered_at: datetime) -> Resolved:
-    """Read what a membership says. Raises UnexpectedShapeError."""
+    """Convert a collection membership. Raises UnexpectedShapeError."""
     wire = _parse(_Membership, data)
     home = wire.artifact_collection
     return Resolved(
@@ -175,16 +175,16 @@ def resolved(data: Any, ref: ModelRef, asked_at: datetime, answered_at: datetime
 
 
 def artifact_read(data: Any, asked_at: datetime, answered_at: datetime) -> ArtifactRead:
-    """Read what an artifact says. Raises UnexpectedShapeError."""
+    """Convert an artifact. Raises UnexpectedShapeError."""
     return ArtifactRead(artifact=_parse(_Artifact, data).model(), asked_at=asked_at, answered_at=answered_at)
 
 
 def aliases_page(data: Any) -> AliasesPage:
-    """Read a collection's tags and a page of its aliases. Raises UnexpectedShapeError."""
+    """Convert a collection's tags and one page of its aliases. Raises UnexpectedShapeError."""
     wire = _parse(_Collection, data)
     info = wire.aliases.page_info
     if info.has_next_page and not info.end_cursor:
-        raise UnexpectedShapeError("aliases.pageInfo: there is a next page and no cursor to it")
+        raise UnexpectedShapeError("aliases.pageInfo: there is a next page but no cursor")
     return AliasesPage(
         tags=wire.tags.names,
         aliases=_given([edge.node for edge in wire.aliases.edges if edge.node is not None]),
@@ -193,7 +193,7 @@ def aliases_page(data: Any) -> AliasesPage:
 
 
 def _given(aliases: list[_Alias]) -> frozenset[str]:
-    """Leave out the names that W&B gives to versions itself, as wandb's client does."""
+    """Drop the version names that W&B assigns itself, as wandb's client does."""
     return frozenset(each.alias for each in aliases if not is_version(each.alias))
 
 
@@ -205,5 +205,5 @@ def _parse(shape: type[_Shape], data: Any) -> _Shape:
         return shape.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        problem = f"{'.'.join(str(step) for step in first['loc']) or 'the answer'}: {first['msg']}"
+        problem = f"{'.'.join(str(step) for step in first['loc']) or 'the response'}: {first['msg']}"
     raise UnexpectedShapeError(problem)

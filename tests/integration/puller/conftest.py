@@ -1,4 +1,4 @@
-"""A W&B server of our own, `modelsync pull` as a process, and the real SDK as the oracle."""
+"""A W&B stand-in, `modelsync pull` as a process, and the real SDK as the oracle."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 90
 
 @dataclass
 class Pulled:
-    """How one `modelsync pull` ended."""
+    """The result of one `modelsync pull`."""
 
     code: int
     out: str
@@ -28,7 +28,7 @@ class Pulled:
 
     @property
     def document(self) -> dict[str, Any]:
-        """What `-o json` printed."""
+        """The output of `-o json`."""
         found: dict[str, Any] = json.loads(self.out)
         return found
 
@@ -41,10 +41,10 @@ class Puller:
     key: str
     env: dict[str, str] = field(default_factory=dict)
     prelude: str = ""
-    """Python to run before it."""
+    """Python code to run before the command."""
 
     def start(self, *arguments: object, **options: Any) -> "subprocess.Popen[str]":
-        """Start it, in JSON mode, patient for half a minute."""
+        """Start it, with `-o json` and 30 seconds of retries."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
         environment |= {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": self.key, "PYTHONUNBUFFERED": "1"} | self.env
         command = ["pull", "-o", "json", "--retry-for", "30s", *(str(argument) for argument in arguments)]
@@ -57,7 +57,7 @@ class Puller:
         )
 
     def finish(self, process: "subprocess.Popen[str]") -> Pulled:
-        """Wait for it."""
+        """Wait for its end."""
         try:
             out, err = process.communicate(timeout=TIMEOUT_SECONDS)
         except BaseException:
@@ -80,7 +80,7 @@ def standin() -> Iterator[StandIn]:
 
 @pytest.fixture
 def admin(standin: StandIn) -> Iterator[Admin]:
-    """The server's admin API; what a test breaks is mended after it."""
+    """The server's admin API; faults are removed after each test."""
     client = standin.admin
     yield client
     client.lift_fault()
@@ -117,7 +117,7 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
 
 @pytest.fixture
 def oracle(standin: StandIn, tmp_path: Path) -> Callable[[str], dict[str, bytes]]:
-    """What wandb's own `download()` gives for a reference."""
+    """The files that wandb's own `download()` fetches for a reference."""
 
     def download(reference: str) -> dict[str, bytes]:
         home = tmp_path / "sdk"

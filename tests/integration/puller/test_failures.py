@@ -1,4 +1,4 @@
-"""What goes wrong on the way: each failure has its word, its exit code and a sentence, and publishes nothing."""
+"""Failures of a pull: each has its outcome, exit code and message, and publishes nothing."""
 
 import random
 import resource
@@ -42,7 +42,7 @@ def model(admin: Admin, collection: str) -> str:
 def test_a_wrong_byte_is_refused_and_nothing_published(pull: Any, admin: Admin, model: str, tmp_path: Path) -> None:
     with admin.fault("corrupt", file="w.bin", offset=2_000_000):
         done = pull(model, tmp_path / "model")
-    assert_refused(done, 4, "CorruptFile", "w.bin", "must have", "second time", "nothing was published")
+    assert_refused(done, 4, "CorruptFile", "w.bin", "expected", "second time", "nothing was published")
     assert done.document["file"] == "w.bin"
     assert not (tmp_path / "model").exists()
     assert pull(model, tmp_path / "model").code == 0
@@ -52,7 +52,7 @@ def test_a_wrong_byte_is_refused_and_nothing_published(pull: Any, admin: Admin, 
 def test_a_file_of_another_length_is_refused(pull: Any, admin: Admin, model: str, tmp_path: Path, offset: int) -> None:
     with admin.fault("resize", file="w.bin", offset=offset):
         done = pull(model, tmp_path / "model")
-    assert_refused(done, 4, "CorruptFile", "w.bin", f"{3 * 2**20 + offset} bytes where {3 * 2**20} are expected")
+    assert_refused(done, 4, "CorruptFile", "w.bin", f"{3 * 2**20 + offset} bytes, expected {3 * 2**20}")
     assert not (tmp_path / "model").exists()
 
 
@@ -100,8 +100,8 @@ def test_cut_connections_expired_urls_and_a_failing_server_cost_time_only(
     done = pull(model, tmp_path / "model")
     assert done.code == 0, done.err
     assert (tmp_path / "model" / "w.bin").read_bytes() == LARGE[: 3 * 2**20]
-    assert "asking for a fresh URL" in done.err
-    assert "trying again in" in done.err
+    assert "requesting a fresh URL" in done.err
+    assert "retrying in" in done.err
     assert not admin.faults()
 
 
@@ -114,11 +114,11 @@ def test_urls_that_expire_while_it_runs_are_replaced(pull: Any, admin: Admin, mo
     admin.lift_fault(fault)
     done = pull.finish(process)
     assert done.code == 0, done.err
-    assert "403; asking for a fresh URL" in done.err
+    assert "403; requesting a fresh URL" in done.err
 
 
 def start_and_hold_in_the_middle(pull: Any, admin: Admin, reference: str, tmp_path: Path, *arguments: object) -> Any:
-    """A pull that has most of a file of 40 MiB, and cannot get the rest."""
+    """A pull that has fetched most of a file of 40 MiB, and cannot fetch the rest."""
     admin.add_fault("truncate", file="large.bin", offset=30 * 2**20)
     process = pull.start("--connections", 1, *arguments, reference, tmp_path / "model")
     held = tmp_path / ".model.modelsync"
@@ -157,7 +157,7 @@ def test_sigterm_ends_it_at_once_and_the_next_pull_goes_on(pull: Any, admin: Adm
     process.send_signal(signal.SIGTERM)
     ended = pull.finish(process)
     assert time.monotonic() - asked_at < 4
-    assert_refused(ended, 143, "Interrupted", "SIGTERM", "goes on from there")
+    assert_refused(ended, 143, "Interrupted", "SIGTERM", "resumes from there")
     assert '"Interrupted"' in result.read_text()
     admin.lift_fault()
 
@@ -198,7 +198,7 @@ socket.getaddrinfo = silent
 
 def test_a_file_size_limit_or_full_volume_is_no_space(pull: Any, large: str, tmp_path: Path) -> None:
     done = pull(large, tmp_path / "model", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)))
-    assert_refused(done, 3, "NoSpace", "large.bin", "File too large", "give the volume more room")
+    assert_refused(done, 3, "NoSpace", "large.bin", "File too large", "enlarge the volume")
     assert not (tmp_path / "model").exists()
 
 
@@ -238,7 +238,7 @@ def test_a_deleted_version_is_not_found(pull: Any, admin: Admin, model: str, tmp
 def test_a_wrong_key_is_denied(pull: Any, model: str, tmp_path: Path) -> None:
     pull.key = "w" * 40
     done = pull(model, tmp_path / "model")
-    assert_refused(done, 3, "Denied", "does not know this API key")
+    assert_refused(done, 3, "Denied", "does not accept this API key")
 
 
 def test_a_key_that_was_cut_off_is_said_to_be(pull: Any, model: str, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_server_that_is_not_there_is_given_up(pull: Any, model: str, tmp_path:
     with socket.create_server(("127.0.0.1", 0)) as server:
         pull.url = f"http://127.0.0.1:{server.getsockname()[1]}"
     done = pull(model, tmp_path / "model", "--retry-for", "1s")
-    assert_refused(done, 3, "Unreachable", pull.url, "given up after")
+    assert_refused(done, 3, "Unreachable", pull.url, "gave up after")
 
 
 def test_a_login_page_is_no_server(pull: Any, admin: Admin, model: str, tmp_path: Path) -> None:
@@ -272,10 +272,10 @@ def test_a_login_page_is_no_server(pull: Any, admin: Admin, model: str, tmp_path
         ((), "modelsync pull REF DIR"),
         (("acme/llm/chat:v0",), "modelsync pull REF DIR"),
         (("acme/llm/chat", "model"), "has no alias"),
-        (("--artifact-id", "QQ==", "model"), "belong together"),
-        (("--digest", "0" * 32, "model"), "belong together"),
+        (("--artifact-id", "QQ==", "model"), "must be passed together"),
+        (("--digest", "0" * 32, "model"), "must be passed together"),
         (("--artifact-id", "QQ==", "--digest", "0" * 32, "acme/llm/chat:v0", "model"), "only argument"),
-        (("--artifact-id", "QQ==", "--digest", "xyz", "model"), "32 digits"),
+        (("--artifact-id", "QQ==", "--digest", "xyz", "model"), "32 hex digits"),
         (("acme/llm/chat:v0", "model", "--retry-for", "soon"), "--retry-for: 'soon' is not a duration"),
         (("acme/llm/chat:v0", "/proc"), "mount point"),
         (("acme/llm/chat:v0", "model", "--ca-file", "/nowhere.pem"), "nowhere.pem"),

@@ -165,7 +165,7 @@ def test_two_pulls_into_one_place_fetch_once(
     assert contents(tmp_path / "model") == {"a": b"x" * 1000}
     assert len(admin.requests(since=before, operation="download")) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
-    assert "another pull works on" in "".join(each.err for each in done)
+    assert "another pull is working on" in "".join(each.err for each in done)
 
 
 def test_who_may_only_read_the_registry_can_pull_through_it(
@@ -181,7 +181,7 @@ def test_who_may_only_read_the_registry_can_pull_through_it(
 
     assert done.code == 0, done.err
     assert contents(tmp_path / "model") == FILES
-    # wandb's own client asks for files through the link too; by its id a server may hide them from this user.
+    # wandb's own client requests files through the link too; by id a server may hide them from this user.
     asked = {request.operation for request in admin.requests(since=before, operation="ModelsyncPullFiles*")}
     assert asked == {"ModelsyncPullFiles"}
 

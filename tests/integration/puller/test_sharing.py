@@ -1,4 +1,4 @@
-"""Several pulls into one place, as pods on one claim do: one transfer, whatever dies or stands still on the way."""
+"""Several pulls into one folder, as pods on one claim do: one transfer, even if processes die or are paused."""
 
 import json
 import os
@@ -20,26 +20,26 @@ QUICK = """
 from modelsync.puller import lease
 lease.BEAT_SECONDS, lease.EXPIRY_SECONDS = 0.1, 1.0
 """
-"""A lease for tests: dead after a second."""
+"""A lease that expires after a second."""
 
 
 @pytest.fixture
 def model(admin: Admin, collection: str) -> list[object]:
-    """How a pod asks for a version with a large file."""
+    """A pod's arguments for a version with a large file."""
     logged = admin.log_artifact("acme-ml", "llm", collection, {"config.json": b"{}", "large.bin": LARGE})
     return ["--artifact-id", logged.artifact_id, "--digest", logged.digest, "--repair"]
 
 
 @pytest.fixture
 def small(admin: Admin, collection: str) -> list[object]:
-    """As `model`, with less to fetch."""
+    """Like `model`, with a smaller file."""
     files = {"config.json": b"{}", "large.bin": LARGE[: 3 * 2**20]}
     logged = admin.log_artifact("acme-ml", "llm", collection, files)
     return ["--artifact-id", logged.artifact_id, "--digest", logged.digest, "--repair"]
 
 
 def elsewhere(name: str) -> str:
-    """A prelude by which a process believes that it runs on a machine of its own: nothing is proved of others."""
+    """A prelude that makes a process look like on another machine: the death of others cannot be proved."""
     named = f"type('', (), {{'nodename': {name!r}}})()"
     return f"{QUICK}\nlease._process = lambda pid: ''\nlease.os.uname = lambda: {named}\n"
 
@@ -54,14 +54,14 @@ def test_of_pods_that_start_at_once_one_pulls_and_the_others_wait_and_show_it(
         with (tmp_path / f"{name}.err").open("w") as err:
             arguments = ("--connections", 1, "--pod-uid", name, *model, tmp_path / "claim/model")
             running.append(pull.start(*arguments, stderr=err))
-    said = [tmp_path / f"{name}.err" for name in ("pod-a", "pod-b", "pod-c", "pod-d")]
-    wait_until(lambda: sum("another pull works on" in path.read_text() for path in said) == 3)
-    wait_until(lambda: sum("waiting for the pull of pod-" in path.read_text() for path in said) == 3)
+    logs = [tmp_path / f"{name}.err" for name in ("pod-a", "pod-b", "pod-c", "pod-d")]
+    wait_until(lambda: sum("another pull is working on" in path.read_text() for path in logs) == 3)
+    wait_until(lambda: sum("waiting for the pull of pod-" in path.read_text() for path in logs) == 3)
     admin.lift_fault(fault)
     outcomes = []
     for process in running:
         out, _ = process.communicate(timeout=60)
-        assert process.returncode == 0, [path.read_text() for path in said]
+        assert process.returncode == 0, [path.read_text() for path in logs]
         outcomes.append(json.loads(out)["outcome"])
     assert sorted(outcomes) == ["AlreadyPublished"] * 3 + ["Pulled"], "one transfer for all"
     assert [path.name for path in (tmp_path / "claim").iterdir()] == ["model"]
@@ -146,7 +146,7 @@ def test_after_a_kill_at_any_stage_the_next_pull_publishes_the_whole_and_leaves_
     assert done.code == 0, done.err
     assert (tmp_path / "model/large.bin").read_bytes() == LARGE[: 3 * 2**20]
     left = {path.name for path in tmp_path.iterdir()} - {"model"}
-    # Of a dead pod whose end nobody can prove at once, the empty lease may stay until somebody pulls again.
+    # If a pod's death cannot be proved at once, its empty lease may stay until the next pull.
     assert not left or (place == "another machine" and stage.startswith(("with the folder named", "with all cleaned")))
 
 
@@ -171,7 +171,7 @@ def published(pull: Any, model: list[object], tmp_path: Path) -> Path:
 
 
 def flip(path: Path) -> None:
-    """Change one byte in the middle, as a broken disk or a stranger would."""
+    """Change one byte in the middle, as a broken disk would."""
     path.chmod(0o644)
     with path.open("r+b") as file:
         file.seek(5)
@@ -185,7 +185,7 @@ def test_a_published_folder_is_proved_from_the_disk_with_the_registry_away(
     done = pull(*model, published)
     assert (done.code, done.document["outcome"]) == (0, "AlreadyPublished"), done.err
     os.utime(published / "large.bin")
-    assert pull(*model, published).code == 0, "another time alone is no change"
+    assert pull(*model, published).code == 0, "a different modification time alone is no change"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ staging.Staging.free_bytes = lambda self: 2**20
 """
     done = pull(*model, tmp_path / "model")
     assert (done.code, done.document["outcome"]) == (3, "NoSpace")
-    assert "1 MiB free, and 40 MiB are still to be fetched" in done.document["message"]
+    assert "1 MiB free, but 40 MiB are still to be fetched" in done.document["message"]
     assert list(tmp_path.iterdir()) == []
 
 

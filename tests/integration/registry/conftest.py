@@ -1,4 +1,4 @@
-"""A W&B server for all tests here; each test has a project of its own in it."""
+"""A W&B server for all tests here; each test has its own project."""
 
 import itertools
 import time
@@ -25,7 +25,7 @@ def standin() -> Iterator[StandIn]:
 
 @pytest.fixture
 def admin(standin: StandIn) -> Iterator[Admin]:
-    """The server's admin API; what a test breaks is mended after it."""
+    """The server's admin API; faults are removed after each test."""
     client = standin.admin
     yield client
     client.lift_fault()
@@ -39,7 +39,7 @@ def credential(standin: StandIn) -> Credential:
 
 
 class Requests:
-    """What the server was asked since this was made; not what an earlier test left under way."""
+    """The requests since this fixture was created, without those left in flight by earlier tests."""
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
@@ -52,14 +52,14 @@ class Requests:
 
 @dataclass
 class Project:
-    """A project of its own for a test."""
+    """A project that no other test uses."""
 
     admin: Admin
     name: str
     counter: Iterator[int]
 
     def log(self, collection: str = "chat", **options: Any) -> Version:
-        """Log a version that is like no other."""
+        """Log a version with unique content."""
         content = f"{self.name}/{collection}/{next(self.counter)}".encode()
         return self.admin.log_artifact(ENTITY, self.name, collection, {"model.safetensors": content}, **options)
 
@@ -77,5 +77,5 @@ def project(admin: Admin) -> Project:
 
 @pytest.fixture
 def registry(project: Project) -> str:
-    """`organization/registry` that no other test uses; a registry is there once something is linked into it."""
+    """`organization/registry` that no other test uses; a registry exists once something is linked into it."""
     return f"acme/wandb-registry-{project.name}"

@@ -1,4 +1,4 @@
-"""`modelsync resolve`, as people and scripts call it."""
+"""`modelsync resolve`, as users and scripts call it."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Resolve = Callable[..., Result]
 
 @pytest.fixture
 def resolve(standin: StandIn) -> Resolve:
-    """Call the command with the environment of a W&B user; a value of None takes a variable away."""
+    """Call the command with the environment of a W&B user; a value of None removes a variable."""
 
     def call(*arguments: str, **environment: str | None) -> Result:
         usual = {"WANDB_BASE_URL": standin.url, "WANDB_API_KEY": standin.api_key, "REQUESTS_CA_BUNDLE": None}
@@ -44,18 +44,21 @@ def test_a_script_gets_the_same_as_json(resolve: Resolve, project: Project) -> N
     logged = project.log(aliases=["production"], metadata={"accuracy": 0.9})
     result = resolve(str(project.ref("production")), "-o", "json")
     assert result.exit_code == 0
-    told: dict[str, Any] = json.loads(result.stdout)
-    assert (told["outcome"], told["version"], told["digest"]) == ("Resolved", "v0", logged.digest)
-    assert told["artifactID"] == logged.artifact_id
-    assert told["metadata"] == {"accuracy": 0.9}
-    assert (told["held"], told["holds"]) == (False, [])
+    document: dict[str, Any] = json.loads(result.stdout)
+    assert (document["outcome"], document["version"], document["digest"]) == ("Resolved", "v0", logged.digest)
+    assert document["artifactID"] == logged.artifact_id
+    assert document["metadata"] == {"accuracy": 0.9}
+    assert (document["held"], document["holds"]) == (False, [])
 
 
 def test_names_of_holds_are_given_by_options(resolve: Resolve, project: Project) -> None:
     project.log(aliases=["production", "frozen-eu"], tags=["regulatory-hold", "stop"])
     ref = str(project.ref("production"))
-    told = json.loads(resolve(ref, "-o", "json", "--hold-tag", "stop", "--hold-alias", "frozen-*").stdout)
-    assert [(hold["name"], hold["via"]) for hold in told["holds"]] == [("frozen-eu", "Alias"), ("stop", "VersionTag")]
+    document = json.loads(resolve(ref, "-o", "json", "--hold-tag", "stop", "--hold-alias", "frozen-*").stdout)
+    assert [(hold["name"], hold["via"]) for hold in document["holds"]] == [
+        ("frozen-eu", "Alias"),
+        ("stop", "VersionTag"),
+    ]
 
 
 def test_what_is_missing_ends_with_1_and_the_nearest_name(resolve: Resolve, project: Project) -> None:
@@ -98,9 +101,9 @@ def test_a_wrong_key_ends_with_3(resolve: Resolve, project: Project) -> None:
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ({"kind": "status", "status": 429, "retry_after": 60}, "asks to send nothing before"),
+        ({"kind": "status", "status": 429, "retry_after": 60}, "asks to wait until"),
         ({"kind": "status", "status": 502}, "answered 502"),
-        ({"kind": "html"}, "is no GraphQL answer"),
+        ({"kind": "html"}, "is not a GraphQL response"),
         ({"kind": "reset"}, "cannot be reached"),
     ],
 )
@@ -129,8 +132,8 @@ def test_a_name_from_the_server_cannot_steer_the_terminal(resolve: Resolve, proj
 
 
 def test_the_help_tells_every_exit_code(resolve: Resolve) -> None:
-    told = resolve("--help").stdout
-    assert [line.split()[0] for line in told.partition("Exit codes:")[2].splitlines() if line.strip()] == [
+    text = resolve("--help").stdout
+    assert [line.split()[0] for line in text.partition("Exit codes:")[2].splitlines() if line.strip()] == [
         "0",
         "1",
         "2",

@@ -1,4 +1,4 @@
-"""wandb's own client, on the same server, gives the same answers."""
+"""wandb's own client returns the same answers from the same server."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from modelsync.registry.model import Missing, Outcome, Question, Resolved
 from modelsync.registry.resolver import Resolver
 from wandb_standin import Admin, StandIn
 
-# In a process of its own: the SDK starts a child, reads the environment and keeps state for the whole process.
+# In a separate process: the SDK starts a child, reads the environment and keeps process-wide state.
 SDK = """
 import json, sys, wandb
 api = wandb.Api()

@@ -1,4 +1,4 @@
-"""The poller against a server that speaks W&B's protocol: what it asks, when, and whom it tells."""
+"""The poller against a server with W&B's protocol: what it queries, when, and which keys it notifies."""
 
 import asyncio
 import socket
@@ -38,29 +38,29 @@ NEVER = timedelta(hours=1)
 SOON = timedelta(seconds=0.2)
 A, B = ("prod", "a"), ("prod", "b")
 PATIENCE = 60.0
-"""Seconds after which something never comes; how fast a busy machine is says nothing about the poller."""
+"""Seconds after which a wait fails; generous, since a busy machine is no failure of the poller."""
 T = TypeVar("T")
 
 
 class Scene:
-    """A poller, and what it told."""
+    """A poller, and the keys that it notified."""
 
     def __init__(self, standin: StandIn, project: Project) -> None:
         self.standin = standin
         self.project = project
-        self.told: list[Key] = []
+        self.notified: list[Key] = []
         self.seen: list[type] = []
         self._something = asyncio.Event()
         self.requests_seen: list[tuple[str, str]] = []
-        self.poller = Poller(self._tell, random_share=lambda: 0.5, watch=self._watch)
+        self.poller = Poller(self._notify, random_share=lambda: 0.5, watch=self._watch)
         self.credentials_asked = 0
 
     def _watch(self, server: str, outcome: str, seconds: float) -> None:
         assert seconds > 0
         self.requests_seen.append((server, outcome))
 
-    def _tell(self, key: Key) -> None:
-        self.told.append(key)
+    def _notify(self, key: Key) -> None:
+        self.notified.append(key)
         self.seen += [type(kept.latest) for kept in self.answers(key).refs.values()]
         self._something.set()
 
@@ -90,7 +90,7 @@ class Scene:
         )
 
     async def until(self, condition: Callable[[], T | None]) -> T:
-        """Wait until something that was told makes the condition true."""
+        """Wait until a notification makes the condition true."""
         async with asyncio.timeout(PATIENCE):
             while not (found := condition()):
                 self._something.clear()
@@ -98,7 +98,7 @@ class Scene:
             return found
 
     async def until_told(self, key: Key, count: int = 1) -> None:
-        await self.until(lambda: self.told.count(key) >= count)
+        await self.until(lambda: self.notified.count(key) >= count)
 
     def answers(self, key: Key = A) -> Answers:
         found = self.poller.snapshot(key)
@@ -113,7 +113,7 @@ class Scene:
         return kept.positive.version if kept and kept.positive else ""
 
     async def requests(self, count: int, since: int) -> list[LoggedRequest]:
-        """The first requests after `since`, once there are so many."""
+        """The first `count` requests after `since`, once they have arrived."""
         return await asyncio.to_thread(self.standin.admin.wait_for_requests, count, since=since, seconds=PATIENCE)
 
 
@@ -127,10 +127,10 @@ async def scene(standin: StandIn, admin: Admin, project: Project) -> AsyncIterat
 async def test_what_is_logged_of_a_server_names_none_of_those_who_ask_it(scene: Scene) -> None:
     named: list[dict[str, Any]] = []
 
-    def tell(_server: str, _outcome: str, _seconds: float) -> None:
+    def record(_server: str, _outcome: str, _seconds: float) -> None:
         named.append(structlog.contextvars.get_contextvars())
 
-    scene.poller = Poller(scene._tell, watch=tell)
+    scene.poller = Poller(scene._notify, watch=record)
     async with scene.poller:
         with structlog.contextvars.bound_contextvars(namespace="prod", name="a"):
             scene.poller.subscribe(A, scene.subscription())
@@ -160,7 +160,7 @@ async def test_the_same_subscription_again_asks_for_nothing(scene: Scene, admin:
     assert scene.version(B) == "v0"
     scene.poller.look(B)
     await scene.until_told(B)
-    assert len(asked()) == 1, "only the look that was asked for"
+    assert len(asked()) == 1, "only the requested look"
 
 
 async def test_a_poll_sees_an_alias_that_moved_and_tells_nobody_else(scene: Scene, project: Project) -> None:
@@ -170,10 +170,10 @@ async def test_a_poll_sees_an_alias_that_moved_and_tells_nobody_else(scene: Scen
     scene.poller.subscribe(B, scene.subscription(project.ref("production", "other"), interval=SOON))
     await scene.until_told(A)
     await scene.until_told(B)
-    scene.told.clear()
+    scene.notified.clear()
     project.admin.set_alias(project.log(), "production")
     await scene.until(lambda: scene.version() == "v1")
-    assert set(scene.told) == {A}
+    assert set(scene.notified) == {A}
 
 
 async def test_a_quiet_server_is_asked_once_in_an_interval(scene: Scene, admin: Admin, project: Project) -> None:
@@ -182,7 +182,7 @@ async def test_a_quiet_server_is_asked_once_in_an_interval(scene: Scene, admin: 
     began = time.monotonic()
     scene.poller.subscribe(A, scene.subscription(interval=timedelta(seconds=0.6)))
     asked = await scene.requests(4, before)
-    # Not from one arrival to the next: a request that was long on its way would seem to be close to the one after it.
+    # Not between arrivals: a request that was delayed on its way would seem close to the next one.
     assert time.monotonic() - began >= 0.5 * (len(asked) - 1)
 
 
@@ -193,7 +193,7 @@ async def test_what_does_not_matter_is_not_told(scene: Scene, admin: Admin, proj
     await scene.until_told(A)
     project.log(aliases=["nightly"])
     await scene.requests(3, admin.last_request())
-    assert scene.told == [A]
+    assert scene.notified == [A]
     admin.add_tag(first, "regulatory-hold")
     await scene.until_told(A, 2)
     question = scene.subscription().question
@@ -206,7 +206,7 @@ async def test_keys_of_one_credential_share_each_request(scene: Scene, admin: Ad
     keys = [("prod", f"m{number}") for number in range(30)]
     for key in keys:
         scene.poller.subscribe(key, scene.subscription(interval=SOON))
-    await scene.until(lambda: set(scene.told) >= set(keys))
+    await scene.until(lambda: set(scene.notified) >= set(keys))
     polls = await scene.requests(2, admin.last_request())
     assert all(entry.refs.count(str(project.ref("production"))) == 1 for entry in polls)
 
@@ -218,11 +218,11 @@ async def test_a_look_for_many_keys_of_one_credential_is_one_request(
     keys = [("prod", f"m{number}") for number in range(30)]
     for key in keys:
         scene.poller.subscribe(key, scene.subscription())
-    await scene.until(lambda: set(scene.told) >= set(keys))
+    await scene.until(lambda: set(scene.notified) >= set(keys))
     asked = Requests(admin)
-    scene.told.clear()
+    scene.notified.clear()
     scene.poller.look_at(collection="chat")
-    await scene.until(lambda: set(scene.told) >= set(keys))
+    await scene.until(lambda: set(scene.notified) >= set(keys))
     [entry] = asked()
     assert entry.refs.count(str(project.ref("production"))) == 1
 
@@ -306,7 +306,7 @@ async def test_a_look_asked_for_during_a_poll_starts_another_and_does_not_wait_f
     scene.poller.look_at(collection="chat")
     asked = datetime.now(UTC)
     await scene.until(lambda: scene.version() == "v1")
-    assert Unreachable not in scene.seen, "the poll is still under way: its end would be told"
+    assert Unreachable not in scene.seen, "the poll is still in progress: its end would be reported"
     kept = scene.kept()
     assert kept is not None
     assert kept.latest.asked_at >= asked
@@ -341,7 +341,7 @@ async def test_a_throttled_server_is_left_alone_until_its_time_and_then_asked(
     scene.poller.look(A)
     scene.poller.look_at()
     await scene.until(lambda: scene.version() == "v0")
-    assert scene.seen.count(Throttled) == 1, "looks wait, and do not end with what is known already"
+    assert scene.seen.count(Throttled) == 1, "looks wait, and do not end with the known answer"
     refused, answered, *_ = asked()
     assert (refused.status, answered.status) == (429, 200)
     assert answered.at - refused.at >= 1.9
@@ -403,7 +403,7 @@ async def test_a_server_that_never_answers_does_not_hold_up_another(scene: Scene
             dead = scene.subscription(identity=f"dead-{number}", url=f"http://127.0.0.1:{silent.getsockname()[1]}")
             scene.poller.subscribe(("prod", f"dead-{number}"), dead)
         scene.poller.subscribe(A, scene.subscription())
-        await scene.until(lambda: A in scene.told)
+        await scene.until(lambda: A in scene.notified)
         assert scene.version() == "v0"
         assert Unreachable not in scene.seen, "none of the others has been given up yet"
 
@@ -501,7 +501,7 @@ def latest(scene: Scene) -> object:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a state of the server, in a thread."""
+    """Wait, in a thread, for a state of the server."""
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, f"never: {what}"
@@ -526,6 +526,8 @@ async def test_requests_and_the_last_answer_are_told_apart_by_server_and_namespa
     assert set(scene.requests_seen) == {(scene.standin.url, "Answered"), (scene.standin.url, "Denied")}
 
     scene.poller.subscribe(B, scene.subscription(identity="mallory", key="f" * 40))
-    assert scene.poller.last_answers()[scene.standin.url, "prod"] is None, "that of who has waited longest"
+    assert scene.poller.last_answers()[scene.standin.url, "prod"] is None, (
+        "the time of the credential that has waited longest"
+    )
     scene.poller.unsubscribe(("other", "c"))
     assert (scene.standin.url, "other") not in scene.poller.last_answers()

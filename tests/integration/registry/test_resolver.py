@@ -1,4 +1,4 @@
-"""The resolver against a server that speaks W&B's protocol: few requests, and one outcome for each thing asked."""
+"""The resolver against a server with W&B's protocol: few requests, and one outcome for each query."""
 
 from collections.abc import AsyncIterator, Iterable
 
@@ -138,7 +138,7 @@ async def test_an_error_about_a_whole_project_needs_no_second_request(
 
 @pytest_asyncio.fixture
 async def spoiling(standin: StandIn) -> AsyncIterator[str]:
-    """A server that loses a whole project in each batch, because of an error in one field of one reference."""
+    """A server that returns null for a whole project in each batch, because of an error in one field."""
 
     async def spoil(request: web.Request) -> web.Response:
         body = await request.json()
@@ -195,7 +195,7 @@ async def test_what_a_key_may_not_see_is_missing_for_it(standin: StandIn, admin:
     ref = project.ref("production")
     found = (await read(standin, ref, key=key)).refs[ref]
     assert isinstance(found, Missing)
-    assert "may not see it" in found.message
+    assert "cannot see it" in found.message
 
 
 async def test_a_wrong_key_costs_one_request_however_much_is_asked(

@@ -1,4 +1,4 @@
-"""The transport tells apart why an answer is missing, and keeps the key to itself."""
+"""The transport classifies why an answer is missing, and never reveals the key."""
 
 import base64
 import logging
@@ -39,7 +39,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Odd:
-    """Something that is no W&B server: answers each request as a test says, and remembers it."""
+    """Not a W&B server: returns the response that a test sets, and records the requests."""
 
     def __init__(self) -> None:
         self.requests: list[web.Request] = []
@@ -75,7 +75,7 @@ async def odd() -> AsyncIterator[Odd]:
 
 
 async def failure(url: str, key: str = KEY, **options: object) -> RegistryError:
-    """Ask and return why there was no answer."""
+    """Send a query and return its error."""
     async with GraphQL(url, Credential(key), **options) as api:  # type: ignore[arg-type]
         with pytest.raises(RegistryError) as caught:
             await api.execute(VIEWER)
@@ -209,7 +209,7 @@ async def test_a_netrc_of_the_user_changes_nothing(odd: Odd, tmp_path: Path, mon
 
 @pytest.fixture
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that names no proxy yet."""
+    """An environment without proxy variables."""
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -261,16 +261,16 @@ async def test_a_key_that_a_server_says_back_is_in_no_error_no_trace_and_no_log(
         lambda: web.json_response({"errors": [{"message": f"nobody has {KEY}\n({header})\x1b[31m"}]}, status=403)
     )
     error = await failure(odd.url)
-    told = "".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__) + caplog.text
+    text = "".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__) + caplog.text
     assert "nobody has *** (***)" in str(error)
-    assert KEY not in told
-    assert header not in told
+    assert KEY not in text
+    assert header not in text
     assert "\x1b" not in str(error)
 
 
 async def test_a_dead_port_and_an_unknown_host_say_what_to_check() -> None:
     assert "connection refused" in str(await failure("http://127.0.0.1:1"))
-    assert "host name is not known" in str(await failure("https://wandb.nowhere.invalid"))
+    assert "host name cannot be resolved" in str(await failure("https://wandb.nowhere.invalid"))
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_told_with_the_ca_bundle(odd: Odd) -> None:
@@ -293,9 +293,9 @@ async def test_an_answer_without_end_is_broken_off(odd: Odd, monkeypatch: pytest
         ("ftp://wandb.example.com", "allowed is https://host"),
         ("https://", "allowed is https://host"),
         ("https://host:port", "not a URL"),
-        ("https://user:hunter2@wandb.example.com", "must hold no user or password"),
-        ("https://wandb.example.com/?a=b", "no query"),
-        ("https://wandb.example.com/a b", "no query, fragment or space"),
+        ("https://user:hunter2@wandb.example.com", "must not contain a user or password"),
+        ("https://wandb.example.com/?a=b", "must not have a query"),
+        ("https://wandb.example.com/a b", "must not have a query, fragment or space"),
     ],
 )
 def test_a_base_url_that_cannot_be_used_is_refused_with_what_is_allowed(text: str, says: str) -> None:

@@ -1,4 +1,4 @@
-"""A stand-in process for each test that asks for one."""
+"""A vllm_standin process for each test that requests one."""
 
 import asyncio
 import json
@@ -35,20 +35,20 @@ class Served:
         self._reader = asyncio.ensure_future(self._read())
         self._news = asyncio.Condition()
 
-    async def said(self, pattern: str) -> re.Match[str]:
-        """Wait for a line of output that holds `pattern`."""
+    async def logged(self, pattern: str) -> re.Match[str]:
+        """Wait for a line of output that matches `pattern`."""
         async with asyncio.timeout(SECONDS), self._news:
             while True:
                 for line in self.output:
                     if match := re.search(pattern, line):
                         return match
                 if self._reader.done():
-                    raise AssertionError(f"ended without saying {pattern!r}:\n" + "".join(self.output))
+                    raise AssertionError(f"ended without logging {pattern!r}:\n" + "".join(self.output))
                 await self._news.wait()
 
     async def listening(self) -> "Served":
         """Wait until the server answers."""
-        self.url = (await self.said(r"Starting vLLM server on (\S+)"))[1]
+        self.url = (await self.logged(r"Starting vLLM server on (\S+)"))[1]
         async with asyncio.timeout(SECONDS):
             while True:
                 try:
@@ -66,7 +66,7 @@ class Served:
         return await self.post("/v1/completions", {"model": "chat", "prompt": "Hello", "max_tokens": 100, **more})
 
     async def stream(self, path: str = "/v1/completions", **more: Any) -> list[Any]:
-        """The events of a stream, parsed; the last is "[DONE]" if it came to its end."""
+        """The parsed events of a stream; the last is "[DONE]" if the stream is complete."""
         return [event async for event in self.events(path, **more)]
 
     async def events(self, path: str = "/v1/completions", **more: Any) -> AsyncIterator[Any]:
@@ -92,7 +92,7 @@ class Served:
 
     async def until_running(self, wanted: float) -> None:
         async with asyncio.timeout(SECONDS):
-            while await self.running() != wanted:  # noqa: ASYNC110  # what is waited for is the metric itself
+            while await self.running() != wanted:  # noqa: ASYNC110  # waits for the metric itself
                 await asyncio.sleep(0.01)
 
     def terminate(self) -> None:
@@ -118,7 +118,7 @@ Serve = Callable[..., Coroutine[Any, Any, Served]]
 
 @pytest.fixture
 async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
-    """Start `vllm_standin serve` on a model folder, by default one that was made for the test."""
+    """Start `vllm_standin serve` on a model folder, by default one created for the test."""
     placed = tmp_path / "modelsync"
     place_middleware(placed)
     started: list[Served] = []
@@ -132,7 +132,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         folder: Path | None = None,
         names: tuple[str, ...] = NAMES,
         port: int = 0,
-        said: dict[str, str] | None = None,
+        variables: dict[str, str] | None = None,
         state: Path | None = None,
         **content: Any,
     ) -> Served:
@@ -157,7 +157,10 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
             "MODELSYNC_STATE_DIR": str(state),
         }
         process = await asyncio.create_subprocess_exec(
-            *command, env=environment | (said or {}), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *command,
+            env=environment | (variables or {}),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
         )
         started.append(Served(process, client))
         started[-1].state = state
@@ -173,5 +176,5 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def served(serve: Serve) -> Served:
-    """A server of a good model, which answers already."""
+    """A running server with a good model."""
     return await (await serve()).listening()

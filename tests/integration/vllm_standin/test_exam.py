@@ -1,4 +1,4 @@
-"""A version's own exam in a running server: what is in the artifact decides whether the pod becomes ready."""
+"""A version's own exam in a running server: the artifact's content decides whether the pod becomes ready."""
 
 import asyncio
 import json
@@ -24,21 +24,21 @@ async def get(served: Any, path: str) -> tuple[int, Any]:
 
 
 async def verdict(served: Any) -> Any:
-    """How the exam ended; it begins with the first probe."""
+    """The exam's verdict; the exam starts with the first probe."""
     async with asyncio.timeout(20):
         while True:
             await get(served, "/modelsync/ready")
-            _, told = await get(served, "/modelsync/exam")
-            if told["state"] not in ("Pending", "Running"):
-                return told
+            _, result = await get(served, "/modelsync/exam")
+            if result["state"] not in ("Pending", "Running"):
+                return result
 
 
 async def test_a_whole_version_passes_its_exam_and_is_ready(serve: Any) -> None:
     served = await (await serve(*MIDDLEWARE, says=SAYS, **FITS)).listening()
 
-    told = await verdict(served)
+    result = await verdict(served)
 
-    assert (told["state"], told["passed"], told["total"]) == ("Passed", 3, 3), told
+    assert (result["state"], result["passed"], result["total"]) == ("Passed", 3, 3), result
     assert await get(served, "/modelsync/ready") == (200, {"ready": True, "reason": ""})
 
 
@@ -55,22 +55,22 @@ async def test_a_wrong_template_tokenizer_or_quantization_fails_and_the_pod_is_n
 ) -> None:
     served = await (await serve(*MIDDLEWARE, says=SAYS, **FITS, **content)).listening()
 
-    told = await verdict(served)
+    result = await verdict(served)
     status, ready = await get(served, "/modelsync/ready")
 
-    assert (told["state"], told["passed"], told["total"]) == ("Failed", passed, 3), told
-    assert message in told["message"]
-    assert (status, ready["reason"]) == (503, f"the version's exam: {told['message']}")
+    assert (result["state"], result["passed"], result["total"]) == ("Failed", passed, 3), result
+    assert message in result["message"]
+    assert (status, ready["reason"]) == (503, f"the version's exam: {result['message']}")
     assert served.process.returncode is None
 
 
 async def test_a_malformed_exam_keeps_the_pod_from_being_ready_and_names_the_line(serve: Any) -> None:
     served = await (await serve(*MIDDLEWARE, says=SAYS, exam=make_exam(SAYS) + b'{"prompt": "x"}\n')).listening()
 
-    told = await verdict(served)
+    result = await verdict(served)
 
-    assert told["state"] == "Invalid"
-    assert told["message"].startswith("modelsync/golden.jsonl: line 5: expect is missing")
+    assert result["state"] == "Invalid"
+    assert result["message"].startswith("modelsync/golden.jsonl: line 5: expect is missing")
     assert (await get(served, "/modelsync/ready"))[0] == 503
 
 
@@ -97,7 +97,7 @@ async def test_a_version_without_an_exam_is_ready_as_ever(serve: Any) -> None:
 
 
 async def modelsync(*args: str, given: str = "") -> tuple[int, str, str]:
-    """Run the command; its exit code, output and errors."""
+    """Run the command; return its exit code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -120,9 +120,9 @@ async def test_what_was_recorded_of_a_good_server_passes_there_and_fails_on_a_wo
     worse = await (await serve(says=SAYS, quantized=True)).listening()
     prompts = 'Who are you?\n\n{"prompt": "I am", "name": "words"}\n{"prompt": "I", "expect": {"contains": "one"}}\n'
 
-    code, recorded, told = await modelsync("record", good.url, "--prompts", "-", given=prompts)
-    assert code == 0, told
-    assert "recorded 3 questions (of at most 200) from chat@v7-3fa9c1d2" in told
+    code, recorded, errors = await modelsync("record", good.url, "--prompts", "-", given=prompts)
+    assert code == 0, errors
+    assert "recorded 3 questions (of at most 200) from chat@v7-3fa9c1d2" in errors
     header, chat, words, own = (json.loads(line) for line in recorded.splitlines())
     assert header == {"exam": 1, "tolerance": 0.2}
     assert chat["messages"] == [{"role": "user", "content": "Who are you?"}]
@@ -132,15 +132,15 @@ async def test_what_was_recorded_of_a_good_server_passes_there_and_fails_on_a_wo
 
     file = tmp_path / "golden.jsonl"
     file.write_text(recorded)
-    code, told, _ = await modelsync("check", good.url, str(file))
-    assert (code, told.splitlines()[-1][:46]) == (0, "passed: 3 of 3 answers of chat@v7-3fa9c1d2 are")
-    code, told, _ = await modelsync("check", worse.url, str(file))
+    code, output, _ = await modelsync("check", good.url, str(file))
+    assert (code, output.splitlines()[-1][:46]) == (0, "passed: 3 of 3 answers of chat@v7-3fa9c1d2 are")
+    code, output, _ = await modelsync("check", worse.url, str(file))
     assert code == 1
-    assert told.splitlines()[0].startswith('line 2: wanted as token 1 "one" at -0.')
-    assert told.splitlines()[1].startswith('line 3 (words): wanted as token 1 "one" at -0.')
-    assert told.splitlines()[-1].startswith("failed: 1 of 3 answers")
-    code, told, _ = await modelsync("check", worse.url, str(file), "-o", "json")
-    verdict = json.loads(told)
+    assert output.splitlines()[0].startswith('line 2: wanted as token 1 "one" at -0.')
+    assert output.splitlines()[1].startswith('line 3 (words): wanted as token 1 "one" at -0.')
+    assert output.splitlines()[-1].startswith("failed: 1 of 3 answers")
+    code, output, _ = await modelsync("check", worse.url, str(file), "-o", "json")
+    verdict = json.loads(output)
     assert (code, verdict["state"], verdict["passed"], verdict["total"]) == (1, "Failed", 1, 3)
     assert [mistake["line"] for mistake in verdict["mistakes"]] == [2, 3]
 
@@ -148,20 +148,20 @@ async def test_what_was_recorded_of_a_good_server_passes_there_and_fails_on_a_wo
 async def test_an_embedding_can_be_recorded(serve: Any, tmp_path: Path) -> None:
     served = await (await serve(task="embed")).listening()
 
-    code, recorded, told = await modelsync("record", served.url, "--prompts", "-", given='{"input": "cat"}\n')
-    assert code == 0, told
+    code, recorded, errors = await modelsync("record", served.url, "--prompts", "-", given='{"input": "cat"}\n')
+    assert code == 0, errors
     (tmp_path / "golden.jsonl").write_text(recorded)
 
     assert (await modelsync("check", f"{served.url}/v1", str(tmp_path / "golden.jsonl")))[0] == 0
 
 
 @pytest.mark.parametrize(
-    ("args", "given", "code", "told"),
+    ("args", "given", "code", "message"),
     [
-        (("record", "URL", "--prompts", "-"), "", 2, "no question in it; write one text a line"),
-        (("record", "URL", "--prompts", "-"), "{\n", 2, "line 1: begins with { and is not JSON"),
-        (("record", "URL", "--prompts", "-"), '{"promt": "x"}', 2, "line 1: promt is not known; allowed are name"),
-        (("record", "URL", "--prompts", "-"), '{"input": "x"}', 1, "line 1: the server gave HTTP 404"),
+        (("record", "URL", "--prompts", "-"), "", 2, "no questions found; write one text per line"),
+        (("record", "URL", "--prompts", "-"), "{\n", 2, "line 1: starts with { but is not JSON"),
+        (("record", "URL", "--prompts", "-"), '{"promt": "x"}', 2, "line 1: promt is unknown; allowed are name"),
+        (("record", "URL", "--prompts", "-"), '{"input": "x"}', 1, "line 1: the server returned HTTP 404"),
         (("record", "URL", "--prompts", "-", "--model", "other"), "x", 1, "The model `other` does not exist"),
         (("record", "ftp://x", "--prompts", "-"), "x", 4, "'ftp://x' is not the URL of a server"),
         (("check", "http://127.0.0.1:1", "-"), '{"prompt": "x", "expect": {"equals": "y"}}', 4, "cannot be reached"),
@@ -169,12 +169,12 @@ async def test_an_embedding_can_be_recorded(serve: Any, tmp_path: Path) -> None:
     ],
 )
 async def test_what_cannot_be_done_is_told_with_what_to_do(
-    served: Any, args: tuple[str, ...], given: str, code: int, told: str
+    served: Any, args: tuple[str, ...], given: str, code: int, message: str
 ) -> None:
     found, _, errors = await modelsync(*(served.url if arg == "URL" else arg for arg in args), given=given)
 
     assert found == code, errors
-    assert told in errors
+    assert message in errors
     assert "Traceback" not in errors
 
 

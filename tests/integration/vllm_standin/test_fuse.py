@@ -1,4 +1,4 @@
-"""The fuse in a server that loads the middleware as vLLM does: a held version falls silent at once, on every way in."""
+"""The fuse in a server that loads the middleware as vLLM does: a held version stops at once, on every API."""
 
 import asyncio
 import json
@@ -21,13 +21,13 @@ async def blow(served: Any, headers: dict[str, str] | None = None) -> tuple[int,
         return answer.status, await answer.json()
 
 
-def said(served: Any) -> list[dict[str, Any]]:
-    """What each living server process says of itself."""
+def published(served: Any) -> list[dict[str, Any]]:
+    """The values published by each live server process."""
     return [json.loads(path.read_text()) for path in served.state.glob("*.json")]
 
 
 async def streams_of_both(served: Any) -> list[Any]:
-    """Open streams, of which each of two processes has some: who gets a connection is the kernel's choice."""
+    """Open streams to both processes: the kernel chooses which one gets a connection."""
     streams: list[Any] = []
 
     async def begun() -> Any:
@@ -38,9 +38,9 @@ async def streams_of_both(served: Any) -> list[Any]:
     async with asyncio.timeout(60):
         while True:
             streams += await asyncio.gather(*(begun() for _ in range(4)))
-            while sum(process.get("running", 0) for process in said(served)) < len(streams):  # noqa: ASYNC110
+            while sum(process.get("running", 0) for process in published(served)) < len(streams):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            if sum(process.get("running", 0) > 0 for process in said(served)) == 2:
+            if sum(process.get("running", 0) > 0 for process in published(served)) == 2:
                 return streams
 
 
@@ -105,7 +105,7 @@ async def test_every_server_process_falls_silent_and_one_answers_for_all(serve: 
     assert status == 200
     assert (acknowledged["processes"], acknowledged["acknowledged"]) == (2, 2)
     assert (acknowledged["cut"], acknowledged["left"]) == (len(streams), 0)
-    assert all(process["fuse"]["cut"] for process in said(served)), "each process had streams to cut"
+    assert all(process["fuse"]["cut"] for process in published(served)), "each process had streams to cut"
     assert acknowledged["lastByteAge"] < 20
     for stream in streams:
         assert [event["error"]["code"] async for event in stream] == [451]
@@ -145,7 +145,7 @@ async def test_a_container_that_is_restarted_stays_silent_from_its_first_request
 
 
 async def test_a_process_that_died_is_not_waited_for(serve: Any) -> None:
-    """What it left behind stands for nobody."""
+    """The files of a dead process are ignored."""
     served = await (await serve(*MIDDLEWARE)).listening()
     assert (await served.complete())[0] == 200
     (served.state / "1-dead.alive").touch()

@@ -1,4 +1,4 @@
-"""The middleware inside a server that loads it as vLLM does: by `--middleware`, from a copied file."""
+"""The middleware inside a server that loads it as vLLM does: with `--middleware`, from a copied folder."""
 
 import asyncio
 import json
@@ -91,7 +91,7 @@ async def test_a_pod_that_drains_is_not_ready_while_it_goes_on_serving(serve: An
     await served.until_running(1)
 
     served.terminate()
-    await served.said("mode=drain")
+    await served.logged("mode=drain")
 
     assert await headers(served, "GET", "/modelsync/ready") == (503, NAMED)
     assert (await running)[-2]["choices"][0]["finish_reason"] == "length"
@@ -123,7 +123,7 @@ async def test_adapters_are_asked_for_by_their_plain_names_and_the_base_is_not(s
         "--enable-lora",
         "--lora-modules",
         json.dumps({"name": legal, "path": str(folder)}),
-        said={"MODELSYNC_ADAPTER_NAMES": legal, "MODELSYNC_BASE_NAMES": "chat@v7-3fa9c1d2,chat"},
+        variables={"MODELSYNC_ADAPTER_NAMES": legal, "MODELSYNC_BASE_NAMES": "chat@v7-3fa9c1d2,chat"},
     )
     await served.listening()
     status, answer = await served.complete(model="legal")
@@ -132,6 +132,6 @@ async def test_adapters_are_asked_for_by_their_plain_names_and_the_base_is_not(s
     assert (await served.complete())[0] == 404
     assert (await served.complete(model=None))[0] == 400
     async with served.client.get(served.url + "/modelsync/ready") as ready:
-        assert ready.status == 200, "the model and each adapter have answered, though clients may not ask the base"
+        assert ready.status == 200, "the model and each adapter have answered, although clients may not use the base"
     async with served.client.get(served.url + "/v1/models") as listing:
         assert [card["id"] for card in (await listing.json())["data"]] == [legal, "legal"]

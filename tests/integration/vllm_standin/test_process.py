@@ -1,4 +1,4 @@
-"""The life of a stand-in process: command line, loading, drain, and the faults that the artifact asks for."""
+"""The lifecycle of a stand-in process: command line, loading, drain, and the faults configured in the artifact."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ async def test_a_chat_template_changes_what_chats_are_answered_with(serve: Any, 
 async def test_a_chat_template_that_is_not_there_ends_the_start(serve: Any) -> None:
     served = await serve("--chat-template=/artifacts/prompts/support.jinja")
     assert await served.exit_code() == 1
-    await served.said("looks like a file path, but it failed to be opened")
+    await served.logged("looks like a file path, but it failed to be opened")
 
 
 async def test_a_drain_under_load_loses_nothing_that_had_begun(serve: Any) -> None:
@@ -62,10 +62,10 @@ async def test_a_drain_under_load_loses_nothing_that_had_begun(serve: Any) -> No
     await served.until_running(16)
 
     served.terminate()
-    await served.said("stopping engine client mode=drain timeout=30s")
+    await served.logged("stopping engine client mode=drain timeout=30s")
     assert finish_reasons(await short) == ["length"]
 
-    # By now a server that had stopped to listen at SIGTERM would refuse; vLLM answers, and fails.
+    # A server that stops listening at SIGTERM would refuse the connection by now; vLLM answers with an error.
     for late in ({"stream": True}, {"stream": False}):
         async with served.client.post(served.url + "/v1/completions", json={"prompt": "Hello", **late}) as answer:
             assert answer.status == 500
@@ -86,8 +86,8 @@ async def test_when_the_timeout_is_over_what_still_runs_is_told_nothing_and_keep
     await anext(running)
 
     served.terminate()
-    await served.said("force killing remaining process EngineCore")
-    await served.said("Waiting for connections to close")
+    await served.logged("force killing remaining process EngineCore")
+    await served.logged("Waiting for connections to close")
 
     with pytest.raises(aiohttp.ClientConnectionError):
         await served.complete()
@@ -107,7 +107,7 @@ async def test_without_a_shutdown_timeout_requests_fail_at_once(serve: Any) -> N
     assert error["error"]["message"].startswith("EngineCore encountered an issue.")
     assert done == "[DONE]"
     assert await served.exit_code() == 0
-    await served.said("mode=abort")
+    await served.logged("mode=abort")
 
 
 async def test_several_server_processes_drain_nothing(serve: Any) -> None:
@@ -117,7 +117,7 @@ async def test_several_server_processes_drain_nothing(serve: Any) -> None:
     await anext(running)
 
     served.terminate()
-    await served.said("force killing remaining processes")
+    await served.logged("force killing remaining processes")
 
     with pytest.raises(aiohttp.ClientPayloadError):
         await to_the_end(running)
@@ -129,7 +129,7 @@ async def test_it_does_not_listen_before_the_model_is_loaded(serve: Any) -> None
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     served = await serve(port=port, faults={"load_seconds": 1})
-    await served.said("Starting to load model")
+    await served.logged("Starting to load model")
 
     with pytest.raises(aiohttp.ClientConnectionError):
         await served.client.get(f"http://127.0.0.1:{port}/health")
@@ -179,8 +179,8 @@ async def test_vllms_liberties_with_flags_are_taken(serve: Any) -> None:
 
     async with served.client.get(served.url + "/v1/models") as answer:
         assert (await answer.json())["data"][0]["max_model_len"] == 1000
-    said = await served.said("Flags without effect in the stand-in: (.*)")
-    assert said[1] == "--compilation-config, --enforce-eager, --optimization-level, --tensor-parallel-size"
+    match = await served.logged("Flags without effect in the stand-in: (.*)")
+    assert match[1] == "--compilation-config, --enforce-eager, --optimization-level, --tensor-parallel-size"
 
 
 async def test_the_fingerprint_is_what_the_flags_say(serve: Any) -> None:
@@ -235,7 +235,7 @@ async def test_the_process_dies_on_the_request_after_its_last(serve: Any) -> Non
 async def test_the_process_dies_some_time_after_it_began_to_serve(serve: Any) -> None:
     served = await serve(faults={"crash_after_seconds": 0.1})
 
-    await served.said("Starting vLLM server")
+    await served.logged("Starting vLLM server")
     assert await served.exit_code() == 1
 
 
@@ -255,7 +255,7 @@ async def test_loading_can_fail_as_vllms_does(serve: Any, faults: dict[str, Any]
 
 async def test_loading_that_never_ends_is_ended_by_sigterm(serve: Any) -> None:
     served = await serve(faults={"never_ready": True})
-    await served.said("Starting to load model")
+    await served.logged("Starting to load model")
 
     served.terminate()
 
@@ -322,13 +322,13 @@ async def test_an_adapter_that_vllm_could_not_load_ends_the_start(
 ) -> None:
     served = await serve(*lora("legal@v7", adapter(tmp_path / "legal", "I am a lawyer", **options), rank))
     assert await served.exit_code() == 1
-    await served.said(says)
+    await served.logged(says)
 
 
 async def test_an_adapter_that_is_not_there_ends_the_start(serve: Any, tmp_path: Path) -> None:
     served = await serve(*lora("legal@v7", tmp_path / "nothing"))
     assert await served.exit_code() == 1
-    await served.said("No adapter found")
+    await served.logged("No adapter found")
 
 
 TWO = ("--api-server-count", "2")
@@ -340,7 +340,7 @@ async def test_two_server_processes_tell_one_sum_of_what_each_counted(serve: Any
     assert {status for status, _ in await asyncio.gather(*(served.complete() for _ in range(20)))} == {200}
 
     async def counted() -> tuple[float, float]:
-        """What vLLM's metrics and the middleware's say, whichever process is asked."""
+        """The counts in vLLM's and the middleware's metrics, from whichever process answers."""
         vllm = await served.metrics()
         async with served.client.get(served.url + "/modelsync/metrics") as answer:
             mine = [line for line in (await answer.text()).splitlines() if 'outcome="2xx"' in line]
@@ -348,7 +348,7 @@ async def test_two_server_processes_tell_one_sum_of_what_each_counted(serve: Any
         return sum(theirs), float(mine[0].rpartition(" ")[2])
 
     async with asyncio.timeout(20):
-        while await counted() != (20, 20):  # noqa: ASYNC110  # the other process tells its counts a moment later
+        while await counted() != (20, 20):  # noqa: ASYNC110  # the other process shares its counts a moment later
             await asyncio.sleep(0.02)
 
 

@@ -12,7 +12,7 @@ from modelsync.effects import adapter_reader
 from modelsync.effects.adapter_reader import AdapterReader
 from modelsync.observe.adapters import Failing, Refused
 from modelsync.puller.errors import CorruptFileError, PullError, UnreachableError
-from modelsync.puller.inspect_artifact import Peek
+from modelsync.puller.inspect_artifact import InspectedArtifact
 from modelsync.registry.model import Question
 from modelsync.registry.poller import Server, Subscription
 from modelsync.resources.adapter_config import AdapterConfig
@@ -34,11 +34,11 @@ def subscription(identity: str = "wandb") -> Subscription:
 class Registry:
     """Stands in for the registry: one answer for each read; the last one is repeated."""
 
-    def __init__(self, *answers: Peek | PullError | Exception) -> None:
+    def __init__(self, *answers: InspectedArtifact | PullError | Exception) -> None:
         self.answers = list(answers)
         self.reads: list[tuple[Any, str]] = []
 
-    async def __call__(self, subscription: Subscription, artifact: Any) -> Peek:
+    async def __call__(self, subscription: Subscription, artifact: Any) -> InspectedArtifact:
         self.reads.append((subscription.identity, artifact.digest))
         await asyncio.sleep(0)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -64,7 +64,7 @@ class Changes:
         self._changed.clear()
 
 
-GOOD = Peek(FILES, {"adapter_config.json": PLAIN})
+GOOD = InspectedArtifact(FILES, {"adapter_config.json": PLAIN})
 
 
 async def test_an_adapter_is_read_once_and_every_key_that_requested_it_is_notified() -> None:
@@ -109,9 +109,12 @@ async def test_a_failed_read_is_retried_after_the_back_off_and_not_before(
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (Peek(FILES, {"adapter_config.json": b"{}"}), "lacks r"),
-        (Peek(frozenset({"model.safetensors"}), {}), "no adapter_config.json"),
-        (Peek(frozenset({"adapter_config.json"}), {"adapter_config.json": PLAIN}), "no adapter_model.safetensors"),
+        (InspectedArtifact(FILES, {"adapter_config.json": b"{}"}), "lacks r"),
+        (InspectedArtifact(frozenset({"model.safetensors"}), {}), "no adapter_config.json"),
+        (
+            InspectedArtifact(frozenset({"adapter_config.json"}), {"adapter_config.json": PLAIN}),
+            "no adapter_model.safetensors",
+        ),
         (CorruptFileError("other bytes"), "other bytes"),
     ],
 )
@@ -138,7 +141,7 @@ async def test_a_defect_does_not_stop_other_reads() -> None:
 
 
 async def test_stop_cancels_running_reads() -> None:
-    async def never(subscription: Subscription, artifact: Any) -> Peek:
+    async def never(subscription: Subscription, artifact: Any) -> InspectedArtifact:
         await asyncio.Event().wait()
         raise AssertionError
 

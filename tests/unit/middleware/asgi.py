@@ -1,4 +1,4 @@
-"""What a server does with the middleware: calls it, and sees the messages of its answer."""
+"""A minimal ASGI server: calls the middleware and records the messages of its response."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -10,7 +10,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Recorder:
-    """What a server would see of an application's answer."""
+    """The recorded messages of an application's response."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []

@@ -1,4 +1,4 @@
-"""The names of LoRA adapters: what clients ask for, what the server gets, and that nobody gets the base by accident."""
+"""The names of LoRA adapters: what clients request, what the server receives, and that the base is not exposed."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ OWN = f"chat@{REVISION}"
 
 
 class Server:
-    """Takes what vLLM would get."""
+    """Records what vLLM would receive."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -37,8 +37,8 @@ def server() -> Server:
     return Server()
 
 
-def adapters(server: Server, monkeypatch: pytest.MonkeyPatch, **said: str) -> Any:
-    given = {"ADAPTER_NAMES": LEGAL, "BASE_NAMES": f"{OWN},chat", "EXPOSE_BASE": "false"} | said
+def adapters(server: Server, monkeypatch: pytest.MonkeyPatch, **environment: str) -> Any:
+    given = {"ADAPTER_NAMES": LEGAL, "BASE_NAMES": f"{OWN},chat", "EXPOSE_BASE": "false"} | environment
     for name, value in given.items():
         monkeypatch.setenv(f"MODELSYNC_{name}", value)
     return with_adapter_names(server)
@@ -76,7 +76,7 @@ async def test_the_server_is_asked_for_the_adapter_of_this_revision(
     status, _, _ = await call(app, '{ "model" : "legal" , "seed": 1e400, "n": 10000000000000000000001 }')
     assert status == 200
     expected = f'{{ "model" : "{LEGAL}" , "seed": 1e400, "n": 10000000000000000000001 }}'.encode()
-    assert server.bodies == [expected], "nothing else of the request is touched"
+    assert server.bodies == [expected], "nothing else of the request is changed"
     assert server.headers[0] == {b"x-other": b"1", b"content-length": str(len(expected)).encode()}
 
 
@@ -103,7 +103,7 @@ async def test_the_base_is_not_there_unless_it_is_exposed(
     status, body, _ = await call(adapters(server, monkeypatch), json.dumps({"model": name}))
     assert (status, server.bodies) == (404, [])
     error = json.loads(body)["error"]
-    assert error["message"] == f"The model `{name}` does not exist; ask for one of: legal"
+    assert error["message"] == f"The model `{name}` does not exist; use one of: legal"
     assert (error["type"], error["param"], error["code"]) == ("NotFoundError", "model", 404)
     status, _, _ = await call(adapters(server, monkeypatch, EXPOSE_BASE="true"), json.dumps({"model": name}))
     assert status == 200
@@ -123,8 +123,8 @@ async def test_a_request_without_a_model_gets_the_base_only_where_it_is_exposed(
 async def test_a_request_without_a_model_gets_the_adapter_that_the_deployment_is_for(
     server: Server, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
-    said = {"ADAPTER_NAMES": f"{OWN},{LEGAL}", "BASE_NAMES": "chat-base", "DEFAULT_NAME": OWN}
-    assert (await call(adapters(server, monkeypatch, **said), body))[0] == 200
+    environment = {"ADAPTER_NAMES": f"{OWN},{LEGAL}", "BASE_NAMES": "chat-base", "DEFAULT_NAME": OWN}
+    assert (await call(adapters(server, monkeypatch, **environment), body))[0] == 200
     assert json.loads(server.bodies[0]) == json.loads(body) | {"model": OWN}
 
 
@@ -145,9 +145,9 @@ async def test_a_request_without_a_model_gets_the_adapter_that_the_deployment_is
 async def test_what_cannot_be_read_reaches_the_server_only_where_the_base_is_exposed(
     server: Server, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    status, said, _ = await call(adapters(server, monkeypatch), body)
+    status, answer, _ = await call(adapters(server, monkeypatch), body)
     assert (status, server.bodies) == (400, [])
-    assert "ask for one of: legal" in json.loads(said)["error"]["message"]
+    assert "use one of: legal" in json.loads(answer)["error"]["message"]
     await call(adapters(server, monkeypatch, EXPOSE_BASE="true"), body)
     assert server.bodies == [body]
 

@@ -1,4 +1,4 @@
-"""The cookie that keeps a client with the revision that answered it."""
+"""The cookie that pins a client to the revision that answered it."""
 
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -25,7 +25,7 @@ def revision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def cookies(*headers: tuple[bytes, bytes], status: int = 200) -> list[bytes]:
-    """The cookies that an answer sets, beside the application's own."""
+    """The cookies that a response sets, besides the application's own."""
 
     async def app(scope: Message, receive: object, send: Send) -> None:
         await send({"type": "http.response.start", "status": status, "headers": [(b"set-cookie", b"own=1")]})

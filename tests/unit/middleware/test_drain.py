@@ -1,4 +1,4 @@
-"""preStop is answered when the pod has settled and nothing is under way, in no process of it, or when time is over."""
+"""preStop is answered when the pod has settled and none of its processes has a request in flight, or on timeout."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ shared = SharedState(sys.argv[1])
 print("joined", flush=True)
 for line in sys.stdin:
     shared.publish(open=int(line))
-    print("said", flush=True)
+    print("shared", flush=True)
 """
 
 
@@ -37,7 +37,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 async def ask(app: VersionHeader, path: str, method: str = "GET") -> tuple[int, bytes]:
-    """Status and body of an answer."""
+    """Status and body of a response."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -52,7 +52,7 @@ async def ask(app: VersionHeader, path: str, method: str = "GET") -> tuple[int, 
 
 
 def slow(may_end: asyncio.Event) -> Callable[..., Awaitable[None]]:
-    """A server whose answers end when they may."""
+    """A server whose responses end when the event is set."""
 
     async def app(scope: Message, receive: Any, send: Any) -> None:
         await may_end.wait()
@@ -93,9 +93,9 @@ async def test_it_waits_for_the_other_processes_of_the_pod(tmp_path: Path) -> No
     try:
         assert other.stdout.readline() == "joined\n"
         draining = asyncio.ensure_future(ask(VersionHeader(slow(asyncio.Event())), DRAIN_PATH))
-        for said in (None, 1):
-            if said is not None:
-                print(said, file=other.stdin, flush=True)
+        for shared in (None, 1):
+            if shared is not None:
+                print(shared, file=other.stdin, flush=True)
                 other.stdout.readline()
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(draining), 0.4)
@@ -114,7 +114,7 @@ async def test_it_ends_with_its_time_and_says_so(monkeypatch: pytest.MonkeyPatch
 
     status, body = await asyncio.wait_for(ask(app, DRAIN_PATH), 10)
 
-    assert (status, json.loads(body)) == (200, {"idle": False, "reason": "the time for the drain is over"})
+    assert (status, json.loads(body)) == (200, {"idle": False, "reason": "the drain timed out"})
     running.cancel()
 
 

@@ -1,4 +1,4 @@
-"""The exam in the pod: taken once, by one process, and until it is passed the pod is not ready."""
+"""The exam in the pod: taken once, by one process, and the pod is not ready until it has passed."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ CAPITAL = {"prompt": "The capital of France is", "name": "capital", "expect": {"
 
 
 class Model:
-    """Answers every prompt with `says`, after `status` errors as they stand in the list."""
+    """Answers every prompt with `says`, after returning the statuses in `status`."""
 
     def __init__(self, says: str = "4 in Paris") -> None:
         self.says = says
@@ -36,7 +36,7 @@ class Model:
 
 
 class Pod(SharedState):
-    """The place of a process in a pod whose processes are all here: what each says, all read."""
+    """SharedState of a pod whose processes are all in this test, without files."""
 
     processes: ClassVar[list["Pod"]] = []
 
@@ -45,12 +45,12 @@ class Pod(SharedState):
         self.processes.append(self)
 
     def published(self) -> list[dict[str, Any]]:
-        return [self._said, *(other._said for other in self.processes if other is not self)]
+        return [self._values, *(other._values for other in self.processes if other is not self)]
 
 
 @pytest.fixture
 def make_exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Exam]:
-    """An exam of these lines, in the folder of this test, in another process of one pod each time."""
+    """Create an exam with these lines in the test's folder; each call is another process of the same pod."""
     monkeypatch.setattr(Pod, "processes", [])
     monkeypatch.setenv("MODELSYNC_MODEL_DIR", str(tmp_path / "model"))
     monkeypatch.setenv("MODELSYNC_SERVED_NAMES", "chat@v7-3fa9c1d2,chat")
@@ -65,8 +65,8 @@ def make_exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return make
 
 
-async def told(exam: Exam) -> dict[str, Any]:
-    """What `GET /modelsync/exam` says."""
+async def get_exam(exam: Exam) -> dict[str, Any]:
+    """The response of `GET /modelsync/exam`."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -85,7 +85,7 @@ async def test_without_a_file_there_is_no_exam(make_exam: Callable[..., Exam]) -
     exam, model = make_exam(), Model()
 
     assert await exam.check(model) is None
-    assert await told(exam) == {"state": "None"}
+    assert await get_exam(exam) == {"state": "None"}
     assert not model.asked
 
 
@@ -100,10 +100,10 @@ async def test_a_passed_exam_lets_the_pod_be_ready_and_is_told_with_its_counts(
 ) -> None:
     exam, model = make_exam(SUM, CAPITAL), Model()
 
-    assert await told(exam) == {"state": "Pending"}
+    assert await get_exam(exam) == {"state": "Pending"}
     assert await exam.check(model) is None
 
-    answer = await told(exam)
+    answer = await get_exam(exam)
     assert (answer["state"], answer["passed"], answer["total"], answer["mistakes"]) == ("Passed", 2, 2, [])
     assert {body["model"] for body in model.asked} == {"chat@v7-3fa9c1d2"}
     assert "the version's exam: Passed" in capsys.readouterr().err
@@ -118,7 +118,7 @@ async def test_a_failed_exam_names_the_first_wrong_line_and_is_not_taken_again(m
     wanted = 'line 3 (capital): wanted a text that contains "Paris", got "4 in Rome"'
     assert reason == again == f"the version's exam: 1 of 2 answers are as expected; {wanted}"
     assert len(model.asked) == 2
-    answer = await told(exam)
+    answer = await get_exam(exam)
     assert answer["state"] == "Failed"
     assert [mistake["line"] for mistake in answer["mistakes"]] == [3]
 
@@ -132,7 +132,7 @@ async def test_a_file_that_cannot_be_read_is_told_with_its_line_and_nothing_is_a
 
     assert reason is not None
     assert reason.startswith("the version's exam: modelsync/golden.jsonl: line 2: not JSON")
-    assert (await told(exam))["state"] == "Invalid"
+    assert (await get_exam(exam))["state"] == "Invalid"
     assert not model.asked
 
 
@@ -173,15 +173,15 @@ async def test_all_processes_of_a_pod_know_how_the_exam_stands(make_exam: Callab
     first, second, model = make_exam(SUM), make_exam(), Model()
     model.may_answer.clear()
     taking = asyncio.ensure_future(first.check(model))
-    while not model.asked:  # noqa: ASYNC110  # what is waited for is the question itself
+    while not model.asked:  # noqa: ASYNC110  # waits for the question itself
         await asyncio.sleep(0)
 
-    assert await told(first) == await told(second) == {"state": "Running"}
+    assert await get_exam(first) == await get_exam(second) == {"state": "Running"}
     model.may_answer.set()
 
     assert await taking is None
     assert await second.check(model) is None
-    assert (await told(second))["state"] == "Passed"
+    assert (await get_exam(second))["state"] == "Passed"
     assert len(model.asked) == 1
 
 
@@ -189,13 +189,13 @@ async def test_an_exam_that_was_broken_off_is_taken_by_the_next(make_exam: Calla
     first, second, model = make_exam(SUM), make_exam(), Model()
     model.may_answer.clear()
     taking = asyncio.ensure_future(first.check(model))
-    while not model.asked:  # noqa: ASYNC110  # what is waited for is the question itself
+    while not model.asked:  # noqa: ASYNC110  # waits for the question itself
         await asyncio.sleep(0)
     taking.cancel()
     await asyncio.gather(taking, return_exceptions=True)
     model.may_answer.set()
 
-    assert await told(second) == {"state": "Pending"}
+    assert await get_exam(second) == {"state": "Pending"}
     assert await second.check(model) is None
 
 

@@ -1,4 +1,4 @@
-"""The exam's format: what may stand in a line, and what is said of one that is wrong."""
+"""The exam's format: what a line may contain, and the error for an invalid one."""
 
 import json
 from typing import Any
@@ -70,43 +70,49 @@ def test_empty_lines_a_mark_and_line_separators_inside_of_texts_are_no_matter() 
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "message"),
     [
-        ([], "no question in it"),
-        ([{"exam": 1}], "no question in it"),
+        ([], "no questions found"),
+        ([{"exam": 1}], "no questions found"),
         ([{"exam": 2}, LINE], "line 1: exam is 2; this modelsync reads format 1"),
-        ([{"exam": 1, "tolerence": 1}, LINE], "line 1: tolerence is not known; allowed are exam, tolerance"),
-        ([LINE, {"exam": 1}], "line 2: exam is not known; allowed are name, prompt, messages"),
+        ([{"exam": 1, "tolerence": 1}, LINE], "line 1: tolerence is unknown; allowed are exam, tolerance"),
+        ([LINE, {"exam": 1}], "line 2: exam is unknown; allowed are name, prompt, messages"),
         ([LINE, "{"], "line 2: not JSON (Expecting property name"),
-        ([LINE, "[1]"], "line 2: each line is a JSON object, as {...}; this is [1]"),
-        (["", {"expect": {}}], "line 2: nothing is asked; give exactly one of prompt (a completion), messages"),
+        ([LINE, "[1]"], "line 2: each line must be a JSON object, {...}; this is [1]"),
+        (["", {"expect": {}}], "line 2: no request; give exactly one of prompt (a completion), messages"),
         ([{"prompt": "x", "input": "x", "expect": {}}], "line 1: prompt and input; give exactly one of"),
         ([{"prompt": "x"}], "line 1: expect is missing; give one of tokens, contains"),
         ([{"prompt": "x", "expect": []}], "line 1: expect must be an object"),
         ([{"prompt": "x", "expect": {}}], "line 1: expect is empty; give one of tokens, contains, equals, regex, json"),
-        ([{"prompt": "x", "expect": {"contain": "y"}}], "line 1: expect.contain is not known; allowed are tokens"),
-        ([{"prompt": "x", "expect": {"embedding": [1]}}], "line 1: expect.embedding does not go with prompt"),
-        ([{"input": "x", "expect": {"equals": "y"}}], "line 1: expect.equals does not go with input; embedding may"),
+        ([{"prompt": "x", "expect": {"contain": "y"}}], "line 1: expect.contain is unknown; allowed are tokens"),
+        ([{"prompt": "x", "expect": {"embedding": [1]}}], "line 1: expect.embedding does not apply to prompt"),
+        (
+            [{"input": "x", "expect": {"equals": "y"}}],
+            "line 1: expect.equals does not apply to input; allowed are embedding",
+        ),
         ([{"prompt": "", "expect": {"equals": "y"}}], "line 1: prompt is empty"),
-        ([{"prompt": 1, "expect": {"equals": "y"}}], "line 1: prompt must be a text; this is 1"),
+        ([{"prompt": 1, "expect": {"equals": "y"}}], "line 1: prompt must be a string; this is 1"),
         ([{**LINE, "max_tokens": 513}], "line 1: max_tokens is 513; it must be a whole number from 1 to 512"),
         ([{**LINE, "max_tokens": True}], "line 1: max_tokens is true"),
-        ([{**LINE, "name": "a\u001bb"}], "line 1: name must be a text of at most 80 printable characters"),
-        ([{**LINE, "chat_template_kwargs": {}}], "line 1: chat_template_kwargs means nothing for a prompt"),
+        ([{**LINE, "name": "a\u001bb"}], "line 1: name must be a string of at most 80 printable characters"),
+        ([{**LINE, "chat_template_kwargs": {}}], "line 1: chat_template_kwargs does not apply to a prompt"),
         (
             [{"input": "x", "max_tokens": 1, "expect": {"embedding": [1]}}],
-            "line 1: max_tokens means nothing for an emb",
+            "line 1: max_tokens does not apply to an emb",
         ),
         ([{"messages": [{"content": "x"}], "expect": {"equals": "y"}}], "line 1: each of messages must be an object"),
         ([{"messages": "x", "expect": {"equals": "y"}}], "line 1: messages must be a list"),
-        ([{"prompt": "x", "expect": {"contains": []}}], "line 1: expect.contains must be a text or a list of texts"),
-        ([{"prompt": "x", "expect": {"regex": "("}}], "line 1: expect.regex is no regular expression of Python"),
+        (
+            [{"prompt": "x", "expect": {"contains": []}}],
+            "line 1: expect.contains must be a string or a list of strings",
+        ),
+        ([{"prompt": "x", "expect": {"regex": "("}}], "line 1: expect.regex is not a valid Python regular expression"),
         ([{"prompt": "x", "expect": {"json": [1]}}], "line 1: expect.json must be true (any JSON), or an object"),
         ([{"prompt": "x", "expect": {"tokens": [{" y": 0.5}]}}], 'line 1: expect.tokens: " y" has 0.5; a log-prob'),
         ([{"prompt": "x", "expect": {"tokens": ["y"]}}], "line 1: expect.tokens must be a list of objects"),
         (
             [{"prompt": "x", "expect": {"equals": "y", "tolerance": 1}}],
-            "line 1: expect.tolerance belongs to expect.tok",
+            "line 1: expect.tolerance requires expect.tok",
         ),
         (
             [{"prompt": "x", "expect": {"tokens": [{"y": -1}], "tolerance": 0}}],
@@ -117,11 +123,11 @@ def test_empty_lines_a_mark_and_line_separators_inside_of_texts_are_no_matter() 
         ([LINE] * (MAX_LINES + 1), "line 201: the exam has at most 200 questions"),
     ],
 )
-def test_a_wrong_line_is_named_with_what_is_allowed(lines: list[Any], told: str) -> None:
+def test_a_wrong_line_is_named_with_what_is_allowed(lines: list[Any], message: str) -> None:
     with pytest.raises(ExamError) as error:
         parse_exam(exam(*lines))
 
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_file_that_is_too_long_or_no_text_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Which answers pass, and what is said of one that does not."""
+"""Which answers pass, and the message for one that does not."""
 
 import json
 import math
@@ -51,17 +51,17 @@ def test_the_same_tokens_pass_in_completions_and_chats(answer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("logprob", "told"),
+    ("logprob", "message"),
     [
         (-0.39, None),
         (-0.01, None),
         (-0.41, 'wanted as token 1 " Paris" at -0.20 ± 0.2, got it at -0.41'),
     ],
 )
-def test_a_log_probability_may_differ_by_the_tolerance(logprob: float, told: str | None) -> None:
+def test_a_log_probability_may_differ_by_the_tolerance(logprob: float, message: str | None) -> None:
     answer = completion(" Paris", [(" Paris", {**TOP, " Paris": logprob})])
 
-    assert problem({"tokens": [{" Paris": -0.2}], "tolerance": 0.2}, answer) == told
+    assert problem({"tokens": [{" Paris": -0.2}], "tolerance": 0.2}, answer) == message
 
 
 def test_each_expected_token_of_a_position_counts() -> None:
@@ -105,7 +105,7 @@ def test_an_answer_that_ends_too_early_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expect", "text", "told"),
+    ("expect", "text", "message"),
     [
         ({"contains": ["a", "b"]}, "b a", None),
         ({"contains": ["a", "c"]}, "b a", 'wanted a text that contains "c", got "b a"'),
@@ -123,12 +123,12 @@ def test_an_answer_that_ends_too_early_is_told() -> None:
         ({"contains": "4", "regex": "^4"}, "= 4", 'wanted a text that matches "^4", got "= 4"'),
     ],
 )
-def test_a_simple_check_of_the_text(expect: dict[str, Any], text: str, told: str | None) -> None:
-    assert problem(expect, completion(text)) == told
+def test_a_simple_check_of_the_text(expect: dict[str, Any], text: str, message: str | None) -> None:
+    assert problem(expect, completion(text)) == message
 
 
 @pytest.mark.parametrize(
-    ("vector", "told"),
+    ("vector", "message"),
     [
         ([2.0, 0.0], None),
         ([1.0, 0.01], None),
@@ -137,22 +137,22 @@ def test_a_simple_check_of_the_text(expect: dict[str, Any], text: str, told: str
         ([1.0], "wanted an embedding of 2 numbers, got 1"),
     ],
 )
-def test_an_embedding_is_judged_by_its_direction(vector: list[float], told: str | None) -> None:
-    assert problem({"embedding": [1.0, 0.0]}, {"data": [{"embedding": vector}]}, ask="input") == told
+def test_an_embedding_is_judged_by_its_direction(vector: list[float], message: str | None) -> None:
+    assert problem({"embedding": [1.0, 0.0]}, {"data": [{"embedding": vector}]}, ask="input") == message
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (b"<html>", 'wanted an answer, got "<html>"'),
         ({}, "wanted an answer, got one without choices"),
         ({"choices": [1]}, "wanted an answer, got one without choices"),
-        (completion("a", reason="abort"), "wanted a whole answer, got one that ended with 'abort'"),
+        (completion("a", reason="abort"), "wanted a complete answer, got one that ended with 'abort'"),
         ({"choices": [{"finish_reason": "stop"}]}, "wanted a text, got an answer without one"),
     ],
 )
-def test_what_is_no_answer_fails_with_what_came(answer: Any, told: str) -> None:
-    assert problem({"contains": "a"}, answer) == told
+def test_what_is_no_answer_fails_with_what_came(answer: Any, message: str) -> None:
+    assert problem({"contains": "a"}, answer) == message
 
 
 @pytest.mark.parametrize("logprobs", [None, {"content": [{"token": 1}]}, {"tokens": ["a"]}, [1]])
@@ -169,10 +169,10 @@ def test_a_chat_that_only_reasoned_has_said_nothing() -> None:
 
 
 def test_a_message_quotes_little_of_an_answer() -> None:
-    told = problem({"equals": "y" * 500}, completion("x" * 500))
+    message = problem({"equals": "y" * 500}, completion("x" * 500))
 
-    assert told is not None
-    assert len(told) < 200
+    assert message is not None
+    assert len(message) < 200
 
 
 def test_numbers_that_are_none_fail_and_do_not_pass() -> None:

@@ -1,4 +1,4 @@
-"""The reference page of the exam is true to the code."""
+"""The exam's reference page matches the code."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The fuse in one process: what ends, what is refused, and what had ended well stays as it was."""
+"""The fuse in one process: open requests end, new ones are refused, and finished ones are unaffected."""
 
 import asyncio
 import hashlib
@@ -24,7 +24,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class Model:
-    """An application that sends what it is told to, then waits for ever unless it may end."""
+    """An application that sends the given messages, then waits forever unless it may end."""
 
     def __init__(self, *messages: Message, ends: bool = False) -> None:
         self.sent = asyncio.Event()
@@ -57,12 +57,12 @@ async def blow(app: App) -> dict[str, Any]:
     answer = Recorder()
     await app(BLOW, receive, answer.send)
     assert answer.status == 200
-    said: dict[str, Any] = json.loads(answer.body)
-    return said
+    document: dict[str, Any] = json.loads(answer.body)
+    return document
 
 
 async def cut(model: Model, scope: Message) -> Recorder:
-    """What is seen of a request that was under way when the fuse blew."""
+    """The recorded messages of a request that was in flight when the fuse blew."""
     app, seen = VersionHeader(model), Recorder()
     request = asyncio.ensure_future(app(scope, receive, seen.send))
     await model.sent.wait()
@@ -99,7 +99,7 @@ async def test_an_answer_that_has_not_begun_becomes_451_whatever_its_head_was() 
 
 
 async def test_a_whole_answer_that_was_begun_is_left_unfinished() -> None:
-    """Its length was announced: the server closes the connection, and the client sees that it was cut."""
+    """With a Content-Length, the server closes the connection, and the client sees that the body is incomplete."""
     seen = await cut(Model(start(b"application/json"), body(b'{"half":')), http())
 
     assert [message.get("body") for message in seen.messages[1:]] == [b'{"half":']
@@ -158,9 +158,9 @@ async def test_what_does_not_end_when_it_is_cut_is_told_and_silent_all_the_same(
     request = asyncio.ensure_future(app(http(), receive, seen.send))
     await begun.wait()
 
-    said = await blow(app)
+    document = await blow(app)
 
-    assert (said["cut"], said["left"], said["acknowledged"]) == (1, 1, 1)
+    assert (document["cut"], document["left"], document["acknowledged"]) == (1, 1, 1)
     may_go_on.set()
     await request
     assert b"data: 2" not in seen.body
@@ -174,9 +174,9 @@ async def test_a_process_that_does_not_acknowledge_is_not_waited_for_long(
     (tmp_path / "7-another.alive").touch()
     monkeypatch.setattr(SharedState, "_lives", lambda *_: True)
 
-    said = await blow(app)
+    document = await blow(app)
 
-    assert (said["processes"], said["acknowledged"]) == (2, 1)
+    assert (document["processes"], document["acknowledged"]) == (2, 1)
 
 
 async def test_one_that_another_process_has_blown_cuts_streams_in_which_nothing_moves(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ async def test_one_that_another_process_has_blown_cuts_streams_in_which_nothing_
 async def test_a_chunk_that_comes_before_the_next_look_round_does_not_pass(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The loop may have been busy for long when the model's next word is ready."""
+    """The event loop may have been busy for a long time when the model's next token is ready."""
     monkeypatch.setattr(fuse, "LOOK_SECONDS", 0.0)
     seen = Recorder()
 

@@ -1,4 +1,4 @@
-"""Each request to the model is counted once, by how its client saw it end."""
+"""Each request to the model is counted once, by its outcome as seen by the client."""
 
 import asyncio
 import hashlib
@@ -24,7 +24,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answering(status: int, *bodies: bytes, stream: bool = False) -> App:
-    """An application that answers with these pieces."""
+    """An application that responds with these chunks."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         kind = b"text/event-stream; charset=utf-8" if stream else b"application/json"
@@ -45,7 +45,7 @@ async def exposition(app: VersionHeader) -> list[str]:
 
 
 async def counted(app: VersionHeader) -> dict[str, int]:
-    """Outcomes that were counted, and how often."""
+    """The counted outcomes."""
     found = {}
     for line in await exposition(app):
         if line.startswith("modelsync_requests_total{"):
@@ -56,7 +56,7 @@ async def counted(app: VersionHeader) -> dict[str, int]:
 
 
 async def outcome(inner: App, scope: Message | None = None, receive: Receive = receive) -> dict[str, int]:
-    """What is counted of one request."""
+    """The outcomes counted for one request."""
     app = VersionHeader(inner)
     with suppress(RuntimeError):
         await app(scope or http(), receive, Recorder().send)
@@ -135,7 +135,7 @@ async def test_a_client_that_leaves_is_counted_by_whether_it_had_a_byte(pieces: 
             await send({"type": "http.response.body", "body": b"x", "more_body": True})
         await receive()
         assert (await receive())["type"] == "http.disconnect"
-        # What vLLM does then: it answers into nothing.
+        # As vLLM does: it keeps sending although the client has disconnected.
         await send({"type": "http.response.body", "body": b"null", "more_body": False})
 
     messages = iter([await receive(), NO_ANSWER])

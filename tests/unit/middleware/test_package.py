@@ -1,4 +1,4 @@
-"""The package that is copied into the model's pod stands alone there."""
+"""The package that is copied to the model's pod has no dependencies there."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""Ready means: the model has answered once, the engine is still healthy, and no shutdown has begun."""
+"""Ready means: the model has answered once, the engine is still healthy, and no shutdown has started."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Server:
-    """An application with vLLM's answers, of which a test may change what it needs."""
+    """An application with vLLM's responses, which a test can override."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
@@ -73,7 +73,7 @@ class Server:
 
 
 async def probe(app: VersionHeader | Readiness, method: str = "GET") -> tuple[int, str]:
-    """Status and reason that a probe gets."""
+    """Status and reason in the response to a probe."""
     messages: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -118,11 +118,11 @@ async def test_every_adapter_must_answer_and_no_name_is_asked_again_once_it_has(
 
 async def test_a_check_is_asked_once_the_model_has_answered_until_it_passes() -> None:
     server = Server()
-    said: list[str | None] = ["the exam failed", None]
+    results: list[str | None] = ["the exam failed", None]
 
     async def check(ask: Any) -> str | None:
         assert len(server.asked) == 1
-        return said.pop(0)
+        return results.pop(0)
 
     app = Readiness(server, SharedState(""), unfit=lambda: None, checks=[check])
 
@@ -189,8 +189,8 @@ async def test_a_model_that_never_answers_is_given_up_after_the_time_limit_and_a
         ((500, {"error": {"message": "boom"}}), 'the model\'s first answer is an error: 500 {"error"'),
         ((200, {"choices": [{"finish_reason": "abort"}]}), "the model's first answer ended with 'abort'"),
         ((200, {"choices": [{"finish_reason": None}]}), "the model's first answer ended with None"),
-        ((200, {"choices": []}), "the model's first answer is not one: "),
-        ((200, "hello"), "the model's first answer is not one: "),
+        ((200, {"choices": []}), "the model's first answer is invalid: "),
+        ((200, "hello"), "the model's first answer is invalid: "),
         (
             (404, {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError"}}),
             "the model's first answer is an error: 404",
@@ -204,10 +204,10 @@ async def test_an_answer_that_is_none_leaves_the_pod_unready_and_says_why(
     server = Server()
     server.completion = completion
 
-    status, said = await probe(VersionHeader(server))
+    status, text = await probe(VersionHeader(server))
 
     assert status == 503
-    assert said.startswith(reason)
+    assert text.startswith(reason)
 
 
 async def test_a_failed_answer_is_tried_again_by_the_next_probe() -> None:
@@ -301,7 +301,7 @@ async def test_sigterm_ends_readiness_and_still_reaches_the_servers_own_handler(
 
 async def test_a_handler_that_the_server_set_by_signal_is_called_too() -> None:
     calls: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: calls.append(number))  # as uvicorn does by itself
+    signal.signal(signal.SIGTERM, lambda number, frame: calls.append(number))  # as uvicorn does itself
     app = VersionHeader(Server())
     assert await probe(app) == (200, "")
 

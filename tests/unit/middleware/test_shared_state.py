@@ -1,4 +1,4 @@
-"""What server processes of one pod tell each other holds as long as it is true, and a bad folder breaks nothing."""
+"""State shared by a pod's processes is valid while its process lives, and an unusable folder never raises."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ with shared.exclusively("proof") as mine:
 
 
 class Process:
-    """Another process that has joined the folder and goes on until it is killed."""
+    """Another process that has joined the folder and runs until it is killed."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._process = subprocess.Popen(
@@ -80,11 +80,11 @@ def test_what_a_process_says_holds_until_it_dies_however_it_dies(another, tmp_pa
     mine.publish(name="mine")
     other = another()
     assert other.saw[1] == "2"
-    assert [said["name"] for said in mine.published()] == ["mine", "another"]
+    assert [values["name"] for values in mine.published()] == ["mine", "another"]
 
     other.kill()
 
-    assert [said["name"] for said in mine.published()] == ["mine"]
+    assert [values["name"] for values in mine.published()] == ["mine"]
 
 
 def test_a_new_process_clears_away_what_the_dead_left(another, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_new_process_clears_away_what_the_dead_left(another, tmp_path: Path) -
 
 
 def test_a_dead_process_with_the_same_id_is_not_taken_for_this_one(tmp_path: Path) -> None:
-    """In a container the first process always has the same id."""
+    """In a container the first process always has the same PID."""
     before = SharedState(str(tmp_path))
     (tmp_path / f"{before._name.partition('-')[0]}-0000.alive").touch()
 
@@ -163,14 +163,14 @@ def test_a_folder_that_cannot_be_read_any_more_leaves_what_was_known(
         assert "Input/output error" in str(shared.usable())
 
     assert not shared.marked("blown")
-    assert shared.usable() is None, "it was a moment only"
+    assert shared.usable() is None, "the problem was temporary"
 
 
 def test_what_another_process_says_may_be_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = SharedState(str(tmp_path))
     monkeypatch.setattr(SharedState, "_lives", lambda *_: True)
-    for number, said in enumerate(("", "[1]", '{"a": 1')):
+    for number, content in enumerate(("", "[1]", '{"a": 1')):
         (tmp_path / f"{number}.alive").touch()
-        (tmp_path / f"{number}.json").write_text(said)
+        (tmp_path / f"{number}.json").write_text(content)
 
     assert shared.published() == [{}, {}, {}, {}]

@@ -1,4 +1,4 @@
-"""Each answer of a model's pod names its version, whatever kind of answer it is."""
+"""Every response of a model's pod has version headers, whatever its kind."""
 
 import pytest
 

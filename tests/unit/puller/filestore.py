@@ -1,4 +1,4 @@
-"""An object store of a few lines: files over HTTP with Range, and the ways in which real ones fail."""
+"""A minimal object store: files over HTTP with Range, and the failures of real stores."""
 
 import hashlib
 import ssl
@@ -17,33 +17,33 @@ from modelsync.puller.manifest import Entry
 
 @dataclass
 class FileStore:
-    """Content by name, what to do wrong, and what was asked."""
+    """Content by name, faults to inject, and the received requests."""
 
     content: dict[str, bytes] = field(default_factory=dict)
     serves_ranges: bool = True
     cut_after: list[int] = field(default_factory=list)
-    """For each of the next answers: after how many bytes of it the connection breaks."""
+    """For each of the next responses: after how many bytes the connection is closed."""
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    """Statuses and headers given to the next requests instead of content."""
+    """Statuses and headers returned to the next requests instead of content."""
     expired: set[str] = field(default_factory=set)
-    """URLs (path and query) that are refused with 403."""
+    """URLs (path and query) that are rejected with 403."""
     content_type: str = "application/octet-stream"
     requests: list[tuple[str, str]] = field(default_factory=list)
     """Path and Range header of each request."""
     headers: list[dict[str, str]] = field(default_factory=list)
     base: str = ""
     gate: threading.Event = field(default_factory=threading.Event)
-    """While a store is `stalled`, answers wait for it in the middle of their body."""
+    """While the store is `stalled`, responses stop in the middle of their body until it is set."""
     stalled: bool = False
     seconds_each_kilobyte: float = 0.0
     """How slow each connection is."""
     at_once: int = 0
     most_at_once: int = 0
-    """How many answers were on their way at the same time."""
+    """Maximum number of concurrent responses."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def url(self, name: str, version: int = 0) -> str:
-        """A signed URL of the file; another one for each `version`."""
+        """A signed URL of the file; different for each `version`."""
         return f"{self.base}/{name}?signature={version}"
 
 
@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.store.lock:
             self.store.at_once += 1
             self.store.most_at_once = max(self.store.most_at_once, self.store.at_once)
-        with suppress(OSError):  # whoever has read enough hangs up
+        with suppress(OSError):  # clients disconnect when they have read enough
             if self.store.seconds_each_kilobyte:
                 for start in range(0, len(body), 1000):
                     time.sleep(self.store.seconds_each_kilobyte)
@@ -103,18 +103,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.store.at_once -= 1
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the tests look at `requests`."""
+        """Do not log: the tests use `requests`."""
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing: clients hang up in these tests."""
+        """Ignore errors: clients disconnect in these tests."""
 
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
-"""For 127.0.0.1, with its key; signed by itself and valid for a hundred years."""
+"""Certificate and key for 127.0.0.1; self-signed and valid for a hundred years."""
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def serving(*, encrypted: bool = False) -> Iterator[FileStore]:
 
 
 def entry_of(path: str, content: bytes) -> Entry:
-    """The manifest's entry of a file with this content."""
+    """The manifest entry of a file with this content."""
     return Entry(
         path, b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode(), Algorithm.MD5, len(content)
     )

@@ -13,7 +13,7 @@ def test_a_line_says_files_bytes_rate_and_what_is_left() -> None:
     now = Snapshot("fetching", files=3, total_files=9, fetched=2**30, reused=2**29, total=2**32)
     assert line(now, 2**28) == "fetching: 3 of 9 files, 1.5 GiB of 4.0 GiB, 256.0 MiB/s, 10 s left"
     assert line(now, 0) == "fetching: 3 of 9 files, 1.5 GiB of 4.0 GiB"
-    assert line(Snapshot("asking the registry", 0, 0, 0, 0, 0), 0) == "asking the registry"
+    assert line(Snapshot("querying the registry", 0, 0, 0, 0, 0), 0) == "querying the registry"
 
 
 @pytest.mark.parametrize(
@@ -37,18 +37,18 @@ def test_notes_go_to_the_log_at_once() -> None:
 
 def test_a_storm_of_notes_is_counted_instead_of_printed() -> None:
     stream = io.StringIO()
-    said = threading.Event()
+    noted = threading.Event()
 
     class Watched(io.StringIO):
         def write(self, text: str) -> int:
             if "more notes" in text:
-                said.set()
+                noted.set()
             return stream.write(text)
 
     with shown_on(Watched(), line_seconds=0.05) as progress:
         for number in range(1000):
             progress.note(f"failure {number}")
-        assert said.wait(10)
+        assert noted.wait(10)
     assert stream.getvalue().count("failure") < 1000
 
 

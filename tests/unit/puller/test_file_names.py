@@ -25,8 +25,8 @@ from modelsync.puller.file_names import MARKER, check_names, shown
         ("a" * 256, "longer than 255 bytes"),
         ("ä" * 128, "longer than 255 bytes"),
         ("/".join(["a" * 200] * 11), "2210 bytes"),
-        (MARKER, "marked"),
-        (f"{MARKER}/x", "marked"),
+        (MARKER, "reserved"),
+        (f"{MARKER}/x", "reserved"),
     ],
 )
 def test_a_name_that_could_do_harm_is_refused_and_the_reason_given(name: str, why: str) -> None:
@@ -55,7 +55,7 @@ def test_a_plain_relative_name_is_accepted(name: str) -> None:
 
 
 def test_a_name_cannot_be_a_file_and_a_folder_at_once() -> None:
-    with pytest.raises(UnsafeNameError, match="a/b as a file and as a folder"):
+    with pytest.raises(UnsafeNameError, match="a/b both as a file and as a folder"):
         check_names(["a/b/c", "a/b", "a/bc"])
 
 

@@ -15,7 +15,7 @@ from modelsync.puller.staging import Staging
 
 
 class Watch:
-    """The watch of whoever looks at a lease."""
+    """The monotonic clock of a lease's observer."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -49,10 +49,10 @@ def test_who_waits_can_say_for_whom_and_how_far_that_is(tmp_path: Path) -> None:
     first, second = Lease(tmp_path / "lease", elsewhere()), Lease(tmp_path / "lease", Owner.me())
     first.try_take()
     second.try_take()
-    assert second.said == "node-b"
+    assert second.holder == "node-b"
     assert first.beat("fetching: 1 of 2 files")
     second.try_take()
-    assert second.said == "node-b: fetching: 1 of 2 files"
+    assert second.holder == "node-b: fetching: 1 of 2 files"
 
 
 def test_a_heartbeat_keeps_it_however_long_it_takes(tmp_path: Path, watch: Watch) -> None:
@@ -148,7 +148,7 @@ def test_a_lease_that_cannot_be_read_expires_like_any_other(tmp_path: Path, watc
     (tmp_path / "lease").write_bytes(content)
     waiting = Lease(tmp_path / "lease", Owner.me())
     assert not waiting.try_take()
-    assert waiting.said == ""
+    assert waiting.holder == ""
     watch.seconds += module.EXPIRY_SECONDS
     assert waiting.try_take()
 
@@ -165,7 +165,7 @@ def test_a_full_volume_is_told_and_keeps_nobody_out(tmp_path: Path, monkeypatch:
 
 
 def left_behind(folder: Path, owner: Owner, content: bytes) -> Path:
-    """What a killed pull leaves: a lease, and a file of which 3 bytes are known to be there."""
+    """The state after a killed pull: a lease, and a file with 3 bytes present."""
     work = folder / ".model.modelsync" / f"work-{owner.token}"
     work.mkdir(parents=True)
     (work.parent / "lease").write_text(json.dumps(asdict(owner)))

@@ -22,7 +22,7 @@ OTHER_MD5 = "mZFLkyvTelC5g8XnyQrpOw=="
 
 
 def digest(contents: dict[str, Any], make: Any = hashlib.md5) -> str:
-    """The digest as wandb computes it, written down a second time."""
+    """An independent implementation of wandb's digest."""
     lines = "".join(f"{path}:{entry['digest']}\n" for path, entry in sorted(contents.items()))
     return str(make(b"wandb-artifact-manifest-v1\n" + lines.encode()).hexdigest())
 
@@ -123,9 +123,9 @@ def test_an_md5_artifact_may_not_smuggle_in_the_weaker_hash() -> None:
     [
         ({"a": {"digest": "etag"}}, "base64 of 16 bytes"),
         ({"a": {"digest": EMPTY_MD5[:-2]}}, "base64 of 16 bytes"),
-        ({"a": {"digest": EMPTY_MD5, "size": -1}}, "no number of bytes"),
-        ({"a": {"digest": EMPTY_MD5, "size": True}}, "no number of bytes"),
-        ({"a": {"digest": EMPTY_MD5, "size": "5"}}, "no number of bytes"),
+        ({"a": {"digest": EMPTY_MD5, "size": -1}}, "not a number of bytes"),
+        ({"a": {"digest": EMPTY_MD5, "size": True}}, "not a number of bytes"),
+        ({"a": {"digest": EMPTY_MD5, "size": "5"}}, "not a number of bytes"),
         ({"a": {"digest": EMPTY_MD5, "extra": {"alg": "SHA3"}}}, "'SHA3'; this modelsync verifies MD5 and XXH128"),
     ],
 )

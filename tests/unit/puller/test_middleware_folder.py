@@ -1,4 +1,4 @@
-"""The middleware's package is placed whole or not at all, however often and in whatever is there already."""
+"""The middleware's package is written atomically, however often and whatever the folder already contains."""
 
 import os
 from pathlib import Path

@@ -120,7 +120,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_with_another_version_is_refused(tmp_path: Path) -> None:
     publish(tmp_path / "model")
-    with pytest.raises(TargetUnusableError, match="holds another version") as caught:
+    with pytest.raises(TargetUnusableError, match="contains another version") as caught:
         find_published(tmp_path / "model", digest="0" * 32)
     assert caught.value.exit_code == 2
 
@@ -157,14 +157,14 @@ def test_a_file_that_lost_bytes_or_is_gone_is_seen_without_reading(tmp_path: Pat
     published = read_marker(tmp_path / "model")
     assert published is not None
     os.truncate(tmp_path / "model/weights/part.bin", 999)
-    with pytest.raises(PublishedChangedError, match=r"has 999 bytes and had 1000") as caught:
+    with pytest.raises(PublishedChangedError, match=r"has 999 bytes, expected 1000") as caught:
         published.check_sizes()
     assert caught.value.file == "weights/part.bin"
     (tmp_path / "model/weights/part.bin").unlink()
-    with pytest.raises(PublishedChangedError, match=r"weights/part\.bin is gone"):
+    with pytest.raises(PublishedChangedError, match=r"weights/part\.bin is missing"):
         published.check_sizes()
     (tmp_path / "model/weights/part.bin").symlink_to("/etc/passwd")
-    with pytest.raises(PublishedChangedError, match="no longer a plain file"):
+    with pytest.raises(PublishedChangedError, match="no longer a regular file"):
         published.check_sizes()
 
 
@@ -178,7 +178,7 @@ def test_a_changed_byte_and_a_stranger_are_seen_by_reading(tmp_path: Path) -> No
     (tmp_path / "model/config.json").chmod(0o644)
     (tmp_path / "model/config.json").write_bytes(b"[]")
     published.check_sizes()
-    with pytest.raises(PublishedChangedError, match=r"config\.json has other bytes"):
+    with pytest.raises(PublishedChangedError, match=r"config\.json has different content"):
         published.check_content()
 
 
@@ -190,7 +190,7 @@ def test_a_file_with_another_time_is_read_again(tmp_path: Path) -> None:
     published.check()
     (tmp_path / "model/config.json").chmod(0o644)
     (tmp_path / "model/config.json").write_bytes(b"[]")
-    with pytest.raises(PublishedChangedError, match=r"config\.json has other bytes"):
+    with pytest.raises(PublishedChangedError, match=r"config\.json has different content"):
         published.check()
 
 
@@ -230,11 +230,11 @@ def test_places_that_cannot_be_replaced_are_refused(tmp_path: Path, monkeypatch:
     for folder, why in {
         tmp_path / "file": "is a file",
         tmp_path / "link": "symbolic link",
-        tmp_path: "working folder",
-        Path("."): "working folder",
-        Path(".."): "working folder",
-        Path("/"): "working folder",
-        tmp_path / "file" / "x": "cannot be made",
+        tmp_path: "working directory",
+        Path("."): "working directory",
+        Path(".."): "working directory",
+        Path("/"): "working directory",
+        tmp_path / "file" / "x": "cannot be created",
     }.items():
         with pytest.raises(TargetUnusableError, match=why):
             usable_target(folder)

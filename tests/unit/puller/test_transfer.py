@@ -41,7 +41,7 @@ def content_of(size: int, seed: int = 0) -> bytes:
 
 
 class Run:
-    """One transfer of files from the store, with the URLs that it was given on the way."""
+    """One transfer of files from the store, and the fresh URLs that it requested."""
 
     def __init__(self, store: FileStore, folder: Path, *, connections: int = 4, retry_for: float = 20.0) -> None:
         self.store = store
@@ -82,7 +82,7 @@ class Run:
             self.staging.unlock()
 
     def fetch(self, files: dict[str, bytes]) -> None:
-        """Fetch files that the manifest describes so; raise what ended it."""
+        """Fetch files with these manifest entries; raise the error that ended the transfer."""
         entries = {name: entry_of(name, content) for name, content in files.items()}
         with self.started(entries) as running:
             assert self.done.wait(60), "the transfer hangs"
@@ -211,7 +211,7 @@ def test_bytes_that_were_wrong_once_are_fetched_once_more(store: FileStore, tmp_
 
 def test_a_file_of_another_length_is_refused(store: FileStore, tmp_path: Path) -> None:
     store.content = {"file": content_of(600)}
-    with pytest.raises(CorruptFileError, match="it has 600 bytes where 500 are expected"):
+    with pytest.raises(CorruptFileError, match="it has 600 bytes, expected 500"):
         Run(store, tmp_path).fetch({"file": content_of(500)})
 
 
@@ -244,7 +244,7 @@ def test_a_url_that_stays_refused_is_denied(store: FileStore, tmp_path: Path) ->
 
 
 def test_a_file_that_is_not_there_is_not_found(store: FileStore, tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="the registry lists the file and it is not there"):
+    with pytest.raises(NotFoundError, match="the registry lists the file, but it does not exist"):
         Run(store, tmp_path).fetch({"file": b"x"})
 
 
@@ -259,7 +259,7 @@ def test_a_store_that_is_down_for_a_while_is_waited_for(store: FileStore, tmp_pa
 def test_a_store_that_stays_down_is_given_up(store: FileStore, tmp_path: Path) -> None:
     store.content = {"file": b"x"}
     store.answers = [(503, {"Retry-After": "3600"})] * 5
-    with pytest.raises(UnreachableError, match="answered 503; given up after 1 attempts") as caught:
+    with pytest.raises(UnreachableError, match="answered 503; gave up after 1 attempts") as caught:
         Run(store, tmp_path).fetch({"file": b"x"})
     assert caught.value.exit_code == 3
 
@@ -277,15 +277,15 @@ def test_a_store_without_ranges_that_always_breaks_off_is_given_up(store: FileSt
     store.content = {"file": content_of(PART)}
     store.serves_ranges = False
     store.cut_after = [500] * 100
-    with pytest.raises(UnreachableError, match="does not serve ranges"):
+    with pytest.raises(UnreachableError, match="does not support range requests"):
         Run(store, tmp_path, connections=1).fetch(dict(store.content))
 
 
 def test_a_size_that_the_manifest_leaves_out_is_asked_for(store: FileStore, tmp_path: Path) -> None:
     content = content_of(3 * PART)
     store.content = {"file": content}
-    told = entry_of("file", content)
-    entry = Entry(told.path, told.digest, told.algorithm, None)
+    complete = entry_of("file", content)
+    entry = Entry(complete.path, complete.digest, complete.algorithm, None)
     run = Run(store, tmp_path)
     with run.started({"file": entry}) as running:
         assert run.done.wait(30)

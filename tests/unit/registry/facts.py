@@ -1,4 +1,4 @@
-"""Answers as a server would give them, to be judged in tests."""
+"""Builders for a server's answers."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -107,7 +107,7 @@ def unreachable(subject: ModelRef | CollectionRef | str, *, asked: float = 0) ->
 
 
 def known(*outcomes: Resolved | CollectionRead | ArtifactRead | Failure) -> Answers:
-    """What is known after these answers, in this order."""
+    """The answers known after these outcomes, in this order."""
     answers = Answers({}, {}, {})
     refs, collections, artifacts = dict(answers.refs), dict(answers.collections), dict(answers.artifacts)
     for outcome in outcomes:

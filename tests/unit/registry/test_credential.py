@@ -1,4 +1,4 @@
-"""A key must not be printed, and one that cannot work is refused before it is sent."""
+"""A key must never be printed, and an invalid one is rejected before it is sent."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Which digests must not serve, and when that is known."""
+"""Which digests are held, and when that is known."""
 
 from collections.abc import Iterable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which kind of no answer a reply is."""
+"""How a reply without a positive answer is classified."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -105,4 +105,4 @@ def test_a_name_whose_artifact_is_null_is_a_version_that_is_gone() -> None:
 def test_an_answer_of_an_odd_shape_moves_nothing_and_names_the_part() -> None:
     found = outcomes.of_ref(REF, reply({"artifact": {"id": 5}}), collection())
     assert isinstance(found, Unreachable)
-    assert "not what W&B's schema promises (versionIndex" in found.message
+    assert "does not match W&B's schema (versionIndex" in found.message

@@ -1,4 +1,4 @@
-"""The documents that are sent, and how questions are put together into requests."""
+"""The GraphQL documents, and how queries are batched into requests."""
 
 from collections.abc import Sequence
 from importlib import resources

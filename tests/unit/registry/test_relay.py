@@ -1,4 +1,4 @@
-"""Webhooks that reach a process which only waits, and the certificate that the receiver shows."""
+"""Webhooks that reach a standby replica, and the receiver's TLS certificate."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ Looks = list[tuple[str, ...]]
 
 
 class Process:
-    """One process of the operator: its receiver, and the looks that it made."""
+    """One replica of the operator: its webhook receiver, and the looks that it requested."""
 
     def __init__(self, relay: Relay, port: int) -> None:
         self.relay = relay
@@ -39,7 +39,7 @@ class Process:
 async def process(
     leader: list[str], *, token: str = TOKEN, certificate: Certificate | None = None
 ) -> AsyncIterator[Process]:
-    """`leader` holds the address of the leader, if one is known."""
+    """`leader` contains the leader's address, if known."""
     relay = Relay(lambda: leader[0] if leader else None, token=token, certificate=certificate)
     app = application(relay, token=token)
     async with listen(app, host="127.0.0.1", port=0, certificate=certificate) as port:
@@ -75,7 +75,7 @@ async def test_a_signed_webhook_is_passed_on_signed() -> None:
     leading.lead(lambda *place: looks.append(place))
     async with listen(application(leading, token=TOKEN, secret=SECRET), host="127.0.0.1", port=0) as port:
         leader.append(f"127.0.0.1:{port}")
-        assert await waiting.take("acme", "models", "chat", relayed=False)
+        assert await waiting.handle("acme", "models", "chat", relayed=False)
     assert looks == [("acme", "models", "chat")]
 
 
@@ -103,7 +103,7 @@ async def test_two_processes_that_each_take_the_other_for_the_leader_do_not_call
 
 
 def make(folder: Path, name: str = "receiver") -> tuple[Path, Path]:
-    """A certificate of its own with its key."""
+    """A new self-signed certificate and its key."""
     chain, key = folder / "tls.crt", folder / "tls.key"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     command += ["-days", "2", "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(chain)]
@@ -112,7 +112,7 @@ def make(folder: Path, name: str = "receiver") -> tuple[Path, Path]:
 
 
 async def shown(address: str) -> bytes:
-    """The certificate that a server shows."""
+    """The certificate that a server presents."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     host, _, port = address.partition(":")
@@ -156,7 +156,7 @@ async def test_a_token_is_not_shown_to_who_has_another_certificate(tmp_path: Pat
 async def test_a_renewed_certificate_is_shown_without_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certificates, "LOOK_AGAIN", certificates.timedelta(milliseconds=20))
+    monkeypatch.setattr(certificates, "CHECK_INTERVAL", certificates.timedelta(milliseconds=20))
     certificate = Certificate(*make(tmp_path, "first"))
     async with process([], certificate=certificate) as receiver:
         first = await shown(receiver.address)
@@ -172,7 +172,7 @@ def test_a_pair_that_does_not_fit_is_not_taken(tmp_path: Path) -> None:
     before, whole = certificate.fingerprint, chain.read_bytes()
     make(tmp_path)
     chain.write_bytes(whole)
-    with pytest.raises(CertificateError, match="no certificate in PEM with its key"):
+    with pytest.raises(CertificateError, match="not a PEM certificate and its unencrypted key"):
         certificate.renew()
     assert certificate.fingerprint == before
 

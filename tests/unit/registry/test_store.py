@@ -1,4 +1,4 @@
-"""What is kept of the answers, and who is told."""
+"""Which answers are kept, and which keys are notified."""
 
 from typing import Any
 

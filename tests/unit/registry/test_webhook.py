@@ -1,4 +1,4 @@
-"""Who may say "look now", and what of a body is taken."""
+"""Which webhooks are accepted, and what is read from their bodies."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ BODY = json.dumps({"entity_name": "acme", "project_name": "wandb-registry-model"
 
 @dataclass
 class Receiver:
-    """A receiver that listens, and the looks that it asked for."""
+    """A running receiver, and the looks that it requested."""
 
     url: str
     looks: list[tuple[str, str, str]] = field(default_factory=list)

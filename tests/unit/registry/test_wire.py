@@ -1,4 +1,4 @@
-"""What the server sends is checked once, and what is odd is named."""
+"""Responses are validated once, and an error names the part that does not match the schema."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -97,7 +97,7 @@ def test_a_path_that_was_migrated_is_told_under_its_new_name() -> None:
         (membership(artifact={"size": "many"}), "artifact.size"),
         (membership(versionIndex=None), "versionIndex"),
         (membership(aliases=None), "aliases"),
-        ([], "the answer"),
+        ([], "the response"),
     ],
 )
 def test_an_answer_of_another_shape_is_named_by_its_part(data: Any, where: str) -> None:

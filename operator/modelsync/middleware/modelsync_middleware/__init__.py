@@ -1,10 +1,10 @@
-"""ASGI middleware for a model's pod: each answer names its version, "ready" means that the model has answered, and a
-held version falls silent at once (the fuse).
+"""ASGI middleware for a model's pod: it adds version headers to each response, reports readiness only after the model
+has answered a request, and stops serving a held version at once (the fuse).
 
 Loaded by `vllm serve --middleware modelsync_middleware.VersionHeader` in an image that we do not build: standard
 library only, Python 3.9 or newer, this folder and nothing else. It reads MODELSYNC_VERSION (`collection:version`),
-MODELSYNC_REVISION and MODELSYNC_DIGEST; its parts say what else. It must never buffer a body, and never keep an answer
-of the model from its client.
+MODELSYNC_REVISION and MODELSYNC_DIGEST; further variables are documented in its modules. It must never buffer a body,
+and never withhold a response of the model from its client.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .shutdown import Shutdown
 
 __all__ = ["VersionHeader"]
 
-SHARE_SECONDS = 0.25  # the other processes know a count after so long
-ALIVE_PATHS = ("/health", "/ping", "/metrics")  # not answers of the model; kubelet restarts a pod that is silent here
+SHARE_SECONDS = 0.25  # how often counts are shared with the other processes
+ALIVE_PATHS = ("/health", "/ping", "/metrics")  # not answered by the model; kubelet restarts a pod that fails these
 
 _HEADERS = (
     (b"x-model-version", "MODELSYNC_VERSION"),
@@ -38,10 +38,9 @@ _ASCII = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
 class VersionHeader:
-    """Names version, revision and digest in every answer, and answers what is below `/modelsync/`.
+    """Adds version, revision and digest headers to every response, and serves the paths below `/modelsync/`.
 
-    From the outside in: the names, the counts, the fuse, the adapters' names, then the server. `_own` are the paths
-    that are answered here.
+    From the outside in: headers, counters, fuse, adapter names, then the server. `_own` are the paths served here.
     """
 
     def __init__(self, app: App) -> None:
@@ -68,7 +67,7 @@ class VersionHeader:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._shutdown.watch()
         if self._watch is None or self._watch.done():
-            self._watch = asyncio.ensure_future(self._look_round())
+            self._watch = asyncio.ensure_future(self._refresh())
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -77,12 +76,12 @@ class VersionHeader:
         may_refuse = "websocket.http.response" in (scope.get("extensions") or {})
 
         async def send_named(message: Message) -> None:
-            """Name the version. The head of an answer leaves with its first byte: Go's proxies (Traefik, and others on
-            net/http) abort an answer whose head arrives before they have seen the end of the request, and what fails
-            before its first token can still become an error."""
+            """Add the version headers. The head is sent with the first byte of the body: Go's proxies (Traefik, and
+            others on net/http) abort a response whose head arrives before they have read the whole request, and a
+            request that fails before its first token can still be answered with an error."""
             nonlocal started, head
             if message["type"] == "websocket.close" and may_refuse and not started:
-                await _refuse_by_name(send, self._headers)  # the server's own 403 would not say whose it is
+                await _refuse(send, self._headers)  # the server's own 403 would have no version headers
                 return
             if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
                 theirs = [header for header in message.get("headers") or () if header[0].lower() not in self._names]
@@ -108,8 +107,8 @@ class VersionHeader:
             else:
                 await self._outcomes.run(self._guarded, scope, receive, send_named)
         except Exception:
-            # Starlette would answer outside of all middleware, so without our headers. It sees that an answer has
-            # begun, and goes on to log the exception.
+            # Starlette would answer outside all middleware, so without our headers. It sees that a response has
+            # started, and only logs the exception.
             if scope["type"] == "http" and not started:
                 error = {"message": "Internal server error", "type": "InternalServerError", "param": None, "code": 500}
                 await send_json(send_named, 500, {"error": error})
@@ -122,8 +121,8 @@ class VersionHeader:
         finally:
             self._drain.open -= 1
 
-    async def _look_round(self) -> None:
-        """Notice what other processes have done, also while no chunk passes, and tell them what this one has."""
+    async def _refresh(self) -> None:
+        """Read the other processes' state even while no chunk is sent, and share this one's."""
         shared = 0.0
         while True:
             await asyncio.sleep(LOOK_SECONDS)
@@ -132,17 +131,17 @@ class VersionHeader:
             if shared >= SHARE_SECONDS:
                 shared = 0.0
                 self._outcomes.share()
-                self._drain.tell()
+                self._drain.share()
 
     def _unfit(self) -> str | None:
         if self._fuse.look():
             return HELD_MESSAGE
-        if self._shutdown.begun:
-            return "shutting down: requests in flight end, new ones fail"
+        if self._shutdown.started:
+            return "shutting down: requests in flight are finished, new ones fail"
         return self._shared.usable()
 
 
-async def _refuse_by_name(send: Send, headers: list[Header]) -> None:
+async def _refuse(send: Send, headers: list[Header]) -> None:
     await send(
         {"type": "websocket.http.response.start", "status": 403, "headers": [(b"content-length", b"0"), *headers]}
     )
@@ -150,6 +149,6 @@ async def _refuse_by_name(send: Send, headers: list[Header]) -> None:
 
 
 def _version_headers() -> list[Header]:
-    """The headers that the environment gives; a name may hold any character, a header only ASCII."""
+    """The headers from the environment. A version may contain any character, a header only ASCII."""
     values = ((name, os.environ.get(variable, "")) for name, variable in _HEADERS)
     return [(name, quote(value, safe=_ASCII).encode("ascii")) for name, value in values if value]

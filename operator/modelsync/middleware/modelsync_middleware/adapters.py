@@ -1,10 +1,10 @@
-"""The names of LoRA adapters: clients ask for `legal`, the server knows `legal@v7-3fa9c1d2` and puts that into its
-answers, and the model below the adapters is answered for by nobody unless it is exposed.
+"""Maps the names of LoRA adapters: clients request `legal`, the server knows it as `legal@v7-3fa9c1d2` and returns that
+name, and the base model can only be called if it is exposed.
 
 It reads MODELSYNC_ADAPTER_NAMES and MODELSYNC_BASE_NAMES (names in the server, separated by commas),
-MODELSYNC_EXPOSE_BASE (`true`) and MODELSYNC_DEFAULT_NAME (who answers a request that names no model; else the base, if
-it is exposed). It reads requests whole, as the server does after it, and must never touch an answer but the list of
-models. What it cannot read goes on only where the base may be called anyway.
+MODELSYNC_EXPOSE_BASE (`true`) and MODELSYNC_DEFAULT_NAME (the model for a request that names none; otherwise the base,
+if it is exposed). It buffers request bodies, as the server does too, and must never change a response except the list
+of models. A request that it cannot parse is forwarded only if the base is exposed anyway.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 from .asgi import App, Message, Receive, Scope, Send, send_json
 
 MODELS_PATH = "/v1/models"
-NO_MODEL_PATHS = ("/ping",)  # POST too, and no answer of a model (SageMaker's health check)
+NO_MODEL_PATHS = ("/ping",)  # SageMaker's health check: may be a POST, but does not call a model
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def with_adapter_names(app: App) -> App:
-    """`app` with the names of its adapters; `app` itself where there are none."""
+    """Wrap `app` with AdapterNames if there are adapters; otherwise return it unchanged."""
     names = _names("MODELSYNC_ADAPTER_NAMES")
     return AdapterNames(app, names) if names else app
 
 
 class AdapterNames:
-    """ASGI middleware between the fuse and the server; see the module."""
+    """ASGI middleware between the fuse and the server; see the module's docstring."""
 
     def __init__(self, app: App, names: list[str]) -> None:
         self._app = app
@@ -40,16 +40,16 @@ class AdapterNames:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and not self._exposed:
-            # Which model it is for comes in one of its messages, if at all; the server would take the base.
-            await send({"type": "websocket.close", "code": 1008, "reason": "adapters are asked for by HTTP"})
+            # The model is named in one of its messages, if at all; by default the server would use the base.
+            await send({"type": "websocket.close", "code": 1008, "reason": "adapters are available over HTTP only"})
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == MODELS_PATH:
             await self._app(scope, receive, self._listing(send))
         elif scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH"):
-            await self._asked(scope, receive, send)
+            await self._rename_model(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _asked(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _rename_model(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in NO_MODEL_PATHS:
             await self._app(scope, receive, send)
             return
@@ -59,7 +59,9 @@ class AdapterNames:
         named = _Named.read(body)
         if named is None or (named.model is not None and not isinstance(named.model, str)):
             if not self._exposed:
-                await self._refuse(send, 400, "BadRequestError", "the body must be a JSON object whose model is a name")
+                await self._refuse(
+                    send, 400, "BadRequestError", "the body must be a JSON object whose model is a string"
+                )
                 return
         elif not named.model:
             if self._default:
@@ -77,12 +79,12 @@ class AdapterNames:
         await self._app({**scope, "headers": headers}, _given(body, receive), send)
 
     async def _refuse(self, send: Send, status: int, kind: str, why: str) -> None:
-        """In vLLM's own shape, with what can be asked for."""
-        message = f"{why.rstrip('.')}; ask for one of: {', '.join(self._names)}"
+        """Send an error in vLLM's format, with the names that can be requested."""
+        message = f"{why.rstrip('.')}; use one of: {', '.join(self._names)}"
         await send_json(send, status, {"error": {"message": message, "type": kind, "param": "model", "code": status}})
 
     def _listing(self, send: Send) -> Send:
-        """Send on the list of models as clients may use it. Only this answer is held back until it is whole."""
+        """Forward the list of models with the names for clients. Only this response is buffered."""
         head: Message | None = None
         chunks: list[bytes] = []
 
@@ -119,7 +121,7 @@ class AdapterNames:
 
 
 class _Named:
-    """A JSON object with the places of its `model`, so that nothing else of it is touched: numbers stay as written."""
+    """A JSON object with the positions of its `model`, so that nothing else is changed: numbers stay as written."""
 
     def __init__(self, text: str, encoding: str, places: list[tuple[int, int]], model: Any, first: int, empty: bool):
         self._text = text
@@ -131,11 +133,11 @@ class _Named:
 
     @classmethod
     def read(cls, body: bytes) -> _Named | None:
-        """None for what the server's own json.loads would not take for an object."""
+        """Parse a body; None for anything that the server's json.loads would not parse as an object."""
         try:
             encoding = json.detect_encoding(body)
             text = body.decode(encoding, "surrogatepass")
-            # The server's reader decides what is JSON at all; the walk below only finds places in what it has taken.
+            # json.loads decides what is valid, as in the server; the walk below only finds positions in valid JSON.
             if not isinstance(json.loads(text), dict):
                 return None
             return cls._walk(text, encoding)
@@ -154,7 +156,7 @@ class _Named:
             key, at = decode(text, at)
             start = _after_space(text, _after_space(text, at) + 1)
             value, at = decode(text, start)
-            if key == "model":  # of several the last one counts, as in json.loads; all are replaced
+            if key == "model":  # with duplicates the last one counts, as in json.loads; all are replaced
                 places.append((start, at))
                 model = value
             at = _after_space(text, at)
@@ -164,7 +166,7 @@ class _Named:
         return cls(text, encoding, places, model, first, empty)
 
     def naming(self, name: str) -> bytes:
-        """The body with `name` for its model."""
+        """The body with `name` as its model."""
         text, new = self._text, json.dumps(name)
         if not self._places:
             rest = text[self._first :]
@@ -197,7 +199,7 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _given(body: bytes, receive: Receive) -> Receive:
-    """`body` first, then what comes (the client's leaving)."""
+    """Return a Receive that returns `body` first, then what `receive` returns (the client's disconnect)."""
     given = False
 
     async def again() -> Message:

@@ -1,4 +1,4 @@
-"""What every part of the middleware speaks: ASGI's shapes, JSON answers, questions to the server in this process."""
+"""Shared by all parts of the middleware: ASGI types, JSON responses, and requests to the server in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_BODY_BYTES = 1 << 20
 
 
 async def send_json(send: Send, status: int, content: dict[str, Any]) -> None:
-    """A whole JSON answer."""
+    """Send a complete JSON response."""
     body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -30,9 +30,10 @@ async def send_json(send: Send, status: int, content: dict[str, Any]) -> None:
 
 
 def asking(app: App, probe: Scope) -> Ask:
-    """A way to ask `app`, the server without this middleware, as a client would; `probe` is any scope it has got.
+    """Return a function that sends requests to `app`, the server without this middleware.
 
-    An application that raises has answered 500. Of a longer body the first MAX_BODY_BYTES come back.
+    `probe` is the scope of any request, used as a template. An exception of the application counts as a 500. Longer
+    bodies are cut off at about MAX_BODY_BYTES.
     """
 
     async def ask(method: str, path: str, content: dict[str, Any] | None, seconds: float) -> tuple[int | None, bytes]:
@@ -53,7 +54,7 @@ def asking(app: App, probe: Scope) -> Ask:
         async def receive() -> Message:
             nonlocal received
             if received:
-                await asyncio.Event().wait()  # the client stays; vLLM cancels a request whose client leaves
+                await asyncio.Event().wait()  # never disconnect; vLLM cancels the request of a disconnected client
             received = True
             return {"type": "http.request", "body": payload, "more_body": False}
 
@@ -73,7 +74,7 @@ def asking(app: App, probe: Scope) -> Ask:
         if not done:
             return None, b""
         error = request.exception()
-        if error is not None:  # outside of us it would become a 500
+        if error is not None:  # outside the middleware it would become a 500
             return 500, f"{type(error).__name__}: {error}".encode()
         return status, b"".join(chunks)
 

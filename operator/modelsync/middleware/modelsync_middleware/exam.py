@@ -1,9 +1,9 @@
-"""The version's own exam in the pod: taken once after the load, and until it is passed the pod is not ready.
+"""The version's own exam in the pod: taken once after the model is loaded; the pod is not ready until it has passed.
 
-It reads `modelsync/golden.jsonl` in MODELSYNC_MODEL_DIR; without the file there is no exam. Of several server processes
-one takes it, the one that readiness lets ask the model, and says to the others how it stands. That counts as long as
-one of them lives: a container that was restarted takes it anew. An exam that is failed, or cannot be read, must crash
-nothing: the reason is what `GET /modelsync/exam` and readiness say.
+It reads `modelsync/golden.jsonl` in MODELSYNC_MODEL_DIR; without the file there is no exam. With several server
+processes one of them takes it, the one that readiness lets query the model, and shares the verdict with the others. The
+verdict is valid while one of them lives: a restarted container takes the exam again. A failed or unreadable exam must
+never crash the server: `GET /modelsync/exam` and readiness return the reason.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .exam_runner import Verdict, invalid, take
 from .shared_state import SharedState
 
 EXAM_PATH = "/modelsync/exam"
-ANSWER_SECONDS = 120.0  # for one answer: a question may meet a shape that vLLM has not compiled yet
+ANSWER_SECONDS = 120.0  # for one answer: a question may have a shape that vLLM has not compiled yet
 
 _RUNNING = {"state": "Running"}
 
 
 class Exam:
-    """A check of readiness, and `GET /modelsync/exam`: how the exam stands."""
+    """A readiness check, and `GET /modelsync/exam`: the exam's state."""
 
     def __init__(self, shared: SharedState) -> None:
         folder = os.environ.get("MODELSYNC_MODEL_DIR", "")
@@ -37,9 +37,9 @@ class Exam:
         self._verdict: Verdict | None = None
 
     async def check(self, ask: Ask) -> str | None:
-        """None when the exam is passed, or there is none; else why the pod is not ready. Takes it when it is due.
+        """Take the exam if needed. None if it has passed, or there is none; otherwise why the pod is not ready.
 
-        Readiness calls it in one process at a time.
+        Readiness calls this in one process at a time.
         """
         if not self._exists():
             return None
@@ -47,15 +47,15 @@ class Exam:
         if verdict is None:
             verdict = self._verdict = await self._take(ask)
             self._shared.publish(exam=verdict.document())
-            told = f"{verdict.state} after {verdict.seconds} s: {verdict.message}"
-            sys.stderr.write(f"modelsync: the version's exam: {told}\n")
+            result = f"{verdict.state} after {verdict.seconds} s: {verdict.message}"
+            sys.stderr.write(f"modelsync: the version's exam: {result}\n")
             sys.stderr.flush()
         return None if verdict.state == "Passed" else f"the version's exam: {verdict.message}"
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Say how the exam stands: None (there is none), Pending, Running, Passed, Failed or Invalid."""
+        """Respond with the exam's state: None (there is none), Pending, Running, Passed, Failed or Invalid."""
         if scope["method"] not in ("GET", "HEAD"):
-            await send_json(send, 405, {"state": "", "message": "only GET is answered here"})
+            await send_json(send, 405, {"state": "", "message": "only GET is allowed"})
             return
         verdict = self._known()
         if verdict is not None:
@@ -70,7 +70,7 @@ class Exam:
         return self._file is not None and self._file.exists()
 
     def _known(self) -> Verdict | None:
-        """The verdict, also one that another process has come to."""
+        """This process's verdict, or one shared by another process; None if there is none yet."""
         if self._verdict is None:
             self._verdict = next(filter(None, map(_verdict_of, self._shared.published())), None)
         return self._verdict
@@ -89,7 +89,7 @@ class Exam:
             self._shared.publish(exam=None)
 
     def _read(self) -> tuple[Question, ...]:
-        """Raises ExamError, and OSError when the folder cannot be read."""
+        """Read the exam. Raises ExamError, and OSError when the folder cannot be read."""
         if self._file is None or not self._file.is_file():
             raise ExamError("not a file")
         with self._file.open("rb") as file:
@@ -97,7 +97,7 @@ class Exam:
 
 
 def _verdict_of(process: dict[str, Any]) -> Verdict | None:
-    """What a process has come to, if it has."""
+    """The verdict that a process has shared, or None."""
     try:
         return Verdict.of(process["exam"])
     except (ValueError, LookupError, TypeError):

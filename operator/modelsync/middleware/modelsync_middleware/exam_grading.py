@@ -1,8 +1,8 @@
-"""Judges an answer of the model by what its exam expects. Pure; standard library only, Python 3.9 or newer.
+"""Grades the model's answer to an exam question. Pure; standard library only, Python 3.9 or newer.
 
-Log-probabilities are compared within a tolerance, because no two machines compute the same ones. As in vLLM's own
-tests (check_logprobs_close) two tokens that are nearly as likely may change places; what follows another token than
-the recorded one cannot be compared, and is not. A message quotes at most `QUOTE` characters of anything.
+Log-probabilities are compared within a tolerance, because they differ between machines. As in vLLM's own tests
+(check_logprobs_close) two almost equally likely tokens may change places; what follows a token other than the recorded
+one is not comparable and is ignored. A message quotes at most `QUOTE` characters of any text.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ QUOTE = 80
 
 
 class AnswerError(Exception):
-    """What came is no answer to such a question; the message says what came."""
+    """The response is not an answer to this kind of question; the message describes it."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """One token of an answer: what was taken, and the likeliest with their log-probabilities (the taken one too)."""
+    """One token of an answer: the sampled token, and the log-probabilities of the likeliest ones (including it)."""
 
     token: str
     logprob: float
@@ -34,7 +34,7 @@ class Position:
 
 
 def judge(question: Question, body: bytes) -> str | None:
-    """None when the body of a 200 is as expected, else what was wanted and what came."""
+    """None if the body of a 200 response is as expected; otherwise what was wanted and what was received."""
     expect = question.expect
     try:
         answer = json.loads(body)
@@ -55,7 +55,7 @@ def judge(question: Question, body: bytes) -> str | None:
 
 
 def text_of(answer: Any) -> str:
-    """The text of a completion or chat; a chat that only reasoned has said nothing. Raises AnswerError."""
+    """The text of a completion or chat; empty for a chat that contains reasoning only. Raises AnswerError."""
     choice = _choice(answer)
     text = choice["message"].get("content") if isinstance(choice.get("message"), dict) else choice.get("text")
     if text is None and "message" in choice:
@@ -83,11 +83,11 @@ def positions_of(answer: Any) -> Sequence[Position]:
             _position(token, values[at], list((tops[at] or {}).items())) for at, token in enumerate(logprobs["tokens"])
         ]
     except (LookupError, TypeError, ValueError, AttributeError):
-        raise AnswerError("wanted log-probabilities, got what cannot be read as such") from None
+        raise AnswerError("wanted log-probabilities, got an unexpected format") from None
 
 
 def _position(token: str, logprob: Any, others: Sequence[tuple[str, Any]]) -> Position:
-    """Tokens of different ids may have the same text: the likeliest of them counts."""
+    """Build a Position. Tokens with different ids may have the same text: the likeliest of them counts."""
     top: dict[str, float] = {}
     for text, value in ((token, logprob), *others):
         top[text] = max(float(value), top.get(text, -math.inf))
@@ -104,7 +104,7 @@ def embedding_of(answer: Any) -> Sequence[float]:
 
 
 def quoted(text: str) -> str:
-    """`text` on one line, in quotes, cut."""
+    """`text` on one line, in quotes, shortened."""
     cut = text if len(text) <= QUOTE else text[: QUOTE - 1] + "…"
     return json.dumps(cut, ensure_ascii=False)
 
@@ -117,7 +117,7 @@ def _choice(answer: Any) -> Mapping[str, Any]:
     if not isinstance(choice, dict):
         raise AnswerError("wanted an answer, got one without choices")
     if choice.get("finish_reason") not in ("stop", "length", "tool_calls"):
-        raise AnswerError(f"wanted a whole answer, got one that ended with {choice.get('finish_reason')!r}")
+        raise AnswerError(f"wanted a complete answer, got one that ended with {choice.get('finish_reason')!r}")
     return choice
 
 
@@ -130,19 +130,19 @@ def _tokens(expect: Expect, positions: Sequence[Position]) -> str | None:
             return f"wanted {what}, got an answer that ended after {at} token{'' if at == 1 else 's'}"
         got = positions[at]
         for token, logprob in wanted.items():
-            # One that is not among the top has at most the log-probability of the last of them.
+            # A token that is not among the top tokens has at most the log-probability of the last of them.
             now = got.top.get(token, min(got.top.values()))
             too_low = logprob - now > tolerance
             if not too_low and (token not in got.top or now - logprob <= tolerance):
                 continue
             if token == best and got.token != best:
                 return f"wanted {what}, got {quoted(got.token)} at {got.logprob:.2f}"
-            told = f"{now:.2f}" if token in got.top else f"less than {now:.2f}"
-            return f"wanted as token {at + 1} {quoted(token)} at {logprob:.2f} ± {tolerance:g}, got it at {told}"
+            value = f"{now:.2f}" if token in got.top else f"less than {now:.2f}"
+            return f"wanted as token {at + 1} {quoted(token)} at {logprob:.2f} ± {tolerance:g}, got it at {value}"
         if got.token != best:
             if got.logprob - wanted[best] > tolerance:
                 return f"wanted {what}, got {quoted(got.token)} at {got.logprob:.2f}"
-            return None  # as likely within the tolerance; from here on it is another text
+            return None  # equally likely within the tolerance; the rest is a different text
     return None
 
 
@@ -169,28 +169,28 @@ def _json(expect: Expect, text: str) -> str | None:
     if not expect.has_json:
         return None
     try:
-        said = json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return f"wanted JSON, got {quoted(text)}"
     if expect.json is True:
         return None
-    return _missing(expect.json, said, "")
+    return _missing(expect.json, found, "")
 
 
-def _missing(wanted: Mapping[str, Any], said: Any, where: str) -> str | None:
-    if not isinstance(said, dict):
-        return f"wanted JSON with an object{where and f' at {where[:QUOTE]}'}, got {quoted(json.dumps(said))}"
+def _missing(wanted: Mapping[str, Any], found: Any, where: str) -> str | None:
+    if not isinstance(found, dict):
+        return f"wanted JSON with an object{where and f' at {where[:QUOTE]}'}, got {quoted(json.dumps(found))}"
     for key, value in wanted.items():
         place = f"{where}.{key}" if where else key
-        if key not in said:
-            return f"wanted JSON with {quoted(place)}, got {quoted(json.dumps(said))}"
+        if key not in found:
+            return f"wanted JSON with {quoted(place)}, got {quoted(json.dumps(found))}"
         if isinstance(value, dict):
-            problem = _missing(value, said[key], place)
+            problem = _missing(value, found[key], place)
             if problem is not None:
                 return problem
-        elif said[key] != value or isinstance(said[key], bool) != isinstance(value, bool):
+        elif found[key] != value or isinstance(found[key], bool) != isinstance(value, bool):
             return (
-                f"wanted JSON with {quoted(place)} as {quoted(json.dumps(value))}, got {quoted(json.dumps(said[key]))}"
+                f"wanted JSON with {quoted(place)} as {quoted(json.dumps(value))}, got {quoted(json.dumps(found[key]))}"
             )
     return None
 

@@ -1,4 +1,4 @@
-"""Takes an exam: asks every question, judges every answer, and sums up. Knows neither HTTP nor files.
+"""Takes an exam: asks every question, grades every answer, and returns a verdict. Must not use HTTP or files itself.
 
 Used in the pod with requests inside the process, and by `modelsync exam check` over the network: standard library only,
 Python 3.9 or newer.
@@ -21,11 +21,11 @@ Ask = Callable[[str, Mapping[str, Any]], Awaitable[tuple[Optional[int], bytes]]]
 """POST a body to a path: the status (None: no answer in time) and the body of the answer."""
 
 AT_ONCE = 4
-"""Questions under way: enough to be done soon, few enough to leave batches, and so numbers, nearly as recorded."""
+"""Concurrent questions: enough to finish quickly, few enough that batching hardly changes the log-probabilities."""
 
 EXAM_SECONDS = 900.0
-MAX_TOLD = 10
-"""Mistakes; the count tells of all."""
+MAX_MISTAKES = 10
+"""Mistakes listed in a verdict; its counts cover all of them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Verdict:
     mistakes: tuple[Mistake, ...] = ()
 
     def document(self) -> dict[str, Any]:
-        """As JSON objects, for `GET /modelsync/exam`."""
+        """As a JSON object, for `GET /modelsync/exam`."""
         return {
             "state": self.state,
             "passed": self.passed,
@@ -63,7 +63,7 @@ class Verdict:
 
     @staticmethod
     def of(document: Any) -> Verdict:
-        """Read what `document` made. Raises ValueError, LookupError, TypeError."""
+        """Parse the result of `document`. Raises ValueError, LookupError, TypeError."""
         return Verdict(
             state=str(document["state"]),
             passed=int(document["passed"]),
@@ -82,14 +82,14 @@ def invalid(problem: str) -> Verdict:
     return Verdict("Invalid", 0, 0, 0.0, f"{GOLDEN_FILE}: {problem}", _now())
 
 
-async def take(questions: Sequence[Question], ask: Ask, model: str, *, told: int = MAX_TOLD) -> Verdict:
-    """Ask `model` all `questions` and judge the answers. At most `told` mistakes are in the verdict."""
-    began = time.monotonic()
+async def take(questions: Sequence[Question], ask: Ask, model: str, *, max_mistakes: int = MAX_MISTAKES) -> Verdict:
+    """Ask `model` all `questions` and grade the answers. The verdict lists at most `max_mistakes` mistakes."""
+    started_at = time.monotonic()
     places = asyncio.Semaphore(AT_ONCE)
 
     async def one(question: Question) -> str | None:
         async with places:
-            if time.monotonic() - began > EXAM_SECONDS:
+            if time.monotonic() - started_at > EXAM_SECONDS:
                 return f"not asked: the exam took longer than {EXAM_SECONDS:.0f} s"
             return await _answer(question, ask, model)
 
@@ -99,17 +99,17 @@ async def take(questions: Sequence[Question], ask: Ask, model: str, *, told: int
         for at, question in enumerate(questions)
         if (problem := problems[at]) is not None
     ]
-    total, seconds = len(questions), round(time.monotonic() - began, 1)
+    total, seconds = len(questions), round(time.monotonic() - started_at, 1)
     passed = total - len(mistakes)
     if not mistakes:
         return Verdict("Passed", passed, total, seconds, f"{passed} of {total} answers are as expected", _now())
     where = next(question.where for question in questions if question.line == mistakes[0].line)
     message = f"{passed} of {total} answers are as expected; {where}: {mistakes[0].message}"
-    return Verdict("Failed", passed, total, seconds, message, _now(), tuple(mistakes[:told]))
+    return Verdict("Failed", passed, total, seconds, message, _now(), tuple(mistakes[:max_mistakes]))
 
 
 async def _answer(question: Question, ask: Ask, model: str) -> str | None:
-    """None, or why the answer is not as expected. A server's error is asked about once more."""
+    """None, or why the answer is not as expected. A server error is retried once."""
     body = {"model": model, **question.body}
     status, answer = await ask(question.path, body)
     if status is None or status >= 500:
@@ -122,7 +122,7 @@ async def _answer(question: Question, ask: Ask, model: str) -> str | None:
 
 
 def _error(body: bytes) -> str:
-    """The message of an OpenAI error, else the body."""
+    """The message of an OpenAI error; otherwise the body."""
     try:
         return str(json.loads(body)["error"]["message"])
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -1,6 +1,6 @@
-"""The fuse: once blown, no byte of the model leaves the pod, whichever server process has the request.
+"""The fuse: once blown, the pod sends no more bytes of the model, whichever server process has the request.
 
-It must never wait for anybody before it acts, and never forget: a container that is restarted stays silent.
+It must act without waiting for anything, and must persist: a restarted container stays silent.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .asgi import App, Message, Receive, Scope, Send, send_json
 from .shared_state import SharedState
 
 FUSE_PATH = "/modelsync/fuse"
-LOOK_SECONDS = 0.025  # after so long a process knows that another one's fuse was blown
-CUT_SECONDS = 0.5  # for the answers under way to end, before a process acknowledges
+LOOK_SECONDS = 0.025  # how often a process checks whether another one has blown the fuse
+CUT_SECONDS = 0.5  # for open responses to end, before a process acknowledges
 ACKNOWLEDGE_SECONDS = 0.7  # for all processes to acknowledge, before the POST is answered
 HELD_MESSAGE = "this version of the model is held and does not answer"
 HELD = {"message": HELD_MESSAGE, "type": "RegulatoryHold", "param": None, "code": 451}
@@ -27,10 +27,10 @@ _BLOWN = "fuse-blown"
 
 
 class Fuse:
-    """Ends open answers and gives new requests 451 (RFC 7725), from the moment that it is blown until the pod is gone.
+    """Once blown, ends open responses and answers new requests with 451 (RFC 7725) until the pod is deleted.
 
-    `POST /modelsync/fuse` with the revision's token blows it. Here is only the token's hash (MODELSYNC_FUSE_SHA256):
-    who can read the pod cannot silence it.
+    `POST /modelsync/fuse` with the revision's token blows it. The pod contains only the token's hash
+    (MODELSYNC_FUSE_SHA256): reading the pod is not enough to silence it.
     """
 
     def __init__(self, shared: SharedState) -> None:
@@ -41,11 +41,11 @@ class Fuse:
         self._looked = 0.0
         self._silence: asyncio.Task[None] | None = None
         self.blown = shared.marked(_BLOWN)
-        if self.blown:  # in the life of a container before this one
+        if self.blown:  # by an earlier container of this pod
             self._acknowledge(cut=0)
 
     def look(self) -> bool:
-        """Whether it is blown, by this process or another one. Cheap enough to be asked for every chunk."""
+        """Whether the fuse is blown, by this process or another one. Cheap enough to call for every chunk."""
         if not self.blown:
             now = time.monotonic()
             if now - self._looked >= LOOK_SECONDS:
@@ -55,8 +55,8 @@ class Fuse:
         return self.blown
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Blow it, and acknowledge when every process of the pod has: how many did, what was cut, and the time of the
-        last byte that the model sent, in seconds since the epoch and as its age (clocks of nodes differ)."""
+        """Blow the fuse, and respond when every process of the pod has acknowledged: how many did, how many requests
+        were cut, and the time of the model's last byte, as seconds since the epoch and as an age (clocks differ)."""
         if scope["method"] != "POST" or not self._hash:
             await send_json(send, 405 if self._hash else 404, {"blown": self.look(), "reason": "POST with the token"})
             return
@@ -68,19 +68,19 @@ class Fuse:
         if not self.blown:
             self._shared.mark(_BLOWN)
             self._fall_silent()
-        said = self._shared.published()
-        while time.monotonic() < until and not all("fuse" in process for process in said):
+        processes = self._shared.published()
+        while time.monotonic() < until and not all("fuse" in process for process in processes):
             await asyncio.sleep(0.01)
-            said = self._shared.published()
-        await send_json(send, 200, _sum([process.get("fuse") for process in said]))
+            processes = self._shared.published()
+        await send_json(send, 200, _sum([process.get("fuse") for process in processes]))
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and end it when the fuse blows: a stream with an error event, else with 451 or cut off."""
+        """Forward a request, and end it when the fuse blows: with an error event in a stream, with 451, or cut off."""
         started = streaming = ended = accepted = False
 
         async def watched(message: Message) -> None:
             nonlocal started, streaming, ended, accepted
-            if self.look():  # the application may go on for a moment after it was cancelled
+            if self.look():  # the application may continue for a moment after it was cancelled
                 return
             kind = message["type"]
             if kind == "http.response.body":
@@ -107,10 +107,10 @@ class Fuse:
                 request.result()
                 return
             if request.done() and not request.cancelled():
-                request.exception()  # an application that broke when it was cut is nothing to tell
+                request.exception()  # retrieved so that asyncio does not log an application's error from the cut
         else:
             while scope["type"] == "http" and (await receive()).get("more_body", False):
-                pass  # a proxy that is still sending would make a 502 of the answer
+                pass  # a proxy that is still sending the request would turn the response into a 502
         if scope["type"] == "websocket":
             await _refuse_websocket(scope, send, accepted=accepted)
         elif ended:
@@ -119,7 +119,7 @@ class Fuse:
             await send_json(send, 451, {"error": HELD})
         elif streaming:
             await send({"type": "http.response.body", "body": _error_event(scope["path"]), "more_body": False})
-        # A body of announced length is left unfinished: the server closes the connection, and the client sees the cut.
+        # A body with a Content-Length is left incomplete: the server closes the connection, and the client sees it.
 
     def _fall_silent(self) -> None:
         self.blown = True
@@ -143,7 +143,7 @@ class Fuse:
 
 
 def _sum(acknowledged: list[Any]) -> dict[str, Any]:
-    """One answer of all processes; those that did not acknowledge are None."""
+    """Combine the acknowledgements of all processes; None stands for a process without one."""
     found = [each for each in acknowledged if each]
     times = [each["lastByte"] for each in found if each.get("lastByte") is not None]
     last = max(times) if times else None
@@ -169,7 +169,7 @@ async def _refuse_websocket(scope: Scope, send: Send, *, accepted: bool) -> None
 
 
 def _error_event(path: str) -> bytes:
-    """The last event of a stream that is cut, as clients of that API expect errors."""
+    """The last event of a cut stream, in the error format of that API."""
     if path in ("/v1/messages", "/v1/responses"):  # their events have names
         return b"event: error\ndata: " + json.dumps({"type": "error", "error": HELD}).encode() + b"\n\n"
     return b"data: " + json.dumps({"error": HELD}).encode() + b"\n\n"

@@ -1,7 +1,7 @@
-"""How requests to the model end, counted where a client would see it: `GET /modelsync/metrics`.
+"""Counts how requests to the model end, as a client sees it: `GET /modelsync/metrics`.
 
-vLLM's own counters know neither an error inside a stream that began well, nor a client that gave up. Each request is
-counted once, when it has ended. It must never hold a chunk back, nor look into more of it than a search takes.
+vLLM's own counters cover neither an error inside a stream that started successfully, nor a client that disconnected.
+Each request is counted once, when it has ended. It must never delay a chunk, nor do more than a text search on it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _BELOW = ("/v1/", "/v2/", "/inference/")
 _PATHS = frozenset({"/classify", "/generate", "/generative_scoring", "/invocations", "/pooling", "/rerank", "/score"})
 _NOT_BELOW = ("/cancel", "/count_tokens", "/load_lora_adapter", "/render", "/unload_lora_adapter")
 
-# In JSON a quote inside of a text is escaped, so no words of the model can look like these. The search for the short
-# word is some ten times quicker than the pattern and all that most chunks cost.
+# In JSON a quote inside a string is escaped, so the model's text cannot match these patterns. The search for the short
+# word is about ten times faster than the pattern, and most chunks need nothing else.
 _ABORT = re.compile(rb'"finish_reason"\s*:\s*"abort"')
 _ERROR = re.compile(rb'(?:^|\n)(?:event: ?(?:error|response\.failed)\r?(?:\n|$)|data: ?\{\s*"error"\s*:\s*[{"])')
 
 
 class Outcomes:
-    """Counts of this process, shared with the other ones so that each can tell those of all.
+    """This process's counts, shared with the other processes so that each can report the sum.
 
-    `held` says whether the fuse is blown.
+    `held` returns whether the fuse is blown.
     """
 
     def __init__(self, shared: SharedState, *, held: Callable[[], bool]) -> None:
@@ -46,7 +46,7 @@ class Outcomes:
         self._held = held
         self._counts = dict.fromkeys(OUTCOMES, 0)
         self._running = 0
-        self._untold = False
+        self._unshared = False
         names = os.environ.get("MODELSYNC_SERVED_NAMES", "").replace(",", " ").split()
         values = [
             ("model", names[-1] if names else ""),
@@ -55,42 +55,42 @@ class Outcomes:
         self._labels = ",".join(f'{label}="{_escaped(value)}"' for label, value in values)
 
     def share(self) -> None:
-        """Let the other processes read the counts; does nothing when nothing was counted since."""
-        if self._untold:
-            self._untold = not self._shared.publish(outcomes=dict(self._counts), running=self._running)
+        """Share the counts with the other processes, if they have changed."""
+        if self._unshared:
+            self._unshared = not self._shared.publish(outcomes=dict(self._counts), running=self._running)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer `GET /modelsync/metrics` in Prometheus' text format, summed over the pod's server processes."""
-        said = self._shared.published()
-        counts = [self._counts, *(process.get("outcomes") or {} for process in said[1:])]
-        running = self._running + sum(process.get("running") or 0 for process in said[1:])
+        """Serve `GET /modelsync/metrics` in Prometheus' text format, summed over the pod's server processes."""
+        processes = self._shared.published()
+        counts = [self._counts, *(process.get("outcomes") or {} for process in processes[1:])]
+        running = self._running + sum(process.get("running") or 0 for process in processes[1:])
         body = "".join(f"{line}\n" for line in self._lines(counts, running)).encode()
         headers = [(b"content-type", CONTENT_TYPE), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and count how it ended."""
+        """Forward a request, and count how it ended."""
         if not _asks_the_model(scope):
             await app(scope, receive, send)
             return
         status = 0
-        streaming = begun = ended = False
+        streaming = started = ended = False
         found = left = ""
 
         async def watched_receive() -> Message:
             nonlocal left
             message = await receive()
             if not ended and _has_left(message):
-                left = LEFT_AFTER if begun else LEFT_BEFORE
+                left = LEFT_AFTER if started else LEFT_BEFORE
             return message
 
         async def watched_send(message: Message) -> None:
-            nonlocal status, streaming, begun, ended, found
+            nonlocal status, streaming, started, ended, found
             kind = message["type"]
             if kind == "http.response.body":
                 body = message.get("body", b"")
-                begun = begun or bool(body)
+                started = started or bool(body)
                 if b'"abort"' in body and _ABORT.search(body):
                     found = ABORTED
                 elif streaming and (b"error" in body or b".failed" in body) and _ERROR.search(body):
@@ -100,7 +100,7 @@ class Outcomes:
                 status = message["status"]
                 streaming = any(value.startswith(b"text/event-stream") for _, value in message.get("headers") or ())
             elif kind == "websocket.accept":
-                status, begun = 200, True
+                status, started = 200, True
             elif kind == "websocket.close":
                 ended = True
                 status = 403 if not status else 500 if message.get("code") == 1011 else status
@@ -108,7 +108,7 @@ class Outcomes:
 
         failed = True
         self._running += 1
-        self._untold = True
+        self._unshared = True
         try:
             await app(scope, watched_receive, watched_send)
             failed = False
@@ -117,7 +117,7 @@ class Outcomes:
                 _outcome(
                     status,
                     found,
-                    begun=begun,
+                    started=started,
                     ended=ended or scope["type"] == "websocket",
                     left=left,
                     failed=failed,
@@ -128,7 +128,7 @@ class Outcomes:
     def _count(self, outcome: str) -> None:
         self._running -= 1
         self._counts[outcome] += 1
-        self._untold = True
+        self._unshared = True
 
     def _lines(self, counts: list[dict[str, Any]], running: int) -> Iterable[str]:
         yield "# HELP modelsync_requests_total Requests to the model by how they ended, each counted once."
@@ -139,7 +139,7 @@ class Outcomes:
         yield "# HELP modelsync_requests_running Requests to the model that have not ended."
         yield "# TYPE modelsync_requests_running gauge"
         yield f"modelsync_requests_running{{{self._labels}}} {running}"
-        yield "# HELP modelsync_server_processes Processes of the server that live."
+        yield "# HELP modelsync_server_processes Live server processes."
         yield "# TYPE modelsync_server_processes gauge"
         yield f"modelsync_server_processes{{{self._labels}}} {len(counts)}"
         yield "# HELP modelsync_fuse_blown Whether a hold has silenced the pod."
@@ -155,19 +155,19 @@ def _asks_the_model(scope: Scope) -> bool:
     return asks and scope["method"] == "POST" and not path.endswith(_NOT_BELOW)
 
 
-def _outcome(status: int, found: str, *, begun: bool, ended: bool, left: str, failed: bool, held: bool) -> str:
-    """The first that fits; what the client did and what a hold did are nobody's errors."""
+def _outcome(status: int, found: str, *, started: bool, ended: bool, left: str, failed: bool, held: bool) -> str:
+    """The first outcome that matches; a client's disconnect and a hold do not count as errors."""
     if held and (status in (0, 451) or found == ERROR_EVENT or not ended):
         return HELD
     if left:
         return left
     if failed or not ended:
-        return ERROR_EVENT if begun else "5xx"
+        return ERROR_EVENT if started else "5xx"
     return found or f"{status // 100}xx"
 
 
 def _has_left(message: Message) -> bool:
-    """A websocket's client that says goodbye has not left in the middle of anything."""
+    """Whether the client disconnected before the end; a websocket's closing handshake is a normal end."""
     kind = message["type"]
     return kind == "http.disconnect" or (kind == "websocket.disconnect" and message.get("code") == 1006)
 

@@ -1,6 +1,6 @@
-"""Whether the pod may get requests: the model has answered under each of its names, and vLLM's /health is good.
+"""Whether the pod may receive requests: the model has answered under each of its names, and vLLM's /health is good.
 
-It must never make the model answer more often than once for each name, however many probes ask.
+It must never make the model answer more than once for each name, however many probes arrive.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from .shared_state import SharedState
 
 READY_PATH = "/modelsync/ready"
 ANSWER_SECONDS = 120.0  # for the first answer: vLLM may still compile and capture graphs
-PROBE_SECONDS = 0.5  # a probe is answered within this time; kubelet gives up after a few seconds
-RETRY_SECONDS = 1.0  # between two tries, however many probes ask
+PROBE_SECONDS = 0.5  # a probe is answered within this time; kubelet times out after a few seconds
+RETRY_SECONDS = 1.0  # between two attempts, however many probes arrive
 HEALTH_SECONDS = 0.5
 
 Check = Callable[[Ask], Awaitable[Optional[str]]]
-"""What else has to be so before the pod is ready, asked once the model has answered: None, or why it is not so. One
-that fails is asked again with later probes; one that knows that it will fail again must remember its reason."""
+"""A further condition for readiness, checked once the model has answered: returns None, or why the pod is not ready. A
+failed check is repeated with later probes; a check whose failure is final must cache its reason."""
 
 
 class Readiness:
-    """`GET /modelsync/ready`: proved by one real answer for each name and by `checks`, then watched by /health.
+    """`GET /modelsync/ready`: ready after one real answer for each name and all `checks`, then while /health is good.
 
-    MODELSYNC_SERVED_NAMES are names of one model, separated by commas: the first is asked for an answer. Each of
-    MODELSYNC_ADAPTER_NAMES is a model of its own. Of several server processes one asks for all: they are faces of one
-    engine. `unfit` says why the pod may not be ready whatever the model answers, or None.
+    MODELSYNC_SERVED_NAMES are names of one model, separated by commas: only the first is tried. Each of
+    MODELSYNC_ADAPTER_NAMES is a model of its own. One server process tries for all: they share one engine. `unfit`
+    returns why the pod must not be ready whatever the model answers, or None.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Readiness:
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a probe: 200, or 503 with the reason."""
         if scope["method"] not in ("GET", "HEAD"):
-            await send_json(send, 405, {"ready": False, "reason": "only GET is answered here"})
+            await send_json(send, 405, {"ready": False, "reason": "only GET is allowed"})
             return
         reason = self._unfit() or await self._why_not(scope)
         await send_json(send, 200 if reason is None else 503, {"ready": reason is None, "reason": reason or ""})
@@ -65,7 +65,7 @@ class Readiness:
         return None if status == 200 else f"/health answers {status or 'nothing in time'}"
 
     async def _proof(self, scope: Scope) -> str | None:
-        """Join the try that is under way, or begin one; wait for it no longer than a probe waits."""
+        """Join the running attempt, or start one; wait for it no longer than a probe may take."""
         if any(process.get("proved") for process in self._shared.published()):
             self._proved = True
             return None
@@ -97,11 +97,11 @@ class Readiness:
 
     async def _prove_for_all(self, ask: Ask) -> str | None:
         with self._shared.exclusively("proof") as mine:
-            return await self._prove(ask) if mine else "another process of the server is asking the model"
+            return await self._prove(ask) if mine else "another server process is querying the model"
 
     async def _prove(self, ask: Ask) -> str | None:
         if not self._names:
-            return "MODELSYNC_SERVED_NAMES is empty: it must name the model to ask"
+            return "MODELSYNC_SERVED_NAMES is empty; it must name the model"
         for name in self._names:
             if name not in self._answered:
                 reason = await _one_answer(ask, name)
@@ -116,7 +116,7 @@ class Readiness:
 
 
 async def _one_answer(ask: Ask, name: str) -> str | None:
-    """One short answer of the model called `name`, a text or an embedding; None, or why it is not one."""
+    """Request one short answer, a text or an embedding, from the model `name`. None, or why that failed."""
     question: dict[str, Any] = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
     status, body = await ask("POST", "/v1/completions", question, ANSWER_SECONDS)
     if _not_offered(status, body):
@@ -135,15 +135,15 @@ def _names(variable: str) -> list[str]:
 
 
 def _not_offered(status: int | None, body: bytes) -> bool:
-    """Whether the server has no such API: vLLM registers only the routes of what the model can do.
+    """Whether the server lacks this API: vLLM registers only the routes that the model supports.
 
-    An unknown model is a 404 too, of type NotFoundError where a route that is not there is `Not Found`.
+    An unknown model is a 404 too, but with type NotFoundError; a missing route is `Not Found`.
     """
     return status in (405, 501) or (status == 404 and b"NotFoundError" not in body)
 
 
 def _judge(body: bytes) -> str | None:
-    """None if `body` is an answer that a model finished, else why not."""
+    """None if `body` is a complete answer of a model; otherwise why not."""
     try:
         answer = json.loads(body)
         if "choices" in answer:
@@ -151,4 +151,4 @@ def _judge(body: bytes) -> str | None:
             return None if reason in ("stop", "length") else f"the model's first answer ended with {reason!r}"
         return None if answer["data"][0]["embedding"] else "the model's first embedding is empty"
     except (ValueError, LookupError, TypeError):
-        return f"the model's first answer is not one: {body[:200].decode(errors='replace')}"
+        return f"the model's first answer is invalid: {body[:200].decode(errors='replace')}"

@@ -1,8 +1,8 @@
-"""What the server processes of one pod tell each other, through a folder of the pod (MODELSYNC_STATE_DIR).
+"""State shared between the server processes of one pod, in a folder of the pod (MODELSYNC_STATE_DIR).
 
-`vllm serve --api-server-count N` is several processes on one socket: a request reaches one of them, and what it learns
-concerns all. The folder outlives containers, so a mark in it holds until the pod is gone. What a process says holds as
-long as it lives. Nothing here may raise for the sake of the folder, or keep the event loop waiting.
+`vllm serve --api-server-count N` runs several processes on one socket: a request reaches one of them, but its effect
+concerns all. The folder outlives containers, so a mark in it is valid until the pod is deleted. A process's published
+values are valid while it lives. Nothing here may raise because of the folder, or block the event loop.
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ from collections.abc import Iterator
 from typing import Any
 
 _ALIVE = ".alive"
-_SAID = ".json"
+_VALUES = ".json"
 
 
 class SharedState:
-    """One process's place among those of its pod. Without a folder it is alone, and marks are its own memory.
+    """One process's view of the state shared in its pod. Without a folder, values and marks stay in memory.
 
-    `problem` says why the folder that there should be cannot be used now, or is None.
+    `problem` is why the configured folder cannot be used now, or None.
     """
 
     def __init__(self, folder: str | None = None) -> None:
         self.folder = os.environ.get("MODELSYNC_STATE_DIR", "") if folder is None else folder
         self.problem: str | None = None
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._said: dict[str, Any] = {}
+        self._values: dict[str, Any] = {}
         self._marks: set[str] = set()
         self._descriptor: int | None = None
         if self.folder:
             self._join()
 
     def usable(self) -> str | None:
-        """Why this process is not one of its pod now, after another try; None if it is."""
+        """Join the folder if that has failed so far; return `problem`."""
         if self.folder and self._descriptor is None:
             self._join()
         return self.problem
 
     def mark(self, name: str) -> bool:
-        """Set a mark for the life of the pod; say whether the other processes can see it."""
+        """Set a mark for the pod's lifetime; return whether the other processes can see it."""
         self._marks.add(name)
         if not self.folder:
             return True
-        with self._told(f"the mark {name} cannot be set"):
+        with self._recording_problem(f"the mark {name} cannot be set"):
             os.close(os.open(self._path(name), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             return True
         return False
 
     def marked(self, name: str) -> bool:
-        """Whether any process has set that mark, in this container's life or an earlier one."""
+        """Whether any process has set that mark, in this container or an earlier one."""
         if name in self._marks or not self.folder:
             return name in self._marks
-        with self._told("it cannot be read"):
+        with self._recording_problem("it cannot be read"):
             try:
                 os.stat(self._path(name))
                 self._marks.add(name)
@@ -65,23 +65,23 @@ class SharedState:
         return name in self._marks
 
     def publish(self, **values: Any) -> bool:
-        """Add to what this process says of itself, as JSON; say whether the others can read it."""
-        self._said.update(values)
+        """Update this process's published values (JSON); return whether the others can read them."""
+        self._values.update(values)
         if not self.folder:
             return True
         new = self._path(f"{self._name}.new")
-        with self._told("it cannot be written"):
+        with self._recording_problem("it cannot be written"):
             with open(new, "w", encoding="utf-8") as file:
-                json.dump(self._said, file)
-            os.replace(new, self._path(self._name + _SAID))
+                json.dump(self._values, file)
+            os.replace(new, self._path(self._name + _VALUES))
             return True
         return False
 
     def published(self) -> list[dict[str, Any]]:
-        """What each living process says of itself, this one first."""
-        found = [self._said]
+        """The published values of each living process, this one's first."""
+        found = [self._values]
         if self.folder:
-            with self._told("it cannot be read"):
+            with self._recording_problem("it cannot be read"):
                 for name in sorted(os.listdir(self.folder)):
                     other = name[: -len(_ALIVE)]
                     if name.endswith(_ALIVE) and other != self._name and self._lives(other):
@@ -90,11 +90,11 @@ class SharedState:
 
     @contextlib.contextmanager
     def exclusively(self, what: str) -> Iterator[bool]:
-        """Whether this process is the one of the pod that does `what`, for as long as the context lasts."""
+        """Yield whether this process holds the pod-wide lock `what`, for the duration of the context."""
         descriptor: int | None = None
         mine = True
         if self.folder:
-            with self._told(f"{what} cannot be locked"):
+            with self._recording_problem(f"{what} cannot be locked"):
                 descriptor = os.open(self._path(f"{what}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
                 mine = _lock(descriptor, fcntl.LOCK_EX)
         try:
@@ -104,12 +104,12 @@ class SharedState:
                 os.close(descriptor)
 
     def _join(self) -> None:
-        """Show that this process lives, by a lock that the kernel drops with it, and clear away what dead ones left.
+        """Create this process's lock file, whose lock the kernel releases at its end, and remove those of dead ones.
 
-        By lockf, which belongs to the process: by flock a worker that was forked would keep a dead server alive. The
-        file gets its name when it is locked, or another process could take it for a dead one's.
+        With lockf, whose locks belong to the process: with flock a forked worker would keep a dead server's lock. The
+        file is renamed after it is locked, or another process could take it for a dead one's.
         """
-        with self._told("it cannot be written"):
+        with self._recording_problem("it cannot be written"):
             new = self._path(f"{self._name}.new")
             descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             _lock(descriptor, fcntl.LOCK_EX)
@@ -118,7 +118,7 @@ class SharedState:
             for name in os.listdir(self.folder):
                 other = name[: -len(_ALIVE)]
                 if name.endswith(_ALIVE) and other != self._name and not self._lives(other):
-                    for suffix in (_SAID, _ALIVE):
+                    for suffix in (_VALUES, _ALIVE):
                         with contextlib.suppress(FileNotFoundError):
                             os.unlink(self._path(other + suffix))
 
@@ -128,24 +128,24 @@ class SharedState:
         except FileNotFoundError:
             return False
         try:
-            return not _lock(descriptor, fcntl.LOCK_SH)  # shared, so that two who look do not see each other
+            return not _lock(descriptor, fcntl.LOCK_SH)  # shared, so that two readers do not see each other's lock
         finally:
             os.close(descriptor)
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            with open(self._path(name + _SAID), encoding="utf-8") as file:
-                said = json.load(file)
+            with open(self._path(name + _VALUES), encoding="utf-8") as file:
+                values = json.load(file)
         except (FileNotFoundError, ValueError):
             return {}
-        return said if isinstance(said, dict) else {}
+        return values if isinstance(values, dict) else {}
 
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Keep the kernel's complaint about the folder as `problem`."""
+    def _recording_problem(self, what: str) -> Iterator[None]:
+        """Store an OSError about the folder in `problem`."""
         try:
             yield
         except OSError as error:

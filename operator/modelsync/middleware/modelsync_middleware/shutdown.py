@@ -1,4 +1,4 @@
-"""Whether the server has been told to stop. It must never keep the signal from those who wait for it."""
+"""Whether the server has received SIGTERM. It must never keep the signal from the handlers installed before."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from typing import Any
 
 
 class Shutdown:
-    """Notices SIGTERM, from `watch` on, and hands it on to whoever was there before.
+    """Records SIGTERM, once `watch` was called, and passes it on to the previous handler.
 
-    vLLM goes on to listen while it drains and fails new requests, so a pod that still called itself ready would be
-    given requests to lose.
+    vLLM keeps listening while it drains but fails new requests, so a pod that still reported ready would lose requests.
     """
 
     def __init__(self) -> None:
-        self.begun = False
+        self.started = False
         self._watching = False
 
     def watch(self) -> None:
-        """Called with the first event, when vLLM's own handlers are in place: asyncio and uvloop are woken by the
-        signal itself and not by the handler that stands here."""
+        """Called with the first event, when vLLM's own handlers are installed: asyncio and uvloop are woken by the
+        signal itself, not by the handler that is replaced here."""
         if self._watching:
             return
         self._watching = True
@@ -27,7 +26,7 @@ class Shutdown:
             previous = signal.getsignal(signal.SIGTERM)
 
             def handle(number: int, frame: Any) -> None:
-                self.begun = True
+                self.started = True
                 if callable(previous):
                     previous(number, frame)
 

@@ -1,4 +1,4 @@
-"""Looking into an artifact on a real server: names and small files, proved as a pull proves them."""
+"""Inspecting an artifact on a server: names and small files, verified as in a pull."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from modelsync.api.model_ref import ModelRef
 from modelsync.puller.errors import CorruptFileError, ManifestMismatchError, PullError
-from modelsync.puller.inspect_artifact import MAX_FILE_BYTES, Peek, peek
+from modelsync.puller.inspect_artifact import MAX_FILE_BYTES, InspectedArtifact, inspect_artifact
 from modelsync.registry.credential import Credential
 from modelsync.registry.graphql import GraphQL
 from wandb_standin import Admin, StandIn
@@ -15,10 +15,10 @@ from wandb_standin import Admin, StandIn
 FILES = {"adapter_config.json": b'{"r": 8}', "adapter_model.safetensors": b"x" * 5000, "docs/README.md": b"# Legal"}
 
 
-def look(standin: StandIn, version: Any, *names: str, digest: str | None = None) -> Peek:
-    async def run() -> Peek:
+def look(standin: StandIn, version: Any, *names: str, digest: str | None = None) -> InspectedArtifact:
+    async def run() -> InspectedArtifact:
         async with GraphQL(standin.url, Credential(standin.api_key, source="the test")) as api:
-            return await peek(
+            return await inspect_artifact(
                 api,
                 artifact_id=version.artifact_id,
                 digest=digest or version.digest,
