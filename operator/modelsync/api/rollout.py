@@ -36,7 +36,7 @@ HeaderPattern = Annotated[
 
 
 class Pause(ApiModel):
-    """A wait."""
+    """A pause."""
 
     duration: Annotated[timedelta, Between("0s", "720h")] | None = Field(
         None, description="How long to wait. Without it, until a user promotes."

@@ -76,7 +76,7 @@ NodeRequirements = Annotated[list[NodeRequirement], Field(max_length=32), ordere
 
 
 class NodeSelectorTerm(ApiModel):
-    """Rules that a node must all meet."""
+    """Rules that must all match a node."""
 
     match_expressions: NodeRequirements | None = Field(None, description="Rules on the node's labels.")
     match_fields: NodeRequirements | None = Field(

@@ -55,7 +55,7 @@ class PartStatus(StatusModel):
     part: Annotated[
         Short, Field(description="Which part: base, adapter/<name> or artifact/<name>, as in spec.serving.")
     ]
-    alias: Annotated[Short, Field(description="The alias that was asked for.")]
+    alias: Annotated[Short, Field(description="The alias that was resolved.")]
     collection: Annotated[Short, Field(description="entity/project/collection that the alias belongs to.")]
     version: Annotated[Short, Field(description="The version that the alias names.")]
     artifact_id: Annotated[Short, Field(alias="artifactID", description="The registry's id of the version.")]
@@ -66,7 +66,7 @@ class PartStatus(StatusModel):
 class ResolvedStatus(StatusModel):
     """What the alias named when the registry last answered. Changes only when the answer changes."""
 
-    alias: Annotated[Short, Field(description="The alias that was asked for.")]
+    alias: Annotated[Short, Field(description="The alias that was resolved.")]
     collection: Annotated[Short, Field(description="entity/project/collection that the alias belongs to.")]
     version: Annotated[Short, Field(description="The version that the alias names, such as v7.")]
     source_version: Annotated[
@@ -240,7 +240,7 @@ class FallbackStatus(StatusModel):
         RevisionName | None, Field(description="The revision. Without one, a hold blocks all traffic.")
     ] = None
     ready: Annotated[bool, Field(description="Whether one of its pods is ready, so that it can serve immediately.")]
-    reason: Annotated[Message, Field(description="Why it is or is not ready.")]
+    reason: Annotated[Message, Field(description="What a hold on the stable would do, and why.")]
 
 
 class PodStatus(StatusModel):
@@ -257,7 +257,7 @@ class PodStatus(StatusModel):
 
 
 class WaitingStatus(StatusModel):
-    """What must happen before anything changes."""
+    """What must happen before the ModelDeployment can become Ready."""
 
     reason: Annotated[Short, Field(description="What it waits for, as one CamelCase word.")]
     message: Annotated[Message, Field(description="What it waits for, in a sentence.")]
@@ -343,9 +343,7 @@ class ModelDeploymentStatus(StatusModel):
         FallbackStatus | None, Field(description="What would serve if the stable were put on hold now.")
     ] = None
     pods: Annotated[tuple[PodStatus, ...], Field(max_length=64, description="The pods, worst first."), ordered()] = ()
-    waiting: Annotated[WaitingStatus | None, Field(description="What it waits for. Set whenever nothing changes.")] = (
-        None
-    )
+    waiting: Annotated[WaitingStatus | None, Field(description="What it waits for, while it is not Ready.")] = None
     history: Annotated[
         tuple[HistoryEntry, ...], Field(max_length=64, description="What happened, newest last."), ordered()
     ] = ()

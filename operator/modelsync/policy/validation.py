@@ -210,8 +210,7 @@ def _not_regex(text: str) -> str | None:
     except re.error as error:
         return f"{text!r} is not a valid regular expression: {error}; write RE2, such as ^(internal|beta)$"
     if odd := _NOT_RE2.search(text):
-        return f"{odd.group()!r} in {text!r} is not supported by RE2, which gateways use; write the expression without "
-        "it, or use exact"
+        return f"{odd.group()!r} in {text!r} is not supported by RE2, which gateways use; remove it, or use exact"
     return None
 
 
