@@ -113,7 +113,7 @@ def test_one_that_stood_still_and_wakes_up_later_changes_nothing(
 
 STAGES: dict[str, str] = {
     "with the lease empty": "lease.Lease._content = kill",
-    "with the lease": "work.Work.begin = kill",
+    "with the lease": "work_folder.WorkFolder.begin = kill",
     "with a file fetched and not yet named": "os.fchmod = kill",
     "with files named and nothing put together": "staging.Staging.publish = kill",
     "while it puts the folder together": "staging.link_or_copy = kill",
@@ -137,7 +137,8 @@ def test_after_a_kill_at_any_stage_the_next_pull_publishes_the_whole_and_leaves_
     pull: Any, small: list[object], tmp_path: Path, stage: str, place: str
 ) -> None:
     kill = "import os, signal\ndef kill(*args, **options): os.kill(os.getpid(), signal.SIGKILL)\n"
-    pull.prelude = f"{elsewhere('pod-a')}{kill}from modelsync.puller import lease, staging, work\n{STAGES[stage]}\n"
+    modules = "from modelsync.puller import lease, staging, work_folder\n"
+    pull.prelude = f"{elsewhere('pod-a')}{kill}{modules}{STAGES[stage]}\n"
     killed = pull.start("--pod-uid", "a", *small, tmp_path / "model")
     killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
