@@ -3,10 +3,10 @@
     python tests/bench/gateway.py [--rounds 100] [--json FILE]
 
 Runs inside the local cluster (`make bench-gateway`). Each gateway has one HTTPRoute with two backends, servers in this
-process behind Services with endpoints of their own. In each round the route's weights change places, 100 and 0, and a
-client that asks without a pause sees when the answers change. The clock starts when the API server has acknowledged
-the write. The gateways take turns in one run, and rounds begin at random distances, since both batch what comes close
-together. It gates nothing: times on a shared machine are for people to compare within one run.
+process behind Services with endpoints of their own. In each round the route's weights, 100 and 0, are swapped, and a
+client that sends requests continuously sees when the answers change. The clock starts when the API server has
+acknowledged the write. The gateways alternate in one run, and rounds start at random intervals, since both batch
+changes that are close together. No test depends on it: times on a shared machine are only comparable within one run.
 """
 
 import argparse

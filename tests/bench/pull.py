@@ -2,9 +2,9 @@
 
     python tests/bench/pull.py [--size 2G] [--shards 8] [--small 200] [--rounds 3] [--json FILE]
 
-One W&B stand-in in a process of its own serves one artifact; each contender is a process that fetches it cold into an
-empty folder on the same disk, timed from its start to its end, the rounds taking turns. It gates nothing: times on a
-shared machine are for people to compare within one run.
+A W&B stand-in in a separate process serves one artifact; each contender is a process that fetches it cold into an empty
+folder on the same disk, timed from its start to its end, in alternating rounds. No test depends on it: times on a
+shared machine are only comparable within one run.
 """
 
 import argparse
@@ -52,7 +52,7 @@ class Ran:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--size", default="2G", help="bytes of all shards, as in 512M or 2G")
     parser.add_argument("--shards", type=int, default=8)

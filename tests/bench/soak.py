@@ -1,9 +1,9 @@
-"""The soak: rollouts, aborts, holds and pod deletions under load, every request accounted for.
+"""The soak test: rollouts, aborts, holds and pod deletions under load, with every request accounted for.
 
     python tests/bench/soak.py [--short] [--gateway contour] [--json FILE]
 
-Runs inside the local cluster (`make soak`). It ends with 1 when a request is lost that no hold explains, when the
-measured shares are not those of the weights, or when less was done than asked for. Nothing is judged by time.
+Runs inside the local cluster (`make soak`). It exits with 1 when a request is lost without a hold as the reason, when
+the measured shares do not match the weights, or when fewer actions were done than planned. It does not judge times.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from stage import Stage, StageError  # noqa: E402
 
 
 async def main() -> int:
-    """Run it."""
+    """Run the soak test."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--short", action="store_true", help="the one that the e2e tests run")
     parser.add_argument("--gateway", choices=["traefik", "contour"], default="traefik", help="which gateway routes")

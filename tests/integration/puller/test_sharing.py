@@ -137,7 +137,8 @@ def test_after_a_kill_at_any_stage_the_next_pull_publishes_the_whole_and_leaves_
     pull: Any, small: list[object], tmp_path: Path, stage: str, place: str
 ) -> None:
     kill = "import os, signal\ndef kill(*args, **options): os.kill(os.getpid(), signal.SIGKILL)\n"
-    pull.prelude = f"{elsewhere('pod-a')}{kill}from modelsync.puller import lease, staging, work_folder\n{STAGES[stage]}\n"
+    modules = "from modelsync.puller import lease, staging, work_folder\n"
+    pull.prelude = f"{elsewhere('pod-a')}{kill}{modules}{STAGES[stage]}\n"
     killed = pull.start("--pod-uid", "a", *small, tmp_path / "model")
     killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL

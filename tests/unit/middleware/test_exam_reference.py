@@ -30,6 +30,6 @@ def test_every_field_and_every_check_is_described() -> None:
 def test_the_limits_are_those_of_the_code() -> None:
     assert f"At most 1 MiB and {exam_format.MAX_LINES} questions" in PAGE
     assert exam_format.MAX_BYTES == 1 << 20
-    assert f"1 to {exam_format.MAX_TOKENS}, {exam_format.DEFAULT_TOKENS} when left out" in PAGE
+    assert f"1 to {exam_format.MAX_TOKENS}, {exam_format.DEFAULT_TOKENS} by default" in PAGE
     assert f"(1 to {exam_format.MAX_TOP})" in PAGE
     assert f"{exam_format.DEFAULT_TOLERANCE} unless the header says otherwise" in PAGE
