@@ -241,7 +241,7 @@ def test_a_wrong_key_is_denied(pull: Any, model: str, tmp_path: Path) -> None:
     assert_refused(done, 3, "Denied", "does not accept this API key")
 
 
-def test_a_key_that_was_cut_off_is_said_to_be(pull: Any, model: str, tmp_path: Path) -> None:
+def test_a_truncated_key_is_reported(pull: Any, model: str, tmp_path: Path) -> None:
     pull.key = "short-key"
     done = pull(model, tmp_path / "model")
     assert_refused(done, 2, "InvalidInput", "WANDB_API_KEY must have 40 characters or more, has 9")

@@ -54,7 +54,7 @@ def test_bytes_that_are_not_the_manifests_are_refused(standin: StandIn, admin: A
         look(standin, version, "adapter_config.json")
 
 
-def test_a_file_too_large_to_look_at_is_told(standin: StandIn, admin: Admin, collection: str) -> None:
+def test_a_file_that_is_too_large_is_reported(standin: StandIn, admin: Admin, collection: str) -> None:
     version = admin.log_artifact("acme", "llm", collection, {"adapter_config.json": b" " * (MAX_FILE_BYTES + 1)})
     with pytest.raises(PullError, match="larger than 1 MiB"):
         look(standin, version, "adapter_config.json")

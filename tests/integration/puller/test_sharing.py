@@ -206,7 +206,7 @@ def test_damage_is_seen_and_what_is_damaged_fetched_again(
     assert [path.name for path in published.parent.iterdir()] == ["model"]
 
 
-def test_damage_with_the_registry_away_is_told_and_nothing_is_taken_away(
+def test_damage_while_the_registry_is_down_is_reported_and_nothing_is_removed(
     pull: Any, model: list[object], published: Path
 ) -> None:
     os.truncate(published / "large.bin", 7)
@@ -216,7 +216,7 @@ def test_damage_with_the_registry_away_is_told_and_nothing_is_taken_away(
     assert (published / "config.json").read_bytes() == b"{}"
 
 
-def test_a_full_claim_is_told_with_what_is_missing(pull: Any, model: list[object], tmp_path: Path) -> None:
+def test_a_full_claim_is_reported_with_the_missing_space(pull: Any, model: list[object], tmp_path: Path) -> None:
     pull.prelude = f"""{QUICK}
 from modelsync.puller import staging
 staging.Staging.free_bytes = lambda self: 2**20

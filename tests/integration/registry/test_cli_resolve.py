@@ -131,7 +131,7 @@ def test_a_name_from_the_server_cannot_steer_the_terminal(resolve: Resolve, proj
     assert "\x1b" not in result.stdout
 
 
-def test_the_help_tells_every_exit_code(resolve: Resolve) -> None:
+def test_the_help_lists_every_exit_code(resolve: Resolve) -> None:
     text = resolve("--help").stdout
     assert [line.split()[0] for line in text.partition("Exit codes:")[2].splitlines() if line.strip()] == [
         "0",

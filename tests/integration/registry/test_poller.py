@@ -139,7 +139,7 @@ async def test_what_is_logged_of_a_server_names_none_of_those_who_ask_it(scene: 
     assert all(each == {} for each in named)
 
 
-async def test_a_subscription_is_answered_at_once_and_told(scene: Scene, project: Project) -> None:
+async def test_a_subscription_is_answered_at_once_and_notified(scene: Scene, project: Project) -> None:
     project.log(aliases=["production"])
     scene.poller.subscribe(A, scene.subscription())
     await scene.until_told(A)
@@ -163,7 +163,7 @@ async def test_the_same_subscription_again_asks_for_nothing(scene: Scene, admin:
     assert len(asked()) == 1, "only the requested look"
 
 
-async def test_a_poll_sees_an_alias_that_moved_and_tells_nobody_else(scene: Scene, project: Project) -> None:
+async def test_a_poll_sees_an_alias_that_moved_and_notifies_no_other_key(scene: Scene, project: Project) -> None:
     project.log(aliases=["production"])
     project.log("other", aliases=["production"])
     scene.poller.subscribe(A, scene.subscription(interval=SOON))
@@ -186,7 +186,7 @@ async def test_a_quiet_server_is_asked_once_in_an_interval(scene: Scene, admin: 
     assert time.monotonic() - began >= 0.5 * (len(asked) - 1)
 
 
-async def test_what_does_not_matter_is_not_told(scene: Scene, admin: Admin, project: Project) -> None:
+async def test_irrelevant_changes_cause_no_notification(scene: Scene, admin: Admin, project: Project) -> None:
     first = project.log(aliases=["production"])
     project.log()  # takes the alias `latest`
     scene.poller.subscribe(A, scene.subscription(interval=SOON))
@@ -265,7 +265,7 @@ async def test_the_credential_is_asked_for_at_each_look(scene: Scene, project: P
     assert scene.credentials_asked == 2
 
 
-async def test_a_credential_that_cannot_be_had_is_told_and_nothing_is_sent(
+async def test_a_missing_credential_is_reported_and_nothing_is_sent(
     scene: Scene, admin: Admin, project: Project
 ) -> None:
     async def credential() -> Credential:
@@ -421,7 +421,9 @@ async def test_one_reference_that_cannot_be_read_does_not_quieten_the_rest(
     await scene.until(lambda: scene.version() == "v1")
 
 
-async def test_who_has_left_is_neither_asked_about_nor_told(scene: Scene, admin: Admin, project: Project) -> None:
+async def test_an_unsubscribed_key_is_neither_queried_nor_notified(
+    scene: Scene, admin: Admin, project: Project
+) -> None:
     project.log(aliases=["production"])
     project.log("other", aliases=["production"])
     scene.poller.subscribe(A, scene.subscription(interval=SOON))
@@ -508,7 +510,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
-async def test_requests_and_the_last_answer_are_told_apart_by_server_and_namespace(
+async def test_requests_and_the_last_answer_are_reported_by_server_and_namespace(
     scene: Scene, project: Project
 ) -> None:
     project.log(aliases=["production"])

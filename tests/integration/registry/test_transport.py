@@ -142,7 +142,7 @@ async def test_a_query_that_the_server_does_not_know_is_refused_with_its_words(
         ({"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0),
     ],
 )
-async def test_a_server_that_asks_to_wait_is_told_with_until_when(
+async def test_a_server_that_asks_to_wait_is_reported_with_the_time(
     odd: Odd, headers: dict[str, str], seconds: float
 ) -> None:
     odd.answers(lambda: web.json_response({"errors": [{"message": "slow down"}]}, status=429, headers=headers))
@@ -235,7 +235,7 @@ async def test_a_host_of_no_proxy_is_asked_directly(odd: Odd, no_proxies: pytest
 
 
 @pytest.mark.parametrize("proxy", ["http://me:hunter2@127.0.0.1:1", "socks5://me:hunter2@127.0.0.1:1", "hunter2"])
-async def test_a_proxy_that_does_not_work_is_told_as_such_and_without_its_password(
+async def test_a_proxy_that_does_not_work_is_reported_without_its_password(
     no_proxies: pytest.MonkeyPatch, proxy: str
 ) -> None:
     no_proxies.setenv("http_proxy", proxy)
@@ -273,7 +273,7 @@ async def test_a_dead_port_and_an_unknown_host_say_what_to_check() -> None:
     assert "host name cannot be resolved" in str(await failure("https://wandb.nowhere.invalid"))
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_told_with_the_ca_bundle(odd: Odd) -> None:
+async def test_an_untrusted_certificate_is_reported_with_a_hint_at_the_ca_bundle(odd: Odd) -> None:
     error = await failure(odd.url.replace("http://", "https://"), ssl_context=ssl.create_default_context())
     assert isinstance(error, UnreachableError)
     assert "CA bundle" in str(error)

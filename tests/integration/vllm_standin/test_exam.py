@@ -168,7 +168,7 @@ async def test_an_embedding_can_be_recorded(serve: Any, tmp_path: Path) -> None:
         (("check", "URL", "-"), '{"prompt": "x"}', 2, "line 1: expect is missing"),
     ],
 )
-async def test_what_cannot_be_done_is_told_with_what_to_do(
+async def test_an_unsupported_request_is_reported_with_what_to_do(
     served: Any, args: tuple[str, ...], given: str, code: int, message: str
 ) -> None:
     found, _, errors = await modelsync(*(served.url if arg == "URL" else arg for arg in args), given=given)

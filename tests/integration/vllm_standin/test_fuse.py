@@ -113,7 +113,7 @@ async def test_every_server_process_falls_silent_and_one_answers_for_all(serve: 
     assert {status for status, _ in answers} == {451}
 
 
-async def test_a_second_call_tells_the_same_last_byte(serve: Any) -> None:
+async def test_a_second_call_returns_the_same_last_byte(serve: Any) -> None:
     served = await (await serve(*TWO)).listening()
     assert (await served.complete())[0] == 200
 

@@ -121,7 +121,7 @@ async def test_a_chats_log_probabilities_have_vllms_shape(served: Any) -> None:
     assert content[0]["top_logprobs"][0] == {key: content[0][key] for key in ("token", "logprob", "bytes")}
 
 
-async def test_a_stream_tells_the_same_log_probabilities_as_the_whole_answer(served: Any) -> None:
+async def test_a_stream_has_the_same_log_probabilities_as_the_whole_answer(served: Any) -> None:
     _, whole = await served.complete(logprobs=2)
     *chunks, _ = await served.stream(logprobs=2)
 

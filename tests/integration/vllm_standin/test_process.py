@@ -78,7 +78,7 @@ async def test_a_drain_under_load_loses_nothing_that_had_begun(serve: Any) -> No
         await served.complete()
 
 
-async def test_when_the_timeout_is_over_what_still_runs_is_told_nothing_and_keeps_the_process(serve: Any) -> None:
+async def test_after_the_timeout_running_requests_get_no_answer_and_keep_the_process_alive(serve: Any) -> None:
     served = await (
         await serve("--shutdown-timeout", "1", faults={"ttft_seconds": 0, "token_seconds": 0.3})
     ).listening()

@@ -95,7 +95,7 @@ async def test_without_a_folder_there_is_no_exam(monkeypatch: pytest.MonkeyPatch
     assert await Exam(SharedState("")).check(Model()) is None
 
 
-async def test_a_passed_exam_lets_the_pod_be_ready_and_is_told_with_its_counts(
+async def test_a_passed_exam_lets_the_pod_be_ready_and_is_reported_with_its_counts(
     make_exam: Callable[..., Exam], capsys: pytest.CaptureFixture[str]
 ) -> None:
     exam, model = make_exam(SUM, CAPITAL), Model()
@@ -123,7 +123,7 @@ async def test_a_failed_exam_names_the_first_wrong_line_and_is_not_taken_again(m
     assert [mistake["line"] for mistake in answer["mistakes"]] == [3]
 
 
-async def test_a_file_that_cannot_be_read_is_told_with_its_line_and_nothing_is_asked(
+async def test_an_unreadable_file_is_reported_with_its_line_and_no_question_is_asked(
     make_exam: Callable[..., Exam],
 ) -> None:
     exam, model = make_exam(SUM, "{"), Model()
@@ -136,7 +136,7 @@ async def test_a_file_that_cannot_be_read_is_told_with_its_line_and_nothing_is_a
     assert not model.asked
 
 
-async def test_a_folder_in_the_place_of_the_file_is_told(make_exam: Callable[..., Exam], tmp_path: Path) -> None:
+async def test_a_folder_in_place_of_the_file_is_reported(make_exam: Callable[..., Exam], tmp_path: Path) -> None:
     (tmp_path / "model" / "modelsync" / "golden.jsonl").mkdir(parents=True)
 
     assert "golden.jsonl: not a file" in str(await make_exam().check(Model()))

@@ -70,13 +70,13 @@ def test_each_expected_token_of_a_position_counts() -> None:
     assert problem({"tokens": [TOP]}, answer) == 'wanted as token 1 " Lyon" at -2.00 ± 0.2, got it at -3.00'
 
 
-def test_a_token_that_is_no_longer_among_the_likeliest_is_told_as_less_likely() -> None:
+def test_a_token_that_is_no_longer_among_the_likeliest_is_reported_as_less_likely() -> None:
     answer = completion(" Paris", [(" Paris", {" Paris": -0.2, " a": -2.5})])
 
     assert problem({"tokens": [TOP]}, answer) == 'wanted as token 1 " Lyon" at -2.00 ± 0.2, got it at less than -2.50'
 
 
-def test_another_token_is_told_with_both() -> None:
+def test_another_token_is_reported_with_both() -> None:
     answer = completion(" Rome", [(" Rome", {" Rome": -0.1, " Paris": -3.0})])
 
     assert problem({"tokens": [TOP]}, answer) == 'wanted as token 1 " Paris" at -0.20 ± 0.2, got " Rome" at -0.10'
@@ -96,7 +96,7 @@ def test_a_token_that_rose_above_the_expected_one_is_no_tie() -> None:
     assert problem(expect, answer) == 'wanted as token 1 " Paris" at -1.50 ± 0.2, got " Lyon" at -0.50'
 
 
-def test_an_answer_that_ends_too_early_is_told() -> None:
+def test_an_answer_that_ends_too_early_is_reported() -> None:
     answer = completion(" Paris", [(" Paris", TOP)])
 
     assert problem({"tokens": [TOP, {".": -0.1}]}, answer) == (
@@ -162,7 +162,7 @@ def test_log_probabilities_that_cannot_be_read_fail_the_line(logprobs: Any) -> N
     assert "log-probabilities" in str(problem({"tokens": [{"a": -0.1}]}, answer))
 
 
-def test_a_chat_that_only_reasoned_has_said_nothing() -> None:
+def test_a_chat_with_reasoning_only_has_an_empty_text() -> None:
     answer = {"choices": [{"message": {"content": None, "reasoning": "4"}, "finish_reason": "length"}]}
 
     assert problem({"contains": "4"}, answer, ask="messages") == 'wanted a text that contains "4", got ""'

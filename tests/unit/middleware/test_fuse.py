@@ -137,7 +137,7 @@ async def test_an_answer_that_has_ended_without_a_body_gets_no_second_one() -> N
     assert seen.status == 204
 
 
-async def test_what_does_not_end_when_it_is_cut_is_told_and_silent_all_the_same(
+async def test_a_request_that_does_not_end_when_it_is_cut_is_reported_and_sends_nothing_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fuse, "CUT_SECONDS", 0.02)

@@ -194,7 +194,7 @@ async def test_a_websocket_counts_as_one_request(messages: list[str], named: str
     assert await outcome(app, websocket()) == {named: 1}
 
 
-async def test_requests_that_run_are_told_and_every_outcome_has_its_series_from_the_start() -> None:
+async def test_running_requests_are_reported_and_every_outcome_has_its_series_from_the_start() -> None:
     may_end = asyncio.Event()
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:

@@ -131,7 +131,7 @@ def test_without_a_folder_a_process_is_alone() -> None:
     assert alone.usable() is None
 
 
-def test_a_folder_that_is_not_there_is_told_and_remembered_here_and_is_used_once_it_is_there(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_and_is_used_once_it_exists(tmp_path: Path) -> None:
     shared = SharedState(str(tmp_path / "state"))
 
     assert not shared.publish(a=1)

@@ -153,7 +153,7 @@ def test_a_lease_that_cannot_be_read_expires_like_any_other(tmp_path: Path, watc
     assert waiting.try_take()
 
 
-def test_a_full_volume_is_told_and_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_volume_raises_and_blocks_no_other_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 

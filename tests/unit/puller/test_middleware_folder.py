@@ -52,7 +52,7 @@ def test_another_version_replaces_it_in_one_step(tmp_path: Path, monkeypatch: py
     assert contents(placed) == {"__init__.py": b"VersionHeader = None\n"}
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(PullError, match="the middleware cannot be placed at"):

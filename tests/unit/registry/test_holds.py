@@ -203,7 +203,7 @@ def test_a_mark_in_a_place_that_nobody_can_be_asked_about_stands(via: HoldSource
     assert found.marks == {latched}
 
 
-def test_an_alias_that_moved_to_another_version_is_told_as_standing_elsewhere() -> None:
+def test_an_alias_that_moved_to_another_version_is_reported_as_a_mark_elsewhere() -> None:
     moved = AliasedVersion("regulatory-hold", "v8", "artifact-8", "d8")
     answers = known(resolved(V7, 7), collection(aliases=("regulatory-hold", "production"), carriers=(moved,)))
     found = read(answers, latched=[mark(HoldSource.ALIAS, "regulatory-hold")])

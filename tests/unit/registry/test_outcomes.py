@@ -41,7 +41,7 @@ def reply(value: Any = None, *errors: GraphQLError, status: int = 200, project_m
         (RefusedError("refused", status=400, messages=("no such field",)), Unreachable),
     ],
 )
-def test_no_reply_is_told_by_its_error_for_references_collections_and_artifacts(
+def test_no_reply_is_classified_by_its_error_for_references_collections_and_artifacts(
     error: RegistryError, kind: type
 ) -> None:
     no_reply = NoReply(error, T0, T0)
@@ -64,7 +64,7 @@ def test_no_reply_is_told_by_its_error_for_references_collections_and_artifacts(
         (GraphQLError("internal error"), 200, Unreachable),
     ],
 )
-def test_an_error_beside_a_null_is_told_by_its_code_its_words_or_the_status(
+def test_an_error_beside_a_null_is_classified_by_its_code_its_words_or_the_status(
     error: GraphQLError, status: int, kind: type
 ) -> None:
     assert type(outcomes.of_ref(REF, reply(None, error, status=status), collection())) is kind
@@ -79,7 +79,7 @@ def test_an_error_beside_a_null_is_told_by_its_code_its_words_or_the_status(
         (False, replace(missing(CHAT), what="collection"), False, "collection"),
     ],
 )
-def test_a_null_is_told_by_how_far_the_way_to_it_could_be_read(
+def test_a_null_is_classified_by_how_much_of_its_path_could_be_read(
     pinned: bool, around: Any, project_missing: bool, what: str
 ) -> None:
     ref = CHAT.at("v7") if pinned else REF
@@ -88,7 +88,7 @@ def test_a_null_is_told_by_how_far_the_way_to_it_could_be_read(
     assert found.what == what
 
 
-def test_a_missing_alias_is_told_with_those_that_there_are_and_the_nearest_first() -> None:
+def test_a_missing_alias_is_reported_with_the_existing_ones_and_the_nearest_first() -> None:
     found = outcomes.of_ref(REF, reply(), collection(aliases=("production", "canary")))
     assert found.message == (
         "acme/wandb-registry-model/chat llm has no alias 'prodution'; did you mean 'production'? "

@@ -79,7 +79,7 @@ async def test_a_signed_webhook_is_passed_on_signed() -> None:
     assert looks == [("acme", "models", "chat")]
 
 
-async def test_the_caller_is_told_when_nobody_looks() -> None:
+async def test_a_webhook_without_a_leader_is_answered_with_503() -> None:
     leader: list[str] = []
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

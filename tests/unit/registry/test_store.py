@@ -65,7 +65,7 @@ def test_an_outcome_is_as_old_as_the_first_of_its_kind_in_a_row() -> None:
     assert keep(kept, resolved(PRODUCTION, 7, asked=30)).since == at(30.1)
 
 
-def test_a_key_is_told_once_and_then_only_of_what_is_different() -> None:
+def test_a_key_is_notified_once_and_then_only_of_changes() -> None:
     store = Store()
     assert store.ask(A, QUESTION)
     assert store.add(reading(resolved(PRODUCTION, 7), collection())) == {A}

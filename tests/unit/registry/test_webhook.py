@@ -50,7 +50,7 @@ async def post(url: str, body: str | bytes = BODY, **headers: str) -> int:
         return response.status
 
 
-async def test_what_became_of_a_call_is_told() -> None:
+async def test_the_result_of_each_webhook_is_reported() -> None:
     heard: list[str] = []
     app = application(lambda *_: None, token=TOKEN, heard=heard.append)
     async with listen(app, host="127.0.0.1", port=0) as port:

@@ -79,7 +79,7 @@ def test_a_reader_of_the_registry_alone_sees_no_source() -> None:
     assert read.digest_algorithm is None
 
 
-def test_a_path_that_was_migrated_is_told_under_its_new_name() -> None:
+def test_a_migrated_path_is_reported_under_its_new_name() -> None:
     read = wire.resolved(membership(artifactCollection=home("chat llm", "wandb-registry-new")), REF, AT, AT)
     assert (read.entity, read.project, read.collection, read.alias) == (
         "acme",
