@@ -90,6 +90,7 @@ def test_a_null_is_told_by_how_far_the_way_to_it_could_be_read(
 
 def test_a_missing_alias_is_told_with_those_that_there_are_and_the_nearest_first() -> None:
     found = outcomes.of_ref(REF, reply(), collection(aliases=("production", "canary")))
+    assert isinstance(found, Missing)
     assert found.message == (
         "acme/wandb-registry-model/chat llm has no alias 'prodution'; did you mean 'production'? "
         "its aliases are canary, production"

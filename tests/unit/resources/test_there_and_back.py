@@ -134,7 +134,7 @@ def changed(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     *above, last = path.split(".")
     for depth, name in enumerate(above):
         schema = schema_of(".".join(above[: depth + 1]))
-        needed = {"type": "EmptyDir"} if name == "storage" else {}
+        needed: dict[str, Any] = {"type": "EmptyDir"} if name == "storage" else {}
         needed = {"parentRefs": [{"name": "models"}]} if name == "gateway" else needed
         if not isinstance(at.get(name), dict):
             assert schema["type"] == "object"
