@@ -88,6 +88,9 @@ class Scene:
         return deployment
 
 
+MakeScene = Callable[..., Awaitable[Scene]]
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def scene(stage: Stage) -> AsyncIterator[Scene]:
     """A fresh namespace; it is deleted afterwards so that pods don't add up on the one node."""
@@ -107,7 +110,7 @@ def fresh_namespace(stage: Stage) -> Iterator[str]:
 
 
 @pytest.fixture
-def make_scene(stage: Stage) -> Callable[[], Awaitable[Scene]]:
+def make_scene(stage: Stage) -> MakeScene:
     """For tests that need namespaces of another kind, without webhooks."""
 
     async def make(**options: Any) -> Scene:
