@@ -171,10 +171,15 @@ bench-gateway: contour cluster-up ## weight written -> first request by it, and 
 	@$(INSIDE) $(PY) tests/bench/gateway.py --json artifacts/bench-gateway.json
 	@$(INSIDE) $(PY) tests/bench/soak.py --short --gateway contour --json artifacts/soak-contour.json
 
-# PICTURES=docs/images: and write the pictures of it for the README.
-.PHONY: demo
-demo: cluster-up ## the main job, told live in the terminal
+# PICTURES=docs/images: and write the pictures of it for the README. CLUSTER_KIND=kind or own: do not choose.
+.PHONY: demo demo-there
+demo: setup ## the main job, live in the terminal; on kind where Docker works, else on the local cluster
+	@$(if $(EXISTING),,environment="$$($(LOCAL) demo-up --cluster-kind "$(CLUSTER_KIND)")"; eval "$$environment";) \
+	$(MAKE) --no-print-directory demo-there
+
+demo-there: cluster-up
 	@$(INSIDE) $(PY) -m demo $(if $(PICTURES),--pictures $(PICTURES))
 
 .PHONY: demo-down
 demo-down: cluster-down ## leave nothing running or mounted
+	@$(LOCAL) demo-down
