@@ -49,9 +49,20 @@ lint: setup ## ruff, mypy --strict, import contracts
 verify: lint ## lint, and fail when `make generate` would change a file
 	@$(PY) -m generate --check
 
+# The rooms whose unit tests together take seconds; tests marked `slow` and property tests are left to `test-unit`.
+CHECKED := api docs observe policy project registry report resources rollout telemetry
+.PHONY: check
+check: setup ## run this before each commit: lint, generated files, the fast unit tests; prints how long it took
+	@SECONDS=0; $(MAKE) --no-print-directory verify; \
+	.venv/bin/pytest -q -m "not slow and not hypothesis" $(CHECKED:%=tests/unit/%); \
+	echo "check: passed in $$SECONDS s"
+
+# Coverage is measured in a run of its own: the tracer would double the time of the random walks.
+COVERED := tests/unit/rollout tests/unit/report tests/golden/test_golden.py
 .PHONY: test-unit
-test-unit: setup ## unit tests and golden logs
-	@.venv/bin/pytest -q tests/unit tests/golden
+test-unit: setup ## unit tests and golden logs, with a floor under the coverage of rollout/ and report/
+	@.venv/bin/pytest -q --cov --cov-report=term $(COVERED)
+	@.venv/bin/pytest -q tests/unit tests/golden $(COVERED:%=--ignore=%)
 
 .PHONY: helm
 helm: setup
@@ -169,10 +180,15 @@ bench-gateway: contour cluster-up ## weight written -> first request by it, and 
 	@$(INSIDE) $(PY) tests/bench/gateway.py --json artifacts/bench-gateway.json
 	@$(INSIDE) $(PY) tests/bench/soak.py --short --gateway contour --json artifacts/soak-contour.json
 
-# PICTURES=docs/images: and write the pictures of it for the README.
-.PHONY: demo
-demo: cluster-up ## the main job, told live in the terminal
+# PICTURES=docs/images: and write the pictures of it for the README. CLUSTER_KIND=kind or own: do not choose.
+.PHONY: demo demo-there
+demo: setup ## the main job, live in the terminal; on kind where Docker works, else on the local cluster
+	@$(if $(EXISTING),,environment="$$($(LOCAL) demo-up --cluster-kind "$(CLUSTER_KIND)")"; eval "$$environment";) \
+	$(MAKE) --no-print-directory demo-there
+
+demo-there: cluster-up
 	@$(INSIDE) $(PY) -m demo $(if $(PICTURES),--pictures $(PICTURES))
 
 .PHONY: demo-down
 demo-down: cluster-down ## leave nothing running or mounted
+	@$(LOCAL) demo-down

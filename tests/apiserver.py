@@ -85,7 +85,7 @@ class ApiServer:
             said = {item["type"]: item["status"] for item in (found.get("status") or {}).get("conditions") or []}
             return found if said.get("Established") == "True" else None
 
-        found = wait_for("the definition to be established", established)
+        found: dict[str, Any] = wait_for("the definition to be established", established)
         # Established comes a moment before every request is served.
         wait_for("ModelDeployments to be served", lambda: self._is_served())
         return found

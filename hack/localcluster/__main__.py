@@ -4,6 +4,7 @@ Every expected error is one message and exit code 1; Ctrl-C during `up` takes do
 """
 
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -17,8 +18,9 @@ from localcluster.build import build as build_tools
 from localcluster.build import gateway_api_manifests
 from localcluster.contour import build_contour
 from localcluster.existing import check_existing
+from localcluster.foreign import NAME as EXISTING
 from localcluster.images import modelsync_image, vllm_standin_image
-from localcluster.kind import kind_down, kind_up
+from localcluster.kind import choose, demo_down, demo_is_there, demo_up, kind_down, kind_up
 from localcluster.oci import write_archive
 from localcluster.tools import CONTROL_PLANE, EVERYTHING, OTHERS, program
 
@@ -177,6 +179,25 @@ def kind_up_command(name: str) -> None:
 def kind_down_command(name: str) -> None:
     """Remove the kind cluster."""
     kind_down(name, Progress())
+
+
+@main.command("demo-up")
+@click.option("--cluster-kind", default="", help="`kind` or `own`; empty: kind where Docker works.")
+def demo_up_command(cluster_kind: str) -> None:
+    """Choose the demo's cluster; with kind make it, and print its environment for a shell to evaluate."""
+    choice = choose(cluster_kind)
+    click.echo(f"demo: {'a kind cluster' if choice.kind else 'a cluster without Docker'} ({choice.why})", err=True)
+    if choice.kind:
+        for name, value in demo_up(Progress()).items():
+            click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@main.command("demo-down")
+def demo_down_command() -> None:
+    """Remove the demo's kind cluster and the servers beside it; none is no error."""
+    if demo_is_there():
+        Cluster(EXISTING).down(progress=Progress())
+        demo_down(Progress())
 
 
 if __name__ == "__main__":

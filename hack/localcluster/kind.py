@@ -4,12 +4,16 @@ Uses the user's own docker, kind and kubectl; missing programs are reported, nev
 """
 
 import json
+import os
 import shutil
 import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 from localcluster import settings
 from localcluster.errors import ClusterError
-from localcluster.paths import repository
+from localcluster.paths import cache_folder, repository
 from localcluster.progress import Progress
 from localcluster.tools import GATEWAY_API_VERSION
 
@@ -18,6 +22,9 @@ _NEEDED = {
     "kind": "https://kind.sigs.k8s.io/docs/user/quick-start/#installation",
     "kubectl": "https://kubernetes.io/docs/tasks/tools/",
 }
+_DEMO = "modelsync-demo"
+"""A name of its own, so that `make demo-down` never deletes a cluster of `make kind-up`."""
+_DOCKER_SECONDS = 2
 _GATEWAY_API = (
     f"https://github.com/kubernetes-sigs/gateway-api/releases/download/{GATEWAY_API_VERSION}/standard-install.yaml"
 )
@@ -50,6 +57,85 @@ def kind_down(name: str, progress: Progress) -> None:
     _require_programs()
     with progress.step(f"kind cluster {name} down"):
         _run("kind", "delete", "cluster", "--name", name)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether the demo runs on a kind cluster, and why."""
+
+    kind: bool
+    why: str
+
+
+def choose(wanted: str) -> Choice:
+    """kind where its programs, a Docker engine and the right to add a route are there, else the cluster without Docker.
+
+    `wanted` is `kind` or `own` and decides alone; empty leaves it to what is there. Raises ClusterError for others.
+    """
+    if wanted:
+        if wanted not in ("kind", "own"):
+            raise ClusterError(f"CLUSTER_KIND is {wanted!r}; it must be `kind` or `own`")
+        return Choice(wanted == "kind", f"CLUSTER_KIND={wanted}")
+    if missing := [program for program in (*_NEEDED, "ip") if shutil.which(program) is None]:
+        return Choice(False, f"not on PATH: {', '.join(missing)}")
+    if not _docker_answers():
+        return Choice(False, "no Docker engine answers `docker info`")
+    if sys.platform != "linux" or os.geteuid():
+        return Choice(False, "a route to kind's pods needs root on Linux")
+    return Choice(True, "a Docker engine answers `docker info`")
+
+
+def demo_up(progress: Progress) -> dict[str, str]:
+    """Make the demo's kind cluster and a route to its pods; returns the environment of `EXISTING=1` for it.
+
+    Raises ClusterError as `kind_up` does.
+    """
+    folder = _demo_folder()
+    folder.mkdir(parents=True, exist_ok=True)  # first, so that `demo_down` also removes what came to be by halves
+    kind_up(_DEMO, progress)
+    node = json.loads(_run("docker", "inspect", f"{_DEMO}-control-plane"))[0]["NetworkSettings"]["Networks"]["kind"]
+    pods = _kubectl(_DEMO, "get", "nodes", "-o", "jsonpath={.items[0].spec.podCIDR}").strip()
+    route = [pods, "via", node["IPAddress"]]
+    if " ".join(route) not in _run("ip", "route", "show"):
+        _run("ip", "route", "add", *route)  # never `replace`: a route that somebody else has there stays
+        (folder / "route").write_text(" ".join(route))
+    (folder / "kubeconfig").write_text(_run("kind", "get", "kubeconfig", "--name", _DEMO))
+    return {
+        "EXISTING": "1",
+        "KUBECONFIG": str(folder / "kubeconfig"),
+        "MODELSYNC_NODE_ADDRESS": node["Gateway"],
+        "MODELSYNC_GATEWAY_URL": "http://127.0.0.1:8000",
+        "MODELSYNC_LOAD_IMAGES": f"kind load image-archive --name {_DEMO}",
+    }
+
+
+def demo_is_there() -> bool:
+    """Whether `demo_up` has made something that `demo_down` has not removed."""
+    return _demo_folder().exists()
+
+
+def demo_down(progress: Progress) -> None:
+    """Remove what `demo_up` made; nothing is no error."""
+    if not demo_is_there():
+        return
+    route = _demo_folder() / "route"
+    if route.exists():  # unless the machine was started again since
+        subprocess.run(["ip", "route", "del", *route.read_text().split()], capture_output=True, check=False)
+    kind_down(_DEMO, progress)
+    shutil.rmtree(_demo_folder())
+
+
+def _demo_folder() -> Path:
+    """Exists while the demo's kind cluster does."""
+    return cache_folder() / _DEMO
+
+
+def _docker_answers() -> bool:
+    try:
+        answer = subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=_DOCKER_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return answer.returncode == 0
 
 
 def _require_programs() -> None:

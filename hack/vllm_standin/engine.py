@@ -9,7 +9,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -89,7 +89,7 @@ class Engine:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Token]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Token, None]:
         """The answer to `request`, token by token, at the model's pace.
 
         Raises GenerationError if a fault of the model applies. Closing the iterator early frees its slot.

@@ -39,8 +39,8 @@ async def main() -> int:
         record = await run(
             stage, SHORT if arguments.short else FULL, namespace, print_line=messages.print, gateway=other
         )
-    except (StageError, ClusterError, TimeoutError) as problem:
-        console.print(f"[red]The soak stopped: {problem}")
+    except (StageError, ClusterError, TimeoutError) as error:
+        console.print(f"[red]The soak stopped: {error}")
         console.print(f"The operator's log: {stage.servers.operator_log}")
         return 1
     finally:

@@ -57,9 +57,9 @@ def wrong(where: str, query: str, there: Mapping[str, frozenset[str]]) -> Iterat
     for each in metrics:
         if each.metric not in there:
             yield f"{where}: there is no metric {each.metric}"
-        elif missing := each.labels - there[each.metric]:
-            yield f"{where}: {each.metric} has no label {', '.join(sorted(missing))}"
-    known = frozenset().union(*(there.get(each.metric, frozenset()) for each in metrics))
+        elif lacking := each.labels - there[each.metric]:
+            yield f"{where}: {each.metric} has no label {', '.join(sorted(lacking))}"
+    known: frozenset[str] = frozenset().union(*(there.get(each.metric, frozenset()) for each in metrics))
     if missing := grouped(query) - known:
         yield f"{where}: nothing in it has a label {', '.join(sorted(missing))}"
 

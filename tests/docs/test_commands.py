@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def complaint(words: tuple[str, ...]) -> str | None:
     """The program's error for the command; None if it accepts it."""
-    command = [program(words[0]), *words[1:], "--help"]
+    command: list[str | Path] = [program(words[0]), *words[1:], "--help"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return answer.stderr.strip().partition("\n")[0] if answer.returncode else None
 

@@ -88,6 +88,9 @@ class Scene:
         return deployment
 
 
+MakeScene = Callable[..., Awaitable[Scene]]
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def scene(stage: Stage) -> AsyncIterator[Scene]:
     """A new namespace; deleted afterwards so that pods do not accumulate on the one node."""
@@ -107,7 +110,7 @@ def fresh_namespace(stage: Stage) -> Iterator[str]:
 
 
 @pytest.fixture
-def make_scene(stage: Stage) -> Callable[[], Awaitable[Scene]]:
+def make_scene(stage: Stage) -> MakeScene:
     """For tests that need another kind of namespace, without webhooks."""
 
     async def make(**options: Any) -> Scene:

@@ -6,8 +6,10 @@ import shutil
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -19,6 +21,7 @@ from localcluster.foreign import NAME as EXISTING
 from modelsync.api import names
 from modelsync.api.requests import PROMOTE
 from plugin import plugin
+from stage import Deployment, Stage
 from stage.manifests import model_deployment, namespace
 from stage.release import Release
 from stage.servers import REPOSITORY, SYSTEM_NAMESPACE, WEBHOOK_TOKEN, webhook_secret
@@ -27,40 +30,40 @@ from stage.stage import ENTITY, REGISTRY, weight_of
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # The canary stays at its first step until it is promoted, so that everything in between happens during a canary.
-STEPS = ({"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {"duration": "2s"}})
+STEPS: Sequence[dict[str, Any]] = ({"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {"duration": "2s"}})
 CERTIFICATE = "webhook-tls"
 
 
 class Installed:
     """A release that replaces the stage's operator, and a ModelDeployment that serves."""
 
-    def __init__(self, stage, release, where, certificate):
+    def __init__(self, stage: Stage, release: Release, where: str, certificate: Path) -> None:
         self.stage = stage
         self.release = release
         self.collection = where
-        self.deployment = None
+        self.deployment: Deployment  # as soon as it is applied
         self._trust = ssl.create_default_context(cafile=certificate)
         self._numbers = count()
 
     @property
-    def only_there(self):
+    def only_there(self) -> dict[str, Any]:
         """Values of a release that may access only the ModelDeployment's namespace, with one process."""
         return {"watchNamespaces": [self.deployment.namespace], "rbac": {"aggregate": False}, "replicas": 1}
 
-    async def upgrade(self, tag="dev", **values):
+    async def upgrade(self, tag: str = "dev", **values: Any) -> None:
         """Install or upgrade, with the operator's image of this tag."""
         image = self.stage.load_puller(tag)
         base = self.stage.servers.chart_values(image, self.stage.servers.settings(image))
         base["webhook"] |= {"tls": {"secretName": CERTIFICATE}}
         await asyncio.to_thread(self.release.install, base | values)
 
-    def move(self):
+    def move(self) -> str:
         """Log the next version and move the alias to it; returns its name."""
         version = self.stage.log_version(self.collection, f"I am number {next(self._numbers)}").version
         self.stage.registry.set_alias(f"{ENTITY}/{REGISTRY}/{self.collection}:{version}", "production")
         return version
 
-    async def canary(self):
+    async def canary(self) -> dict[str, Any]:
         """Ensure that there is a canary at its first step; returns the status."""
         if not (await self.deployment.status()).get("canary"):
             self.move()
@@ -73,10 +76,12 @@ class Installed:
             ),
         )
 
-    async def webhook(self, url):
+    async def webhook(self, url: str) -> int | str:
         """Post a webhook as a client that trusts the certificate; returns the answer's status, or the error."""
         headers = {"Authorization": f"Bearer {WEBHOOK_TOKEN}"}
-        options = {"ssl": self._trust, "server_hostname": server_name(self.release)} if "https:" in url else {}
+        options: dict[str, Any] = (
+            {"ssl": self._trust, "server_hostname": server_name(self.release)} if "https:" in url else {}
+        )
         try:
             async with (
                 aiohttp.ClientSession() as session,
@@ -88,7 +93,7 @@ class Installed:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def installed(stage, tmp_path_factory) -> AsyncIterator[Installed]:
+async def installed(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installed]:
     """Installed once for all tests here; in any case, the stage's own operator takes over again afterwards."""
     where = f"e2e-chart-{int(time.time()):x}"
     models = f"{where}-models"
@@ -119,14 +124,14 @@ async def installed(stage, tmp_path_factory) -> AsyncIterator[Installed]:
         stage.start_operator()
 
 
-def server_name(release):
+def server_name(release: Release) -> str:
     return f"{release.fullname}-webhook.{release.namespace}.svc"
 
 
-def certificate(folder, name, where):
+def certificate(folder: Path, name: str, where: str) -> tuple[Path, dict[str, Any]]:
     """A self-signed certificate, and the Secret from which the chart takes it."""
     chain, key = folder / "tls.crt", folder / "tls.key"
-    command = [
+    command: list[str | Path] = [
         "openssl",
         "req",
         "-x509",
@@ -150,7 +155,7 @@ def certificate(folder, name, where):
     return chain, secret
 
 
-def restarts(pods):
+def restarts(pods: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Restarts by pod."""
     return {
         pod["metadata"]["uid"]: sum(each["restartCount"] for each in pod["status"].get("containerStatuses") or ())
@@ -158,11 +163,11 @@ def restarts(pods):
     }
 
 
-def uids(pods):
+def uids(pods: Iterable[Mapping[str, Any]]) -> set[str]:
     return {pod["metadata"]["uid"] for pod in pods}
 
 
-async def scraped(pod):
+async def scraped(pod: Mapping[str, Any]) -> dict[tuple[str, str | None], float]:
     """The metrics of a pod, at the address in the chart: (name, result or None) -> value."""
     (operator,) = pod["spec"]["containers"]
     (port,) = [each["containerPort"] for each in operator["ports"] if each["name"] == "metrics"]
@@ -172,7 +177,9 @@ async def scraped(pod):
     return {(sample.name, sample.labels.get("result")): sample.value for each in families for sample in each.samples}
 
 
-async def test_an_upgrade_and_the_way_back_in_mid_canary_restart_no_model_and_lose_no_request(installed):
+async def test_an_upgrade_and_the_way_back_in_mid_canary_restart_no_model_and_lose_no_request(
+    installed: Installed,
+) -> None:
     deployment, release = installed.deployment, installed.release
     installed.stage.load_puller("next")
     first = release.pods()
@@ -193,7 +200,7 @@ async def test_an_upgrade_and_the_way_back_in_mid_canary_restart_no_model_and_lo
     assert not traffic.lost(), traffic.explain()
 
 
-async def test_a_leader_that_is_killed_in_mid_canary_costs_nothing(installed):
+async def test_a_leader_that_is_killed_in_mid_canary_costs_nothing(installed: Installed) -> None:
     deployment, release = installed.deployment, installed.release
     async with deployment.traffic() as traffic:
         canary = (await installed.canary())["canary"]["revision"]
@@ -205,11 +212,11 @@ async def test_a_leader_that_is_killed_in_mid_canary_costs_nothing(installed):
     assert not traffic.lost(), traffic.explain()
 
 
-async def test_both_processes_take_webhooks_by_tls_and_answer_prometheus(installed):
+async def test_both_processes_take_webhooks_by_tls_and_answer_prometheus(installed: Installed) -> None:
     release = installed.release
     pods = release.pods()
 
-    async def answers(scheme="https"):
+    async def answers(scheme: str = "https") -> list[int | str]:
         return [await installed.webhook(f"{scheme}://{pod['status'].get('podIP')}:9443/webhook") for pod in pods]
 
     deadline = time.monotonic() + 20
@@ -227,7 +234,7 @@ async def test_both_processes_take_webhooks_by_tls_and_answer_prometheus(install
     assert all(each["modelsync_webhooks_total", "Accepted"] > 0 for each in metrics.values())
 
 
-async def test_the_plugin_finds_all_well_and_the_charts_role_lets_a_person_do_so_much(installed):
+async def test_the_plugin_finds_all_well_and_the_charts_role_lets_a_person_do_so_much(installed: Installed) -> None:
     release, here = installed.release, ("-n", installed.deployment.namespace)
     responder = f"--clusterrole={release.fullname}-responder"
     installed.stage.cluster.kubectl("create", "rolebinding", "on-call", *here, responder, "--user=carol")
@@ -249,7 +256,9 @@ async def test_the_plugin_finds_all_well_and_the_charts_role_lets_a_person_do_so
     assert "resumed" in (await plugin("resume", "chat", *here)).out
 
 
-async def test_models_serve_on_when_the_operator_is_uninstalled_and_one_for_their_namespace_takes_over(installed):
+async def test_models_serve_on_when_the_operator_is_uninstalled_and_one_for_their_namespace_takes_over(
+    installed: Installed,
+) -> None:
     deployment = installed.deployment
     stable = (await deployment.status())["promoted"][-1]
     before = restarts(await deployment.pods(stable))
@@ -267,7 +276,7 @@ async def test_models_serve_on_when_the_operator_is_uninstalled_and_one_for_thei
     assert weight_of(status, version) >= 20
 
 
-async def test_an_uninstallation_takes_every_model_along_if_the_values_say_so(installed):
+async def test_an_uninstallation_takes_every_model_along_if_the_values_say_so(installed: Installed) -> None:
     if installed.stage.cluster.name == EXISTING:
         pytest.skip("in a foreign cluster it would delete their models, too")
     deployment = installed.deployment
@@ -277,7 +286,7 @@ async def test_an_uninstallation_takes_every_model_along_if_the_values_say_so(in
     assert not installed.stage.cluster.kubectl("get", "crd", names.CRD_NAME, "--ignore-not-found")
 
 
-async def test_the_kustomize_base_runs_with_the_image_of_ones_own(installed, tmp_path):
+async def test_the_kustomize_base_runs_with_the_image_of_ones_own(installed: Installed, tmp_path: Path) -> None:
     stage = installed.stage
     if stage.cluster.name == EXISTING:
         pytest.skip(f"{SYSTEM_NAMESPACE} is not ours to delete")
@@ -308,7 +317,7 @@ async def test_the_kustomize_base_runs_with_the_image_of_ones_own(installed, tmp
         await stage.until(
             "its pod leads",
             lambda: (
-                (holder := kubectl("get", "lease", "modelsync", here, "-o", "jsonpath={.spec.holderIdentity}"))
+                bool(holder := kubectl("get", "lease", "modelsync", here, "-o", "jsonpath={.spec.holderIdentity}"))
                 and holder.rpartition("_")[0] in pods
             ),
         )

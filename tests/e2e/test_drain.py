@@ -5,10 +5,12 @@ import time
 
 import pytest
 
+from e2e.conftest import Scene
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_deleted_pod_of_several_server_processes_loses_no_request(scene):
+async def test_a_deleted_pod_of_several_server_processes_loses_no_request(scene: Scene) -> None:
     """Such a vLLM drops all running requests at SIGTERM, so the kubelet must not send it before the pod is idle."""
     deployment = await scene.serving(serving={"args": ["--api-server-count=2"]})
     stable = (await deployment.status())["promoted"][-1]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from e2e.conftest import Scene
 from stage.stage import condition, stable_version, weight_of
 from vllm_standin.artifact import make_exam
 
@@ -11,7 +12,7 @@ TEXT = "I answer as I was trained to"
 TRAINED = {"trained_template": "{{ messages }}", "exam": make_exam(TEXT)}
 
 
-async def test_a_wrong_template_fails_the_exam_and_a_right_one_is_rolled_out(scene):
+async def test_a_wrong_template_fails_the_exam_and_a_right_one_is_rolled_out(scene: Scene) -> None:
     deployment = await scene.serving()
     scene.log(TEXT, template="{{ other }}", **TRAINED)
     async with deployment.traffic() as traffic:
@@ -36,7 +37,7 @@ async def test_a_wrong_template_fails_the_exam_and_a_right_one_is_rolled_out(sce
     assert {revision.partition("-")[0] for revision in traffic.by_revision()} == {"v0", "v2"}
 
 
-async def test_a_first_version_with_an_exam_that_cannot_be_read_waits_for_a_person(scene):
+async def test_a_first_version_with_an_exam_that_cannot_be_read_waits_for_a_person(scene: Scene) -> None:
     scene.log(TEXT, exam=make_exam(TEXT) + b'{"prompt": "x", "expects": {}}\n')
     scene.point("v0")
     deployment = await scene.deploy()

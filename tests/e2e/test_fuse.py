@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections.abc import Iterable
 from datetime import datetime
 
 import pytest
 
+from e2e.conftest import Scene
 from modelsync.api import duration
-from traffic import Outcome, Traffic, Way
+from traffic import Answer, Outcome, Traffic, Way
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -15,11 +17,11 @@ SILENT_SECONDS = 1.0
 STREAMS = 20
 
 
-def open_streams(clients):
+def open_streams(clients: Iterable[Traffic]) -> list[Answer]:
     return [a for client in clients for a in client.answers if a.stream and a.first_byte and not a.done]
 
 
-async def test_every_path_to_a_held_version_is_silenced_within_a_second_and_the_status_shows_when(scene):
+async def test_every_path_to_a_held_version_is_silenced_within_a_second_and_the_status_shows_when(scene: Scene) -> None:
     serving = {"args": ["--api-server-count=2"]}
     deployment = await scene.serving(hold_action="Block", replicas=1, serving=serving, poll_interval="60s")
     [pod] = await deployment.pods()

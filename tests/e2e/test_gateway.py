@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from e2e.conftest import Scene
 from modelsync.api import kinds
 from modelsync.api.requests import PROMOTE
 from stage.stage import Deployment, StageError, condition, stable_version, weight_of
@@ -67,7 +68,7 @@ async def waits_for_a_person(deployment: Deployment, version: str, weight: int) 
     return str(status["canary"]["revision"])
 
 
-async def test_a_segment_comes_before_a_share_and_clients_stay_with_what_answered_them_first(scene):
+async def test_a_segment_comes_before_a_share_and_clients_stay_with_what_answered_them_first(scene: Scene) -> None:
     steps = [SEGMENT, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]
     deployment = await scene.serving(steps=steps, traffic={"sessionAffinity": {"maxAge": "10m"}})
     scene.log("I am the second version")
@@ -98,7 +99,7 @@ async def test_a_segment_comes_before_a_share_and_clients_stay_with_what_answere
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
-async def test_a_hold_ends_segment_and_test_header_with_one_write(scene):
+async def test_a_hold_ends_segment_and_test_header_with_one_write(scene: Scene) -> None:
     deployment = await scene.serving(steps=[SEGMENT, {"pause": {}}], traffic={"testHeader": TEST_HEADER})
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:
@@ -122,7 +123,7 @@ async def test_a_hold_ends_segment_and_test_header_with_one_write(scene):
     assert stable_version(status) == "v0"
 
 
-async def test_an_edit_of_the_route_is_reverted_and_foreign_annotations_are_kept(scene):
+async def test_an_edit_of_the_route_is_reverted_and_foreign_annotations_are_kept(scene: Scene) -> None:
     deployment = await scene.serving()
     kube, place = scene.stage.kube, (kinds.HTTP_ROUTE, scene.namespace, deployment.name)
     route = await kube.get(*place)
@@ -147,7 +148,7 @@ async def test_an_edit_of_the_route_is_reverted_and_foreign_annotations_are_kept
     assert (await kube.get(*place))["metadata"]["annotations"]["example.com/note"] == "kept"
 
 
-async def test_a_route_that_no_listener_takes_is_never_believed(scene):
+async def test_a_route_that_no_listener_takes_is_never_believed(scene: Scene) -> None:
     """The version is not promoted until the gateway has accepted its route, which only needs the right listener."""
     scene.log("I am the first version")
     scene.point("v0")

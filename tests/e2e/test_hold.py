@@ -6,8 +6,9 @@ import time
 import aiohttp
 import pytest
 
+from e2e.conftest import MakeScene, Scene
 from stage.stage import condition, stable_version, weight_of
-from traffic import Outcome, Traffic
+from traffic import Answer, Outcome, Traffic
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -15,24 +16,25 @@ LAST_BYTE_SECONDS = 1.0
 GATEWAY_SECONDS = 3.0
 
 
-def answers_of(traffic, version, after):
+def answers_of(traffic: Traffic, version: str, after: float) -> list[Answer]:
     """Requests sent after `after` that a version answered."""
     return [a for a in traffic.since(after) if a.outcome is Outcome.OK and (a.revision or "").startswith(f"{version}-")]
 
 
-def last_byte_after(traffic, version, moment):
+def last_byte_after(traffic: Traffic, version: str, moment: float) -> float:
     """Seconds from `moment` to the last byte of any answer by a version; negative or 0 if there is none after it."""
     theirs = [a for a in traffic.answers if a.status == 200 and (a.revision or "").startswith(f"{version}-")]
     return max((a.last_byte for a in theirs if a.last_byte), default=moment) - moment
 
 
-def assert_served_after_first(traffic, moment):
+def assert_served_after_first(traffic: Traffic, moment: float) -> None:
     """From the first answer after `moment` on, when the gateway has applied the route, every request is answered."""
     first = next(a for a in traffic.since(moment) if a.outcome is Outcome.OK)
+    assert first.done is not None
     assert {a.outcome for a in traffic.since(first.done)} == {Outcome.OK}
 
 
-def assert_nothing_lost_but_streams_of(traffic, version, held_at):
+def assert_nothing_lost_but_streams_of(traffic: Traffic, version: str, held_at: float) -> None:
     """Only requests that the held version was answering when the hold came may end early."""
     unexplained = [
         answer
@@ -42,7 +44,7 @@ def assert_nothing_lost_but_streams_of(traffic, version, held_at):
     assert unexplained == [], traffic.explain()
 
 
-async def test_a_hold_on_the_canary_takes_it_away_under_every_action(scene):
+async def test_a_hold_on_the_canary_takes_it_away_under_every_action(scene: Scene) -> None:
     deployment = await scene.serving(hold_action="Block")
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:
@@ -61,7 +63,7 @@ async def test_a_hold_on_the_canary_takes_it_away_under_every_action(scene):
     assert_nothing_lost_but_streams_of(traffic, "v1", held_at)
 
 
-async def test_a_hold_on_the_stable_falls_back_to_the_warm_version_before(scene):
+async def test_a_hold_on_the_stable_falls_back_to_the_warm_version_before(scene: Scene) -> None:
     deployment = await scene.serving()
     scene.log("I am the second version")
     scene.point("v1")
@@ -81,7 +83,7 @@ async def test_a_hold_on_the_stable_falls_back_to_the_warm_version_before(scene)
     assert [a for a in traffic.since(held_at) if a.outcome is Outcome.BLOCKED] == []
 
 
-async def test_a_hold_on_the_stable_blocks_until_a_cold_fallback_is_ready(scene):
+async def test_a_hold_on_the_stable_blocks_until_a_cold_fallback_is_ready(scene: Scene) -> None:
     deployment = await scene.serving(keep_previous={"replicas": 0, "duration": "0s"})
     first = (await deployment.status())["promoted"][-1]
     scene.log("I am the second version")
@@ -100,7 +102,7 @@ async def test_a_hold_on_the_stable_blocks_until_a_cold_fallback_is_ready(scene)
     assert_served_after_first(traffic, back_at)
 
 
-async def test_a_hold_without_fallback_blocks_and_lifting_it_serves_again(scene):
+async def test_a_hold_without_fallback_blocks_and_lifting_it_serves_again(scene: Scene) -> None:
     deployment = await scene.serving()
     async with deployment.traffic() as traffic:
         await traffic.until(lambda t: len(t.answers) >= 40)
@@ -123,7 +125,7 @@ async def test_a_hold_without_fallback_blocks_and_lifting_it_serves_again(scene)
     assert_nothing_lost_but_streams_of(traffic, "v0", held_at)
 
 
-def last_byte_after_block(traffic, held_at, back_at):
+def last_byte_after_block(traffic: Traffic, held_at: float, back_at: float) -> float:
     """Like `last_byte_after`, for a version that serves again later."""
     times = [
         a.last_byte for a in traffic.answers if a.status == 200 and a.sent < held_at + LAST_BYTE_SECONDS and a.last_byte
@@ -131,7 +133,7 @@ def last_byte_after_block(traffic, held_at, back_at):
     return max(times) - held_at
 
 
-async def test_block_refuses_all_until_the_alias_names_another_version(scene):
+async def test_block_refuses_all_until_the_alias_names_another_version(scene: Scene) -> None:
     deployment = await scene.serving(hold_action="Block")
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:
@@ -144,7 +146,7 @@ async def test_block_refuses_all_until_the_alias_names_another_version(scene):
     assert_nothing_lost_but_streams_of(traffic, "v0", held_at)
 
 
-async def test_a_hold_on_the_stable_is_seen_after_the_alias_has_moved_on(scene):
+async def test_a_hold_on_the_stable_is_seen_after_the_alias_has_moved_on(scene: Scene) -> None:
     deployment = await scene.serving(steps=[{"setWeight": 20}, {"pause": {}}])
     scene.log("I am the second version")
     scene.point("v1")
@@ -158,7 +160,7 @@ async def test_a_hold_on_the_stable_is_seen_after_the_alias_has_moved_on(scene):
     assert_nothing_lost_but_streams_of(traffic, "v0", held_at)
 
 
-async def test_no_path_leads_to_a_held_version(scene):
+async def test_no_path_leads_to_a_held_version(scene: Scene) -> None:
     """Checks open streams, kept-alive connections, the plain Service and the pod's address."""
     deployment = await scene.serving()
     pods = [pod["status"]["podIP"] for pod in await deployment.pods()]
@@ -180,7 +182,7 @@ async def test_no_path_leads_to_a_held_version(scene):
         assert answers_of(client, "v0", held_at + LAST_BYTE_SECONDS) == [], client.url
 
 
-async def test_a_poll_detects_the_hold_without_a_webhook(make_scene):
+async def test_a_poll_detects_the_hold_without_a_webhook(make_scene: MakeScene) -> None:
     scene = await make_scene()
     deployment = await scene.serving(poll_interval="2s")
     async with deployment.traffic() as traffic:
@@ -192,11 +194,11 @@ async def test_a_poll_detects_the_hold_without_a_webhook(make_scene):
     assert last_byte_after(traffic, "v0", held_at) <= 2.0 + 1.0 + LAST_BYTE_SECONDS, "the interval, and its jitter"
 
 
-async def test_while_blocked_every_request_is_answered_503_at_once(scene):
+async def test_while_blocked_every_request_is_answered_503_at_once(scene: Scene) -> None:
     deployment = await scene.serving()
     scene.hold("v0")
     await deployment.until("blocked", lambda status: status.get("phase") == "Blocked")
-    statuses = []
+    statuses: list[int] = []
     async with aiohttp.ClientSession(headers={"host": deployment.host}) as session, asyncio.timeout(GATEWAY_SECONDS):
         while statuses[-20:] != [503] * 20:  # the gateway's data plane may lag for a moment, but never reverts
             async with session.get(f"{scene.stage.cluster.gateway_url}/v1/models") as answer:

@@ -1,15 +1,18 @@
 """The operator may crash, be upgraded, or lose its registry, without any effect on serving."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from e2e.conftest import Scene
 from stage.stage import condition, stable_version, weight_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_killed_operator_resumes_the_canary_where_it_was(scene):
+async def test_a_killed_operator_resumes_the_canary_where_it_was(scene: Scene) -> None:
     deployment = await scene.serving()
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:
@@ -23,7 +26,7 @@ async def test_a_killed_operator_resumes_the_canary_where_it_was(scene):
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
-async def test_an_operator_with_another_puller_image_restarts_no_model_pod(scene):
+async def test_an_operator_with_another_puller_image_restarts_no_model_pod(scene: Scene) -> None:
     deployment = await scene.serving()
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:
@@ -45,7 +48,7 @@ async def test_an_operator_with_another_puller_image_restarts_no_model_pod(scene
     assert set(before) & set(after), "the canary's pods are the ones that the old operator started"
 
 
-async def test_a_registry_that_is_down_for_a_minute_in_mid_canary_stops_only_forward_moves(scene):
+async def test_a_registry_that_is_down_for_a_minute_in_mid_canary_stops_only_forward_moves(scene: Scene) -> None:
     deployment = await scene.serving()
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:
@@ -67,6 +70,6 @@ async def test_a_registry_that_is_down_for_a_minute_in_mid_canary_stops_only_for
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
-def restarts(pod):
+def restarts(pod: Mapping[str, Any]) -> int:
     """Restarts of a pod's model server."""
     return sum(status["restartCount"] for status in pod["status"].get("containerStatuses") or ())

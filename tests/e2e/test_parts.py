@@ -1,9 +1,14 @@
 """The other parts of a version besides the model are rolled out, held and rolled back with it."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import aiohttp
 import pytest
 
+from e2e.conftest import Scene
 from modelsync.api import names
+from stage import Deployment
 from stage.stage import condition
 from vllm_standin.adapter import make_adapter
 from vllm_standin.artifact import make_model
@@ -16,29 +21,29 @@ TEMPLATE = "{{# {} #}}{{% for message in messages %}}{{{{ message.content }}}}{{
 class Others:
     """A second collection of the scene's registry, with its own alias."""
 
-    def __init__(self, scene, name):
+    def __init__(self, scene: Scene, name: str) -> None:
         self.scene = scene
         self.collection = f"{name} {scene.namespace}"
         self.path = f"{scene.path.rpartition('/')[0]}/{self.collection}"
 
     @property
-    def ref(self):
+    def ref(self) -> str:
         return f"{self.path}:production"
 
-    def log(self, files):
+    def log(self, files: Mapping[str, bytes]) -> str:
         version = self.scene.stage.log_files(self.collection, files).version
         if version == "v0":
             self.scene.stage.add_webhook(self.collection)
         return version
 
-    def point(self, version):
+    def point(self, version: str) -> None:
         self.scene.stage.registry.set_alias(f"{self.path}:{version}", "production")
 
-    def hold(self, version):
+    def hold(self, version: str) -> None:
         self.scene.stage.registry.add_tag(f"{self.path}:{version}", "regulatory-hold")
 
 
-async def ask(deployment, **body):
+async def ask(deployment: Deployment, **body: Any) -> tuple[int, Any]:
     """Chat through the gateway; returns the status and the parsed answer."""
     body = {"model": "chat", "messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 4, **body}
     body = {key: value for key, value in body.items() if value is not None}
@@ -50,18 +55,20 @@ async def ask(deployment, **body):
         return answer.status, await answer.json()
 
 
-def content(answer):
+def content(answer: tuple[int, Any]) -> str:
     status, body = answer
     assert status == 200, body
-    return body["choices"][0]["message"]["content"]
+    content: str = body["choices"][0]["message"]["content"]
+    return content
 
 
-def part_of(status, part):
+def part_of(status: Mapping[str, Any], part: str) -> str:
     """The version of a part that the registry names now."""
-    return next(each["version"] for each in status["resolved"]["parts"] if each["part"] == part)
+    versions: dict[str, str] = {each["part"]: each["version"] for each in status["resolved"]["parts"]}
+    return versions[part]
 
 
-async def until_promoted(deployment, count, *, not_in=()):
+async def until_promoted(deployment: Deployment, count: int, *, not_in: Sequence[str] = ()) -> dict[str, Any]:
     """`count` revisions were promoted, and no rollout is in progress."""
     return await deployment.until(
         f"{count} promoted",
@@ -74,7 +81,7 @@ async def until_promoted(deployment, count, *, not_in=()):
     )
 
 
-async def test_a_chat_template_beside_the_model_is_rolled_out_and_back_like_a_version(scene):
+async def test_a_chat_template_beside_the_model_is_rolled_out_and_back_like_a_version(scene: Scene) -> None:
     prompts = Others(scene, "Prompts")
     prompts.log({"support.jinja": TEMPLATE.format("Politely:").encode()})
     prompts.point("v0")
@@ -102,7 +109,7 @@ async def test_a_chat_template_beside_the_model_is_rolled_out_and_back_like_a_ve
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
-async def test_an_adapter_is_rolled_out_held_and_refused_separately(scene):
+async def test_an_adapter_is_rolled_out_held_and_refused_separately(scene: Scene) -> None:
     legal = Others(scene, "Legal")
     legal.log(make_adapter("I am a lawyer"))
     legal.point("v0")
@@ -110,8 +117,8 @@ async def test_an_adapter_is_rolled_out_held_and_refused_separately(scene):
         steps=[{"setWeight": 50}], serving={"adapters": [{"name": "legal", "modelRef": legal.ref}]}
     )
     first = (await deployment.status())["promoted"][-1]
-    status, answer = await ask(deployment, model="legal")
-    assert (status, answer["model"]) == (200, f"legal@{first}")
+    code, answer = await ask(deployment, model="legal")
+    assert (code, answer["model"]) == (200, f"legal@{first}")
     assert answer["choices"][0]["message"]["content"] == "I am a lawyer"
     assert (await ask(deployment, model="chat"))[0] == 404, "the base has no name unless it is exposed"
     assert (await ask(deployment, model=None))[0] == 400
@@ -142,7 +149,7 @@ async def test_an_adapter_is_rolled_out_held_and_refused_separately(scene):
     assert content(await ask(deployment, model="legal")) == "I am a lawyer"
 
 
-async def test_a_model_that_is_an_adapter_is_served_on_its_base(scene):
+async def test_a_model_that_is_an_adapter_is_served_on_its_base(scene: Scene) -> None:
     base = Others(scene, "Base")
     base.log(make_model(None, name="base", version_text="I am the base"))
     base.point("v0")

@@ -2,12 +2,13 @@
 
 import pytest
 
+from e2e.conftest import Scene
 from stage.stage import condition, stable_version, weight_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_back_to_a_warm_earlier_version_loses_no_request(scene):
+async def test_back_to_a_warm_earlier_version_loses_no_request(scene: Scene) -> None:
     deployment = await scene.serving(keep_previous={"replicas": 1, "duration": "1h"})
     scene.log("I am the second version")
     scene.point("v1")
@@ -19,7 +20,7 @@ async def test_back_to_a_warm_earlier_version_loses_no_request(scene):
     assert [revision.partition("-")[0] for revision in status["promoted"]] == ["v0"]
 
 
-async def test_back_to_a_cold_earlier_version_starts_it_first_and_loses_no_request(scene):
+async def test_back_to_a_cold_earlier_version_starts_it_first_and_loses_no_request(scene: Scene) -> None:
     deployment = await scene.serving(keep_previous={"replicas": 0, "duration": "0s"})
     first = (await deployment.status())["promoted"][-1]
     scene.log("I am the second version")
@@ -33,7 +34,7 @@ async def test_back_to_a_cold_earlier_version_starts_it_first_and_loses_no_reque
     assert status["promoted"] == [first], "it reuses the record as it ran"
 
 
-async def test_a_version_that_cannot_be_loaded_is_rolled_back(scene):
+async def test_a_version_that_cannot_be_loaded_is_rolled_back(scene: Scene) -> None:
     deployment = await scene.serving()
     scene.log("I break while loading", faults={"crash_on_load": True})
     async with deployment.traffic() as traffic:
@@ -50,7 +51,7 @@ async def test_a_version_that_cannot_be_loaded_is_rolled_back(scene):
     assert status["failed"][-1]["revision"].startswith("v1-")
 
 
-async def test_a_version_that_crashes_soon_after_loading_is_rolled_back_before_it_loses_a_request(scene):
+async def test_a_version_that_crashes_soon_after_loading_is_rolled_back_before_it_loses_a_request(scene: Scene) -> None:
     deployment = await scene.serving()
     scene.log("I die soon", faults={"crash_after_seconds": 1.5})
     await deployment.change(traffic={"settle": "4s"})
@@ -64,7 +65,7 @@ async def test_a_version_that_crashes_soon_after_loading_is_rolled_back_before_i
     assert not [revision for revision in traffic.by_revision() if revision.startswith("v1-")]
 
 
-async def test_a_version_that_never_becomes_ready_is_rolled_back_at_its_deadline(scene):
+async def test_a_version_that_never_becomes_ready_is_rolled_back_at_its_deadline(scene: Scene) -> None:
     deployment = await scene.serving(rollout={"progressDeadline": "12s"})
     scene.log("I never load", faults={"never_ready": True})
     async with deployment.traffic() as traffic:

@@ -1,14 +1,18 @@
 """A new version takes over in steps, or does not, without a lost request."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
+from e2e.conftest import Scene
 from plugin import plugin
 from stage.stage import condition, stable_version, weight_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_new_version_takes_over_by_steps_and_no_request_is_lost(scene):
+async def test_a_new_version_takes_over_by_steps_and_no_request_is_lost(scene: Scene) -> None:
     deployment = await scene.serving()
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:
@@ -23,7 +27,7 @@ async def test_a_new_version_takes_over_by_steps_and_no_request_is_lost(scene):
     assert condition(status, "ModelVerified")["status"] == "True"
 
 
-async def test_the_alias_back_in_mid_canary_takes_the_canary_away_and_no_request_is_lost(scene):
+async def test_the_alias_back_in_mid_canary_takes_the_canary_away_and_no_request_is_lost(scene: Scene) -> None:
     deployment = await scene.serving()
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:
@@ -41,7 +45,7 @@ async def test_the_alias_back_in_mid_canary_takes_the_canary_away_and_no_request
     await deployment.until_gone(canary)
 
 
-async def test_a_third_version_supersedes_the_canary(scene):
+async def test_a_third_version_supersedes_the_canary(scene: Scene) -> None:
     deployment = await scene.serving()
     scene.log("I am the second version")
     scene.log("I am the third version")
@@ -54,7 +58,7 @@ async def test_a_third_version_supersedes_the_canary(scene):
     assert [revision.partition("-")[0] for revision in status["promoted"]] == ["v0", "v2"]
 
 
-async def test_a_person_promotes_and_aborts_by_the_kubectl_plugin(scene):
+async def test_a_person_promotes_and_aborts_by_the_kubectl_plugin(scene: Scene) -> None:
     deployment = await scene.serving(steps=[{"setWeight": 20}, {"pause": {}}])
     scene.log("I am the second version")
     async with deployment.traffic() as traffic:
@@ -74,11 +78,11 @@ async def test_a_person_promotes_and_aborts_by_the_kubectl_plugin(scene):
     assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
-def waits_for_a_person(status):
-    return (status.get("waiting") or {}).get("who") == "person" and status.get("canary")
+def waits_for_a_person(status: Mapping[str, Any]) -> bool:
+    return (status.get("waiting") or {}).get("who") == "person" and bool(status.get("canary"))
 
 
-async def test_a_change_of_the_spec_is_rolled_out_like_a_version(scene):
+async def test_a_change_of_the_spec_is_rolled_out_like_a_version(scene: Scene) -> None:
     deployment = await scene.serving()
     before = (await deployment.status())["promoted"][-1]
     async with deployment.traffic() as traffic:

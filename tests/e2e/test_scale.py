@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from e2e.conftest import Scene
 from localcluster import ClusterError
 from modelsync.api import kinds, names
 from modelsync.api.requests import PROMOTE
@@ -45,7 +46,7 @@ def ready(status: Mapping[str, Any], version: str) -> int:
     return sum(pod["state"] == "Ready" and pod["revision"].partition("-")[0] == version for pod in pods)
 
 
-async def test_an_autoscaler_on_vllms_metrics_scales_up_and_down_in_mid_canary_too(scene):
+async def test_an_autoscaler_on_vllms_metrics_scales_up_and_down_in_mid_canary_too(scene: Scene) -> None:
     deployment = await scene.serving(replicas=1, steps=[{"setWeight": 50}, {"pause": {}}])
     scene.log("I am the second version")
     cluster = scene.stage.cluster
@@ -74,7 +75,7 @@ async def test_an_autoscaler_on_vllms_metrics_scales_up_and_down_in_mid_canary_t
         assert not traffic.unserved(), traffic.explain(traffic.unserved())
 
 
-async def test_zero_replicas_are_idle_and_scaling_up_starts_the_stable_first(scene):
+async def test_zero_replicas_are_idle_and_scaling_up_starts_the_stable_first(scene: Scene) -> None:
     deployment = await scene.serving(replicas=2, steps=[{"setWeight": 50}, {"pause": {}}])
     stable = (await deployment.status())["promoted"][-1]
     await a_drain_takes_one_pod_at_a_time(scene, deployment)
@@ -101,7 +102,7 @@ async def test_zero_replicas_are_idle_and_scaling_up_starts_the_stable_first(sce
     assert next(answer.revision for answer in traffic.since(woken) if answer.outcome is Outcome.OK) == stable
 
 
-async def a_drain_takes_one_pod_at_a_time(scene, deployment: Deployment) -> None:
+async def a_drain_takes_one_pod_at_a_time(scene: Scene, deployment: Deployment) -> None:
     """The PodDisruptionBudget allows the eviction of one of two pods, and of the other only once the first is back."""
     one, other = await deployment.pods()
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 import pytest_asyncio
 
+from e2e.conftest import Scene
 from localcluster import Cluster
 from modelsync.api import names
 from stage.slow_apiserver import SlowApiServer
@@ -32,7 +33,9 @@ async def slow_gateway(stage: Stage) -> AsyncIterator[SlowApiServer]:
             cluster.restart_gateway()
 
 
-async def test_a_data_plane_that_learns_of_endpoints_late_loses_no_request(scene, slow_gateway):
+async def test_a_data_plane_that_learns_of_endpoints_late_loses_no_request(
+    scene: Scene, slow_gateway: SlowApiServer
+) -> None:
     """Steps, promotion, rollback to the warm version, and a held canary: `settle` is longer than the lag."""
     deployment = await scene.serving(steps=STEPS, traffic={"settle": "3s"})
     scene.log("I am the second version")
@@ -62,7 +65,7 @@ def service_traffic(deployment: Deployment, *ways: Way) -> Traffic:
     return Traffic(url=f"http://{address}:{names.PORT}/v1", host=deployment.name, ways=ways)
 
 
-async def test_without_a_gateway_the_service_switches_back_and_forth_and_no_request_is_lost(scene):
+async def test_without_a_gateway_the_service_switches_back_and_forth_and_no_request_is_lost(scene: Scene) -> None:
     deployment = await scene.serving(gateway=False)
     scene.log("I am the second version")
     async with service_traffic(deployment, Way.NEW) as traffic:
@@ -76,7 +79,7 @@ async def test_without_a_gateway_the_service_switches_back_and_forth_and_no_requ
     assert weight_of(status, "v0") == 100
 
 
-async def test_clients_that_go_round_the_gateway_lose_no_request_in_a_rollout(scene):
+async def test_clients_that_go_round_the_gateway_lose_no_request_in_a_rollout(scene: Scene) -> None:
     deployment = await scene.serving(steps=STEPS)
     scene.log("I am the second version")
     async with service_traffic(deployment, Way.NEW) as traffic:

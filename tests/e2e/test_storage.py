@@ -1,9 +1,12 @@
 """Models on a claim: one transfer for all pods; a pod that restarts needs neither a transfer nor the registry."""
 
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pytest
 
+from e2e.conftest import Scene
 from modelsync.api.pod_contract import ALREADY_PUBLISHED, PULLED
 from modelsync.resources.pod import VLLM_USER
 from stage.stage import condition, stable_version, weight_of
@@ -13,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 WEIGHTS = "*model.safetensors*"
 
 
-def outcomes(pods):
+def outcomes(pods: Iterable[Mapping[str, Any]]) -> list[str]:
     """The last message of each pod's puller."""
     return sorted(
         json.loads(pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["message"])["outcome"]
@@ -21,7 +24,7 @@ def outcomes(pods):
     )
 
 
-async def test_on_a_claim_pods_share_a_transfer_and_a_hold_is_kept_while_the_registry_is_away(scene):
+async def test_on_a_claim_pods_share_a_transfer_and_a_hold_is_kept_while_the_registry_is_away(scene: Scene) -> None:
     registry, claim = scene.stage.registry, {"type": "PersistentVolumeClaim", "claimName": "models"}
     folder = scene.stage.claim(scene.namespace, "models")
     before = registry.last_request()

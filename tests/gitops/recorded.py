@@ -60,15 +60,19 @@ def recorded(row: str) -> dict[str, Any]:
 def _status(row: Row) -> ModelDeploymentStatus:
     observed = row.observed
     candidate = observed.registry.candidate
-    resolved = candidate and ResolvedStatus(
-        alias="production",
-        collection="acme/wandb-registry-model/chat llm",
-        version=candidate.version,
-        artifact_id="QXJ0aWZhY3Q6MQ==",
-        digest=candidate.digests[0],
-        first_seen=LONG_AGO,
-        revision=candidate.revision,
-        content=candidate.content,
+    resolved = (
+        None
+        if candidate is None
+        else ResolvedStatus(
+            alias="production",
+            collection="acme/wandb-registry-model/chat llm",
+            version=candidate.version,
+            artifact_id="QXJ0aWZhY3Q6MQ==",
+            digest=candidate.digests[0],
+            first_seen=LONG_AGO,
+            revision=candidate.revision,
+            content=candidate.content,
+        )
     )
     return report(observed, plan(observed), row.before, name="chat", resolved=resolved).status
 

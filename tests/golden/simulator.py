@@ -10,9 +10,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from model.invariants import check_actions, check_world
-from modelsync.api.hold import HoldAction, HoldMark
+from modelsync.api.hold import HoldAction, HoldMark, HoldSource
 from modelsync.api.parts import MODEL
 from modelsync.api.parts import adapter as adapter_key
 from modelsync.api.requests import Requests
@@ -173,7 +174,7 @@ class World:
         """Set the regulatory-hold tag on a version; `adapter-v2` is version v2 of the adapter."""
         place = COLLECTION.replace("chat", "legal") if version.startswith("adapter-") else COLLECTION
         named = version.removeprefix("adapter-")
-        self.marks[version] = HoldMark(f"digest-{version}", place, named, "VersionTag", "regulatory-hold")
+        self.marks[version] = HoldMark(f"digest-{version}", place, named, HoldSource.VERSION_TAG, "regulatory-hold")
         self.record(f"hold on {version}")
         self.look()
 
@@ -220,7 +221,7 @@ class World:
         for pod in revision.pods:
             if pod.stage == "ready":
                 pod.stage = "loading"
-                self._later(self.behaviour(version).load, lambda p=pod: self._pod_ready(revision, p))
+                self._later(self.behaviour(version).load, partial(self._pod_ready, revision, pod))
         self._readiness(revision)
         self.reconcile()
 
@@ -254,7 +255,8 @@ class World:
         while True:
             if until is not None and until(self):
                 return
-            moment = min([event[0] for event in self._events[:1]] + [self._wake] * bool(self._wake), default=None)
+            wakes = [self._wake] if self._wake else []
+            moment = min([event[0] for event in self._events[:1]] + wakes, default=None)
             if moment is None or moment > end:
                 break
             passes += 1

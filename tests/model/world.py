@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from modelsync.api.hold import HoldAction, HoldMark
+from modelsync.api.hold import HoldAction, HoldMark, HoldSource
 from modelsync.api.requests import Requests
 from modelsync.api.routing import HeaderMatch, Rule
 from modelsync.rollout.model import (
@@ -238,7 +238,7 @@ Step = tuple[str, World, bool]
 _CRASH = Trouble(TroubleKind.CRASHED, "crashed")
 _FAILED_EXAM = Exam(ExamOutcome.FAILED)
 _MARKS = {
-    digest: HoldMark(digest, "c", digest.replace("d", "v"), "VersionTag", "hold")
+    digest: HoldMark(digest, "c", digest.replace("d", "v"), HoldSource.VERSION_TAG, "hold")
     for digest in (*sum(APART, ()), *sum(SHARED, ()))
 }
 _READ = {

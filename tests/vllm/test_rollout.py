@@ -166,7 +166,7 @@ async def test_a_new_version_takes_over_by_steps_and_a_hold_on_it_silences_it_at
     async with load(deployment) as traffic:
         point(stage, "v1")
         await deployment.until_weight("v1", 30, START_SECONDS)
-        bodies = {}
+        bodies: dict[str, dict[str, Any]] = {}
         while len(bodies) < 2:
             revision, body = await ask(deployment)
             bodies[revision.partition("-")[0]] = body

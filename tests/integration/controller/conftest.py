@@ -163,9 +163,10 @@ class World:
             return status if ready(status) else None
 
         try:
-            return await until(what, check)
+            found: dict[str, Any] = await until(what, check)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{await self.status()}") from None
+        return found
 
     async def until_phase(self, phase: str) -> dict[str, Any]:
         return await self.until_status(f"phase {phase}", lambda status: status.get("phase") == phase)
@@ -178,9 +179,10 @@ class World:
             return found if text in found.get("message", "") else None
 
         try:
-            return await until(f"{kind} with the message {text!r}", check)
+            answer: dict[str, Any] = await until(f"{kind} with the message {text!r}", check)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{(await self.status()).get('conditions')}") from None
+        return answer
 
     async def objects(self) -> dict[str, dict[str, Any]]:
         """Return all objects that may belong to the ModelDeployment, by kind and name, without Events and the Lease."""

@@ -76,7 +76,7 @@ async def test_a_holder_that_renews_is_not_replaced(cluster: Cluster, namespace:
     waiting = asyncio.create_task(two.acquire())
 
     async def renewed(times: int) -> None:
-        seen = set()
+        seen: set[str] = set()
         while len(seen) < times:
             seen.add((await lease(cluster, namespace))["spec"]["renewTime"])
             await asyncio.sleep(0.01)

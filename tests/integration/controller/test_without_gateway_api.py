@@ -53,12 +53,12 @@ def start_operator(cluster: Cluster, tmp_path: Path) -> Path:
     config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
     (tmp_path / "settings.yaml").write_text("allowedRegistries: ['http://127.0.0.1:9']")
-    command = [sys.executable, "-m", "modelsync", "run", "--kubeconfig", tmp_path / "kubeconfig"]
+    command = [sys.executable, "-m", "modelsync", "run", "--kubeconfig", str(tmp_path / "kubeconfig")]
     environment = {**cluster.environment(), "PYTHONPATH": str(ROOT / "operator")}
     log = tmp_path / "operator.log"
     cluster.processes.start(
         "modelsync",
-        cluster.command([*command, "--config", tmp_path / "settings.yaml"]),
+        cluster.command([*command, "--config", str(tmp_path / "settings.yaml")]),
         environment=environment,
         log=log,
     )
@@ -85,5 +85,7 @@ def test_the_missing_crds_are_named_and_the_operator_continues_once_they_are_ins
     bare.install_gateway_api()
 
     until("it continues with the registry", lambda: ready().get("reason") not in ("GatewayAPIMissing", None))
-    assert bare.processes.get("modelsync").alive, log.read_text()[-2000:]
+    operator = bare.processes.get("modelsync")
+    assert operator is not None
+    assert operator.alive, log.read_text()[-2000:]
     assert "Traceback" not in log.read_text()

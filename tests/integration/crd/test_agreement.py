@@ -33,7 +33,7 @@ URLS = st.one_of(
     TEXT.map(lambda text: f"https://{text}"),
 )
 HOSTS = st.one_of(st.sampled_from(["a.example", "*.a", "A.b", "a:1", "*", "a..b", "a.", "-a", ""]), TEXT)
-PAUSES = st.just({}) | DURATIONS.map(lambda text: {"duration": text})
+PAUSES: st.SearchStrategy[dict[str, str]] = st.just({}) | DURATIONS.map(lambda text: {"duration": text})
 HEADERS = st.sampled_from(["x-group", "X_1", "a b", "a:b", "", "x`y"])
 VALUES = st.sampled_from(["internal", "a b", " a", "a`b", "ä", "", "^a.*$", "^a", "a$", "^$", "^a`$"]) | TEXT
 MATCHES = st.lists(

@@ -163,7 +163,7 @@ def test_a_second_writer_of_one_item_does_not_take_the_others(api: ApiServer, ma
     """The environment is a list with the key name, so two appliers each own their entries."""
 
     def apply(manager: str, variable: str) -> None:
-        body = {"apiVersion": names.API_VERSION, "kind": names.KIND}
+        body: dict[str, Any] = {"apiVersion": names.API_VERSION, "kind": names.KIND}
         body |= {"spec": {"serving": {"env": [{"name": variable, "value": "1"}]}}}
         query = {"fieldManager": manager}
         api.call("PATCH", made, body, query=query, content_type="application/apply-patch+yaml")

@@ -71,7 +71,7 @@ async def test_a_registry_counts_its_own_versions_and_shares_the_tags_of_the_sou
     assert isinstance(found, Resolved)
     assert (found.version, found.source_version) == ("v0", "v1")
     assert str(found.artifact.source) == f"{ENTITY}/{project.name}/chat"
-    assert (found.tags, found.collection_tags) == ({"approved"}, {"gold"})
+    assert (found.tags, found.collection_tags) == (frozenset({"approved"}), frozenset({"gold"}))
     assert {str(link.collection) for link in found.artifact.links} == {target, f"{ENTITY}/{project.name}/chat"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -186,7 +187,7 @@ def create_artifact(standin: StandIn, collection: str, files: dict[str, bytes]) 
     return str(created["id"])
 
 
-def create_files(standin: StandIn, specs: list[dict[str, object]]) -> list[dict[str, object]]:
+def create_files(standin: StandIn, specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     mutation = """mutation F($i: CreateArtifactFilesInput!) { createArtifactFiles(input: $i) { files { edges { node {
         storagePath uploadUrl uploadHeaders artifact { id }
         uploadMultipartUrls { uploadID uploadUrlParts { partNumber uploadUrl } } } } } } }"""
@@ -194,7 +195,7 @@ def create_files(standin: StandIn, specs: list[dict[str, object]]) -> list[dict[
     return [edge["node"] for edge in answer["data"]["createArtifactFiles"]["files"]["edges"]]
 
 
-def commit(standin: StandIn, artifact_id: str, files: dict[str, tuple[bytes, str]]) -> dict[str, object]:
+def commit(standin: StandIn, artifact_id: str, files: dict[str, tuple[bytes, str]]) -> dict[str, Any]:
     contents = {
         name: {"digest": content_md5(content), "size": len(content), "birthArtifactID": birth}
         for name, (content, birth) in files.items()
@@ -206,5 +207,5 @@ def commit(standin: StandIn, artifact_id: str, files: dict[str, tuple[bytes, str
     made = graphql(standin.url, mutation, a=artifact_id, d=content_md5(document)).json
     send(made["data"]["createArtifactManifest"]["artifactManifest"]["file"]["uploadUrl"], "PUT", body=document)
     commit_it = "mutation C($a: ID!) { commitArtifact(input: {artifactID: $a}) { artifact { id state } } }"
-    answer: dict[str, object] = graphql(standin.url, commit_it, a=artifact_id).json
+    answer: dict[str, Any] = graphql(standin.url, commit_it, a=artifact_id).json
     return answer

@@ -65,7 +65,9 @@ def graphql(base_url: str, query: str, key: str | None = DEFAULT_API_KEY, **vari
 
 def resolve(base_url: str, *refs: str, key: str | None = DEFAULT_API_KEY) -> Answer:
     """The batched query: one aliased field `r0`, `r1`… for each `entity/project/collection:alias`."""
-    fields, parameters, variables = [], [], {}
+    fields: list[str] = []
+    parameters: list[str] = []
+    variables: dict[str, str] = {}
     for number, ref in enumerate(refs):
         entity, project, name = ref.split("/")
         variables |= {f"e{number}": entity, f"p{number}": project, f"n{number}": name}

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from click.testing import CliRunner
 
@@ -65,6 +66,7 @@ def generate(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_check_fails_with_the_command_that_puts_it_right(tmp_path: Path) -> None:
     found = generate(tmp_path, "--check")
     assert found.returncode == 1
@@ -73,6 +75,7 @@ def test_check_fails_with_the_command_that_puts_it_right(tmp_path: Path) -> None
     assert not (tmp_path / "crds").exists()
 
 
+@pytest.mark.slow
 def test_check_is_content_after_generating(tmp_path: Path) -> None:
     assert generate(tmp_path).returncode == 0
     found = generate(tmp_path, "--check")

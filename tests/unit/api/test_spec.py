@@ -36,6 +36,7 @@ def messages(spec: dict[str, Any]) -> list[str]:
 def test_what_is_left_out_has_the_documented_default(minimal: dict[str, Any]) -> None:
     spec = ModelDeploymentSpec.model_validate(minimal)
     assert (spec.replicas, spec.suspend, spec.revision_history_limit) == (1, False, 10)
+    assert spec.registry is not None
     assert spec.registry.poll_interval == timedelta(seconds=30)
     assert (spec.hold.tags, spec.hold.aliases, spec.hold.action) == ([], [], HoldAction.FALLBACK)
     assert spec.serving.image is None

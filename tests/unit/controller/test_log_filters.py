@@ -75,8 +75,9 @@ def lines() -> Iterator[tuple[str, str]]:
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
                 continue
             first = node.args[0]
-            literal = isinstance(first, ast.Constant) and isinstance(first.value, str)
-            if literal and isinstance(node.func.value, ast.Name) and node.func.value.id == "log":
+            if not (isinstance(first, ast.Constant) and isinstance(first.value, str)):
+                continue
+            if isinstance(node.func.value, ast.Name) and node.func.value.id == "log":
                 yield {"exception": "error"}.get(node.func.attr, node.func.attr), first.value
 
 

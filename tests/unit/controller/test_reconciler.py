@@ -72,7 +72,7 @@ def reconciler(api: Api, found: Family) -> Reconciler:
         "exams": SimpleNamespace(poll=lambda _key, _pods: {}),
     }
     return Reconciler(
-        **cast(Any, parts), settings=SETTINGS, epoch=1, instrumentation=Instrumentation(Metrics()), now=lambda: NOW
+        **cast(Any, parts), settings=SETTINGS, epoch="1", instrumentation=Instrumentation(Metrics()), now=lambda: NOW
     )
 
 

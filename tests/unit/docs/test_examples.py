@@ -11,8 +11,9 @@ from docs_runner.pages import Block, Page
 from docs_runner.words import has_field
 from modelsync.api import names
 from modelsync.api.crd import crd
+from modelsync.api.problems import SpecError
 from modelsync.api.settings import OperatorSettings, SettingsError, parse
-from modelsync.policy.validation import SpecError, problems, read_spec
+from modelsync.policy.validation import problems, read_spec
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVERS = ["https://api.wandb.ai", "https://wandb.example.com", "https://wandb.corp.example"]

@@ -32,4 +32,4 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert exam_format.MAX_BYTES == 1 << 20
     assert f"1 to {exam_format.MAX_TOKENS}, {exam_format.DEFAULT_TOKENS} by default" in PAGE
     assert f"(1 to {exam_format.MAX_TOP})" in PAGE
-    assert f"{exam_format.DEFAULT_TOLERANCE} unless the header says otherwise" in PAGE
+    assert f"{exam_format.DEFAULT_TOLERANCE} unless the header sets another value" in PAGE

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -50,8 +50,11 @@ class Process:
         self._process.wait()
 
 
+Another = Callable[..., Process]
+
+
 @pytest.fixture
-def another(tmp_path: Path) -> Iterator[object]:
+def another(tmp_path: Path) -> Iterator[Another]:
     with ExitStack() as stack:
 
         def start(name: str = "another") -> Process:
@@ -62,7 +65,9 @@ def another(tmp_path: Path) -> Iterator[object]:
         yield start
 
 
-def test_a_mark_of_one_process_is_seen_by_the_others_and_by_those_that_come_later(another, tmp_path: Path) -> None:
+def test_a_mark_of_one_process_is_seen_by_the_others_and_by_those_that_come_later(
+    another: Another, tmp_path: Path
+) -> None:
     mine = SharedState(str(tmp_path))
     other = another()
     assert not mine.marked("blown")
@@ -75,7 +80,7 @@ def test_a_mark_of_one_process_is_seen_by_the_others_and_by_those_that_come_late
     assert another("later").saw[2] == "True"
 
 
-def test_what_a_process_says_holds_until_it_dies_however_it_dies(another, tmp_path: Path) -> None:
+def test_what_a_process_says_holds_until_it_dies_however_it_dies(another: Another, tmp_path: Path) -> None:
     mine = SharedState(str(tmp_path))
     mine.publish(name="mine")
     other = another()
@@ -87,7 +92,7 @@ def test_what_a_process_says_holds_until_it_dies_however_it_dies(another, tmp_pa
     assert [values["name"] for values in mine.published()] == ["mine"]
 
 
-def test_a_new_process_clears_away_what_the_dead_left(another, tmp_path: Path) -> None:
+def test_a_new_process_clears_away_what_the_dead_left(another: Another, tmp_path: Path) -> None:
     another().kill()
     assert len(list(tmp_path.glob("*.alive"))) == 1
 
@@ -105,7 +110,7 @@ def test_a_dead_process_with_the_same_id_is_not_taken_for_this_one(tmp_path: Pat
     assert len(before.published()) == 1
 
 
-def test_only_one_process_at_a_time_has_a_task_and_a_killed_one_gives_it_up(another, tmp_path: Path) -> None:
+def test_only_one_process_at_a_time_has_a_task_and_a_killed_one_gives_it_up(another: Another, tmp_path: Path) -> None:
     mine = SharedState(str(tmp_path))
     other = another()
     assert other.saw[0] == "True"

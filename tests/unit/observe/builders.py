@@ -15,7 +15,7 @@ from modelsync.resources.route import http_route
 from modelsync.resources.service import blocked_service, plain_service, revision_service
 from modelsync.resources.workload import deployment
 
-SETTINGS = OperatorSettings(allowedRegistries=("https://wandb.example.com",))
+SETTINGS = OperatorSettings(allowed_registries=("https://wandb.example.com",))
 OWNER = Owner("chat", "prod", "uid-chat")
 KEY = Key("prod", "chat")
 REF = "acme/wandb-registry-model/chat llm:production"
@@ -65,7 +65,7 @@ def artifact(version: str = "v7", digest: str = "0123456789abcdef") -> Artifact:
         project="wandb-registry-model",
         collection="chat llm",
         version=version,
-        artifactId=f"id-{version}",
+        artifact_id=f"id-{version}",
         digest=digest,
         size=1000,
     )

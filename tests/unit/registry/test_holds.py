@@ -179,7 +179,7 @@ def test_the_same_content_in_the_same_place_is_judged_whatever_its_id() -> None:
     moved = replace(artifact(7, tags=("regulatory-hold",)), artifact_id="artifact-of-another-server")
     held = read(known(resolved(V7, 7, content=moved, asked=3), collection(asked=9)))
     assert held is not None
-    assert (held.marks, held.asked_at) == ({mark(HoldSource.VERSION_TAG, "regulatory-hold")}, at(3))
+    assert (held.marks, held.asked_at) == (frozenset({mark(HoldSource.VERSION_TAG, "regulatory-hold")}), at(3))
 
     lifted = read(known(resolved(V7, 7, content=replace(moved, tags=frozenset())), collection()), latched=held.marks)
     assert lifted is not None

@@ -90,6 +90,7 @@ def test_a_null_is_classified_by_how_much_of_its_path_could_be_read(
 
 def test_a_missing_alias_is_reported_with_the_existing_ones_and_the_nearest_first() -> None:
     found = outcomes.of_ref(REF, reply(), collection(aliases=("production", "canary")))
+    assert isinstance(found, Missing)
     assert found.message == (
         "acme/wandb-registry-model/chat llm has no alias 'prodution'; did you mean 'production'? "
         "its aliases are canary, production"

@@ -6,7 +6,9 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -96,7 +98,8 @@ async def test_two_processes_that_each_take_the_other_for_the_leader_do_not_call
         first_leader.append(second.address)
         second_leader.append(first.address)
         assert await call(first.address) == 503
-        assert await call(first.address, **{RELAYED_HEADER: "true"}) == 503
+        relayed: dict[str, Any] = {RELAYED_HEADER: "true"}
+        assert await call(first.address, **relayed) == 503
 
 
 # -- TLS
@@ -156,7 +159,7 @@ async def test_a_token_is_not_shown_to_who_has_another_certificate(tmp_path: Pat
 async def test_a_renewed_certificate_is_shown_without_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certificates, "CHECK_INTERVAL", certificates.timedelta(milliseconds=20))
+    monkeypatch.setattr(certificates, "CHECK_INTERVAL", timedelta(milliseconds=20))
     certificate = Certificate(*make(tmp_path, "first"))
     async with process([], certificate=certificate) as receiver:
         first = await shown(receiver.address)

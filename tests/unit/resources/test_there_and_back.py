@@ -30,6 +30,8 @@ from modelsync.resources.route import http_route
 from modelsync.resources.service import plain_service, revision_service
 from modelsync.resources.workload import deployment
 
+pytestmark = pytest.mark.slow
+
 CRD = crd()
 SETTINGS = OperatorSettings(allowed_registries=("https://w",), allowed_images=("*",), puller_image="modelsync:1")
 OWNER = Owner(name="chat", namespace="prod", uid="8c2c1a52-0000-4000-8000-000000000001")
@@ -134,7 +136,7 @@ def changed(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     *above, last = path.split(".")
     for depth, name in enumerate(above):
         schema = schema_of(".".join(above[: depth + 1]))
-        needed = {"type": "EmptyDir"} if name == "storage" else {}
+        needed: dict[str, Any] = {"type": "EmptyDir"} if name == "storage" else {}
         needed = {"parentRefs": [{"name": "models"}]} if name == "gateway" else needed
         if not isinstance(at.get(name), dict):
             assert schema["type"] == "object"

@@ -1,13 +1,14 @@
 """The number of pods follows `spec.replicas`, and a revision gets only the traffic that its ready pods can carry."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from modelsync.api import names
 from modelsync.api.routing import HeaderMatch, Rule, RuleKind
 from modelsync.rollout import plan
-from modelsync.rollout.model import MoveReason, Observed, Previous, Scale, SetRoute, State, Target
+from modelsync.rollout.model import MoveReason, Observed, Previous, Scale, SetRoute, SetWeight, State, Target
 from unit.rollout.worlds import (
     CANARY,
     LONG_AGO,
@@ -29,7 +30,7 @@ HALF = replace(CANARY, step=3, weight=50)
 """A canary at 50 %, in a pause without a duration."""
 
 
-def half(stable: int, canary: int, replicas: int, **changes: object) -> Observed:
+def half(stable: int, canary: int, replicas: int, **changes: Any) -> Observed:
     """Stable and canary with 50 % each and the given numbers of ready pods, and another total."""
     values: dict[str, object] = {
         "views": (cold(V1), up(V2, stable), up(V3, canary)),
@@ -72,7 +73,7 @@ def test_both_sides_shrink_with_the_total_and_no_share_moves() -> None:
 
 
 def test_a_canary_loses_no_pods_while_its_larger_share_is_still_live() -> None:
-    lowered = replace(HALF, weight=10, steps=(replace(POLICY.steps[0], weight=10),), step=0)
+    lowered = replace(HALF, weight=10, steps=(SetWeight(10),), step=0)
     observed = in_canary(lowered, views=(cold(V1), up(V2, 10), up(V3, 5)), policy=replace(POLICY, replicas=10))
     observed = replace(observed, route=route((V2, 50), (V3, 50)))
     assert scales(observed) == {}

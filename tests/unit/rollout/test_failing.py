@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ BRINGING_UP = replace(CANARY, step=0, weight=0, step_started_at=None)
 HALF_HOUR = timedelta(minutes=30)
 
 
-def bringing_up(**view: object) -> Observed:
+def bringing_up(**view: Any) -> Observed:
     return in_canary(BRINGING_UP, down(V3, **view), route=route((V2, 100)))
 
 

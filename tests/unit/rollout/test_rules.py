@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def written(made: Plan) -> Routing | None:
     return next((action.routing for action in made.actions if isinstance(action, SetRoute)), None)
 
 
-def segment(canary: Canary = IN_SEGMENT, **changes: object) -> Observed:
+def segment(canary: Canary = IN_SEGMENT, **changes: Any) -> Observed:
     """A canary that has only its segment, settled, and no share."""
     return in_canary(canary, **{"route": live((V2, 100), (V3, 0), rules=(SEGMENT,)), **changes})
 
@@ -138,7 +139,7 @@ def test_who_has_all_the_traffic_needs_no_segment() -> None:
         pytest.param({"holds": reads(V3)}, id="a hold is on the canary"),
     ],
 )
-def test_a_segment_ends_in_one_write_that_waits_for_nothing(ends: dict[str, object]) -> None:
+def test_a_segment_ends_in_one_write_that_waits_for_nothing(ends: dict[str, Any]) -> None:
     route = live((V2, 100), (V3, 0), rules=(SEGMENT,), since=NOW)
     assert written(plan(segment(**{"route": route, **ends}))) == Routing(((V2, 100),))
 
@@ -188,7 +189,7 @@ def test_the_test_header_reaches_both_who_share_the_traffic() -> None:
     assert written(plan(sharing)) == Routing(((V2, 95), (V3, 5)), (Rule(V2, RuleKind.TEST), Rule(V3, RuleKind.TEST)))
 
 
-def warm(**changes: object) -> Observed:
+def warm(**changes: Any) -> Observed:
     previous = Previous(V1, NOW + PAUSE)
     state = State(promoted=(V1, V2), previous=previous)
     return in_canary(**{"named": V2, "policy": TESTED, "views": (up(V1, 1), up(V2)), "state": state, **changes})

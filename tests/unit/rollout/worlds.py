@@ -15,12 +15,14 @@ from modelsync.rollout.model import (
     HoldRead,
     Observed,
     Pause,
+    Plan,
     Policy,
     RegistryOutcome,
     RegistryView,
     Revision,
     RevisionView,
     RouteView,
+    SetRoute,
     SetWeight,
     State,
     Trouble,
@@ -141,6 +143,13 @@ def in_canary(canary: Canary = CANARY, view: RevisionView | None = None, **chang
         "route": route((V2, 95), (V3, 5)),
     }
     return world(**{**values, **changes})
+
+
+def routed_first(made: Plan) -> tuple[tuple[Revision, int], ...]:
+    """The weights that the plan's first action writes into the route."""
+    action = made.actions[0]
+    assert isinstance(action, SetRoute)
+    return action.weights
 
 
 def status_of(observed: Observed, previous: ModelDeploymentStatus | None = None) -> ModelDeploymentStatus:

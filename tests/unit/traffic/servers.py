@@ -17,20 +17,20 @@ REVISION = "v7-3fa9c1d2"
 MODEL = f"chat@{REVISION}"
 
 
-def chunk(text="hello", finish=None, model=MODEL):
+def chunk(text: str = "hello", finish: str | None = None, model: str = MODEL) -> bytes:
     """One event of a stream."""
     payload = {"model": model, "choices": [{"delta": {"content": text}, "finish_reason": finish}]}
     return b"data: " + json.dumps(payload).encode() + b"\n\n"
 
 
-def whole(finish="stop", model=MODEL):
+def whole(finish: str | None = "stop", model: str = MODEL) -> bytes:
     """A complete answer."""
     return json.dumps(
         {"model": model, "choices": [{"message": {"content": "hello"}, "finish_reason": finish}]}
     ).encode()
 
 
-def event(payload):
+def event(payload: object) -> bytes:
     """An event with any payload."""
     return b"data: " + json.dumps(payload).encode() + b"\n\n"
 
@@ -39,7 +39,7 @@ DONE = b"data: [DONE]\n\n"
 GOOD_STREAM = chunk() + chunk() + chunk("", "stop") + DONE
 
 
-def head(status=200, length=None, revision=REVISION):
+def head(status: int = 200, length: int | None = None, revision: str | None = REVISION) -> bytes:
     """The head of an HTTP/1.1 answer; chunked if it has no length."""
     lines = [f"HTTP/1.1 {status} X", "content-type: text/event-stream"]
     lines.append("transfer-encoding: chunked" if length is None else f"content-length: {length}")
@@ -48,12 +48,12 @@ def head(status=200, length=None, revision=REVISION):
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def chunked(body, *, ended=True):
+def chunked(body: bytes, *, ended: bool = True) -> bytes:
     """A body in HTTP/1.1's chunked coding."""
     return f"{len(body):x}\r\n".encode() + body + b"\r\n" + (b"0\r\n\r\n" if ended else b"")
 
 
-def reset(writer):
+def reset(writer: asyncio.StreamWriter) -> None:
     """Close with a RST."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
@@ -63,7 +63,7 @@ def reset(writer):
 async def http1(answer: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
     """A server that reads a request and lets `answer` write anything; yields its URL."""
 
-    async def serve(reader, writer):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -96,29 +96,37 @@ class Http2Server:
         self.requests: list[int] = []
         """The streams whose request is complete, in order."""
 
-    async def answer(self, stream, body=GOOD_STREAM, *, status=200, revision=REVISION, ended=True):
+    async def answer(
+        self,
+        stream: int,
+        body: bytes = GOOD_STREAM,
+        *,
+        status: int = 200,
+        revision: str | None = REVISION,
+        ended: bool = True,
+    ) -> None:
         """Send an answer, or the given part of it."""
         headers = [(":status", str(status)), *([("x-model-revision", revision)] if revision else [])]
         self.h2.send_headers(stream, headers)
         self.h2.send_data(stream, body, end_stream=ended)
         await self.flush()
 
-    async def more(self, stream, body, *, ended=True):
+    async def more(self, stream: int, body: bytes, *, ended: bool = True) -> None:
         """Send the rest of an answer."""
         self.h2.send_data(stream, body, end_stream=ended)
         await self.flush()
 
-    async def listen(self):
+    async def listen(self) -> None:
         """Process what the client sends meanwhile, above all its window updates."""
         self.h2.receive_data(await self.reader.read(65536))
         await self.flush()
 
-    async def reset(self, stream, code=ErrorCodes.INTERNAL_ERROR):
+    async def reset(self, stream: int, code: ErrorCodes = ErrorCodes.INTERNAL_ERROR) -> None:
         """RST_STREAM."""
         self.h2.reset_stream(stream, code)
         await self.flush()
 
-    async def goaway(self, last_stream):
+    async def goaway(self, last_stream: int) -> None:
         """A GOAWAY for a graceful shutdown, which still answers the streams up to `last_stream`.
 
         Sent as raw bytes, since h2 allows nothing to be sent after it.
@@ -127,7 +135,7 @@ class Http2Server:
         self.writer.write(struct.pack(">I", 8)[1:] + b"\x07\x00" + struct.pack(">III", 0, last_stream, 0))
         await self.writer.drain()
 
-    async def flush(self):
+    async def flush(self) -> None:
         """Send pending data."""
         self.writer.write(self.h2.data_to_send())
         await self.writer.drain()
@@ -138,7 +146,7 @@ async def http2(script: Callable[[Http2Server], Awaitable[None]]) -> AsyncIterat
     """An HTTP/2 server that calls `script` after each complete request; yields its URL."""
     numbers = iter(range(1, 1000))
 
-    async def serve(reader, writer):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Http2Server(reader, writer, next(numbers))
         peer.h2.initiate_connection()
         await peer.flush()

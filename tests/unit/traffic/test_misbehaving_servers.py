@@ -3,6 +3,7 @@
 import asyncio
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
@@ -16,6 +17,7 @@ from unit.traffic.servers import (
     DONE,
     GOOD_STREAM,
     REVISION,
+    Http2Server,
     chunk,
     chunked,
     head,
@@ -30,18 +32,18 @@ PATIENCE = 600.0
 
 
 @pytest.fixture(autouse=True)
-def patient_connections(monkeypatch):
+def patient_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     for each in (over_http1, over_http2):
         monkeypatch.setattr(each, "CONNECT_SECONDS", PATIENCE)
 
 
-def client(url, way, *, rate=50, timeout_seconds=PATIENCE, **options):
+def client(url: str, way: Way, *, rate: float = 50, timeout_seconds: float = PATIENCE, **options: Any) -> Traffic:
     return Traffic(
         url=url, host="chat", rate=rate, stream_share=1.0, ways=[way], timeout_seconds=timeout_seconds, **options
     )
 
 
-async def answers(url, way, count=3, **options):
+async def answers(url: str, way: Way, count: int = 3, **options: Any) -> Traffic:
     """The first answers of a client, all with a verdict."""
     async with client(url, way, **options) as traffic:
         await traffic.until(lambda t: len([a for a in t.answers if a.outcome]) >= count, timeout=PATIENCE)
@@ -50,12 +52,13 @@ async def answers(url, way, count=3, **options):
 
 
 @pytest.fixture(params=[Way.KEPT, Way.NEW], ids=["kept alive", "new connection"])
-def way(request):
-    return request.param
+def way(request: pytest.FixtureRequest) -> Way:
+    way: Way = request.param
+    return way
 
 
-async def test_a_good_server_loses_nothing(way):
-    async def good(writer):
+async def test_a_good_server_loses_nothing(way: Way) -> None:
+    async def good(writer: asyncio.StreamWriter) -> None:
         writer.write(head() + chunked(GOOD_STREAM))
 
     async with http1(good) as url:
@@ -64,8 +67,8 @@ async def test_a_good_server_loses_nothing(way):
     assert traffic.by_revision().total() == len(traffic.answers)
 
 
-async def test_a_stream_that_is_cut_is_lost(way):
-    async def cut(writer):
+async def test_a_stream_that_is_cut_is_lost(way: Way) -> None:
+    async def cut(writer: asyncio.StreamWriter) -> None:
         writer.write(head() + chunked(chunk(), ended=False))
         await writer.drain()
         writer.close()
@@ -76,8 +79,8 @@ async def test_a_stream_that_is_cut_is_lost(way):
     assert traffic.answers[0].first_byte is not None
 
 
-async def test_a_reset_in_mid_stream_is_lost_and_explained(way):
-    async def reset_it(writer):
+async def test_a_reset_in_mid_stream_is_lost_and_explained(way: Way) -> None:
+    async def reset_it(writer: asyncio.StreamWriter) -> None:
         writer.write(head() + chunked(chunk(), ended=False))
         await writer.drain()
         reset(writer)
@@ -89,8 +92,8 @@ async def test_a_reset_in_mid_stream_is_lost_and_explained(way):
     assert REVISION in traffic.explain()
 
 
-async def test_a_connection_that_closes_without_an_answer_is_lost(way):
-    async def close(writer):
+async def test_a_connection_that_closes_without_an_answer_is_lost(way: Way) -> None:
+    async def close(writer: asyncio.StreamWriter) -> None:
         writer.close()
 
     async with http1(close) as url:
@@ -98,8 +101,8 @@ async def test_a_connection_that_closes_without_an_answer_is_lost(way):
     assert len(traffic.lost()) == len(traffic.answers)
 
 
-async def test_a_body_shorter_than_announced_is_lost():
-    async def short(writer):
+async def test_a_body_shorter_than_announced_is_lost() -> None:
+    async def short(writer: asyncio.StreamWriter) -> None:
         writer.write(head(length=len(whole()) + 1) + whole())
         await writer.drain()
         writer.close()
@@ -112,7 +115,7 @@ async def test_a_body_shorter_than_announced_is_lost():
     assert len(traffic.lost()) == len(traffic.answers)
 
 
-async def test_a_refused_connection_is_lost():
+async def test_a_refused_connection_is_lost() -> None:
     async with http1(lambda writer: asyncio.sleep(0)) as url:
         pass
     for way in Way:
@@ -120,8 +123,8 @@ async def test_a_refused_connection_is_lost():
         assert len(traffic.lost()) == len(traffic.answers)
 
 
-async def test_a_server_that_never_ends_an_answer_is_lost_after_the_time_limit(way):
-    async def hang(writer):
+async def test_a_server_that_never_ends_an_answer_is_lost_after_the_time_limit(way: Way) -> None:
+    async def hang(writer: asyncio.StreamWriter) -> None:
         writer.write(head())
         await writer.drain()
         await asyncio.Event().wait()
@@ -131,8 +134,8 @@ async def test_a_server_that_never_ends_an_answer_is_lost_after_the_time_limit(w
     assert "no end within 0.3 s" in traffic.answers[0].detail
 
 
-async def test_a_connection_that_dies_after_done_has_lost_nothing():
-    async def late(writer):
+async def test_a_connection_that_dies_after_done_has_lost_nothing() -> None:
+    async def late(writer: asyncio.StreamWriter) -> None:
         writer.write(head() + chunked(GOOD_STREAM, ended=False))
         await writer.drain()
         reset(writer)
@@ -142,10 +145,10 @@ async def test_a_connection_that_dies_after_done_has_lost_nothing():
     assert not traffic.lost(), traffic.explain()
 
 
-async def test_a_502_and_a_503_are_distinguished():
+async def test_a_502_and_a_503_are_distinguished() -> None:
     statuses = iter([502, 503] * 1000)
 
-    async def fail(writer):
+    async def fail(writer: asyncio.StreamWriter) -> None:
         writer.write(head(next(statuses), length=0, revision=None))
 
     async with http1(fail) as url:
@@ -157,8 +160,8 @@ async def test_a_502_and_a_503_are_distinguished():
 # -- HTTP/2
 
 
-async def test_a_good_server_loses_nothing_over_http2():
-    async def good(peer):
+async def test_a_good_server_loses_nothing_over_http2() -> None:
+    async def good(peer: Http2Server) -> None:
         await peer.answer(peer.requests[-1])
 
     async with http2(good) as url:
@@ -167,8 +170,8 @@ async def test_a_good_server_loses_nothing_over_http2():
     assert {a.way for a in traffic.answers} == {Way.HTTP2}
 
 
-async def test_a_long_answer_passes_the_flow_control_window():
-    async def long(peer):
+async def test_a_long_answer_passes_the_flow_control_window() -> None:
+    async def long(peer: Http2Server) -> None:
         stream = peer.requests[-1]
         await peer.answer(stream, b"", ended=False)
         part = chunk("x" * 10_000)
@@ -183,8 +186,8 @@ async def test_a_long_answer_passes_the_flow_control_window():
     assert not traffic.lost(), traffic.explain()
 
 
-async def test_answers_under_way_when_a_goaway_comes_end_well_and_the_next_go_elsewhere():
-    async def leave(peer):
+async def test_answers_under_way_when_a_goaway_comes_end_well_and_the_next_go_elsewhere() -> None:
+    async def leave(peer: Http2Server) -> None:
         stream = peer.requests[-1]
         if len(peer.requests) < 3:
             await peer.answer(stream)
@@ -198,8 +201,8 @@ async def test_answers_under_way_when_a_goaway_comes_end_well_and_the_next_go_el
     assert not traffic.unserved(), traffic.explain()
 
 
-async def test_a_request_not_covered_by_a_goaway_is_resent_and_not_lost():
-    async def refuse_from_the_second_on(peer):
+async def test_a_request_not_covered_by_a_goaway_is_resent_and_not_lost() -> None:
+    async def refuse_from_the_second_on(peer: Http2Server) -> None:
         if peer.number <= 2:
             if len(peer.requests) == 2:
                 await peer.goaway(peer.requests[0])
@@ -213,8 +216,8 @@ async def test_a_request_not_covered_by_a_goaway_is_resent_and_not_lost():
     assert sum(a.retries for a in traffic.answers) >= 2
 
 
-async def test_a_request_covered_by_a_goaway_but_dropped_is_lost():
-    async def promise_and_close(peer):
+async def test_a_request_covered_by_a_goaway_but_dropped_is_lost() -> None:
+    async def promise_and_close(peer: Http2Server) -> None:
         await peer.answer(peer.requests[-1], chunk(), ended=False)
         await peer.goaway(peer.requests[-1])
         peer.writer.close()
@@ -224,17 +227,17 @@ async def test_a_request_covered_by_a_goaway_but_dropped_is_lost():
     assert len(traffic.lost()) == len(traffic.answers)
 
 
-async def test_a_connection_that_ends_while_another_is_opened_gets_no_request(monkeypatch):
+async def test_a_connection_that_ends_while_another_is_opened_gets_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     peers = []
 
-    async def good(peer):
+    async def good(peer: Http2Server) -> None:
         peers.append(peer)
         await peer.answer(peer.requests[-1])
 
     loop = asyncio.get_running_loop()
     connect = loop.create_connection
 
-    async def while_the_first_ends(*arguments, **options):
+    async def while_the_first_ends(*arguments: Any, **options: Any) -> Any:
         if peers:
             await peers[0].goaway(peers[0].requests[-1])
             while not peers[0].reader.at_eof():  # noqa: ASYNC110  nothing else shows that the client closed it
@@ -250,8 +253,8 @@ async def test_a_connection_that_ends_while_another_is_opened_gets_no_request(mo
     assert [peer.number for peer in peers] == [1, 2]
 
 
-async def test_a_stream_that_is_reset_is_lost_alone():
-    async def reset_every_second(peer):
+async def test_a_stream_that_is_reset_is_lost_alone() -> None:
+    async def reset_every_second(peer: Http2Server) -> None:
         stream = peer.requests[-1]
         if len(peer.requests) % 2:
             await peer.answer(stream)
@@ -265,15 +268,15 @@ async def test_a_stream_that_is_reset_is_lost_alone():
     assert {a.detail for a in traffic.lost()} == {"RST_STREAM INTERNAL_ERROR"}
 
 
-async def test_a_refused_stream_is_resent_and_one_that_is_always_refused_is_lost():
-    async def refuse_first(peer):
+async def test_a_refused_stream_is_resent_and_one_that_is_always_refused_is_lost() -> None:
+    async def refuse_first(peer: Http2Server) -> None:
         stream = peer.requests[-1]
         if len(peer.requests) == 1:
             await peer.reset(stream, ErrorCodes.REFUSED_STREAM)
         else:
             await peer.answer(stream)
 
-    async def refuse(peer):
+    async def refuse(peer: Http2Server) -> None:
         await peer.reset(peer.requests[-1], ErrorCodes.REFUSED_STREAM)
 
     async with http2(refuse_first) as url:
@@ -285,8 +288,8 @@ async def test_a_refused_stream_is_resent_and_one_that_is_always_refused_is_lost
     assert len(traffic.lost()) == len(traffic.answers)
 
 
-async def test_a_refusal_in_mid_answer_is_a_loss():
-    async def refuse_late(peer):
+async def test_a_refusal_in_mid_answer_is_a_loss() -> None:
+    async def refuse_late(peer: Http2Server) -> None:
         await peer.answer(peer.requests[-1], chunk(), ended=False)
         await peer.reset(peer.requests[-1], ErrorCodes.REFUSED_STREAM)
 
@@ -296,14 +299,14 @@ async def test_a_refusal_in_mid_answer_is_a_loss():
     assert not any(a.retries for a in traffic.answers), "it had been started"
 
 
-async def test_a_server_that_speaks_no_http2_is_lost_with_the_reason():
+async def test_a_server_that_speaks_no_http2_is_lost_with_the_reason() -> None:
     async with http1(lambda writer: asyncio.sleep(0)) as url:
         traffic = await answers(url, Way.HTTP2, 1, timeout_seconds=5)
     assert len(traffic.lost()) == len(traffic.answers)
 
 
-async def test_an_answer_over_http2_without_done_is_lost():
-    async def half(peer):
+async def test_an_answer_over_http2_without_done_is_lost() -> None:
+    async def half(peer: Http2Server) -> None:
         await peer.answer(peer.requests[-1], chunk("", "stop"))
 
     async with http2(half) as url:
@@ -311,8 +314,8 @@ async def test_an_answer_over_http2_without_done_is_lost():
     assert {a.detail for a in traffic.answers} == {"the stream ended without [DONE]"}
 
 
-async def test_the_rate_is_kept_and_every_way_gets_its_part_of_the_streams():
-    async def good(writer):
+async def test_the_rate_is_kept_and_every_way_gets_its_part_of_the_streams() -> None:
+    async def good(writer: asyncio.StreamWriter) -> None:
         writer.write(head() + chunked(GOOD_STREAM))
 
     async with http1(good) as url, Traffic(url=url, host="chat", rate=200, ways=[Way.NEW, Way.KEPT]) as traffic:

@@ -73,7 +73,7 @@ VERDICTS = {
 
 @pytest.mark.parametrize("piece", [1, 7, 100_000], ids=["byte by byte", "in pieces", "at once"])
 @pytest.mark.parametrize("case", VERDICTS)
-def test_the_verdict_is_the_same_however_the_bytes_are_cut(case, piece):
+def test_the_verdict_is_the_same_however_the_bytes_are_cut(case: str, piece: int) -> None:
     stream, status, revision, body, outcome, detail = VERDICTS[case]
     answer = Answer(stream=stream, sent=0.0)
     reading = Reading(answer)
@@ -85,7 +85,7 @@ def test_the_verdict_is_the_same_however_the_bytes_are_cut(case, piece):
     assert detail in answer.detail
 
 
-def test_a_break_before_the_end_is_a_loss_and_after_it_is_not():
+def test_a_break_before_the_end_is_a_loss_and_after_it_is_not() -> None:
     for body, outcome in ((chunk(), Outcome.LOST), (GOOD_STREAM, Outcome.OK)):
         answer = Answer(stream=True, sent=0.0)
         reading = Reading(answer)
@@ -95,7 +95,7 @@ def test_a_break_before_the_end_is_a_loss_and_after_it_is_not():
         assert answer.outcome is outcome
 
 
-def test_the_last_byte_of_a_version_is_not_the_event_that_refuses_it():
+def test_the_last_byte_of_a_version_is_not_the_event_that_refuses_it() -> None:
     answer = Answer(stream=True, sent=0.0)
     reading = Reading(answer)
     reading.head(200, {"x-model-revision": REVISION})
@@ -104,7 +104,7 @@ def test_the_last_byte_of_a_version_is_not_the_event_that_refuses_it():
     assert (answer.first_byte, answer.last_byte) == (1.0, 1.0)
 
 
-def test_a_body_without_an_end_is_given_up():
+def test_a_body_without_an_end_is_given_up() -> None:
     answer = Answer(stream=True, sent=0.0)
     reading = Reading(answer)
     reading.head(200, {})

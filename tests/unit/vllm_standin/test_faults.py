@@ -9,7 +9,7 @@ from vllm_standin.faults import Faults, FaultsError, due, make_faults, parse_fau
 
 
 def test_every_key_may_be_given_and_survives_the_file() -> None:
-    content = {
+    content: dict[str, Any] = {
         "load_seconds": 1.5,
         "ttft_seconds": 0,
         "token_seconds": 0.1,

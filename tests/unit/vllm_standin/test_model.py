@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def edit(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(path.read_bytes()))
 
 
-def with_header(change: Callable[[dict], object]) -> Callable[[bytes], bytes]:
+def with_header(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
     """Rewrites a safetensors header, keeping the tensors' bytes."""
 
     def apply(content: bytes) -> bytes:
