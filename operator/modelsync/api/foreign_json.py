@@ -22,6 +22,14 @@ class ForeignJSONError(ValueError):
     """The text is not JSON that modelsync reads. The message is one line and quotes nothing of the text but a key."""
 
 
+class RepeatedKeyError(ForeignJSONError):
+    """An object has a key twice."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {key[:100]!r} is there twice")
+        self.key = key
+
+
 def read_json(text: str | bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
     """Parse `text`, at most `max_bytes` long. Objects become dicts, numbers are finite. Raises ForeignJSONError."""
     if len(text) > max_bytes:
@@ -66,7 +74,7 @@ def _check_depth(text: str, max_depth: int) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ForeignJSONError(f"the key {_repeated(pairs)!r} is there twice")
+        raise RepeatedKeyError(_repeated(pairs))
     return found
 
 
@@ -74,7 +82,7 @@ def _repeated(pairs: list[tuple[str, Any]]) -> str:
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
-            return key[:100]
+            return key
         seen.add(key)
     return ""
 

@@ -121,7 +121,10 @@ def same_server(url: str, allowed: str) -> bool:
 
 
 def _normal(url: str) -> tuple[str, str, str]:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # `http://[1]`; as it is, it equals nothing but itself
+        return "", url, ""
     return parts.scheme.lower(), parts.netloc.lower(), parts.path.rstrip("/")
 
 

@@ -51,11 +51,17 @@ from modelsync.observe.gather import Gathered
 from modelsync.observe.pods import CUT_GRACE
 from modelsync.observe.route import hold_annotation
 from modelsync.observe.upkeep import is_as_wanted, upkeep
+from modelsync.resources.children import (
+    FUSE_TOKEN_KEY,
+    blocked_service,
+    deployment,
+    fuse_secret,
+    plain_service,
+    revision_service,
+)
 from modelsync.resources.objects import Owner
 from modelsync.resources.record import Record, RecordError, record
 from modelsync.resources.route import http_route
-from modelsync.resources.service import blocked_service, plain_service, revision_service
-from modelsync.resources.workload import FUSE_TOKEN_KEY, deployment, fuse_secret
 from modelsync.rollout.model import (
     BLOCKED,
     Action,

@@ -3,11 +3,11 @@
 Only a candidate without a record is checked; a recorded revision is never checked again.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from modelsync.api.foreign_json import ForeignJSONError, read_object
 from modelsync.api.parts import BASE, MODEL, field_of
 from modelsync.api.reasons import Reason
 from modelsync.observe.answers import Positives
@@ -15,6 +15,9 @@ from modelsync.resources.adapter_config import CONFIG_FILE, AdapterConfig, Adapt
 from modelsync.resources.lora import adapter_keys, max_rank
 from modelsync.resources.revision import Artifact, RevisionInputs
 from modelsync.rollout.model import Problem
+
+MAX_METADATA_BYTES = 1 << 20
+"""Metadata of an artifact that is longer is not read."""
 
 BASE_MODEL_KEY = "wandb.base_model"
 """Key in an artifact's metadata: the base model that W&B Inference uses to serve a LoRA adapter."""
@@ -103,8 +106,8 @@ def _other_base(key: str, positive: Positives | None) -> str | None:
 
 def _base_in_metadata(positive: Positives, key: str) -> str | None:
     try:
-        metadata = json.loads(positive.answers[key].metadata or "{}")
-    except (ValueError, RecursionError):
+        metadata = read_object(positive.answers[key].metadata or "{}", max_bytes=MAX_METADATA_BYTES)
+    except ForeignJSONError:
         return None
-    found = metadata.get(BASE_MODEL_KEY) if isinstance(metadata, dict) else None
+    found = metadata.get(BASE_MODEL_KEY)
     return found if isinstance(found, str) and found else None

@@ -3,7 +3,6 @@
 A tenant's pod can answer anything: answers are truncated and checked, and ignored if they cannot be read.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelsync.api import duration, names
+from modelsync.api.foreign_json import read_object
 from modelsync.api.kinds import Object, labels_of, name_of, uid_of
 from modelsync.api.pod_contract import SERVE_CONTAINER
 from modelsync.api.status import ModelDeploymentStatus
@@ -20,6 +20,8 @@ from modelsync.rollout.model import Exam, ExamOutcome, Revision
 FRESH = timedelta(minutes=5)
 """A pod that has been ready for longer has passed and is not queried, so a starting operator does not query all."""
 
+MAX_BYTES = 64 << 10
+"""Of an answer."""
 MAX_MESSAGE = 500
 MAX_COUNT = 10_000
 MAX_SECONDS = 86_400.0
@@ -56,7 +58,7 @@ def with_earlier(exams: Mapping[Revision, Exam], status: ModelDeploymentStatus) 
 def exam_of(body: bytes) -> tuple[Exam | None, bool] | None:
     """Read the middleware's answer: the exam, and whether it has finished. None if it is not valid."""
     try:
-        answer = json.loads(body)
+        answer = read_object(body, max_bytes=MAX_BYTES)
         state = answer["state"]
         if state == "None":
             return None, True
@@ -69,7 +71,7 @@ def exam_of(body: bytes) -> tuple[Exam | None, bool] | None:
             seconds=_seconds(answer["seconds"]),
             message=_message(answer["message"]),
         )
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError):
         return None
     return exam, True
 

@@ -1,9 +1,13 @@
 """Reads a pod's answer when its fuse is triggered. The pod is a tenant's: an unreadable answer proves nothing."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+from modelsync.api.foreign_json import ForeignJSONError, read_object
+
+MAX_BYTES = 4096
+"""Of an answer; more is cut, and then unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +24,8 @@ def read_acknowledgement(body: bytes, now: datetime) -> Acknowledgement:
     The answer contains the age of the last byte instead of its time, since the clocks of node and operator may differ.
     """
     try:
-        answer: Any = json.loads(body)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
+        answer = read_object(body, max_bytes=MAX_BYTES)
+    except ForeignJSONError:
         return Acknowledgement(whole=False, last_byte=None)
     age: Any = answer.get("lastByteAge")
     known = isinstance(age, int | float) and 0 <= age < 10**9

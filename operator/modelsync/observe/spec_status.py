@@ -22,9 +22,9 @@ from modelsync.observe.family import Family
 from modelsync.policy.effective import registry_of
 from modelsync.policy.validation import problems as spec_problems
 from modelsync.registry.model import Question
+from modelsync.resources.children import selected_revision
 from modelsync.resources.objects import Owner
 from modelsync.resources.record import Record, RecordError
-from modelsync.resources.service import selected_revision
 from modelsync.rollout.model import Problem, Revision, State
 from modelsync.rollout.state import load
 
@@ -61,7 +61,7 @@ class UnreadableError(Exception):
 def read(family: Family, settings: OperatorSettings) -> Read:
     """Read everything but the registry's answer. Raises UnreadableError."""
     spec, wrong = _spec(family.owner)
-    wrong += spec_problems(spec, settings)
+    wrong += _policy_problems(spec, settings)
     found = [Problem(reasons.Reason.INVALID_SPEC, summarize_problems(wrong))] if wrong else []
     if spec.traffic.gateway is not None:
         if not family.gateway_api:
@@ -80,7 +80,13 @@ def read(family: Family, settings: OperatorSettings) -> Read:
     records = _records(family)
     in_play = [records[revision] for revision in sorted(_in_play(family, state)) if revision in records]
     not_to_ask = (
-        summarize_problems([each for each in wrong if each.field.startswith(("spec.registry", "spec.modelRef"))])
+        summarize_problems(
+            [
+                each
+                for each in wrong
+                if each.field == "spec" or each.field.startswith(("spec.registry", "spec.modelRef"))
+            ]
+        )
         or None
     )
     return Read(
@@ -96,6 +102,22 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         registry=registry_of(spec, settings) if not_to_ask is None else None,
         not_to_ask=not_to_ask,
     )
+
+
+def _policy_problems(spec: ModelDeploymentSpec, settings: OperatorSettings) -> list[FieldProblem]:
+    """What the policy rejects. A check that raises is reported as a problem: it must not stop the holds of what serves.
+
+    Such a spec counts as not allowed to query a registry: nobody knows whether its server may see a key.
+    """
+    try:
+        return spec_problems(spec, settings)
+    except Exception as error:
+        log.error("spec.check_failed", problem=_one_line(error))
+        return [
+            FieldProblem(
+                "spec", f"could not be checked ({type(error).__name__}); this is a defect in modelsync: report it"
+            )
+        ]
 
 
 def status_of(family: Family) -> ModelDeploymentStatus:

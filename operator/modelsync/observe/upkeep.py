@@ -15,9 +15,7 @@ from modelsync.api.kinds import (
     annotations_of,
 )
 from modelsync.observe.gather import Gathered
-from modelsync.resources.budget import disruption_budget
-from modelsync.resources.service import blocked_service, plain_service, revision_service
-from modelsync.resources.workload import deployment
+from modelsync.resources.children import blocked_service, deployment, disruption_budget, plain_service, revision_service
 from modelsync.rollout.model import (
     BLOCKED,
     State,

@@ -3,7 +3,6 @@
 Must never query another system. Missing Secrets, Gateways and registries are reported where they are read.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -22,6 +21,7 @@ from modelsync.policy.effective import registry_of
 from modelsync.policy.file_arguments import path_problems
 from modelsync.policy.gpus import gpu_problems
 from modelsync.policy.loaders import loader_problems
+from modelsync.policy.patterns import pattern_problem
 from modelsync.policy.vllm_flags import check_args, check_version
 
 _RESERVED_DOMAINS = ("modelsync.dev", "kubernetes.io", "k8s.io")
@@ -30,8 +30,6 @@ _NATIVE_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _HUGE_PAGES = "hugepages-"
 _UNPUBLISHED = ("metrics", "modelsync")
 _TAKEN_HEADERS = ("authorization", "connection", "content-length", "content-type", "cookie", "host", "x-forwarded-for")
-_NOT_RE2 = re.compile(r"\(\?(=|!|<=|<!|>|P=|#|\()|\\[1-9]|(?<!\\)[*+?}]\+")
-"""Look-around, backreferences, atomic groups and possessive quantifiers."""
 
 LORA_FLAGS = (
     "--enable-lora",
@@ -204,14 +202,12 @@ def _traffic(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
 
 
 def _not_regex(text: str) -> str | None:
-    """Why RE2, which gateways use, does not accept `text`. What Python does not accept, RE2 does not accept either."""
-    try:
-        re.compile(text)
-    except re.error as error:
-        return f"{text!r} is not a valid regular expression: {error}; write RE2, such as ^(internal|beta)$"
-    if odd := _NOT_RE2.search(text):
-        return f"{odd.group()!r} in {text!r} is not supported by RE2, which gateways use; remove it, or use exact"
-    return None
+    problem = pattern_problem(text)
+    if problem is None:
+        return None
+    return (
+        f"{text!r} is not a valid RE2 expression, which gateways use: {problem}; write one, such as ^(internal|beta)$"
+    )
 
 
 def _listed(allowed: tuple[str, ...]) -> str:

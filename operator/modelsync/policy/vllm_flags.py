@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from modelsync.api.foreign_json import ForeignJSONError, read_json
+
 OWNED: Mapping[str, str] = {
     "--host": "the probes and the Service expect the operator's address and port",
     "--port": "the probes and the Service expect the operator's address and port",
@@ -361,10 +363,14 @@ def _is_float(value: str) -> bool:
     return True
 
 
+MAX_VALUE_BYTES = 64 << 10
+"""Of a flag's value that is read as JSON."""
+
+
 def _is_json(value: str) -> bool:
     try:
         _parse_json(value)
-    except ValueError:
+    except ForeignJSONError:
         return False
     return True
 
@@ -376,7 +382,7 @@ def _parse_json(value: str) -> Any:
     """
     parts = re.split(r'("(?:[^"\\]|\\.)*")', value)
     parts[::2] = [re.sub(r"\b(\d+(?:\.\d+)?)[kKmMgGtT]\b", r"\1", part) for part in parts[::2]]
-    return json.loads("".join(parts))
+    return read_json("".join(parts), max_bytes=MAX_VALUE_BYTES)
 
 
 def _is_broken_json(value: str) -> bool:

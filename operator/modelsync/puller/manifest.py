@@ -4,11 +4,11 @@ Verified means: the digest over all names and file digests equals the registry's
 object store alone cannot add, drop, rename or swap a file. Must never do I/O.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from modelsync.api.foreign_json import ForeignJSONError, RepeatedKeyError, read_json
 from modelsync.puller.digests import Algorithm, hasher, hex_of
 from modelsync.puller.errors import BadManifestError, ManifestMismatchError, UnsafeNameError, UnsupportedReferenceError
 from modelsync.puller.file_names import check_names, shown
@@ -85,8 +85,14 @@ def _manifest_digest(digests: Iterable[tuple[str, str]], algorithm: Algorithm) -
 
 def _contents(content: bytes) -> dict[str, dict[str, Any]]:
     try:
-        document = json.loads(content, object_pairs_hook=_object)
-    except (ValueError, RecursionError) as error:
+        document = read_json(content, max_bytes=MAX_MANIFEST_BYTES)
+    except RepeatedKeyError as error:
+        # json.loads keeps the last of two, another reader the first: two readers, two artifacts.
+        raise UnsafeNameError(
+            f"the manifest names {shown(error.key)} twice; nothing was published; the artifact must be logged again",
+            file=shown(error.key),
+        ) from None
+    except ForeignJSONError as error:
         raise BadManifestError(
             f"the manifest is not JSON ({shown(str(error))}); nothing was published; pull again; if the error "
             "persists, the artifact must be logged again"
@@ -100,19 +106,6 @@ def _contents(content: bytes) -> dict[str, dict[str, Any]]:
     if not isinstance(contents, dict) or not all(isinstance(entry, dict) for entry in contents.values()):
         raise BadManifestError("the manifest's `contents` is not a map of files; the artifact must be logged again")
     return contents
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        # json.loads keeps the last duplicate, another parser may keep the first: they would see different artifacts.
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UnsafeNameError(
-            f"the manifest names {shown(twice)} twice; nothing was published; the artifact must be logged again",
-            file=shown(twice),
-        )
-    return found
 
 
 def _entry(path: str, fields: dict[str, Any], artifact_algorithm: Algorithm) -> Entry:

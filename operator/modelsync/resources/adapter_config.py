@@ -5,12 +5,14 @@ module applies vLLM's rules (vllm/lora/peft_helper.py and lora_model.py of 0.32)
 never do I/O.
 """
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from modelsync.api.foreign_json import ForeignJSONError, read_object
+
 CONFIG_FILE = "adapter_config.json"
+MAX_CONFIG_BYTES = 1 << 20
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 _HEADS = ("classifier", "score")
@@ -49,11 +51,9 @@ def read_adapter(files: Collection[str], config_json: bytes) -> AdapterConfig:
             "the files of the folder at the top level of the artifact"
         )
     try:
-        config = json.loads(config_json)
-    except ValueError as error:
-        raise AdapterRefusedError(f"{CONFIG_FILE} is not valid JSON ({error}); log the adapter again") from None
-    if not isinstance(config, dict):
-        raise AdapterRefusedError(f"{CONFIG_FILE} is not a JSON object; log the adapter again")
+        config = read_object(config_json, max_bytes=MAX_CONFIG_BYTES)
+    except ForeignJSONError as error:
+        raise AdapterRefusedError(f"{CONFIG_FILE} cannot be read as JSON: {error}; log the adapter again") from None
     return _check(config)
 
 

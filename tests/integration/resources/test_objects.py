@@ -10,12 +10,18 @@ from modelsync.api import names
 from modelsync.api.routing import HeaderMatch, Routing, Rule, RuleKind
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.api.traffic import SessionAffinity, Traffic
-from modelsync.resources.budget import disruption_budget
+from modelsync.resources.children import (
+    blocked_service,
+    deployment,
+    disruption_budget,
+    fuse_secret,
+    plain_service,
+    revision_service,
+    selected_revision,
+)
 from modelsync.resources.objects import Object, Owner
 from modelsync.resources.record import Record
 from modelsync.resources.route import http_route, read_route
-from modelsync.resources.service import blocked_service, plain_service, revision_service, selected_revision
-from modelsync.resources.workload import deployment, fuse_secret
 
 MakeRecord = Callable[[str], Object]
 

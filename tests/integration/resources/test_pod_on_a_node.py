@@ -15,11 +15,10 @@ from localcluster.images import modelsync_image, vllm_standin_image
 from modelsync.api import names
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.resources.children import deployment, revision_service
 from modelsync.resources.objects import Object, Owner
 from modelsync.resources.record import Record, record
 from modelsync.resources.revision import Artifact, inputs_of
-from modelsync.resources.service import revision_service
-from modelsync.resources.workload import deployment
 from vllm_standin.artifact import make_model
 from wandb_standin import StandIn
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from modelsync.api import names
 from modelsync.effects import fuse
 from modelsync.effects.silences import Silences
-from modelsync.observe.fuse import Acknowledgement
+from modelsync.observe.fuse import Acknowledgement, read_acknowledgement
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SILENT = {"blown": True, "processes": 2, "acknowledged": 2, "cut": 3, "left": 0, "lastByte": 1.0, "lastByteAge": 0.25}
@@ -87,6 +87,11 @@ async def test_the_response_of_an_earlier_middleware_is_accepted(monkeypatch: py
 @pytest.mark.parametrize("body", ["text", [], 1, None])
 async def test_an_invalid_response_is_no_acknowledgement(body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await blown(body, monkeypatch) == Acknowledgement(False, None)
+
+
+@pytest.mark.parametrize("body", [b"[" * 4096, b'{"processes":1e999}', b'{"processes":1,"processes":1}', b"\xff", b""])
+def test_a_hostile_response_is_no_acknowledgement(body: bytes) -> None:
+    assert read_acknowledgement(body, datetime.now(UTC)) == Acknowledgement(False, None)
 
 
 @pytest.mark.parametrize("age", ["1", -1, 1e300, {}])

@@ -8,12 +8,11 @@ from modelsync.api.routing import Routing
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.observe.family import Family
+from modelsync.resources.children import blocked_service, deployment, plain_service, revision_service
 from modelsync.resources.objects import Owner
 from modelsync.resources.record import Record, record
 from modelsync.resources.revision import Artifact, inputs_of
 from modelsync.resources.route import http_route
-from modelsync.resources.service import blocked_service, plain_service, revision_service
-from modelsync.resources.workload import deployment
 
 SETTINGS = OperatorSettings(allowed_registries=("https://wandb.example.com",))
 OWNER = Owner("chat", "prod", "uid-chat")

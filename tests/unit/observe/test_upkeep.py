@@ -11,7 +11,7 @@ from modelsync.observe.gather import gather
 from modelsync.observe.sightings import Sightings
 from modelsync.observe.spec_status import read
 from modelsync.observe.upkeep import covers, upkeep
-from modelsync.resources.budget import disruption_budget
+from modelsync.resources.children import disruption_budget
 from modelsync.rollout.model import State
 from unit.observe.builders import OWNER, SETTINGS, a_record, family, live
 

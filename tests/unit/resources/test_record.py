@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from modelsync.api.settings import OperatorSettings
+from modelsync.resources.children import deployment, fuse_secret
 from modelsync.resources.objects import Object, Owner
 from modelsync.resources.record import Record, RecordError
-from modelsync.resources.workload import deployment, fuse_secret
 
 Make = Callable[..., Object]
 

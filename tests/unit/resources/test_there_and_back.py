@@ -23,12 +23,11 @@ from modelsync.api.routing import Routing
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.policy.validation import problems, read_spec
+from modelsync.resources.children import deployment, plain_service, revision_service
 from modelsync.resources.objects import Object, Owner
 from modelsync.resources.record import Record, record
 from modelsync.resources.revision import Artifact, inputs_of, revision_name
 from modelsync.resources.route import http_route
-from modelsync.resources.service import plain_service, revision_service
-from modelsync.resources.workload import deployment
 
 pytestmark = pytest.mark.slow
 

@@ -3,9 +3,14 @@
 import pytest
 
 from modelsync.api import names
-from modelsync.resources.budget import disruption_budget
+from modelsync.resources.children import (
+    blocked_service,
+    disruption_budget,
+    plain_service,
+    revision_service,
+    selected_revision,
+)
 from modelsync.resources.objects import Object, Owner
-from modelsync.resources.service import blocked_service, plain_service, revision_service, selected_revision
 
 REVISION = "v7-3fa9c1d2"
 
