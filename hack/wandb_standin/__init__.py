@@ -5,7 +5,7 @@ does not implement instead of inventing an answer. `python -m wandb_standin` run
 """
 
 from wandb_standin.admin import Admin, AdminError, Delivery, LoggedRequest, Version
-from wandb_standin.server import DEFAULT_API_KEY, Settings
 from wandb_standin.standin import StandIn
+from wandb_standin.state import DEFAULT_API_KEY, Settings
 
 __all__ = ["DEFAULT_API_KEY", "Admin", "AdminError", "Delivery", "LoggedRequest", "Settings", "StandIn", "Version"]

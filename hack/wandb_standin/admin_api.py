@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 
@@ -17,10 +17,8 @@ from wandb_standin.blobs import Blob
 from wandb_standin.errors import RefusedError
 from wandb_standin.faults import Fault
 from wandb_standin.model import REGISTRY_PREFIX, Artifact, Collection, Entity, Membership, Organization, Project, Role
+from wandb_standin.state import ServerState
 from wandb_standin.storage import receive
-
-if TYPE_CHECKING:
-    from wandb_standin.server import Server
 
 CONTENT_KEY_PREFIX: Final = "admin/"
 
@@ -28,8 +26,9 @@ CONTENT_KEY_PREFIX: Final = "admin/"
 class AdminApi:
     """The admin commands of one server."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerState, refuse_connections: Callable[[float], Awaitable[None]]) -> None:
         self._server = server
+        self._close_port = refuse_connections
         self._store = server.store
         self._commands: dict[str, Callable[..., Any]] = {
             name: method for name, method in inspect.getmembers(self, inspect.ismethod) if not name.startswith("_")
@@ -210,7 +209,7 @@ class AdminApi:
         return [fault.to_json() for fault in self._server.faults.list()]
 
     async def refuse_connections(self, seconds: float) -> None:
-        await self._server.refuse_connections(seconds)
+        await self._close_port(seconds)
 
     def expire_urls(self) -> None:
         self._server.signer.revoke()

@@ -16,7 +16,8 @@ import click
 from wandb_standin.admin import DEFAULT_ADMIN_KEY, Admin, AdminError, LoggedRequest
 from wandb_standin.automations import Automations
 from wandb_standin.faults import Kind
-from wandb_standin.server import DEFAULT_API_KEY, DEFAULT_USER, Server, Settings
+from wandb_standin.server import Server
+from wandb_standin.state import DEFAULT_API_KEY, DEFAULT_USER, Settings
 
 DEFAULT_PORT = 8280
 FOLLOW_SECONDS = 30.0

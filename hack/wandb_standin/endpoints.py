@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from aiohttp import hdrs, web
 
@@ -16,9 +16,7 @@ from wandb_standin.graphql_endpoint import Answer, GraphQL
 from wandb_standin.model import Role, User
 from wandb_standin.presign import STORAGE_PATH
 from wandb_standin.request_log import ENTRY, Entry
-
-if TYPE_CHECKING:
-    from wandb_standin.server import Server
+from wandb_standin.state import ServerState
 
 COMPRESS_FROM_BYTES: Final = 4096
 
@@ -26,7 +24,7 @@ COMPRESS_FROM_BYTES: Final = 4096
 class Endpoints:
     """The endpoints of one server."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerState) -> None:
         self._server = server
         self._graphql = GraphQL()
 

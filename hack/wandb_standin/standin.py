@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from wandb_standin.admin import Admin
-from wandb_standin.server import Server, Settings
+from wandb_standin.server import Server
+from wandb_standin.state import Settings
 
 
 class StandIn:
