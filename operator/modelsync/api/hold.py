@@ -102,12 +102,13 @@ class Hold(ApiModel):
     tags: Annotated[list[Tag], Field(max_length=16), Unique()] = Field(
         default_factory=list,
         description="Tags that put a version on hold. On a version: that version. On a collection: all its versions. "
-        "On a collection as `<tag> v7`: version v7.",
+        "On a collection as `<tag> v7`: version v7. Case does not matter.",
     )
     aliases: Annotated[list[AliasPattern], Field(max_length=16), Unique()] = Field(
         default_factory=list,
         description="Aliases that put the version they point to on hold. `*` matches any characters and `?` one "
-        "character: an alias can point to only one version of a collection, so several holds need several aliases.",
+        "character: an alias can point to only one version of a collection, so several holds need several aliases. "
+        "Case does not matter.",
     )
     action: HoldAction = Field(
         HoldAction.FALLBACK,

@@ -115,8 +115,13 @@ class OperatorSettings(_Part):
     )
 
 
+_ALIASES = {"api.forge.coreweave.com": "api.wandb.ai"}
+"""W&B's cloud answers under two names: one server, with one set of holds."""
+
+
 def same_server(url: str, allowed: str) -> bool:
-    """Whether two base URLs mean the same server, ignoring the case of scheme and host and a trailing slash."""
+    """Whether two base URLs mean the same server, ignoring the case of scheme and host, a trailing slash, and under
+    which of its names W&B's cloud is addressed."""
     return _normal(url) == _normal(allowed)
 
 
@@ -125,7 +130,8 @@ def _normal(url: str) -> tuple[str, str, str]:
         parts = urlsplit(url)
     except ValueError:  # `http://[1]`; as it is, it equals nothing but itself
         return "", url, ""
-    return parts.scheme.lower(), parts.netloc.lower(), parts.path.rstrip("/")
+    host = parts.netloc.lower()
+    return parts.scheme.lower(), _ALIASES.get(host, host), parts.path.rstrip("/")
 
 
 def load(path: Path) -> OperatorSettings:

@@ -50,6 +50,9 @@ _CODE = "it loads code"
 _FOREIGN = "it loads content that is not part of the verified artifact"
 _DOOR = "it opens an endpoint or a connection beyond the model's API"
 _TRUST = "vLLM offers it for trusted clients only"
+_GROUP = "the pod would join a process group of other hosts, which exchange pickled objects"
+_FILES = "it reads or writes files of the pod that are not part of a verified artifact"
+_LOGS = "it writes what users send and get into the pod's log"
 
 REFUSED: Mapping[str, str] = {
     "--trust-remote-code": _CODE,
@@ -95,6 +98,18 @@ REFUSED: Mapping[str, str] = {
     "--trust-request-mm-kwargs": _TRUST,
     "--enable-prompt-embeds": _TRUST,
     "--enable-mm-embeds": _TRUST,
+    "--data-parallel-address": _GROUP,
+    "--data-parallel-rpc-port": _GROUP,
+    "--data-parallel-rank": _GROUP,
+    "--data-parallel-start-rank": _GROUP,
+    "--data-parallel-external-lb": _GROUP,
+    "--data-parallel-hybrid-lb": _GROUP,
+    "--mm-encoder-fp8-scale-path": _FILES,
+    "--mm-encoder-fp8-scale-save-path": _FILES,
+    "--download-dir": _FILES,
+    "--enable-log-requests": _LOGS,
+    "--enable-log-outputs": _LOGS,
+    "--enable-log-deltas": _LOGS,
     "--disable-log-stats": "rollout analysis needs vLLM's metrics",
 }
 """Flags that only the administrator can allow (`allowedArgs` of the operator's settings). Flag → why."""
@@ -110,7 +125,8 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
         "runai_streamer_sharded",
     ),
     "--generation-config": ("auto", "vllm"),
-    "--distributed-executor-backend": ("mp", "uni", "ray"),
+    "--distributed-executor-backend": ("mp", "uni"),
+    "--data-parallel-backend": ("mp",),
 }
 """Flags of which everyone may use only these values; others load code or unverified content. Flag → values."""
 

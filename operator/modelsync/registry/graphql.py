@@ -7,7 +7,6 @@ The protocol as measured with wandb's client 0.31: `POST {base}/graphql` with Ba
 `errors` may come with HTTP 403 and 404 too, and its data is then still valid.
 """
 
-import json
 import os
 import re
 import ssl
@@ -25,6 +24,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from modelsync import __version__
+from modelsync.api.foreign_json import ForeignJSONError, read_object
 from modelsync.registry.credential import Credential
 from modelsync.registry.errors import (
     DeniedError,
@@ -41,6 +41,8 @@ TIMEOUT = timedelta(seconds=30)
 CONNECT_TIMEOUT = timedelta(seconds=10)
 MAX_ANSWER_BYTES = 32 * 2**20
 """A response is held in memory; 20 references with large metadata stay far below this."""
+MAX_ANSWER_DEPTH = 64
+"""Nesting of a response; those to our queries are about 15 deep."""
 
 DEFAULT_WAIT = timedelta(seconds=30)
 """How long to wait after a 429 that gives no time."""
@@ -198,7 +200,10 @@ class GraphQL:
         answer = _json_object(content)
         if answer is None or not ("data" in answer or "errors" in answer):
             raise self._failure_without_graphql(status, headers)
-        errors = tuple(self._error(each) for each in answer.get("errors") or () if isinstance(each, Mapping))
+        listed = answer.get("errors")
+        errors = tuple(
+            self._error(each) for each in (listed if isinstance(listed, list) else ()) if isinstance(each, Mapping)
+        )
         data = answer.get("data")
         if isinstance(data, Mapping) and (status < 400 or any(value is not None for value in data.values())):
             return Response(data, errors, status, asked_at, answered_at)
@@ -287,8 +292,8 @@ class GraphQL:
                 status=status,
             )
         if 300 <= status < 400:
-            target = urlsplit(headers.get("location", ""))
-            where = f" to {target.scheme}://{target.hostname}{target.path}" if target.hostname else ""
+            target = _redirect_target(headers.get("location", ""))
+            where = f" to {target}" if target else ""
             return NotGraphQLError(
                 self._clean(
                     f"{self.base_url} answered {status} and redirects{where}; redirects are not followed, since the "
@@ -349,10 +354,19 @@ def _lower(headers: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _json_object(content: bytes) -> Mapping[str, Any] | None:
     try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError):
+        return read_object(content, max_bytes=MAX_ANSWER_BYTES, max_depth=MAX_ANSWER_DEPTH)
+    except ForeignJSONError:
         return None
-    return parsed if isinstance(parsed, dict) else None
+
+
+def _redirect_target(location: str) -> str:
+    """Where a redirect leads, without query and user; empty if the header is missing or not a URL."""
+    try:
+        target = urlsplit(location)
+        host = target.hostname
+    except ValueError:
+        return ""
+    return f"{target.scheme}://{host}{target.path}" if host else ""
 
 
 def _tls_reason(error: Exception) -> str:
@@ -374,7 +388,7 @@ def _wait_of(headers: Mapping[str, str], at: datetime) -> timedelta:
         try:
             date = parsedate_to_datetime(retry_after)
             waits.append((date if date.tzinfo else date.replace(tzinfo=UTC)) - at)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     reset = headers.get("ratelimit-reset", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", reset):

@@ -72,7 +72,11 @@ def marks_on(artifact: Artifact, home: Link, names: HoldNames) -> frozenset[Hold
     tag marks the whole collection (`regulatory-hold`) or one version of it (`regulatory-hold v7`).
     """
     digest, place = artifact.digest, str(home.collection)
-    marks = {HoldMark(digest, place, home.version, HoldSource.VERSION_TAG, tag) for tag in artifact.tags & names.tags}
+    marks = {
+        HoldMark(digest, place, home.version, HoldSource.VERSION_TAG, tag)
+        for tag in artifact.tags
+        if tag.lower() in names.tags
+    }
     for link in {home, *artifact.links}:
         place = str(link.collection)
         marks |= {
@@ -89,8 +93,9 @@ def marks_on(artifact: Artifact, home: Link, names: HoldNames) -> frozenset[Hold
 
 
 def is_hold_alias(alias: str, patterns: Collection[str]) -> bool:
-    """Whether `alias` matches one of the shell patterns (`regulatory-hold-*`). Case-sensitive."""
-    return any(fnmatchcase(alias, pattern) for pattern in patterns)
+    """Whether `alias`, in any case, matches a shell pattern (`regulatory-hold-*`). `patterns` are in lower case."""
+    name = alias.lower()
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +196,7 @@ def _marks_another(read: CollectionRead | None, digest: str, names: HoldNames) -
 
 
 def _marks_version(tag: str, version: str, names: HoldNames) -> bool:
-    """Whether a collection tag holds `version`: `regulatory-hold` holds all, `regulatory-hold v7` only v7."""
-    words = tag.split()
-    return tag in names.tags or (len(words) > 1 and words[-1] == version and " ".join(words[:-1]) in names.tags)
+    """Whether a collection tag, in any case, holds `version`: `regulatory-hold` any, `regulatory-hold v7` only v7."""
+    words = tag.lower().split()
+    whole, name = " ".join(words), " ".join(words[:-1])
+    return whole in names.tags or (len(words) > 1 and words[-1] == version and name in names.tags)

@@ -17,10 +17,15 @@ from modelsync.api.model_ref import CollectionRef, ModelRef
 
 @dataclass(frozen=True, slots=True)
 class HoldNames:
-    """Which registry names mean a hold: exact tags, and aliases as shell patterns (`regulatory-hold-*`)."""
+    """Which registry names mean a hold: tags, and aliases as shell patterns (`regulatory-hold-*`). Kept in lower case,
+    because names are compared without case: `Regulatory-Hold` must not be a mark that holds nothing."""
 
     tags: frozenset[str] = frozenset()
     aliases: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tags", frozenset(tag.lower() for tag in self.tags))
+        object.__setattr__(self, "aliases", frozenset(alias.lower() for alias in self.aliases))
 
 
 @dataclass(frozen=True, slots=True, order=True)

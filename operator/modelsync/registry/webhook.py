@@ -10,7 +10,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -19,6 +18,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from modelsync.api.foreign_json import ForeignJSONError, read_object
 from modelsync.api.model_ref import CollectionRef, InvalidReferenceError, ModelRef
 from modelsync.registry.relay import RELAYED_HEADER, Look, Relay
 
@@ -102,10 +102,8 @@ def is_signed(body: bytes, signature: str, secret: str) -> bool:
 def place_of(body: bytes) -> tuple[str, str, str]:
     """Read entity, project and collection from a body; empty where they are missing or invalid."""
     try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
-        return ("", "", "")
-    if not isinstance(parsed, dict):
+        parsed = read_object(body, max_bytes=MAX_BODY_BYTES)
+    except ForeignJSONError:
         return ("", "", "")
     try:
         ref: CollectionRef = ModelRef.parse(_text(parsed, "artifact_version_string")).in_collection

@@ -177,6 +177,33 @@ async def test_data_is_kept_whatever_the_status_and_errors_come_with_their_paths
     assert [(error.path, error.code) for error in response.errors] == [(("r0",), "NOT_FOUND")]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"errors": 7}',
+        b'{"errors": {"message": "x"}}',
+        b'{"errors": [7, null, {"message": 7, "path": 7, "extensions": 7}]}',
+        b'{"data": [], "errors": "x"}',
+        b'{"data": {"a": 1}, "data": {"a": 2}}',
+        b'{"data": 1e999}',
+        b"[" * 100_000,
+        b'{"data":' * 50_000,
+        b"\xff\xfe",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_a_hostile_answer_raises_only_registry_errors(odd: Odd, body: bytes, status: int) -> None:
+    odd.answers(lambda: web.Response(body=body, status=status, content_type="application/json"))
+    assert "\n" not in str(await failure(odd.url))
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://[::1", "//", "https://x:port/", "", "\xa0"])
+async def test_a_malformed_location_is_a_redirect_like_any_other(odd: Odd, location: str) -> None:
+    odd.answers(lambda: web.Response(status=302, headers={"location": location}))
+    assert "redirects are not followed" in str(await failure(odd.url))
+
+
 async def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(odd: Odd, standin: StandIn) -> None:
     target = f"{odd.url}/login?token=secret"
     odd.answers(lambda: web.Response(status=307, headers={"Location": target}))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modelsync.api.settings import OperatorSettings, SettingsError, load
+from modelsync.api.settings import OperatorSettings, SettingsError, load, same_server
 
 
 def written(folder: Path, text: str) -> Path:
@@ -82,3 +82,20 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
 )
 def test_repositories_may_have_a_registry_with_a_port_and_stars(tmp_path: Path, repository: str) -> None:
     assert load(written(tmp_path, f"allowedImages: ['{repository}']")).allowed_images == (repository,)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://api.wandb.ai", "HTTPS://API.wandb.ai/", True),
+        ("https://api.wandb.ai", "https://api.forge.coreweave.com", True),
+        ("https://api.wandb.ai", "http://api.wandb.ai", False),
+        ("https://api.wandb.ai", "https://api.wandb.ai.example.com", False),
+        ("https://api.wandb.ai:8443", "https://api.forge.coreweave.com", False),
+        ("http://[1]", "http://[1]", True),
+        ("http://[1]", "https://api.wandb.ai", False),
+    ],
+)
+def test_a_server_is_the_same_under_each_of_its_names(one: str, other: str, same: bool) -> None:
+    assert same_server(one, other) is same
+    assert same_server(other, one) is same

@@ -63,7 +63,7 @@ def test_a_flag_of_the_operators_cannot_be_set_nor_allowed(flag: str) -> None:
 @pytest.mark.parametrize("flag", sorted(REFUSED))
 def test_a_refused_flag_names_the_reason_and_who_may_allow_it(flag: str) -> None:
     takes = table_for(VERSION).flags[flag]
-    value = {"json": "{}", "json-or-str": "{}"}.get(takes.type, "x")
+    value = {"json": "{}", "json-or-str": "{}", "int": "1"}.get(takes.type, "x")
     arg = flag if takes.takes == "nothing" else f"{flag}={takes.choices[0] if takes.choices else value}"
 
     message = refusal(arg)
@@ -78,10 +78,16 @@ def test_policy_names_only_flags_that_vllm_has() -> None:
     assert not OWNED.keys() & REFUSED.keys()
 
 
+@pytest.mark.parametrize("arg", ["--distributed-executor-backend=ray", "--data-parallel-backend=ray"])
+def test_a_backend_that_spans_hosts_is_refused(arg: str) -> None:
+    assert f"{arg} is not allowed; allowed values: mp" in refusal(arg)
+
+
 def test_the_flags_that_the_design_names_are_refused() -> None:
     design = (
         "--trust-remote-code --tokenizer --hf-overrides --speculative-config --disable-log-stats "
-        "--worker-extension-cls --config --api-key --allowed-local-media-path"
+        "--worker-extension-cls --config --api-key --allowed-local-media-path --data-parallel-address "
+        "--mm-encoder-fp8-scale-path --mm-encoder-fp8-scale-save-path --enable-log-requests --enable-log-outputs"
     )
 
     assert set(design.split()) <= REFUSED.keys()
@@ -144,7 +150,7 @@ def test_the_flags_that_the_design_names_are_refused() -> None:
         ),
         (
             "--distributed-executor-backend=my.Executor",
-            "--distributed-executor-backend=my.Executor is not allowed; allowed values: mp, uni, ray; the "
+            "--distributed-executor-backend=my.Executor is not allowed; allowed values: mp, uni; the "
             "administrator can allow it: allowedArgs: [--distributed-executor-backend]",
         ),
     ],

@@ -66,7 +66,18 @@ def mark(via: HoldSource, name: str, *, digest: str = "d7", place: str = PLACE, 
             (), (), ("regulatory-hold-eu",), {(HoldSource.ALIAS, "regulatory-hold-eu")}, id="by an alias pattern"
         ),
         pytest.param((), (), ("stop-42", "stop-4"), {(HoldSource.ALIAS, "stop-42")}, id="by a pattern of ?"),
-        pytest.param((), (), ("Regulatory-hold",), set(), id="case counts"),
+        pytest.param(
+            (), (), ("Regulatory-HOLD-eu",), {(HoldSource.ALIAS, "Regulatory-HOLD-eu")}, id="by an alias in capitals"
+        ),
+        pytest.param(
+            ("Regulatory-Hold",), (), (), {(HoldSource.VERSION_TAG, "Regulatory-Hold")}, id="a tag in capitals"
+        ),
+        pytest.param(
+            (), ("REGULATORY-HOLD",), (), {(HoldSource.COLLECTION_TAG, "REGULATORY-HOLD")}, id="all of it in capitals"
+        ),
+        pytest.param(
+            (), ("Regulatory-hold V7",), (), {(HoldSource.COLLECTION_TAG, "Regulatory-hold V7")}, id="V7 of it"
+        ),
         pytest.param(("regulatory-hold-eu",), (), (), set(), id="patterns are for aliases only"),
     ],
 )
