@@ -26,7 +26,7 @@ from modelsync.controller import health
 from modelsync.controller.instrumentation import Instrumentation
 from modelsync.controller.kopf_shell import Shell
 from modelsync.controller.options import Options, identity
-from modelsync.controller.reconciler import Reconciler
+from modelsync.controller.reconciler import WATCH_SEPARATOR, Reconciler
 from modelsync.controller.sweeper import Sweep, Sweeper
 from modelsync.controller.workqueue import Priority, WorkQueue
 from modelsync.effects.adapter_reader import AdapterReader
@@ -201,7 +201,8 @@ class Operator:
             self._queue.add(key)
 
     def _on_change(self, key: PollerKey) -> None:
-        self._queue.add(Key(*key), Priority.HIGH)
+        namespace, name = key
+        self._queue.add(Key(namespace, name.partition(WATCH_SEPARATOR)[0]), Priority.HIGH)
 
     # --- metrics ---
 

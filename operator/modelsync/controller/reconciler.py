@@ -8,7 +8,7 @@ to the planner and actions to `Applier`.
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,14 +34,20 @@ from modelsync.effects.silences import Silences
 from modelsync.observe.adapters import Known
 from modelsync.observe.family import Family
 from modelsync.observe.gather import Gathered, gather
+from modelsync.observe.hold_watch import Watch, watches
 from modelsync.observe.sightings import Sightings
 from modelsync.observe.spec_status import UnreadableError, read, status_of
 from modelsync.observe.upkeep import upkeep
+from modelsync.registry.model import Answers
 from modelsync.registry.poller import Poller, Subscription
+from modelsync.registry.store import Key as PollerKey
 from modelsync.report.report import Report, report, unreadable_spec
 from modelsync.rollout.facts import Facts
 from modelsync.rollout.model import Action, Plan, Problem, RegistryOutcome
 from modelsync.rollout.plan import plan
+
+WATCH_SEPARATOR = "/"
+"""Between a ModelDeployment's name, which cannot contain it, and the name of a watch, in the poller's keys."""
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +121,7 @@ class Reconciler:
         self._instrumentation = instrumentation
         self._now = now
         self._sightings = Sightings()
+        self._watches: dict[Key, frozenset[PollerKey]] = {}
         self._uids: dict[Key, str] = {}
         self._stamped: set[str] = set()
         self._refused_writes: dict[Key, Problem] = {}
@@ -151,7 +158,8 @@ class Reconciler:
                 return None
             decision = await self._act(found)
         if decision.plan.look:
-            self._poller.look(key)
+            for each in (key, *self._watches.get(key, ())):
+                self._poller.look(each)
         return decision.plan.requeue_after
 
     async def _work_on(self, key: Key) -> None:
@@ -218,10 +226,12 @@ class Reconciler:
                 refusal = self._credentials.credential_problem(family.key, found.registry)
         else:
             self._poller.unsubscribe(family.key)
+        watched = await self._watch(family.key, watches(found, self._settings))
         gathered = gather(
             found,
             settings=self._settings,
             answers=self._poller.snapshot(family.key),
+            watched=watched,
             refusal=refusal,
             sightings=self._sightings,
             now=self._now(),
@@ -239,6 +249,24 @@ class Reconciler:
         alias, pods = str(found.spec.model_ref), family.pods
         self._instrumentation.on_decided(family.key, gathered.observed, decided, status, alias=alias, pods=pods)
         return Decision(gathered, decided, found_report, status.wire())
+
+    async def _watch(self, key: Key, wanted: Sequence[Watch]) -> Mapping[Watch, Answers | None]:
+        """Have the poller query what each of `wanted` needs and no other watch of `key`; return what is known."""
+        names: dict[Watch, PollerKey] = {
+            each: (key.namespace, f"{key.name}{WATCH_SEPARATOR}{each.name}") for each in wanted
+        }
+        for gone in self._watches.get(key, frozenset()) - frozenset(names.values()):
+            self._poller.unsubscribe(gone)
+        for each, name in names.items():
+            try:
+                self._poller.subscribe(name, await self._credentials.subscription(key, each.registry, each.question))
+            except RegistryConfigError as error:
+                log.warning("hold_watch.unavailable", server=each.registry.base_url, problem=str(error))
+        if names:
+            self._watches[key] = frozenset(names.values())
+        else:
+            self._watches.pop(key, None)
+        return {each: self._poller.snapshot(name) for each, name in names.items()}
 
     def _report(self, gathered: Gathered, decided: Plan) -> Report:
         observed = gathered.observed
@@ -365,6 +393,8 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._poller.unsubscribe(key)
+        for watch in self._watches.pop(key, frozenset()):
+            self._poller.unsubscribe(watch)
         self._instrumentation.forget(key)
         self._exams.forget(key)
         self._queue.forget(key)

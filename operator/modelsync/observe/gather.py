@@ -34,6 +34,7 @@ from modelsync.observe.answers import (
     remembered,
 )
 from modelsync.observe.exams import with_earlier
+from modelsync.observe.hold_watch import Watch, merge_reads
 from modelsync.observe.question import server_of
 from modelsync.observe.revisions import revision_views
 from modelsync.observe.route import route_view
@@ -98,6 +99,7 @@ def gather(
     *,
     settings: OperatorSettings,
     answers: Answers | None,
+    watched: Mapping[Watch, Answers | None] = MappingProxyType({}),
     refusal: str | None,
     sightings: Sightings,
     now: datetime,
@@ -133,11 +135,20 @@ def gather(
         policy=policy(spec, settings),
         requests=Requests.of(annotations_of(family.owner)),
         state=found.state,
-        registry=_unless_unread(
-            registry_view(spec, found.registry, answers, _refused(found, refusal, sightings, now), candidate, asked_at),
-            pinned,
+        registry=replace(
+            _unless_unread(
+                registry_view(
+                    spec, found.registry, answers, _refused(found, refusal, sightings, now), candidate, asked_at
+                ),
+                pinned,
+            ),
+            watched=tuple(sorted({server_of(each.registry) for each in watched})),
         ),
-        holds=hold_reads(found.question, answers, server_of(found.registry)),
+        holds=merge_reads(
+            hold_reads(found.question, answers, server_of(found.registry)),
+            (hold_reads(each.question, known, server_of(each.registry)) for each, known in watched.items()),
+            found.state.holds,
+        ),
         revisions=revisions,
         route=route_view(found, sightings, now),
         service=plain_service(family),

@@ -17,13 +17,19 @@ def question(
     spec: ModelDeploymentSpec, settings: OperatorSettings, in_play: Iterable[Record], latched: Iterable[Hold]
 ) -> Question:
     """The references, each version that is exposed, warm or promoted, and all marks found before on this server."""
-    rules, server = hold_rules(spec, settings), server_of(registry_of(spec, settings))
+    server = server_of(registry_of(spec, settings))
     return Question(
         refs=frozenset(refs(spec).values()),
         served=frozenset(served(artifact) for record in in_play for artifact in record.parts.values()),
-        hold=HoldNames(tags=frozenset(rules.tags), aliases=frozenset(rules.aliases)),
+        hold=hold_names(spec, settings),
         latched=frozenset(hold.mark for hold in latched if not hold.server or same_server(hold.server, server)),
     )
+
+
+def hold_names(spec: ModelDeploymentSpec, settings: OperatorSettings) -> HoldNames:
+    """What marks a hold for this ModelDeployment."""
+    rules = hold_rules(spec, settings)
+    return HoldNames(tags=frozenset(rules.tags), aliases=frozenset(rules.aliases))
 
 
 def server_of(registry: Registry | None) -> str:

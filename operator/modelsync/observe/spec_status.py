@@ -44,6 +44,8 @@ class Read:
     state: State
     records: Mapping[Revision, Record]
     problems: tuple[Problem, ...]
+    in_play: tuple[Record, ...]
+    """Of the revisions that are exposed, warm, promoted or being moved to."""
     question: Question
     registry: Registry | None
     """The registry to query, from the spec or the administrator's default; None if none may be queried."""
@@ -97,6 +99,7 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         state=state,
         records=records,
         problems=tuple(found),
+        in_play=tuple(in_play),
         question=question.question(spec, settings, in_play, state.holds),
         # A registry that cannot be read is reported; the default does not replace it.
         registry=registry_of(spec, settings) if not_to_ask is None else None,

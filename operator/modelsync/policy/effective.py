@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelsync.api.hold import HoldAction
 from modelsync.api.registry import Registry
-from modelsync.api.settings import OperatorSettings
+from modelsync.api.settings import OperatorSettings, same_server
 from modelsync.api.spec import ModelDeploymentSpec
 
 
@@ -26,6 +26,17 @@ def registry_of(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Regist
     Fields of the two must never be mixed: that could send one owner's API key to a server chosen by the other.
     """
     return spec.registry if spec.registry is not None else settings.registry
+
+
+def allowed_servers(settings: OperatorSettings) -> tuple[str, ...]:
+    """Base URLs of the servers that may get a key: the administrator's list, and the server of the default registry."""
+    default = settings.registry
+    return (*settings.allowed_registries, *((default.base_url,) if default is not None else ()))
+
+
+def is_allowed_server(url: str, settings: OperatorSettings) -> bool:
+    """Whether a key may be sent to the server at `url`."""
+    return any(same_server(url, each) for each in allowed_servers(settings))
 
 
 def hold_rules(spec: ModelDeploymentSpec, settings: OperatorSettings) -> HoldRules:

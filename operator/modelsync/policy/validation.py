@@ -14,10 +14,10 @@ from modelsync.api.model_ref import InvalidReferenceError, ModelRef
 from modelsync.api.parts import field_of
 from modelsync.api.problems import FieldProblem, SpecError, explain
 from modelsync.api.serving import ResourceRequirements
-from modelsync.api.settings import OperatorSettings, same_server
+from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.policy import environment, images
-from modelsync.policy.effective import registry_of
+from modelsync.policy.effective import allowed_servers, is_allowed_server, registry_of
 from modelsync.policy.file_arguments import path_problems
 from modelsync.policy.gpus import gpu_problems
 from modelsync.policy.loaders import loader_problems
@@ -74,7 +74,7 @@ def _references(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
 
 
 def _registry(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:
-    registry, default = registry_of(spec, settings), settings.registry
+    registry = registry_of(spec, settings)
     if registry is None:
         yield FieldProblem(
             "spec.registry",
@@ -83,13 +83,11 @@ def _registry(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator
             "`registry`)",
         )
         return
-    # The administrator's own default needs no permission.
-    allowed = (*settings.allowed_registries, *((default.base_url,) if default is not None else ()))
-    if not any(same_server(registry.base_url, each) for each in allowed):
+    if not is_allowed_server(registry.base_url, settings):
         yield FieldProblem(
             "spec.registry.baseURL",
-            f"{registry.base_url!r} is not an allowed registry; allowed: {_listed(allowed)}; use one of them, or "
-            "ask the administrator to add it to allowedRegistries",
+            f"{registry.base_url!r} is not an allowed registry; allowed: {_listed(allowed_servers(settings))}; use one "
+            "of them, or ask the administrator to add it to allowedRegistries",
         )
 
 

@@ -149,8 +149,9 @@ def _holds_on(context: ReportContext, revision: Revision | None) -> str:
 
 def _elsewhere(context: ReportContext, hold: Hold) -> str:
     """A hint for a hold that was set on a server that is no longer configured."""
-    current = context.facts.observed.registry.server
-    if not hold.server or not current or same_server(hold.server, current):
+    registry = context.facts.observed.registry
+    current = registry.server
+    if not hold.server or not current or any(same_server(hold.server, each) for each in (current, *registry.watched)):
         return ""
     return f" (set on {hold.server}, which is no longer queried; to lift it, set it on {current} and remove it there)"
 

@@ -14,11 +14,12 @@ from pydantic import ValidationError
 from modelsync.api import duration, names
 from modelsync.api.parts import MODEL
 from modelsync.api.problems import explain
+from modelsync.api.registry import Registry
 from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.policy.effective import registry_of
 from modelsync.resources.objects import Object, Owner, metadata
-from modelsync.resources.pod import LONGEST_LOAD, Pod, pod_template
+from modelsync.resources.pod import LONGEST_LOAD, Pod, pod_template, pulled_from
 from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs, revision_name
 
 FORMAT = 1
@@ -59,6 +60,11 @@ class Record:
     def parts(self) -> Mapping[str, Artifact]:
         """All pinned artifacts by key, the model first."""
         return {MODEL: self.artifact, **self.others}
+
+    @property
+    def registry(self) -> Registry | None:
+        """The registry, Secret and CA bundle that the pods pull with; None if the template does not show them."""
+        return pulled_from(self.template)
 
     @property
     def content(self) -> str:

@@ -133,6 +133,7 @@ class RegistryView:
     since: datetime | None = None  # when the outcome last changed
     retry_at: datetime | None = None  # when throttling ends
     server: str = ""  # base URL of the server that is queried; empty: none
+    watched: tuple[str, ...] = ()  # base URLs of other servers that are queried for holds on what serves
 
 
 @dataclass(frozen=True, slots=True)

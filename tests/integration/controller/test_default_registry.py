@@ -25,7 +25,7 @@ async def test_a_missing_registry_is_reported_until_the_administrator_sets_a_def
     await world.give_credential()
     default = await deploy_without_registry(world)
     async with world.operator():
-        condition = await world.until_message("Ready", "spec.registry: is left out")
+        condition = await world.until_message("Ready", "spec.registry: is not set")
         assert (condition["status"], condition["reason"]) == ("False", "InvalidSpec")
         assert "setting `registry`" in condition["message"]
         assert not (await world.status()).get("registry")
@@ -56,7 +56,8 @@ async def test_a_new_default_starts_no_rollout_and_drops_no_hold(world: World) -
         other.admin.log_artifact("acme", world.namespace, "chat", content)
         other.admin.set_alias(f"{world.path}:v0", "production")
         moved = default.model_copy(update={"base_url": other.url})
-        async with world.operator(registry=moved), world.kubelet():
+        # The old server is no longer allowed, so that it is not queried for holds on what serves either.
+        async with world.operator(registry=moved, allowed_registries=()), world.kubelet():
             condition = await world.until_message("Ready", f"set on {world.standin.url}, which is no longer queried")
             assert condition["reason"] == "RegulatoryHold"
             await world.until_message("ModelResolved", "the alias names v0")

@@ -10,6 +10,7 @@ import pytest
 from modelsync.api.settings import OperatorSettings
 from modelsync.resources.children import deployment, fuse_secret
 from modelsync.resources.objects import Object, Owner
+from modelsync.resources.pod import pulled_from
 from modelsync.resources.record import Record, RecordError
 
 Make = Callable[..., Object]
@@ -33,6 +34,28 @@ def test_a_record_is_read_back_whole(written: Object, owner: Owner) -> None:
     assert record.pre_stop == timedelta(seconds=7)
     assert record.created == datetime(2026, 11, 21, 8, tzinfo=UTC)
     assert record.fuse_sha256 == "5f" * 32
+
+
+@pytest.mark.parametrize(
+    "registry",
+    [
+        {"baseURL": "https://wandb.example.com", "auth": {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}}},
+        {
+            "baseURL": "https://wandb.example.com/a~b",
+            "auth": {"secretKeyRef": {"name": "other", "key": "key.1"}},
+            "caBundle": {"configMapKeyRef": {"name": "corp-ca", "key": "ca.pem"}},
+        },
+    ],
+)
+def test_the_registry_is_read_back_from_the_template(make_record: Make, registry: Object) -> None:
+    record = Record.parse(json.loads(json.dumps(make_record(registry=registry))))
+    assert record.registry is not None
+    assert record.registry.wire() == {**registry, "pollInterval": "30s"}
+
+
+@pytest.mark.parametrize("template", [{}, {"spec": []}, {"spec": {"template": {"spec": {"initContainers": [7]}}}}])
+def test_a_template_without_a_registry_shows_none(template: Object) -> None:
+    assert pulled_from(template) is None
 
 
 def test_a_record_is_a_controller_revision_that_belongs_to_the_model_deployment(written: Object, owner: Owner) -> None:

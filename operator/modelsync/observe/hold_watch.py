@@ -1,0 +1,107 @@
+"""Where what serves is watched for holds, whatever the spec says now. Pure.
+
+A spec can be edited, by mistake or on purpose, so that its registry cannot be queried or has no mark of what serves: an
+invalid reference, another server, a Secret without a valid key. So the revisions in play are also watched at the server
+that their record was pulled from, with that Secret, as long as the administrator allows the server. Such a watch is
+needed only where it differs from what the spec asks for.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from modelsync.api.registry import Registry
+from modelsync.api.settings import OperatorSettings, same_server
+from modelsync.observe.question import hold_names, served
+from modelsync.observe.spec_status import Read
+from modelsync.policy.effective import is_allowed_server
+from modelsync.registry.model import Question
+from modelsync.resources.record import Record
+from modelsync.rollout.model import Hold, HoldRead
+
+PREFERENCE = timedelta(seconds=60)
+"""A read by the spec's registry that is older than one by a watch by this much no longer counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One registry to query, and about which versions."""
+
+    registry: Registry
+    question: Question
+
+    @property
+    def name(self) -> str:
+        """Tells the watches of one ModelDeployment apart."""
+        secret, bundle = self.registry.auth.secret_key_ref, self.registry.ca_bundle
+        ca = f"{bundle.config_map_key_ref.name}/{bundle.config_map_key_ref.key}" if bundle is not None else ""
+        return f"{self.registry.base_url} {secret.name}/{secret.key} {ca}"
+
+
+def watches(found: Read, settings: OperatorSettings) -> tuple[Watch, ...]:
+    """The watches that the records in play need beside the spec's own registry."""
+    by_registry: dict[Registry, list[Record]] = {}
+    asked = found.spec.registry or settings.registry
+    for record in found.in_play:
+        registry = record.registry
+        if registry is None or not is_allowed_server(registry.base_url, settings):
+            continue
+        if found.registry is None or not _same_access(registry, found.registry):
+            interval = min(registry.poll_interval, asked.poll_interval if asked is not None else registry.poll_interval)
+            by_registry.setdefault(registry.model_copy(update={"poll_interval": interval}), []).append(record)
+    names = hold_names(found.spec, settings)
+    return tuple(
+        Watch(
+            registry,
+            Question(
+                refs=frozenset(),
+                served=frozenset(served(artifact) for record in records for artifact in record.parts.values()),
+                hold=names,
+                latched=frozenset(
+                    hold.mark
+                    for hold in found.state.holds
+                    if not hold.server or same_server(hold.server, registry.base_url)
+                ),
+            ),
+        )
+        for registry, records in by_registry.items()
+    )
+
+
+def merge_reads(
+    own: Mapping[str, HoldRead], watched: Iterable[Mapping[str, HoldRead]], latched: Iterable[Hold]
+) -> Mapping[str, HoldRead]:
+    """The reads that count, by digest: `own` are those of the spec's registry, `latched` the holds in force.
+
+    No server can hide a mark that another one shows, and only the server that showed a latched mark can show it gone:
+    the read by that server counts. Of one server the newer read counts; what its credential cannot see stays
+    latched in it.
+    """
+    held_by: dict[str, set[str]] = defaultdict(set)
+    for hold in latched:
+        held_by[hold.mark.digest].add(hold.server)
+    merged = dict(own)
+    for reads in watched:
+        for digest, read in reads.items():
+            known = merged.get(digest)
+            if known is None or _counts(read, known, held_by[digest]):
+                merged[digest] = read
+    return merged
+
+
+def _counts(read: HoldRead, known: HoldRead, held_by: Collection[str]) -> bool:
+    """Whether `read`, by a watch, counts instead of `known`. `held_by`: the servers of latched holds on the digest."""
+    if same_server(read.server, known.server):
+        hides = not set(read.marks) <= set(known.marks) and read.asked_at >= known.asked_at
+    else:
+        hides = not set(read.marks) <= set(known.marks) or any(same_server(read.server, each) for each in held_by)
+    return hides or known.asked_at + PREFERENCE < read.asked_at
+
+
+def _same_access(one: Registry, other: Registry) -> bool:
+    return (
+        one.base_url.rstrip("/") == other.base_url.rstrip("/")
+        and one.auth == other.auth
+        and one.ca_bundle == other.ca_bundle
+    )
