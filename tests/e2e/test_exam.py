@@ -44,7 +44,7 @@ async def test_a_first_version_with_an_exam_that_cannot_be_read_waits_for_a_pers
     status = await deployment.until(
         "the exam is reported", lambda status: condition(status, "Stalled").get("reason") == "ExamInvalid", 90
     )
-    assert "line 5: expects is not known" in condition(status, "Stalled")["message"]
+    assert "line 5: expects is unknown" in condition(status, "Stalled")["message"]
     assert condition(status, "Available")["status"] == "False"
     scene.log(TEXT, **TRAINED)
     scene.point("v1")
