@@ -124,25 +124,22 @@ e2e-vllm: setup ## real vLLM on the CPU: its flags, its stand-in, and a rollout;
 	$(LOCAL) exec --name $(CLUSTER) -- .venv/bin/pytest -q -s tests/vllm/test_rollout.py
 
 .PHONY: test
+test: CLUSTER := test
 test: verify ## everything that CI runs
-# Neither uses more than one core; each prints when it is through.
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-model
 	@$(MAKE) --no-print-directory test-chart
 	@$(MAKE) --no-print-directory test-gitops
-# Side by side, because both parts wait most of the time; each has a cluster in a network of its own.
-	@trap '$(MAKE) --no-print-directory cluster-down CLUSTER=test; \
-	$(MAKE) --no-print-directory cluster-down CLUSTER=test-e2e' EXIT; \
-	$(MAKE) --no-print-directory cluster-up CLUSTER=test; \
-	$(MAKE) --no-print-directory cluster-up CLUSTER=test-e2e; \
-	$(MAKE) --no-print-directory -j2 ci-integration ci-e2e
+# Unit tests and model check keep one core busy, integration tests mostly wait; each prints when it is through. The
+# end-to-end tests come alone: they hold a hold to a second.
+	@trap '$(MAKE) --no-print-directory cluster-down CLUSTER=$(CLUSTER)' EXIT; \
+	$(MAKE) --no-print-directory cluster-up CLUSTER=$(CLUSTER); \
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-pure test-integration CLUSTER=$(CLUSTER); \
+	$(MAKE) --no-print-directory e2e CLUSTER=$(CLUSTER); \
+	$(MAKE) --no-print-directory test-docs CLUSTER=$(CLUSTER)
 
-.PHONY: ci-integration ci-e2e
-ci-integration:
-	@$(MAKE) --no-print-directory test-integration CLUSTER=test
-	@$(MAKE) --no-print-directory test-docs CLUSTER=test
-
-ci-e2e:
-	@$(MAKE) --no-print-directory e2e CLUSTER=test-e2e
+.PHONY: test-pure
+test-pure:
+	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-model
 
 # BASE=… and BUILD_BASE=… for another base (the Dockerfile says what it needs), TAG=… for the name, NETWORK=host for the build.
 TAG ?= modelsync:dev
