@@ -17,7 +17,7 @@ import structlog
 from modelsync.api import names
 from modelsync.api.kinds import Key, Object
 from modelsync.api.pod_contract import EXAM_PATH
-from modelsync.observe.exams import ListeningPod, ServerStart, exam_of, listening_pod, worse
+from modelsync.observe.exams import MAX_BYTES, ListeningPod, ServerStart, exam_of, listening_pod, worse
 from modelsync.rollout.model import Exam, Revision
 
 MAX_CONCURRENT_REQUESTS = 32
@@ -28,7 +28,6 @@ FIRST_PAUSE = timedelta(milliseconds=500)
 LONGEST_PAUSE = timedelta(seconds=5)
 """Between two requests to one pod: an exam takes seconds to minutes."""
 
-MAX_BYTES = 64 << 10
 log = structlog.get_logger(__name__)
 
 

@@ -14,12 +14,10 @@ import structlog
 from modelsync.api import names
 from modelsync.api.kinds import Object, name_of, uid_of
 from modelsync.api.pod_contract import FUSE_PATH
-from modelsync.observe.fuse import Acknowledgement, read_acknowledgement
+from modelsync.observe.fuse import MAX_BYTES, Acknowledgement, read_acknowledgement
 
 TIMEOUT = timedelta(seconds=1)
 """Longer than the middleware waits for all server processes of its pod before it responds."""
-
-MAX_ANSWER_BYTES = 4096
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +48,7 @@ async def _blow(
     try:
         async with session.post(url, headers={"Authorization": f"Bearer {token}"}, allow_redirects=False) as answer:
             if answer.ok:
-                return read_acknowledgement(await answer.content.read(MAX_ANSWER_BYTES), now())
+                return read_acknowledgement(await answer.content.read(MAX_BYTES), now())
             problem = f"HTTP {answer.status}"
     except TimeoutError:
         problem = f"no answer within {TIMEOUT.total_seconds():g} s"
