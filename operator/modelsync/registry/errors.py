@@ -47,10 +47,12 @@ class ThrottledError(RegistryError):
 class UnreachableError(RegistryError):
     """No answer: network, TLS, proxy, timeout, 5xx, or an interrupted response."""
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, too_large: bool = False) -> None:
         super().__init__(message)
         self.status = status
         """The 5xx status of the server, or of a proxy in front of it; None when nothing answered."""
+        self.too_large = too_large
+        """The response was longer than is read; one to a smaller query may be shorter."""
 
 
 class RefusedError(RegistryError):

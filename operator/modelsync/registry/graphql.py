@@ -230,7 +230,7 @@ class GraphQL:
         """POST `body`. Raises UnreachableError, outside the except block: aiohttp's errors contain the headers."""
         if self._session is None:
             self._session = new_session()
-        problem = ""
+        problem, too_large = "", False
         try:
             async with self._session.post(
                 f"{self.base_url}/graphql",
@@ -252,7 +252,7 @@ class GraphQL:
                 async for chunk in response.content.iter_chunked(2**16):
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:
-                        problem = f"the response is larger than {MAX_ANSWER_BYTES // 2**20} MiB"
+                        problem, too_large = f"the response is larger than {MAX_ANSWER_BYTES // 2**20} MiB", True
                         response.close()
                         break
                 else:
@@ -276,7 +276,7 @@ class GraphQL:
             problem = f"the connection broke off ({type(error).__name__})"
         except OSError as error:
             problem = error.strerror or type(error).__name__
-        raise UnreachableError(f"{self.base_url} cannot be reached: {self._clean(problem)}")
+        raise UnreachableError(f"{self.base_url} cannot be reached: {self._clean(problem)}", too_large=too_large)
 
     def _failure_of_status(self, status: int, headers: Mapping[str, str], at: datetime) -> RegistryError | None:
         """The error that the status alone implies, whatever the body contains; None if there is none."""

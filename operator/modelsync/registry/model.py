@@ -102,6 +102,8 @@ class Artifact:
     source_version: str | None
     links: tuple[Link, ...]
     """Every link that this credential can see."""
+    whole: bool = True
+    """All links, and all tags of their collections, were read. If not, a mark that is missing proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +238,8 @@ class CollectionRead(Answered):
     """Every alias of every version, without W&B's own `v7`."""
     hold_aliases: frozenset[AliasedVersion]
     """The versions that carry an alias matching a hold pattern, as far as they could be read."""
+    whole: bool = True
+    """All tags and aliases were read. If not, a mark that is missing proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

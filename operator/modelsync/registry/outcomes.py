@@ -51,25 +51,22 @@ def of_ref(ref: ModelRef, reply: Reply | NoReply, collection: CollectionOutcome)
     return _failure(ref, reply, what, known)
 
 
-def of_collection(collection: CollectionRef, replies: Collection[Reply | NoReply]) -> CollectionOutcome:
-    """Classify the replies about a collection, one per page of its aliases. `hold_aliases` stays empty."""
-    pages: list[wire.AliasesPage] = []
-    for number, reply in enumerate(replies, start=1):
-        if not isinstance(reply, Reply) or reply.value is None:
-            return _failure(collection, reply, "collection")
-        try:
-            pages.append(wire.aliases_page(reply.value))
-        except wire.UnexpectedShapeError as error:
-            return _odd(collection, reply, error)
-        if number == len(replies) and pages[-1].next is not None:
-            return _odd(collection, reply, wire.UnexpectedShapeError(f"more than {number} pages of aliases"))
+def of_collection(collection: CollectionRef, reply: Reply | NoReply) -> CollectionOutcome:
+    """Classify the reply about a collection's first page. `hold_aliases` stays empty; `lists.py` adds further pages."""
+    if not isinstance(reply, Reply) or reply.value is None:
+        return _failure(collection, reply, "collection")
+    try:
+        page = wire.aliases_page(reply.value)
+    except wire.UnexpectedShapeError as error:
+        return _odd(collection, reply, error)
     return CollectionRead(
         collection=collection,
-        tags=pages[-1].tags,
-        aliases=frozenset().union(*(page.aliases for page in pages)),
+        tags=page.tags,
+        aliases=page.aliases,
         hold_aliases=frozenset(),
-        asked_at=min(reply.asked_at for reply in replies),
-        answered_at=max(reply.answered_at for reply in replies),
+        whole=not is_partial(reply),
+        asked_at=reply.asked_at,
+        answered_at=reply.answered_at,
     )
 
 
@@ -81,6 +78,14 @@ def of_artifact(artifact_id: str, reply: Reply | NoReply) -> ArtifactOutcome:
         except wire.UnexpectedShapeError as error:
             return _odd(artifact_id, reply, error)
     return _failure(artifact_id, reply, "version")
+
+
+def is_partial(reply: Reply | NoReply) -> bool:
+    """Whether an error of the server may have left out something of the reply that is there.
+
+    Not for what this key may not see: that is left out in any case, with an error or as null.
+    """
+    return isinstance(reply, Reply) and any(_meaning([error], 200) == "unknown" for error in reply.errors)
 
 
 def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Collection[str] = ()) -> Failure:

@@ -47,7 +47,7 @@ def test_no_reply_is_classified_by_its_error_for_references_collections_and_arti
     no_reply = NoReply(error, T0, T0)
     found = (
         outcomes.of_ref(REF, no_reply, unreachable(CHAT)),
-        outcomes.of_collection(CHAT, [no_reply]),
+        outcomes.of_collection(CHAT, no_reply),
         outcomes.of_artifact("QXJ0", no_reply),
     )
     assert [type(outcome) for outcome in found] == [kind] * 3
