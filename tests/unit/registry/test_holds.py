@@ -297,6 +297,14 @@ def test_a_list_that_was_not_read_to_its_end_leaves_the_digest_unknown(answers: 
     assert read(answers) is None
 
 
+def test_a_version_that_an_alias_names_is_unknown_too_and_so_is_a_copy_of_what_serves() -> None:
+    answers = known(resolved(PRODUCTION, 7, content=cut()), collection())
+    assert hold_reads(answers, asked(served=())) == {}
+    copied = replace(SERVED, artifact_id="artifact-of-another-server")
+    answers = known(resolved(V7, 7, content=cut()), collection())
+    assert hold_reads(answers, asked(served=[copied])) == {}
+
+
 def test_a_mark_on_what_was_read_of_a_list_counts_and_nothing_latched_ends() -> None:
     latched = mark(HoldSource.COLLECTION_TAG, "regulatory-hold", place="acme/llms/chat", version="v21")
     answers = known(resolved(V7, 7, content=cut(tags=("regulatory-hold",))), collection())

@@ -8,7 +8,7 @@ import pytest
 from modelsync.registry.errors import GraphQLError, UnreachableError
 from modelsync.registry.exchange import NoReply, Reply
 from modelsync.registry.lists import MAX_PAGES, MAX_TIME, Lists
-from modelsync.registry.query import LINKS_FIRST, CollectionPage, LinksPage, TagsPage, Unit
+from modelsync.registry.query import LINKS_FIRST, TAGS_FIRST, CollectionPage, LinksPage, TagsPage, Unit
 from modelsync.registry.wire import Cut, Rest
 from unit.registry.facts import CHAT, SOURCE, T0, artifact, collection, link
 
@@ -125,10 +125,11 @@ async def test_a_slow_server_is_left_after_some_time() -> None:
     assert not lists.artifact(artifact(7)).whole
 
 
-async def test_a_server_without_the_argument_is_not_asked_for_a_further_page() -> None:
+async def test_a_server_without_the_arguments_is_not_asked_for_a_further_page() -> None:
     server = Server(page(None))
-    lists = Lists(server.ask, without={LINKS_FIRST})
-    lists.note(LINKS)
+    lists = Lists(server.ask, without={LINKS_FIRST, TAGS_FIRST})
+    lists.note(Cut(links=LINKS.links, tags={CHAT: Rest("c0")}))
     await lists.follow()
     assert server.asked == []
     assert not lists.artifact(artifact(7)).whole
+    assert not lists.collection(collection(), CHAT).whole
