@@ -21,6 +21,8 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError
 
+from modelsync.api.foreign_text import foreign_text
+
 CHUNK_BYTES = 2**18
 """Written and hashed while still in a core's cache; larger and smaller chunks were slower."""
 CONNECT_SECONDS = 10.0
@@ -30,7 +32,8 @@ READ_SECONDS = 30.0
 _EXPIRED = (400, 401, 403)
 """The statuses for an expired signature: S3 403 or 400 ExpiredToken, GCS 400, Azure 403."""
 _GONE = (404, 410)
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 class AttemptError(Exception):
@@ -136,9 +139,9 @@ class ObjectStore:
             response.close()
         if len(content) > most:
             raise WrongLengthError(f"it is larger than {most // 2**20} MiB")
-        promised = response.headers.get("Content-Length", "")
-        if promised.isdigit() and int(promised) != len(content):
-            raise TransientError(f"the connection closed {int(promised) - len(content)} bytes early")
+        promised = _length(response.headers)
+        if promised is not None and promised != len(content):
+            raise TransientError(f"the connection closed {promised - len(content)} bytes early")
         return content
 
     def size(self, url: str) -> int:
@@ -148,9 +151,9 @@ class ObjectStore:
             found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if response.status == 206 and found and found[3] != "*":
                 return int(found[3])
-            length = response.headers.get("Content-Length", "")
-            if response.status == 200 and length.isdigit():
-                return int(length)
+            length = _length(response.headers)
+            if response.status == 200 and length is not None:
+                return length
             if response.status == 416:
                 return 0
             if response.status in (200, 206):
@@ -168,9 +171,9 @@ class ObjectStore:
                 raise WrongLengthError(f"it has fewer than {start + 1} bytes, expected {size}")
             if response.status not in (200, 206):
                 raise _refused(response)
-            length = response.headers.get("Content-Length", "")
+            length = _length(response.headers)
             if response.status == 200:
-                if length.isdigit() and int(length) != size:
+                if length is not None and length != size:
                     if response.headers.get("Content-Type", "").startswith("text/html"):
                         raise TransientError("the response is an HTML page, perhaps a proxy's login page")
                     raise WrongLengthError(f"it has {length} bytes, expected {size}")
@@ -195,11 +198,11 @@ class ObjectStore:
             pool.clear()
 
     def _get(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        scheme, host = _place(url)
+        if scheme not in ("http", "https") or not host:
             raise ObjectMissingError("the registry returned no http(s) URL for it")
-        with _attempt(f"request to {parts.hostname}"):
-            return self._pool(parts.scheme, parts.hostname).request(
+        with _attempt(f"request to {foreign_text(host)}"):
+            return self._pool(scheme, host).request(
                 "GET",
                 url,
                 headers={**self._options["headers"], **headers},
@@ -217,6 +220,21 @@ class ObjectStore:
                     urllib3.ProxyManager(proxy, **self._options) if proxy else urllib3.PoolManager(**self._options)
                 )
             return self._pools[proxy]
+
+
+def _place(url: str) -> tuple[str, str]:
+    """The scheme and host of a URL; empty if it has none."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or ""
+    except ValueError:
+        return "", ""
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    """The Content-Length; None if it is missing or no number."""
+    text = headers.get("Content-Length", "")
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 @contextmanager
@@ -274,8 +292,8 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return float(text)
     try:
         date = parsedate_to_datetime(text) if text else None
-    except ValueError:
+        if date is None:
+            return 0.0
+        return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):
         return 0.0
-    if date is None:
-        return 0.0
-    return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())

@@ -1,5 +1,6 @@
 """Why a W&B server gave no usable answer. Each message is one line for the user; none contains a key."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +14,11 @@ class GraphQLError:
     """Response keys (aliases) and list indices from the root; empty when the error is about the whole request."""
     code: str = ""
     """`extensions.code`; empty if there is none."""
+
+
+def in_short(errors: Sequence[GraphQLError]) -> str:
+    """The first messages, for a message of ours; empty if there are none."""
+    return "; ".join(error.message for error in errors[:3])
 
 
 class RegistryError(Exception):

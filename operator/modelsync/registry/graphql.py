@@ -25,6 +25,7 @@ import aiohttp
 
 from modelsync import __version__
 from modelsync.api.foreign_json import ForeignJSONError, read_object
+from modelsync.api.foreign_text import foreign_text
 from modelsync.registry.credential import Credential
 from modelsync.registry.errors import (
     DeniedError,
@@ -35,12 +36,15 @@ from modelsync.registry.errors import (
     RegistryError,
     ThrottledError,
     UnreachableError,
+    in_short,
 )
 
 TIMEOUT = timedelta(seconds=30)
 CONNECT_TIMEOUT = timedelta(seconds=10)
 MAX_ANSWER_BYTES = 32 * 2**20
 """A response is held in memory; 20 references with large metadata stay far below this."""
+MAX_ERRORS = 100
+"""Of a response. A batch has some twenty parts."""
 MAX_ANSWER_DEPTH = 64
 """Nesting of a response; those to our queries are about 15 deep."""
 
@@ -200,10 +204,7 @@ class GraphQL:
         answer = _json_object(content)
         if answer is None or not ("data" in answer or "errors" in answer):
             raise self._failure_without_graphql(status, headers)
-        listed = answer.get("errors")
-        errors = tuple(
-            self._error(each) for each in (listed if isinstance(listed, list) else ()) if isinstance(each, Mapping)
-        )
+        errors = self._errors(answer.get("errors"))
         data = answer.get("data")
         if isinstance(data, Mapping) and (status < 400 or any(value is not None for value in data.values())):
             return Response(data, errors, status, asked_at, answered_at)
@@ -303,8 +304,8 @@ class GraphQL:
         return None
 
     def _failure_without_data(self, status: int, errors: Sequence[GraphQLError]) -> RegistryError:
-        messages = tuple(error.message for error in errors)
-        details = f": {'; '.join(messages[:3])}" if messages else ""
+        said = in_short(errors)
+        details = f": {said}" if said else ""
         if status == 403:
             message = f"{self.base_url} answered 403{details}; check what the API key's user has access to"
             return DeniedError(message, status=status, errors=tuple(errors))
@@ -312,6 +313,8 @@ class GraphQL:
             return NotFoundError(f"{self.base_url} answered 404{details}", errors=tuple(errors))
         if status >= 500:
             return UnreachableError(f"{self.base_url} answered {status}{details}", status=status)
+        # An error of validation names no path; one that does may quote what somebody else has named.
+        messages = tuple(error.message for error in errors if not error.path)
         return RefusedError(f"{self.base_url} refused the query ({status}){details}", status=status, messages=messages)
 
     def _failure_without_graphql(self, status: int, headers: Mapping[str, str]) -> RegistryError:
@@ -326,20 +329,26 @@ class GraphQL:
             "is a W&B server, without a login page or proxy in front of it"
         )
 
+    def _errors(self, listed: Any) -> tuple[GraphQLError, ...]:
+        """What is no list of objects is an error too: the server has left something out."""
+        entries = listed if isinstance(listed, list) else [listed] if listed else []
+        errors = tuple(self._error(each if isinstance(each, Mapping) else {}) for each in entries[:MAX_ERRORS])
+        more = len(entries) - len(errors)
+        return (*errors, GraphQLError(f"{more} more errors")) if more else errors
+
     def _error(self, entry: Mapping[str, Any]) -> GraphQLError:
-        path = entry.get("path")
+        message, path = entry.get("message"), entry.get("path")
         extensions = entry.get("extensions")
         code = extensions.get("code") if isinstance(extensions, Mapping) else None
         return GraphQLError(
-            message=self._clean(str(entry.get("message") or "error without a message")),
+            message=self._clean(message if isinstance(message, str) and message else "error without a message"),
             path=tuple(step for step in path if isinstance(step, (str, int))) if isinstance(path, list) else (),
-            code=code if isinstance(code, str) else "",
+            code=self._clean(code) if isinstance(code, str) else "",
         )
 
     def _clean(self, text: str) -> str:
         """Turn text from a server into one printable line without the key: it goes into conditions and terminals."""
-        line = " ".join("".join(c if c.isprintable() else " " for c in self._credential.scrub(text)).split())
-        return line if len(line) <= 300 else line[:299] + "…"
+        return foreign_text(self._credential.scrub(text))
 
 
 def _proxy_for(url: str) -> str | None:

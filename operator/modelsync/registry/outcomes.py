@@ -6,11 +6,13 @@ and for what this key cannot see, so `Missing` means either.
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from heapq import nsmallest
 from typing import Literal
 
+from modelsync.api.foreign_text import foreign_text
 from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry import wire
-from modelsync.registry.errors import DeniedError, GraphQLError, NotFoundError, ThrottledError
+from modelsync.registry.errors import DeniedError, GraphQLError, NotFoundError, ThrottledError, in_short
 from modelsync.registry.exchange import NoReply, Reply
 from modelsync.registry.model import (
     ArtifactOutcome,
@@ -27,6 +29,11 @@ from modelsync.registry.model import (
 
 _DENIED = ("permission", "forbidden", "unauthorized", "unauthenticated", "access denied", "not authorized")
 _MISSING = ("not found", "not_found", "does not exist", "could not find")
+
+MAX_NAME = 128
+"""Characters of an alias, at W&B."""
+MAX_SIMILAR = 1000
+"""Aliases that a misspelt one is compared with: that takes long."""
 
 _What = Literal["project", "collection", "alias", "version"]
 
@@ -100,10 +107,10 @@ def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Colle
             return Denied(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at)
         if not isinstance(error, NotFoundError):
             return Unreachable(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at)
-        details = "; ".join(each.message for each in error.errors)
+        details = in_short(error.errors)
         what = "project" if "project" in details.lower() else what
     else:
-        details = "; ".join(each.message for each in reply.errors)
+        details = in_short(reply.errors)
         match _meaning(reply.errors, reply.status):
             case "denied":
                 message = f"{subject}: {details or 'permission denied'}; check what the API key's user has access to"
@@ -147,8 +154,10 @@ def _missing(subject: Subject, what: _What, known: Collection[str]) -> str:
     name = subject.alias if isinstance(subject, ModelRef) else ""
     if what == "version":
         return f"{home} has no version {name}; it was deleted or unlinked, or never existed"
-    close = get_close_matches(name, known, n=1)
-    listed = ", ".join(sorted(known)[:8]) + (", …" if len(known) > 8 else "")
+    similar = nsmallest(MAX_SIMILAR, (each for each in known if len(each) <= MAX_NAME))
+    close = [foreign_text(each) for each in get_close_matches(name, similar, n=1)]
+    listed = ", ".join(foreign_text(each, limit=MAX_NAME) for each in nsmallest(8, known))
+    listed += ", …" if len(known) > 8 else ""
     hint = f"did you mean {close[0]!r}? " if close else ""
     has = f"its aliases are {listed}" if known else "none of its versions has an alias"
     return f"{home} has no alias {name!r}; {hint}{has}"
