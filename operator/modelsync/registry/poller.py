@@ -30,6 +30,7 @@ from modelsync.registry.graphql import (
     InvalidBaseURLError,
     InvalidCABundleError,
     Watch,
+    clock,
     new_session,
     now_utc,
     tls,
@@ -397,7 +398,7 @@ class _Pair:
         return self._store.add(reading)
 
     async def _ask(self, credential: CredentialProvider, questions: list[Question]) -> Reading:
-        at = now_utc()
+        at, moment = now_utc(), clock()
         problem: RegistryError
         try:
             api = self._context.open(self._server, await credential())
@@ -409,7 +410,7 @@ class _Pair:
             problem = error
         else:
             return await self._resolver.read(api, questions, hold_aliases=self._store.hold_aliases)
-        return failed(questions, problem, at)
+        return failed(questions, problem, at, moment)
 
     def _space_looks(self, key: Key) -> None:
         entry = self._entries[key]

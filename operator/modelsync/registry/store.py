@@ -30,7 +30,7 @@ def keep(previous: Kept[Positive] | None, outcome: Positive | Failure) -> Kept[P
 
     Answers can arrive out of order: a look does not wait for a poll in progress.
     """
-    if previous is not None and outcome.asked_at < previous.latest.asked_at:
+    if previous is not None and outcome.asked < previous.latest.asked:
         return previous
     positive = outcome if isinstance(outcome, Resolved | CollectionRead | ArtifactRead) else None
     same = previous is not None and type(previous.latest) is type(outcome)
