@@ -1,6 +1,7 @@
 """Polls the registries for the controller, and reports relevant changes.
 
-Each (server, credential) pair is polled independently, and answers never cross from one pair to another. A poll is
+Each (server, credential) pair is polled independently, and answers never cross from one pair to another, except for
+the marks of holds (`registry.marks`). A poll is
 periodic, with jitter; a look is a read on demand (a webhook arrived, the planner needs a fresh answer, a question
 changed) and does not wait for a poll in progress. Nothing is sent to a server that asked to wait until that time is
 over, and a server that does not answer is retried with exponential back-off.
@@ -22,6 +23,7 @@ from typing import Self, TypeAlias
 import aiohttp
 import structlog
 
+from modelsync.api.hold import HoldMark
 from modelsync.api.model_ref import CollectionRef
 from modelsync.registry.credential import Credential, InvalidCredentialError
 from modelsync.registry.errors import DeniedError, RegistryError, UnreachableError
@@ -35,7 +37,8 @@ from modelsync.registry.graphql import (
     now_utc,
     tls,
 )
-from modelsync.registry.model import Answers, CollectionRead, Question, Reading, Resolved, Throttled
+from modelsync.registry.marks import MarkIndex
+from modelsync.registry.model import Answers, CollectionRead, HoldNames, Question, Reading, Resolved, Throttled
 from modelsync.registry.resolver import Resolver, failed
 from modelsync.registry.store import Key, Store
 
@@ -53,6 +56,8 @@ PARALLEL_POLLS = 8
 """Concurrent polls of one server, by different credentials. Limited per server: a dead one must not block others."""
 PARALLEL_LOOKS = 16
 """Concurrent looks at one server, by different credentials."""
+
+NO_NAMES = HoldNames()
 
 log = structlog.get_logger(__name__)
 
@@ -84,19 +89,24 @@ class Subscription:
 class Poller:
     """Polls all subscribed registries. Use as `async with Poller(on_change) as poller:`.
 
-    `on_change(key)` is called in the event loop, and must not block: when an answer relevant to `key` has changed, and
-    when a requested look has ended, whatever its result.
+    `on_change(key)` is called in the event loop, and must not block: when an answer relevant to `key` has changed, when
+    the marks on a digest that `key` watches have changed, and when a requested look has ended, whatever its result.
+
+    `hold_names` are the administrator's. Marks under these names cross from one credential, and so from one
+    ModelDeployment, to another; answers do not.
     """
 
     def __init__(
         self,
         on_change: Callable[[Key], None],
         *,
+        hold_names: HoldNames = NO_NAMES,
         random_share: Callable[[], float] = random.random,
         watch: Watch | None = None,
     ) -> None:
         self._on_change = on_change
-        self._context = _Context(random_share, watch)
+        self._marks = MarkIndex(hold_names)
+        self._context = _Context(random_share, self._marks, self._tell_of_marks, watch)
         self._pairs: dict[tuple[Server, Hashable], _Pair] = {}
         self._pair_of: dict[Key, _Pair] = {}
         self._full_look: asyncio.TimerHandle | None = None
@@ -151,6 +161,28 @@ class Poller:
         pair = self._pair_of.get(key)
         return None if pair is None else pair.answers(key)
 
+    def watch_digests(self, key: Key, wanted: Collection[tuple[str, str]]) -> None:
+        """Have `on_change(key)` called when the marks on a digest change, or one on it is shown gone.
+
+        `wanted` are the digests, each after its server's base URL; they replace those of the last call. Repeating it
+        costs nothing.
+        """
+        self._marks.watch(key, wanted)
+
+    def unwatch(self, key: Key) -> None:
+        """Watch no digests for `key`."""
+        self._marks.watch(key, ())
+
+    def marks(self, server: str, digest: str) -> Mapping[HoldMark, datetime]:
+        """The marks on `digest` under the administrator's names that any credential sees on the server with this base
+        URL, with when the newest read that shows each of them was asked for."""
+        return self._marks.marks(server, digest)
+
+    def absence(self, server: str, mark: HoldMark) -> datetime | None:
+        """When the newest read of the place of `mark` that shows it gone was asked for, by any credential on the
+        server; None as long as nothing shows that. See `MarkIndex.absence`."""
+        return self._marks.absence(server, mark)
+
     def last_answers(self) -> Mapping[tuple[str, str], datetime | None]:
         """When each server last gave a positive answer, by base URL and subscribing namespace.
 
@@ -182,6 +214,10 @@ class Poller:
         if self._context.session is not None:
             await self._context.session.close()
 
+    def _tell_of_marks(self) -> None:
+        for key in self._marks.changes():
+            self._on_change(key)
+
     def _look_everywhere_soon(self) -> None:
         loop = asyncio.get_running_loop()
         if self._full_look is not None:
@@ -203,6 +239,8 @@ class _Context:
     """What all pairs share: the session, and the limits on concurrent requests to one server."""
 
     random_share: Callable[[], float]
+    marks: MarkIndex
+    tell_of_marks: Callable[[], None]
     watch: Watch | None = None
     session: aiohttp.ClientSession | None = None
     polls: defaultdict[Server, asyncio.Semaphore] = field(
@@ -241,7 +279,7 @@ class _Pair:
         self._server = name[0]
         self._context = context
         self._on_change = on_change
-        self._store = Store()
+        self._store = Store(context.marks.showings(self._server.base_url))
         self._resolver = Resolver()
         self._entries: dict[Key, _Entry] = {}
         self._wanted: set[Key] = set()
@@ -275,6 +313,7 @@ class _Pair:
             self._poll_sooner.set()
         if self._store.ask(key, subscription.question):
             self.look((key,))
+        self._context.tell_of_marks()
 
     def unsubscribe(self, key: Key) -> bool:
         """Return whether no key is left."""
@@ -282,6 +321,7 @@ class _Pair:
         if entry is not None and entry.delayed_look is not None:
             entry.delayed_look.cancel()
         self._store.forget(key)
+        self._context.tell_of_marks()
         self._wanted.discard(key)
         return not self._entries
 
@@ -395,7 +435,9 @@ class _Pair:
         outcomes = (*reading.refs.values(), *reading.collections.values())
         positive = [outcome.asked_at for outcome in outcomes if isinstance(outcome, Resolved | CollectionRead)]
         self.answered_at = max([*positive, *filter(None, [self.answered_at])], default=None)
-        return self._store.add(reading)
+        changed = self._store.add(reading)
+        self._context.tell_of_marks()
+        return changed
 
     async def _ask(self, credential: CredentialProvider, questions: list[Question]) -> Reading:
         at, moment = now_utc(), clock()
@@ -409,7 +451,8 @@ class _Pair:
         except RegistryError as error:
             problem = error
         else:
-            return await self._resolver.read(api, questions, hold_aliases=self._store.hold_aliases)
+            patterns = self._store.hold_aliases | self._context.marks.names.aliases
+            return await self._resolver.read(api, questions, hold_aliases=patterns)
         return failed(questions, problem, at, moment)
 
     def _space_looks(self, key: Key) -> None:
