@@ -8,7 +8,7 @@ from datetime import timedelta
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import yaml
@@ -144,10 +144,15 @@ _ALIASES = {"api.forge.coreweave.com": "api.wandb.ai"}
 def same_server(url: str, allowed: str) -> bool:
     """Whether two base URLs mean the same server, ignoring the case of scheme and host, a trailing slash, and under
     which of its names W&B's cloud is addressed."""
-    return _normal(url) == _normal(allowed)
+    return server_key(url) == server_key(allowed)
 
 
-def _normal(url: str) -> tuple[str, str, str]:
+ServerKey: TypeAlias = tuple[str, str, str]
+"""Equal for the base URLs of one server."""
+
+
+def server_key(url: str) -> ServerKey:
+    """What identifies the server of a base URL, for use in a mapping; `same_server` compares it."""
     try:
         parts = urlsplit(url)
     except ValueError:  # `http://[1]`; as it is, it equals nothing but itself

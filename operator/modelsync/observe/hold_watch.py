@@ -118,10 +118,10 @@ def merge_reads(
 def _counts(read: HoldRead, known: HoldRead, held_by: Collection[str]) -> bool:
     """Whether `read`, by a watch, counts instead of `known`. `held_by`: the servers of latched holds on the digest."""
     if same_server(read.server, known.server):
-        hides = not set(read.marks) <= set(known.marks) and read.asked_at >= known.asked_at
+        hides = not set(read.marks) <= set(known.marks) and read.asked >= known.asked
     else:
         hides = not set(read.marks) <= set(known.marks) or any(same_server(read.server, each) for each in held_by)
-    return hides or known.asked_at + PREFERENCE < read.asked_at
+    return hides or known.asked + PREFERENCE.total_seconds() < read.asked
 
 
 def _same_access(one: Registry, other: Registry) -> bool:
