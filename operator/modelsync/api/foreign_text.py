@@ -13,7 +13,7 @@ _USER = re.compile(
     re.IGNORECASE,
 )
 """Of a URL, or of an address without a scheme. `name:tag@sha256:…` is an image."""
-_QUERY = re.compile(r"(?:[?]|%3f|%23|(?<=[\w/])#)(?=[^?.,;:!)\]}\"'])|(?:&|%26)[^\s=%]*(?:=|%3d)", re.IGNORECASE)
+_QUERY = re.compile(r"(?:[?]|%3f|%23|(?<=.)#)(?=[^?.,;:!)\]}\"'])|(?:&|%26)[^\s=%]*(?:=|%3d)", re.IGNORECASE)
 _SECRET = re.compile(
     r"[\w.-]*(?:sig|signature|token|secret|passw(?:or)?d|pwd|credentials?|key|auth|session|sessionid)(?:=|%3d)",
     re.IGNORECASE,

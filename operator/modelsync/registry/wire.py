@@ -232,7 +232,7 @@ class Page(Generic[_Item]):
     """The lists of tags in it that are not whole."""
 
 
-def resolved(data: Any, ref: ModelRef, asked_at: datetime, answered_at: datetime) -> Resolved:
+def resolved(data: Any, ref: ModelRef, asked_at: datetime, answered_at: datetime, asked: float = 0.0) -> Resolved:
     """Convert a collection membership. Raises UnexpectedShapeError."""
     wire = _parse(_Membership, data)
     home = wire.artifact_collection
@@ -245,13 +245,16 @@ def resolved(data: Any, ref: ModelRef, asked_at: datetime, answered_at: datetime
         artifact=wire.artifact.model(whole=not _cut(wire, ref)),
         asked_at=asked_at,
         answered_at=answered_at,
+        asked=asked,
     )
 
 
-def artifact_read(data: Any, asked_at: datetime, answered_at: datetime) -> ArtifactRead:
+def artifact_read(data: Any, asked_at: datetime, answered_at: datetime, asked: float = 0.0) -> ArtifactRead:
     """Convert an artifact. Raises UnexpectedShapeError."""
     wire = _parse(_Artifact, data)
-    return ArtifactRead(artifact=wire.model(whole=not wire.cut()), asked_at=asked_at, answered_at=answered_at)
+    return ArtifactRead(
+        artifact=wire.model(whole=not wire.cut()), asked_at=asked_at, answered_at=answered_at, asked=asked
+    )
 
 
 def cut_of_membership(data: Any, ref: ModelRef) -> Cut:
