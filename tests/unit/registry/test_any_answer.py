@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelsync.registry.credential import Credential
+from modelsync.registry.errors import RegistryError
 from modelsync.registry.graphql import GraphQL
 from modelsync.registry.holds import hold_reads
 from modelsync.registry.model import (
@@ -26,6 +27,7 @@ from modelsync.registry.model import (
     Throttled,
     Unreachable,
 )
+from modelsync.registry.origin import Origin, origin
 from modelsync.registry.resolver import Resolver
 from modelsync.registry.store import Store, answers_of
 from unit.registry.facts import CHAT
@@ -175,3 +177,23 @@ async def test_a_read_of_any_answer_has_declared_outcomes(world: World, data: st
     answers = [(200, json.dumps(each).encode()) for each in world.answers]
     answers[number] = (code, spoiled(data, world.answers[number]))
     await read(world, *answers)
+
+
+async def logged_by(answer: Any) -> Origin | None:
+    """Who logged an artifact, if the server answers this."""
+    try:
+        return await origin(Answered((200, json.dumps({"data": {"artifact": answer}}).encode())), "QXJ0")
+    except RegistryError:
+        return None
+
+
+@given(anything)
+@settings(deadline=None)
+async def test_who_logged_an_artifact_is_known_or_not_whatever_the_answer(answer: Any) -> None:
+    assert await logged_by(answer) is None
+    await logged_by({"createdBy": answer})
+    found = await logged_by({"createdBy": {"__typename": "User", "username": answer}})
+    assert found is None or found.user == answer != ""
+    run = {"__typename": "Run", "name": answer, "project": {"name": answer, "entity": {"name": "acme"}}}
+    found = await logged_by({"createdBy": run})
+    assert found is None or found.run == f"acme/{answer}/{answer}"
