@@ -32,8 +32,8 @@ READ_SECONDS = 30.0
 _EXPIRED = (400, 401, 403)
 """The statuses for an expired signature: S3 403 or 400 ExpiredToken, GCS 400, Azure 403."""
 _GONE = (404, 410)
-_NUMBER = re.compile(r"[0-9]{1,18}")
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class AttemptError(Exception):
@@ -139,9 +139,9 @@ class ObjectStore:
             response.close()
         if len(content) > most:
             raise WrongLengthError(f"it is larger than {most // 2**20} MiB")
-        promised = _length(response.headers)
-        if promised is not None and promised != len(content):
-            raise TransientError(f"the connection closed {promised - len(content)} bytes early")
+        promised = response.headers.get("Content-Length", "")
+        if _LENGTH.fullmatch(promised) and int(promised) != len(content):
+            raise TransientError(f"the connection closed {int(promised) - len(content)} bytes early")
         return content
 
     def size(self, url: str) -> int:
@@ -151,9 +151,9 @@ class ObjectStore:
             found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if response.status == 206 and found and found[3] != "*":
                 return int(found[3])
-            length = _length(response.headers)
-            if response.status == 200 and length is not None:
-                return length
+            length = response.headers.get("Content-Length", "")
+            if response.status == 200 and _LENGTH.fullmatch(length):
+                return int(length)
             if response.status == 416:
                 return 0
             if response.status in (200, 206):
@@ -171,9 +171,9 @@ class ObjectStore:
                 raise WrongLengthError(f"it has fewer than {start + 1} bytes, expected {size}")
             if response.status not in (200, 206):
                 raise _refused(response)
-            length = _length(response.headers)
+            length = response.headers.get("Content-Length", "")
             if response.status == 200:
-                if length is not None and length != size:
+                if _LENGTH.fullmatch(length) and int(length) != size:
                     if response.headers.get("Content-Type", "").startswith("text/html"):
                         raise TransientError("the response is an HTML page, perhaps a proxy's login page")
                     raise WrongLengthError(f"it has {length} bytes, expected {size}")
@@ -229,12 +229,6 @@ def _place(url: str) -> tuple[str, str]:
         return parts.scheme, parts.hostname or ""
     except ValueError:
         return "", ""
-
-
-def _length(headers: Mapping[str, str]) -> int | None:
-    """The Content-Length; None if it is missing or no number."""
-    text = headers.get("Content-Length", "")
-    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 @contextmanager
