@@ -69,6 +69,7 @@ def test_a_url_that_is_cut_by_the_limit_shows_no_part_of_a_secret(url: str, befo
     ("text", "shown"),
     [
         ("GET https://u:p@h:443/a/b?sig=1 failed", "GET https://h:443/a/b… failed"),
+        ("GET https://h/a?X-Amz-Sig\nnature=1 failed", "GET https://h/a… failed"),
         ("Did you mean 'production'?", "Did you mean 'production'?"),
         ("alice@acme.com may not read it", "alice@acme.com may not read it"),
         ("ghcr.io/acme/vllm:v1@sha256:abc", "ghcr.io/acme/vllm:v1@sha256:abc"),

@@ -73,7 +73,8 @@ def test_a_status_says_what_to_do_next(
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("7", 7.0), ("", 0.0), ("soon", 0.0), ("-1", 0.0), ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0)]
+    ("text", "seconds"),
+    [("7", 7.0), ("", 0.0), ("soon", 0.0), ("-1", 0.0), ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0.0)],
 )
 def test_retry_after_is_read_and_nonsense_ignored(store: FileStore, text: str, seconds: float) -> None:
     store.answers.append((503, {"Retry-After": text}))
