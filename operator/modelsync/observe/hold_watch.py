@@ -17,6 +17,7 @@ from modelsync.observe.question import hold_names, served
 from modelsync.observe.spec_status import Read
 from modelsync.policy.effective import is_allowed_server
 from modelsync.registry.model import Question
+from modelsync.resources.pod import Pulled
 from modelsync.resources.record import Record
 from modelsync.rollout.model import Hold, HoldRead
 
@@ -41,7 +42,7 @@ class Watch:
 
 def watches(found: Read, settings: OperatorSettings) -> tuple[Watch, ...]:
     """The watches that the records in play need beside the spec's own registry."""
-    by_registry: dict[Registry, list[Record]] = {}
+    by_registry: dict[Registry, list[Record | Pulled]] = {}
     asked = found.spec.registry or settings.registry
     for record in found.in_play:
         registry = record.registry

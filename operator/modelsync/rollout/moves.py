@@ -90,7 +90,7 @@ def _may_abandon(facts: Facts, state: State, revision: Revision, goal: Goal) -> 
 def _can_take_over(facts: Facts, goal: Goal) -> bool:
     if goal.way is not Way.AT_ONCE or goal.revision is None or goal.move is MoveReason.FIRST:
         return False
-    return facts.ready(goal.revision) > 0 and facts.known_unheld(goal.revision)
+    return facts.ready(goal.revision) > 0 and facts.known_unheld(goal.revision) and not facts.barred(goal.revision)
 
 
 def _outcome(facts: Facts, state: State, revision: Revision, goal: Goal) -> tuple[Outcome, str]:
@@ -147,8 +147,8 @@ def _start(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> Stat
     if forward and (stop := facts.forward_blocker) is not None:
         builder.wait(stop)
         return state
-    if not facts.known_unheld(revision):
-        builder.wait(Reason.HOLD_STATE_UNKNOWN, revision)
+    if not facts.known_unheld(revision) or facts.barred(revision):
+        builder.wait(Reason.HOLDS_STALE if facts.barred(revision) else Reason.HOLD_STATE_UNKNOWN, revision)
         builder.look = True
         return state
     if goal.move is None:
