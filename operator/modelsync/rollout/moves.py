@@ -202,6 +202,9 @@ def _complete(facts: Facts, state: State, target: Target, goal: Goal, builder: P
     revision, stable = target.revision, state.stable
     if goal.way is Way.KEEP and target.reason in (MoveReason.ROLLBACK, MoveReason.RECOVERY):
         return state  # no longer wanted, kept only until the stable serves again
+    if facts.barred(revision) or (target.reason is MoveReason.FIRST and facts.stale(revision)):
+        builder.wait(Reason.HOLDS_STALE, revision)
+        return state
     ready = facts.ready(revision)
     alone = stable is None or facts.held(stable) or facts.ready(stable) == 0
     needed = 1 if alone else facts.full_replicas

@@ -50,11 +50,12 @@ SILENT = RegistryView(
 def silent(asked_at: datetime = AT, **changes: object) -> Observed:
     """The registry has not answered since `asked_at`."""
     marks = {"digest-v2": replace(read(V2, asked_at=asked_at), server=SERVER)}
-    return world(**{"policy": SERVE, "holds": marks, "registry": SILENT, **changes})
+    values: dict[str, object] = {"policy": SERVE, "holds": marks, "registry": SILENT, **changes}
+    return world(**values)
 
 
-def blocked(**changes: object) -> Observed:
-    return silent(policy=BLOCK, route=route((BLOCKED, 1)), service=BLOCKED, **changes)
+def blocked() -> Observed:
+    return silent(policy=BLOCK, route=route((BLOCKED, 1)), service=BLOCKED)
 
 
 def known(observed: Observed) -> Condition:
