@@ -132,7 +132,7 @@ FLEET = (
             ),
             Panel(
                 "A hold would not be seen",
-                "The five ModelDeployments whose hold marks the registry reported longest ago, beyond hold.maxStaleness.",
+                "The five ModelDeployments whose hold marks were read longest ago, beyond hold.maxStaleness.",
                 [("topk(5, modelsync_holds_stale_seconds > 0)", "{{namespace}}/{{name}}")],
                 "s",
                 bad_above=0,

@@ -109,8 +109,8 @@ def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> 
 
 
 def a_vanished_record_ends_no_hold(observed: Observed, plan: Plan) -> None:
-    """While any hold is latched, a revision that nobody knows the content of is not reached by clients, and its pods are
-    cut off."""
+    """While any hold is latched, clients do not reach a revision that nobody knows the content of, and its pods are cut
+    off."""
     reached = reached_after(observed, plan)
     cut = {action.revision for action in plan.actions if isinstance(action, CutOff)}
     for name, view in observed.revisions.items():

@@ -74,8 +74,8 @@ def _stale(context: ReportContext, revisions: list[Revision], limit: str) -> str
 
 def _effect(facts: Facts, revisions: list[Revision]) -> str:
     if any(facts.barred(revision) for revision in revisions):
-        return "they get no traffic until then, and traffic returns by itself"
-    return "what serves goes on serving, and nothing moves forward to them; to stop it, set spec.replicas to 0"
+        return "no traffic goes there until the marks are read again; then it returns by itself"
+    return "what serves goes on serving, and no rollout proceeds on that; to stop it all, set spec.replicas to 0"
 
 
 def _names(context: ReportContext, revisions: list[Revision]) -> str:

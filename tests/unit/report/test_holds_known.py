@@ -88,13 +88,14 @@ def test_silence_is_told_so_that_an_sre_knows_at_night_what_to_do() -> None:
     assert condition.message == (
         "the hold marks of v2 (v2-22222222) have not been read since 2025-12-31 23:53:00 UTC from "
         "https://wandb.example.com, longer than hold.maxStaleness (5m): a hold that is set there is not seen; what "
-        "serves goes on serving, and nothing moves forward to them; to stop it, set spec.replicas to 0; check the "
-        "server, the network and the API key (kubectl modelsync doctor); last answer: Unreachable, connection refused"
+        "serves goes on serving, and no rollout proceeds on that; to stop it all, set spec.replicas to 0; check "
+        "the server, the network and the API key (kubectl modelsync doctor); last answer: Unreachable, connection "
+        "refused"
     )
 
 
 def test_it_says_that_traffic_is_blocked_where_it_is() -> None:
-    assert "they get no traffic until then, and traffic returns by itself" in known(blocked()).message
+    assert "no traffic goes there until the marks are read again; then it returns by itself" in known(blocked()).message
 
 
 def test_a_version_of_unknown_content_is_told_as_such() -> None:
