@@ -8,7 +8,7 @@ from modelsync.api.settings import OperatorSettings, same_server
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.policy.effective import hold_rules, registry_of
 from modelsync.registry.model import HoldNames, Question, ServedVersion
-from modelsync.resources.pod import Pulled
+from modelsync.resources.pulled import Pulled
 from modelsync.resources.record import Record
 from modelsync.resources.revision import Artifact
 from modelsync.rollout.model import Hold
@@ -31,6 +31,11 @@ def hold_names(spec: ModelDeploymentSpec, settings: OperatorSettings) -> HoldNam
     """What marks a hold for this ModelDeployment."""
     rules = hold_rules(spec, settings)
     return HoldNames(tags=frozenset(rules.tags), aliases=frozenset(rules.aliases))
+
+
+def administrator_names(settings: OperatorSettings) -> HoldNames:
+    """What marks a hold for everything in the cluster."""
+    return HoldNames(tags=frozenset(settings.hold.tags), aliases=frozenset(settings.hold.aliases))
 
 
 def server_of(registry: Registry | None) -> str:

@@ -4,7 +4,7 @@ Nothing that others write into an object may stop the planner: parts that cannot
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -24,8 +24,9 @@ from modelsync.policy.validation import problems as spec_problems
 from modelsync.registry.model import Question
 from modelsync.resources.children import selected_revision
 from modelsync.resources.objects import Owner
-from modelsync.resources.pod import Pulled
+from modelsync.resources.pulled import Pulled, template_spec
 from modelsync.resources.record import Record, RecordError
+from modelsync.resources.silenced import exposed_by_route
 from modelsync.rollout.model import Problem, Revision, State
 from modelsync.rollout.state import load
 
@@ -86,8 +87,8 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         elif (conflict := conflicts.conflict(family, spec.traffic.gateway)) is not None:
             found.append(Problem(reasons.Reason.CONFLICT, conflict, blocks_route=True))
     status = status_of(family)
-    state = load(status)
     records = _records(family)
+    state = _recovered(load(status), family, records)
     playing = _in_play(family, state)
     unrecorded = _unrecorded(family, state, records)
     known: dict[Revision, Record | Pulled] = {**unrecorded, **records}
@@ -188,14 +189,14 @@ def _records(family: Family) -> Mapping[Revision, Record]:
 def _unrecorded(family: Family, state: State, records: Mapping[Revision, Record]) -> Mapping[Revision, Pulled]:
     """What revisions pull whose record is gone or cannot be read: it must neither end nor hide a hold."""
     name = family.key.name
-    templates: dict[Revision, list[Object]] = {}
+    templates: dict[Revision, list[Any]] = {}
     for child, deployment in family.deployments.items():
         if (revision := names.revision_of(name, child)) and revision not in records:
-            templates.setdefault(revision, []).append(deployment)
+            templates.setdefault(revision, []).append(template_spec(deployment))
     for pod in family.pods:
         label = labels_of(pod).get(names.REVISION_LABEL, "")
         if label not in records and (revision := names.revision_of(name, names.child(name, str(label)))):
-            templates.setdefault(revision, []).append(pod)
+            templates.setdefault(revision, []).append(pod.get("spec"))
     templates.pop(names.BLOCKED, None)
     meant = _meant(state)
     # Pods can be labelled as any revision, so those that are meant, or have a Deployment of ours, go first.
@@ -209,6 +210,22 @@ def _unrecorded(family: Family, state: State, records: Mapping[Revision, Record]
 def _meant(state: State) -> set[Revision]:
     moves = (state.canary, state.target, state.previous)
     return {*state.promoted} | {move.revision for move in moves if move is not None}
+
+
+def _recovered(state: State, family: Family, records: Mapping[Revision, Record]) -> State:
+    """The state of a ModelDeployment whose status was lost while its children serve: adopted orphans, a restore.
+
+    An intent is always written before its effect. So if there is none, but the plain Service selects a revision and the
+    route, if there is one, gives it traffic, then that revision was the stable: it goes on serving.
+    """
+    if state.promoted or state.target is not None or state.canary is not None:
+        return state
+    serving = plain_service(family)
+    if serving is None or serving not in records:
+        return state
+    if family.route is not None and serving not in exposed_by_route(family.route, family.key.name):
+        return state
+    return replace(state, promoted=(serving,))
 
 
 def _in_play(family: Family, state: State) -> set[Revision]:

@@ -5,17 +5,13 @@ its own (offline mode, no usage statistics) and, unless an NVIDIA driver is inje
 Tenants' settings were validated before and must never override what is set here. `storage` decides where files are.
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Self
-
-from pydantic import ValidationError
+from typing import Any
 
 from modelsync.api import names
 from modelsync.api import pod_contract as contract
-from modelsync.api.model_ref import InvalidReferenceError, ModelRef
 from modelsync.api.parts import MODEL, side_artifact_name
 from modelsync.api.registry import Registry
 from modelsync.policy import images
@@ -23,10 +19,9 @@ from modelsync.policy.vllm_flags import table_for
 from modelsync.resources import storage
 from modelsync.resources.lora import Lora, arguments, lora
 from modelsync.resources.objects import Object
-from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs, is_digest
+from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs
 
 HEALTH_PATH = "/health"
-_PULL_NAME = re.compile(rf"{contract.PULL_CONTAINER}(-[0-9]{{1,3}})?")
 SCRATCH_DIR = "/scratch"
 CA_DIR = "/etc/modelsync/ca"
 CA_FILE = "ca.crt"
@@ -46,10 +41,6 @@ closes connections that a gateway is about to reuse, and that request gets a 502
 
 LONGEST_LOAD = timedelta(hours=3)
 """Maximum time to load a model before the container is restarted; the rollout's deadline is shorter."""
-
-_MAX_ID = 256
-MAX_PULLS = 128
-"""Init containers that are read from templates. A spec has fewer parts; whoever may create pods could write more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,92 +326,6 @@ def _volumes(pod: Pod) -> list[Object]:
             {"name": "ca", "configMap": {"name": bundle.name, "items": [{"key": bundle.key, "path": CA_FILE}]}}
         )
     return volumes
-
-
-def pulled_from(deployment: Object) -> Registry | None:
-    """Read `Pod.registry` back from a Deployment's template; None if the template does not have it."""
-    try:
-        spec = deployment["spec"]["template"]["spec"]
-        pull = next(each for each in spec["initContainers"] if each["name"] == contract.PULL_CONTAINER)
-        env = {each["name"]: each for each in pull["env"]}
-        secret = env["WANDB_API_KEY"]["valueFrom"]["secretKeyRef"]
-        found: Object = {
-            "baseURL": env["WANDB_BASE_URL"]["value"].replace("$$", "$"),
-            "auth": {"secretKeyRef": {"name": secret["name"], "key": secret["key"]}},
-        }
-        for volume in spec.get("volumes") or ():
-            if volume["name"] == "ca":
-                bundle = volume["configMap"]
-                found["caBundle"] = {"configMapKeyRef": {"name": bundle["name"], "key": bundle["items"][0]["key"]}}
-        return Registry.model_validate(found)
-    except (KeyError, IndexError, StopIteration, TypeError, AttributeError, ValidationError):
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """What the pods of a revision without a readable record pull, as far as their templates show it."""
-
-    revision: str
-    digests: tuple[str, ...]
-    """Empty if no template shows any, or too many to be believed."""
-    parts: Mapping[str, Artifact]
-    """Those of which the templates show everything, by digest: which part each one is cannot be told."""
-    registry: Registry | None
-    """As `pulled_from`."""
-
-    @classmethod
-    def by(cls, revision: str, templates: Iterable[Object]) -> Self:
-        """Read the Deployments and pods of a revision; each may be of any form. A Deployment goes before a pod."""
-        digests: set[str] = set()
-        parts: dict[str, Artifact] = {}
-        registry: Registry | None = None
-        for each in templates:
-            deployment = each if "template" in _mapping(each.get("spec")) else {"spec": {"template": each}}
-            registry = registry or pulled_from(deployment)
-            for written in _pull_arguments(deployment):
-                digest = written.get("--digest", "")
-                if not is_digest(digest):
-                    continue
-                digests.add(digest)
-                if (artifact := _artifact(digest, written)) is not None:
-                    parts.setdefault(digest, artifact)
-            if len(digests) > MAX_PULLS:
-                return cls(revision, (), {}, None)
-        return cls(revision, tuple(sorted(digests)), parts, registry)
-
-
-def _pull_arguments(deployment: Object) -> Iterable[Mapping[str, str]]:
-    """The arguments of each pull container, as `_pull` writes them."""
-    spec = _mapping(_mapping(_mapping(deployment.get("spec")).get("template")).get("spec"))
-    containers = spec.get("initContainers")
-    for container in containers[:MAX_PULLS] if isinstance(containers, list) else ():
-        name, args = _mapping(container).get("name"), _mapping(container).get("args")
-        if isinstance(name, str) and _PULL_NAME.fullmatch(name) and isinstance(args, list):
-            texts = (each.replace("$$", "$") for each in args[:MAX_PULLS] if isinstance(each, str))
-            yield {flag: value for flag, _, value in (text.partition("=") for text in texts)}
-
-
-def _artifact(digest: str, written: Mapping[str, str]) -> Artifact | None:
-    if len(written.get("--artifact-id", "")) > _MAX_ID:
-        return None
-    try:
-        ref = ModelRef.parse(written["--ref"])
-        return Artifact(
-            entity=ref.entity,
-            project=ref.project,
-            collection=ref.collection,
-            version=ref.alias,
-            artifact_id=written["--artifact-id"],
-            digest=digest,
-            size=0,  # no argument shows it
-        )
-    except (KeyError, InvalidReferenceError, ValidationError):
-        return None
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _probe(path: str) -> dict[str, Any]:
