@@ -65,6 +65,9 @@ class Reason(StrEnum):
     REGULATORY_HOLD = "RegulatoryHold"  # a hold in the registry forbids serving the version
     FALLBACK = "Fallback"  # the stable is on hold; an earlier version takes over
     HOLD_LIFTED = "HoldLifted"  # the registry confirmed that the hold is gone
+    HOLDS_STALE = "HoldsStale"  # the marks of a version were not read for longer than `hold.maxStaleness`
+    STALE = "Stale"  # the knowledge of hold marks is older than `hold.maxStaleness`
+    FRESH = "Fresh"  # the knowledge of hold marks is recent
     SILENCED = "Silenced"  # the pods of a held version were ordered to stop responding
 
     # --- model files ---

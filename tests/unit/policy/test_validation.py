@@ -1,10 +1,11 @@
 """Validation of a spec against the administrator's settings."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from modelsync.api.hold import HoldAction
+from modelsync.api.hold import HoldAction, OnStale
 from modelsync.api.registry import Registry
 from modelsync.api.settings import HoldSettings, OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
@@ -270,6 +271,32 @@ def test_an_expression_that_gateways_read_is_taken(minimal: dict[str, Any], rege
 def rules(minimal: dict[str, Any], hold: dict[str, Any], administrator: HoldSettings) -> Any:
     spec = ModelDeploymentSpec.model_validate(minimal | {"hold": hold})
     return hold_rules(spec, OperatorSettings(hold=administrator))
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "together"),
+    [({}, "5m", 5), ({"maxStaleness": "2m"}, "5m", 2), ({"maxStaleness": "24h"}, "5m", 5)],
+    ids=["the administrator's applies", "a shorter one is granted", "a longer one is not"],
+)
+def test_a_spec_can_only_ask_for_fresher_knowledge(
+    minimal: dict[str, Any], mine: dict[str, Any], theirs: str, together: int
+) -> None:
+    administrator = HoldSettings.model_validate({"maxStaleness": theirs, "onStale": "Block"})
+    both = rules(minimal, mine, administrator)
+    assert both.max_staleness == timedelta(minutes=together)
+    assert both.on_stale is OnStale.BLOCK
+
+
+def test_the_registry_is_polled_often_enough_to_know_the_marks(minimal: dict[str, Any]) -> None:
+    def interval(poll: str, **hold: str) -> float:
+        asked = minimal | {"registry": minimal["registry"] | {"pollInterval": poll}, "hold": hold}
+        found = registry_of(ModelDeploymentSpec.model_validate(asked), OperatorSettings())
+        assert found is not None
+        return found.poll_interval.total_seconds()
+
+    assert interval("1h") == 100, "a third of the default of 5 minutes"
+    assert interval("1h", maxStaleness="1m") == 20
+    assert interval("5s") == 5
 
 
 def test_holds_are_the_union_of_both(minimal: dict[str, Any]) -> None:
