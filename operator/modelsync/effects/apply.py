@@ -303,6 +303,9 @@ class _Pass:
             fuse_sha256=hashlib.sha256(token.encode()).hexdigest(),
             others=pinned.others,
             lora_rank=pinned.lora.rank,
+            # The record of what runs was lost: it is watched for holds where it was pulled from, not where the spec
+            # would pull from now.
+            registry=lost.registry if (lost := read.unrecorded.get(revision)) is not None else None,
         )
         try:
             written = await self.cluster.create(CONTROLLER_REVISION, self._owner.namespace, body)
