@@ -47,7 +47,7 @@ class FairSlots:
                 queue.popleft()
             if not queue:
                 del self._queues[tenant]
-            elif len(self._holding) < self._slots:
+            elif len(self._holding) < self._slots and tenant not in self._holding:
                 queue.popleft().set_result(None)
                 self._holding.add(tenant)
                 del self._queues[tenant]
