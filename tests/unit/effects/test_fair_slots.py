@@ -68,6 +68,14 @@ async def test_tenants_take_turns_however_many_one_of_them_has_waiting(work: Wor
     assert work.order[:5] == ["a1", "b1", "a2", "c1", "a3"]
 
 
+async def test_with_one_slot_a_tenant_that_has_had_it_is_last_in_the_row() -> None:
+    work = Work(FairSlots(slots=1, waiting=3))
+    await work.start("a1", "a2", "a3", "b1", "b2")
+    for name in ("a1", "a2", "b1", "a3", "b2"):
+        await work.end(name)
+    assert work.order == ["a1", "a2", "b1", "a3", "b2"]
+
+
 async def test_a_tenant_with_too_much_waiting_is_told_and_others_are_not(work: Work) -> None:
     await work.start("a1", "a2", "a3", "a4")
     await work.start("a5")
