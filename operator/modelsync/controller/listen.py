@@ -15,8 +15,8 @@ from modelsync.controller.connections import MAX_CONNECTIONS, MAX_FROM_ONE_ADDRE
 from modelsync.registry.certificate import Certificate
 
 KEEPALIVE = timedelta(seconds=75)
-"""How long a connection may be idle, or take to send the head of a request. Longer than the intervals of the kubelet and
-Prometheus, so that the client closes the connection."""
+"""How long a connection may be idle, or take to send the head of a request. Longer than the intervals of the kubelet
+and Prometheus, so that the client closes the connection."""
 HANDSHAKE = timedelta(seconds=5)
 LINGER = timedelta(seconds=2)
 """How long a body that nobody reads may take to end; after that the connection is closed."""
