@@ -100,8 +100,9 @@ class AdapterReader:
         finally:
             del self._tasks[entry]
         self._results[entry] = result
-        if len(self._results) > MAX_RESULTS:
-            del self._results[next(iter(self._results))]
+        for kept in (self._results, self._backoffs):
+            if len(kept) > MAX_RESULTS:
+                del kept[next(iter(kept))]
         if isinstance(result, Failing):
             self._schedule_retry(entry)
             log.warning("adapter.unreadable", artifact=artifact.ref, problem=result.message)
