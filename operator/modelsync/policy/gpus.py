@@ -56,6 +56,6 @@ def _sizes(args: Sequence[str]) -> dict[str, int] | None:
         found[_LOCAL_RANKS] = given[_LOCAL_RANKS]
     elif _RANKS in given and not any(flag in given for flag in _ONE_RANK):
         found[_RANKS] = given[_RANKS]
-    if not all(value.isascii() and value.isdigit() and int(value) for value in found.values()):
+    if not all(value.isascii() and value.isdigit() and len(value) < 10 and int(value) for value in found.values()):
         return None
     return {flag: int(value) for flag, value in found.items()}

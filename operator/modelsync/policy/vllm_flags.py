@@ -317,7 +317,7 @@ def _check_value(flag: Flag, value: str) -> str | None:
         near = get_close_matches(folded, flag.choices, n=1)
         meant = f"; did you mean {near[0]}?" if near else ""
         wanted = f"one of {', '.join(flag.choices)}{meant}"
-    elif flag.type == "int" and not re.fullmatch(r"[+-]?\d+", value):
+    elif flag.type == "int" and not re.fullmatch(r"[+-]?\d{1,18}", value):
         wanted = "a whole number"
     elif flag.name in _LEAST and int(value) < _LEAST[flag.name][0]:
         least, why = _LEAST[flag.name]

@@ -155,7 +155,10 @@ WEBHOOK_LISTENING = _gauge(
 WEBHOOKS = _counter(
     "modelsync_webhooks_total",
     "Webhooks of the registry, counted by the replica that received them.",
-    {"result": "`Accepted`, `Refused` (wrong token or signature), `Unserved` (503, since there was no leader)"},
+    {
+        "result": "`Accepted`, `Refused` (wrong token or signature), `Deferred` (429, since there were too many; a "
+        "look follows), `Unserved` (503, since there was no leader)"
+    },
 )
 
 # --- rollouts, holds, pulls and Events ---
