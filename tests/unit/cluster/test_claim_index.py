@@ -30,9 +30,14 @@ def claim(
         namespace=namespace,
         name=name,
         owner_uid=f"uid-{namespace}-{name}",
-        of_model=True,
         created=created,
-        **{"parents": (MODELS,), "paths": (Path("/v1"),), "hosts": hosts or ("chat.example.com",), **parts},
+        **{
+            "of_model": True,
+            "parents": (MODELS,),
+            "paths": (Path("/v1"),),
+            "hosts": hosts or ("chat.example.com",),
+            **parts,
+        },
     )
 
 
