@@ -266,7 +266,7 @@ class _Pass:
             await self._ensure_blocked_service()
         hold = hold_annotation(self.plan.state.holds)
         live = self.gathered.read.family.route
-        # A hold is written to a route that must not be written otherwise; it must not bring in the host names of others.
+        # A hold is written even to a route that must not be written; the host names of others must not come with it.
         forbidden = any(problem.blocks_route for problem in self.gathered.read.problems)
         route = http_route(self._owner, traffic, routing, hold=hold, within=live if forbidden else None)
         await self.put(HTTP_ROUTE, route, live)

@@ -130,6 +130,19 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
 }
 """Flags of which everyone may use only these values; others load code or unverified content. Flag → values."""
 
+LOAD_FORMAT = "--load-format"
+
+
+def weights_pattern(args: Sequence[str]) -> str:
+    """The files that vLLM loads weights from with these arguments; empty with a loader that only the administrator can
+    allow, which may read anything."""
+    given = {flag: value for flag, _, value in (arg.partition("=") for arg in args)}
+    load_format = given.get(LOAD_FORMAT, "auto")
+    if load_format not in _VALUES[LOAD_FORMAT]:
+        return ""
+    return "consolidated*.safetensors" if load_format == "mistral" else "*.safetensors"
+
+
 _LEAST: Mapping[str, tuple[int, str]] = {
     "--api-server-count": (
         1,

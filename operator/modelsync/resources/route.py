@@ -47,7 +47,7 @@ def http_route(
 ) -> Object:
     """The HTTPRoute for `routing`: revisions with weights in percent, or `((names.BLOCKED, 1),)`.
 
-    `within`: a live route whose Gateways, host names and paths are kept, because those of `traffic` must not be claimed.
+    `within`: a live route whose Gateways, host names and paths are kept; those of `traffic` must not be claimed.
 
     `hold` describes the hold that affects the route and becomes an annotation. Server-side apply keeps annotations of
     others.
@@ -59,7 +59,9 @@ def http_route(
         "apiVersion": API_VERSION,
         "kind": "HTTPRoute",
         "metadata": meta,
-        "spec": _spec(owner.name, traffic, routing) if within is None else _within(within, owner.name, traffic, routing),
+        "spec": _spec(owner.name, traffic, routing)
+        if within is None
+        else _within(within, owner.name, traffic, routing),
     }
 
 
