@@ -31,8 +31,8 @@ def check_weights(names: Collection[str], pattern: str) -> None:
         raise PickledWeightsError(
             f"the artifact has pickled weights ({', '.join(map(shown, alone[:_MAX_SHOWN]))}{several}) and no {pattern} "
             "beside them; loading a pickle can run code, so only safetensors are loaded; it was not pulled; "
-            "convert the weights (`model.save_pretrained(folder)` of transformers writes safetensors) and log them as a new "
-            "version, or ask the administrator to allow another --load-format",
+            "convert the weights (`model.save_pretrained(folder)` of transformers writes safetensors) and log them as "
+            "a new version, or ask the administrator to allow another --load-format",
             file=alone[0],
         )
 
