@@ -54,7 +54,9 @@ async def test_a_config_map_that_is_missing_looks_like_one_without_the_key() -> 
 async def test_a_secret_that_is_missing_looks_like_one_without_consent() -> None:
     messages = []
     for found in (credentials(), credentials(wandb={"admins-password": "x"})):
-        subscription = await found.subscription(KEY, REGISTRY.model_copy(update={"ca_bundle": None}), Question(frozenset()))
+        subscription = await found.subscription(
+            KEY, REGISTRY.model_copy(update={"ca_bundle": None}), Question(frozenset())
+        )
         with pytest.raises(DeniedError) as caught:
             await subscription.credential()
         messages.append((str(caught.value), found.credential_problem(KEY, REGISTRY)))
