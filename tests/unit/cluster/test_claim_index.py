@@ -29,9 +29,9 @@ def claim(
         kind=kind,
         namespace=namespace,
         name=name,
-        owner_uid=f"uid-{namespace}-{name}",
         created=created,
         **{
+            "owner_uid": f"uid-{namespace}-{name}",
             "of_model": True,
             "parents": (MODELS,),
             "paths": (Path("/v1"),),
@@ -71,6 +71,12 @@ def test_who_goes_waits_for_nothing() -> None:
     index.older(CHAT)
     index.put((MODEL_DEPLOYMENT, CHAT), None)
     assert index.put(wildcard.place, None) == set()
+
+
+def test_somebody_elses_route_of_our_name_does_not_make_us_older() -> None:
+    foreign = claim(HTTP_ROUTE, created="2026-01-01T00:00:00Z", owner_uid=None)
+    theirs = claim(HTTP_ROUTE, "shop", "old", created="2026-03-01T00:00:00Z")
+    assert filled(claim(), foreign, theirs).older(CHAT) == [foreign.place, theirs.place]
 
 
 def test_a_thousand_routes_of_a_hostile_tenant_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
