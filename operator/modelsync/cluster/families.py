@@ -30,6 +30,7 @@ from modelsync.observe.assembly import CONTROLLED_KINDS, Rivals, assemble, child
 from modelsync.observe.claims import Claim, claim_of_owner, claim_of_route
 from modelsync.observe.conflicts import taken_by
 from modelsync.observe.family import Family
+from modelsync.observe.unplanned import Unplanned, orphans_of
 
 
 class CachedFamilies:
@@ -55,6 +56,11 @@ class CachedFamilies:
             gateway_api=self.gateway_api,
             rivals=self.rivals(key),
         )
+
+    def orphans(self, key: Key) -> Unplanned:
+        """Return what there is under the name of `key`, for which there is no ModelDeployment."""
+        children = {kind: self._cache.children(key, kind) for kind in CONTROLLED_KINDS}
+        return orphans_of(key, children, self._cache.children(key, POD), self._cache.route(key))
 
     def rivals(self, key: Key) -> Rivals:
         """Return the oldest of the others that have a host name and path of `key`; nothing if it has all that it names.

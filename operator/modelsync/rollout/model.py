@@ -149,6 +149,7 @@ class HoldRead:
     alias_mark_elsewhere: bool
     asked_at: datetime
     server: str = ""  # base URL of the server that was queried
+    asked: float = field(default=0.0, compare=False)  # `asked_at` by a monotonic clock of this process; orders reads
 
 
 # --- cluster state -------------------------------------------------------------------------------------------------
@@ -376,6 +377,8 @@ class Observed:
     route: RouteView | None  # None: there is none (or the spec asks for no gateway)
     service: Revision | None  # what the plain Service selects, or BLOCKED; None: there is no Service
     problems: tuple[Problem, ...] = ()
+    shown: tuple[Hold, ...] = ()  # marks on any digest that another credential or ModelDeployment sees
+    gone: frozenset[HoldMark] = frozenset()  # latched marks that a read by any credential shows to be gone
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class Objects:
 
 
 def credentials(**data: dict[str, str]) -> RegistryCredentials:
-    return RegistryCredentials(Objects(**data))  # type: ignore[arg-type]
+    return RegistryCredentials(Objects(**data), own_namespace="modelsync-system")  # type: ignore[arg-type]
 
 
 async def test_a_config_map_that_is_missing_looks_like_one_without_the_key() -> None:
