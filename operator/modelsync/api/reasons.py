@@ -54,7 +54,7 @@ class Reason(StrEnum):
     ABORTED = "Aborted"  # a user aborted the rollout
 
     # --- infrastructure: retried, never the model's fault ---
-    CONTENT_REFUSED = "ContentRefused"  # the downloaded files do not match the version's digests
+    CONTENT_REFUSED = "ContentRefused"  # the files do not match the version's digests, or must not be loaded
     PULL_FAILED = "PullFailed"  # the files could not be downloaded
     IMAGE_UNAVAILABLE = "ImageUnavailable"  # the serving image could not be pulled
     INSUFFICIENT_CAPACITY = "InsufficientCapacity"  # no node has enough free resources for the pods
@@ -82,7 +82,7 @@ class Reason(StrEnum):
     ACCEPTED = "Accepted"  # every parent gateway accepted the route
     NO_GATEWAY = "NoGateway"  # `spec.traffic.gateway` is not set: the plain Service carries the traffic
     NO_ROUTE = "NoRoute"  # the route has not been written yet
-    CONFLICT = "Conflict"  # an older route or ModelDeployment has the same host and path
+    CONFLICT = "Conflict"  # an older route or ModelDeployment has the host and path
     GATEWAY_API_MISSING = "GatewayAPIMissing"  # the cluster has no HTTPRoute resource
 
     # --- spec ---

@@ -263,8 +263,11 @@ class _Pass:
         if routing.lists(BLOCKED):
             await self._ensure_blocked_service()
         hold = hold_annotation(self.plan.state.holds)
-        route = http_route(self._owner, traffic, routing, hold=hold)
-        await self.put(HTTP_ROUTE, route, self.gathered.read.family.route)
+        live = self.gathered.read.family.route
+        # A hold is written even to a route that must not be written; the host names of others must not come with it.
+        forbidden = any(problem.blocks_route for problem in self.gathered.read.problems)
+        route = http_route(self._owner, traffic, routing, hold=hold, within=live if forbidden else None)
+        await self.put(HTTP_ROUTE, route, live)
 
     async def _cut_off(self, revision: Revision) -> None:
         family = self.gathered.read.family

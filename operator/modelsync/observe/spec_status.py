@@ -84,6 +84,8 @@ def read(family: Family, settings: OperatorSettings) -> Read:
                     blocks_route=True,
                 )
             )
+        elif (missing := conflicts.without_hostnames(family.key.namespace, spec.traffic.gateway)) is not None:
+            found.append(Problem(reasons.Reason.INVALID_SPEC, str(missing), blocks_route=True))
         elif (conflict := conflicts.conflict(family, spec.traffic.gateway)) is not None:
             found.append(Problem(reasons.Reason.CONFLICT, conflict, blocks_route=True))
     status = status_of(family)

@@ -162,7 +162,7 @@ class TroubleKind(StrEnum):
 
     CRASHED = "Crashed"  # a container exited with an error after it had been ready
     CRASHED_LOADING = "CrashedLoading"  # a container exited with an error before it was ever ready; see `Trouble.count`
-    CONTENT_REFUSED = "ContentRefused"  # the downloaded files do not match the version's digests
+    CONTENT_REFUSED = "ContentRefused"  # the files do not match the version's digests, or must not be loaded
     PULL_FAILED = "PullFailed"  # the files could not be downloaded (registry, network, disk)
     IMAGE = "Image"  # ErrImagePull, ImagePullBackOff, InvalidImageName
     UNSCHEDULABLE = "Unschedulable"  # no node has the required GPUs, memory or labels

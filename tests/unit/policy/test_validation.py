@@ -9,8 +9,10 @@ from modelsync.api.hold import HoldAction, OnStale
 from modelsync.api.registry import Registry
 from modelsync.api.settings import HoldSettings, OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.policy import environment
 from modelsync.policy.effective import hold_rules, registry_of
 from modelsync.policy.validation import problems
+from modelsync.policy.vllm_flags import MAX_HINTS
 
 SETTINGS = OperatorSettings(allowed_registries=("https://wandb.example.com",))
 
@@ -360,3 +362,24 @@ def test_a_chat_template_must_be_a_file_of_a_side_artifact(minimal: dict[str, An
     prompts = {"name": "prompts", "modelRef": "acme/prompts/support:production"}
     assert found(minimal, args=args, artifacts=[prompts]) == []
     assert "spec.serving.artifacts has no 'prompts'" in found(minimal, args=args)[0]
+
+
+@pytest.mark.parametrize("arg", ["--trust-remote-code", "--data-parallel-address=192.0.2.7", "--port=1", "--oops"])
+def test_an_image_by_digest_does_not_skip_the_check_of_the_flags(minimal: dict[str, Any], arg: str) -> None:
+    image = f"vllm/vllm-openai@sha256:{'0' * 64}"
+    (problem,) = found(minimal, image=image, args=[arg])
+    assert problem.startswith("spec.serving.args[0]: ")
+
+
+def test_similar_variables_are_searched_for_the_first_problems_only(
+    minimal: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+
+    def counted(word: str, *_: Any, **__: Any) -> list[str]:
+        searched.append(word)
+        return []
+
+    monkeypatch.setattr(environment, "get_close_matches", counted)
+    assert len(found(minimal, env=[{"name": f"VLLM_LOGGING_{number}", "value": ""} for number in range(64)])) == 64
+    assert len(searched) == MAX_HINTS
