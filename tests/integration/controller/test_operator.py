@@ -11,7 +11,6 @@ from integration.controller.conftest import World, until
 from modelsync.api import kinds, names
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import ClusterError, ConflictError, InvalidError
-from modelsync.controller.options import Options
 from modelsync.controller.run import run_until
 
 
@@ -319,13 +318,11 @@ async def lease_is_held(world: World) -> bool:
 
 
 async def stand_by(world: World, stop: asyncio.Event) -> None:
-    options = Options(settings=world.settings, lease_namespace=world.namespace, namespaces=(world.namespace,))
-    assert await run_until(stop, options) == 0
+    assert await run_until(stop, world.options()) == 0
 
 
 async def test_an_operator_that_lost_its_lease_exits_at_once_with_code_1(world: World) -> None:
-    options = Options(settings=world.settings, lease_namespace=world.namespace, namespaces=(world.namespace,))
-    running = asyncio.create_task(run_until(asyncio.Event(), options))
+    running = asyncio.create_task(run_until(asyncio.Event(), world.options()))
 
     async def held() -> bool:
         found = await world.cluster.list_all(kinds.LEASE, world.namespace)
