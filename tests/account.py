@@ -1,6 +1,6 @@
 """The operator's service account in a real apiserver: the rights of the table, bounded by the chart's policy."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,11 @@ from policy import ADMISSION, RBAC
 
 NAME = "modelsync"
 REFUSED = "the operator may not "
-ANY_LEASE = "object.metadata.name.startsWith('modelsync-')"
-"""For operators of the tests, each of which has a Lease in a namespace of its own."""
+
+
+def any_lease(_namespace: str) -> str:
+    """For operators of the tests, each of which has a Lease in a namespace of its own."""
+    return "object.metadata.name.startsWith('modelsync-')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,12 @@ class Account:
 
 
 @contextmanager
-def bounded(api: ApiServer, *, own_lease: str = ANY_LEASE, everything: bool = False) -> Iterator[Account]:
-    """Make the account, and put the policy in force.
+def bounded(
+    api: ApiServer, *, own_lease: Callable[[str], str] = any_lease, everything: bool = False
+) -> Iterator[Account]:
+    """Make the account, and put the policy in force. `own_lease` makes its expression from the account's namespace.
 
-    Its rights are the table's in the whole cluster, or with `everything` all that there are, so that whatever is refused
+    Its rights are the table's in the whole cluster, or with `everything` all that there are: whatever is refused then
     is refused by the policy.
     """
     name = f"bound-{uuid4().hex[:6]}"
@@ -71,10 +76,19 @@ def bounded(api: ApiServer, *, own_lease: str = ANY_LEASE, everything: bool = Fa
         subject = {"kind": "ServiceAccount", "name": NAME, "namespace": account.namespace}
         role = {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}
         api.call("POST", f"{RBAC}/clusterroles", role)
-        binding: dict[str, Any] = {"apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name}}
+        binding: dict[str, Any] = {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+        }
         binding |= {"roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name}, "subjects": [subject]}
         api.call("POST", f"{RBAC}/clusterrolebindings", binding)
-        _install(api, "ValidatingAdmissionPolicy", name, operator_policy.policy_spec(account.user, own_lease))
+        _install(
+            api,
+            "ValidatingAdmissionPolicy",
+            name,
+            operator_policy.policy_spec(account.user, own_lease(account.namespace)),
+        )
         _install(api, "ValidatingAdmissionPolicyBinding", name, operator_policy.binding_spec(name))
         wait_for("the policy to be in force", lambda: _is_in_force(account))
         yield account
