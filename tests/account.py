@@ -15,8 +15,8 @@ from generate import operator_policy
 from modelsync.cluster.permissions import LEADING, WORK
 from policy import ADMISSION, RBAC
 
-NAME = "modelsync"
-REFUSED = "the operator may not "
+NAME = "operator"
+"""Not as a release's account is called: its requests are none of those that the end-to-end tests count."""
 
 
 def any_lease(_namespace: str) -> str:
@@ -105,7 +105,7 @@ def bounded(
 
 
 def objections(api: ApiServer, policy: str) -> dict[str, float]:
-    """How often the API server has refused something by the policy, or could not evaluate it, by its metric's labels."""
+    """How often the API server has refused a request by the policy, or could not evaluate it."""
     text = api.text("GET", "/metrics")
     return {
         str(sample.labels): sample.value
@@ -127,5 +127,5 @@ def _is_in_force(account: Account) -> bool:
     try:
         account.client().call("POST", path, body, query={"dryRun": "All"})
     except RefusedError as error:
-        return REFUSED in error.message
+        return operator_policy.SAYS in error.message
     return False

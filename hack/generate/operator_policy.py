@@ -39,6 +39,9 @@ OWNED = (DEPLOYMENT, CONTROLLER_REVISION, SERVICE, POD_DISRUPTION_BUDGET, HTTP_R
 OPERATIONS = {"create": "CREATE", "update": "UPDATE", "patch": "UPDATE", "delete": "DELETE"}
 """RBAC's verbs that write -> the operations of admission. A patch that makes an object is asked about as CREATE."""
 
+SAYS = "the operator may not "
+"""How each refusal begins."""
+
 MOST_OWNERS = 10
 MOST_PARTS = 64
 """Volumes, and containers, of a Deployment that the operator makes; a model with everything has half as many."""
@@ -228,8 +231,8 @@ def _rules(own_lease: str) -> list[tuple[str, str]]:
 def _validation(expression: str, why: str) -> dict[str, str]:
     return {
         "expression": expression,
-        "message": f"the operator may not write this: {why}",
-        "messageExpression": "'the operator may not ' + request.operation.lowerAscii() + ' ' + variables.resource\n"
+        "message": f"{SAYS}write this: {why}",
+        "messageExpression": f"'{SAYS}' + request.operation.lowerAscii() + ' ' + variables.resource\n"
         f"  + ' ' + variables.here + ': {_escaped(why)}'",
         "reason": "Forbidden",
     }

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import account
-from account import REFUSED, Account
+from account import Account
 from apiserver import ApiServer, RefusedError
 from generate import operator_policy
 from integration.resources.conftest import SPEC
@@ -116,8 +116,8 @@ class Place:
         try:
             self.account.client().call(method, path, body, query=query, content_type=content_type)
         except RefusedError as error:
-            if error.status == 403 and REFUSED in error.message:
-                return error.message.partition(REFUSED)[2]
+            if error.status == 403 and operator_policy.SAYS in error.message:
+                return error.message.partition(operator_policy.SAYS)[2]
             raise
         return None
 
