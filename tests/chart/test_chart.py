@@ -54,6 +54,12 @@ EVERYTHING: dict[str, Any] = {
         "dashboards": {"enabled": True},
     },
     "networkPolicy": {"webhookFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "egress": [{"ports": [{"port": 443}]}]},
+    "modelNetworkPolicy": {
+        "enabled": True,
+        "namespaces": ["modelsync-system"],
+        "trafficFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "gateways"}}}],
+        "metricsFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
+    },
 }
 
 
@@ -389,6 +395,22 @@ def test_the_operator_takes_every_option_that_the_chart_gives_it(render: Render)
         ({"settings": {"registry": {"baseURL": "https://wandb.example.com"}}}, r"missing property 'auth'"),
         ({"settings": {"registry": DEFAULT | {"baseURL": "wandb.example.com"}}}, r"does not match pattern"),
         ({"settings": {"registry": DEFAULT | {"pollInterval": "soon"}}}, r"'soon' does not match pattern"),
+        (
+            {"modelNetworkPolicy": {"enabled": True, "namespaces": ["prod"]}},
+            r"at '/modelNetworkPolicy/trafficFrom': minItems: got 0, want 1",
+        ),
+        (
+            {"modelNetworkPolicy": {"enabled": True, "trafficFrom": [{"podSelector": {}}]}},
+            r"at '/modelNetworkPolicy/namespaces': minItems: got 0, want 1",
+        ),
+        (
+            {"modelNetworkPolicy": {"enabled": True, "namespaces": ["prod"], "trafficFrom": [{}]}},
+            r"at '/modelNetworkPolicy/trafficFrom/0': minProperties: got 0, want 1",
+        ),
+        (
+            {"admissionPolicy": {"boundOperator": "no"}},
+            r"at '/admissionPolicy/boundOperator': got string, want boolean",
+        ),
         ({"log": {"format": "xml"}}, r"at '/log/format': value must be one of 'json', 'console'"),
     ],
     ids=lambda part: part if isinstance(part, str) else "",
