@@ -102,11 +102,13 @@ def is_controlled_by(obj: Object, uid: str) -> bool:
 
 def controller_uid(obj: Object) -> str | None:
     """The uid of the object's controller, if it has one."""
-    for reference in obj.get("metadata", {}).get("ownerReferences") or ():
-        if reference.get("controller"):
-            uid = reference.get("uid")
-            return str(uid) if uid else None
-    return None
+    uid = (controller_of(obj) or {}).get("uid")
+    return str(uid) if uid else None
+
+
+def controller_of(obj: Object) -> Object | None:
+    """The owner reference of the object's controller, if it has one."""
+    return next((each for each in obj.get("metadata", {}).get("ownerReferences") or () if each.get("controller")), None)
 
 
 def by_name(objects: Iterable[Object]) -> dict[str, Object]:
