@@ -16,10 +16,10 @@
 - apiGroups: ["apps"]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
-# The immutable record of each revision.
+# The immutable record of each revision; `patch` gives an orphan its owner.
 - apiGroups: ["apps"]
   resources: [controllerrevisions]
-  verbs: [get, list, watch, create, delete]
+  verbs: [get, list, watch, create, patch, delete]
 # The ModelDeployment's own Service, one for each revision, and one without endpoints for blocked traffic.
 - apiGroups: [""]
   resources: [services]
@@ -40,10 +40,10 @@
 - apiGroups: ["discovery.k8s.io"]
   resources: [endpointslices]
   verbs: [get, list, watch]
-# Read the W&B API key by name, if its owner labelled the Secret; each revision has a Secret with the token of its fuse.
+# Read the W&B API key by name, if its owner labelled the Secret; each revision has a Secret with the token of its fuse, and `patch` gives an orphan of these its owner.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, delete]
+  verbs: [get, create, patch, delete]
 # Read a registry's CA bundle by name.
 - apiGroups: [""]
   resources: [configmaps]

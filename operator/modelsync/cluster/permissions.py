@@ -61,7 +61,11 @@ WORK: tuple[Right, ...] = (
         (*_WATCHED, "create", "patch", "delete"),
         "one for each revision; server-side apply needs `patch`, and `create` when the object does not exist yet",
     ),
-    Right(CONTROLLER_REVISION, (*_WATCHED, "create", "delete"), "the immutable record of each revision"),
+    Right(
+        CONTROLLER_REVISION,
+        (*_WATCHED, "create", "patch", "delete"),
+        "the immutable record of each revision; `patch` gives an orphan its owner",
+    ),
     Right(
         SERVICE,
         (*_WATCHED, "create", "patch", "delete"),
@@ -81,9 +85,9 @@ WORK: tuple[Right, ...] = (
     Right(ENDPOINT_SLICE, _WATCHED, "check that a Service has ready endpoints before it gets traffic"),
     Right(
         SECRET,
-        ("get", "create", "delete"),
+        ("get", "create", "patch", "delete"),
         "read the W&B API key by name, if its owner labelled the Secret; each revision has a Secret with the token of "
-        "its fuse",
+        "its fuse, and `patch` gives an orphan of these its owner",
     ),
     Right(CONFIG_MAP, ("get",), "read a registry's CA bundle by name"),
     Right(EVENT, ("create", "patch"), "write Events; `patch` counts repetitions of an Event"),

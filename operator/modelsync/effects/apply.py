@@ -29,6 +29,7 @@ from modelsync.api.kinds import (
     is_controlled_by,
     labels_of,
     name_of,
+    uid_of,
 )
 from modelsync.api.routing import Routing
 from modelsync.api.settings import OperatorSettings
