@@ -203,6 +203,18 @@ def test_with_watch_namespaces_it_has_a_role_in_each_and_no_cluster_role(render:
     ]
 
 
+def test_with_watch_namespaces_it_may_read_its_own_credentials_and_nothing_else_beside_them(render: Render) -> None:
+    """`settings.registries`: their Secrets and CA bundles are in the operator's namespace."""
+    registry = DEFAULT | {"caBundle": {"configMapKeyRef": {"name": "corp-ca", "key": "ca.crt"}}}
+    values = {"settings": {"registries": [registry]}, "watchNamespaces": ["team-a"]}
+    found = rules(one(render(**values), "Role", "modelsync-lease"))
+    own = {("", "secrets", "get", ("team-key",)), ("", "configmaps", "get", ("corp-ca",))}
+    assert own <= found
+    assert {rule for rule in found - own if rule[1] != "leases"} == set()
+    everywhere = one(render(settings=values["settings"]), "Role", "modelsync-lease")
+    assert rules(everywhere) == wanted(permissions.LEADING, "modelsync"), "the cluster role covers it"
+
+
 def test_the_role_names_the_lease_as_the_code_does(render: Render) -> None:
     namespaces = ["team-b", "team-a", "team-b"]
     options = Options(settings=OperatorSettings(), lease_namespace="modelsync-system", namespaces=namespaces)
