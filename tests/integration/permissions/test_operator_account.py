@@ -541,13 +541,14 @@ def test_pods_of_an_edited_deployment_can_be_taken_and_not_added(make_place: Mak
         if child["kind"] == "Deployment":
             child["spec"]["replicas"] = 2
             child["spec"]["template"]["spec"]["schedulerName"] = "none"
+            child["spec"]["template"]["spec"]["containers"][0]["image"] = "edited"
             unconfined(child, "a folder of the node")
 
     place = make_place(edited)
     stamp = {"metadata": {"annotations": {names.LEADER_EPOCH_ANNOTATION: "1"}}}
     assert place.merge(kinds.DEPLOYMENT, CHILD, stamp) is None
     assert place.merge(kinds.DEPLOYMENT, CHILD, {"spec": {"replicas": 0}}) is None
-    # A hold writes the whole Deployment; what others have added to its list of volumes stays.
+    # A hold writes the whole Deployment: the image is as it was, what others have added to the list of volumes stays.
     assert place.apply(kinds.DEPLOYMENT, a_deployment(place.owner, 0)) is None
     assert "pods of models" in (place.merge(kinds.DEPLOYMENT, CHILD, {"spec": {"replicas": 3}}) or "")
 
