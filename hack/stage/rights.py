@@ -31,7 +31,6 @@ SELDOM = frozenset(
     {
         Use("", "configmaps", "get"),  # a registry with a private authority: tests/integration/controller
         Use("", "secrets", "delete"),  # with the record of a pruned revision
-        Use("", "secrets", "patch"),  # adoption of an orphan
         Use("apps", "controllerrevisions", "delete"),  # beyond spec.revisionHistoryLimit
         Use("apps", "controllerrevisions", "patch"),  # adoption of an orphan
         Use("apps", "controllerrevisions", "get"),  # a record that a killed leader created unnoticed

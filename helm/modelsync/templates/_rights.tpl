@@ -16,7 +16,7 @@
 - apiGroups: ["apps"]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
-# The immutable record of each revision; `patch` gives an orphan its owner.
+# The immutable record of each revision; `patch` adopts one that has lost its owner.
 - apiGroups: ["apps"]
   resources: [controllerrevisions]
   verbs: [get, list, watch, create, patch, delete]
@@ -40,10 +40,10 @@
 - apiGroups: ["discovery.k8s.io"]
   resources: [endpointslices]
   verbs: [get, list, watch]
-# Read the W&B API key by name, if its owner labelled the Secret; each revision has a Secret with the token of its fuse, and `patch` gives an orphan of these its owner.
+# Read the W&B API key by name, if its owner labelled the Secret; each revision has a Secret with the token of its fuse.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, patch, delete]
+  verbs: [get, create, delete]
 # Read a registry's CA bundle by name.
 - apiGroups: [""]
   resources: [configmaps]

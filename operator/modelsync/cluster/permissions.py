@@ -64,7 +64,7 @@ WORK: tuple[Right, ...] = (
     Right(
         CONTROLLER_REVISION,
         (*_WATCHED, "create", "patch", "delete"),
-        "the immutable record of each revision; `patch` gives an orphan its owner",
+        "the immutable record of each revision; `patch` adopts one that has lost its owner",
     ),
     Right(
         SERVICE,
@@ -85,9 +85,9 @@ WORK: tuple[Right, ...] = (
     Right(ENDPOINT_SLICE, _WATCHED, "check that a Service has ready endpoints before it gets traffic"),
     Right(
         SECRET,
-        ("get", "create", "patch", "delete"),
+        ("get", "create", "delete"),
         "read the W&B API key by name, if its owner labelled the Secret; each revision has a Secret with the token of "
-        "its fuse, and `patch` gives an orphan of these its owner",
+        "its fuse",
     ),
     Right(CONFIG_MAP, ("get",), "read a registry's CA bundle by name"),
     Right(EVENT, ("create", "patch"), "write Events; `patch` counts repetitions of an Event"),

@@ -561,8 +561,9 @@ def test_an_orphan_is_adopted_changed_and_deleted(what: str, operation: str, orp
     assert orphaned.write(what, operation) is None
 
 
-@pytest.mark.parametrize("what", WRITTEN)
-def test_an_orphan_of_each_kind_gets_its_owner_by_a_patch(what: str, orphaned: Place) -> None:
+@pytest.mark.parametrize("what", [what for what, operation in ALLOWED if operation == UPDATE])
+def test_an_orphan_gets_its_owner_by_a_patch(what: str, orphaned: Place) -> None:
+    """A fuse is deleted and made again instead, as effects/adopt.py does."""
     kind, body = orphaned.rendered(what)
     patch = {"metadata": {"ownerReferences": body["metadata"]["ownerReferences"]}}
     assert orphaned.merge(kind, body["metadata"]["name"], patch) is None

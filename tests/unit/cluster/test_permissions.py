@@ -18,7 +18,7 @@ def verbs(resource: str) -> set[str]:
 
 
 def test_secrets_can_be_read_by_name_but_neither_listed_nor_watched() -> None:
-    assert verbs("secrets") == {"get", "create", "patch", "delete"}
+    assert verbs("secrets") == {"get", "create", "delete"}
 
 
 def test_nothing_is_granted_by_a_wildcard() -> None:
