@@ -32,7 +32,8 @@ NOTE = (
     "# operator/modelsync/cluster/permissions.py. Edit these instead.\n"
 )
 NAME = f"{FULLNAME}-operator"
-_LEASE_NAME = '{{ include "modelsync.leaseName" . }}'
+LEASE_NAME = "modelsync"
+"""How the names of the operator's Leases begin."""
 OWNED = (DEPLOYMENT, CONTROLLER_REVISION, SERVICE, POD_DISRUPTION_BUDGET, HTTP_ROUTE, SECRET, POD)
 """Kinds of which only objects that are the operator's may be written."""
 
@@ -56,7 +57,7 @@ def admission_policy() -> str:
         f"{NOTE}{{{{- if .Values.admissionPolicy.boundOperator }}}}\n"
         "# The operator's account may write its own objects and no others.\n"
         f"{head('admissionregistration.k8s.io/v1', 'ValidatingAdmissionPolicy', NAME)}"
-        f"spec:\n{indented(policy_spec(OPERATOR, lease('{{ .Release.Namespace }}', _LEASE_NAME)))}---\n"
+        f"spec:\n{indented(policy_spec(OPERATOR, leases_in('{{ .Release.Namespace }}')))}---\n"
         f"{head('admissionregistration.k8s.io/v1', 'ValidatingAdmissionPolicyBinding', NAME)}"
         f"spec:\n{indented(binding_spec(NAME))}{{{{- end }}}}\n"
     )
@@ -68,8 +69,8 @@ def binding_spec(name: str) -> dict[str, Any]:
 
 
 def policy_spec(operator: str, own_lease: str) -> dict[str, Any]:
-    """Return the policy's spec. `operator` is the account's user name; `own_lease` is an expression for: this is its
-    Lease."""
+    """Return the policy's spec. `operator` is the account's user name; `own_lease` is an expression for: this is one
+    of its Leases."""
     return {
         # What cannot be decided is let through, and RBAC still holds. With `Fail`, a defect of an expression, or a
         # limit of the API server, would refuse the writes of a hold.
@@ -85,9 +86,14 @@ def policy_spec(operator: str, own_lease: str) -> dict[str, Any]:
     }
 
 
-def lease(namespace: str, name: str) -> str:
-    """Return the expression for: this is the Lease `name` in `namespace`."""
-    return f"(request.namespace == '{namespace}' && object.metadata.name == '{name}')"
+def leases_in(namespace: str) -> str:
+    """Return the expression for: this is one of the operator's Leases, in `namespace`.
+
+    Not the one name: an upgrade that changes `watchNamespaces` changes it, and Helm updates the policy after the pods,
+    which would not be allowed to lead.
+    """
+    name = "object.metadata.name"
+    return f"(request.namespace == '{namespace}' && ({name} == '{LEASE_NAME}' || {name}.startsWith('{LEASE_NAME}-')))"
 
 
 def resource_of(right: Right) -> str:

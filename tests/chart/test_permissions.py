@@ -96,8 +96,8 @@ def policies(objects: Objects) -> set[tuple[str, str]]:
 
 def test_the_policy_for_the_operators_account_is_the_one_that_was_tested(render: Render) -> None:
     operator = "system:serviceaccount:modelsync-system:modelsync"
-    lease = operator_policy.lease("modelsync-system", "modelsync")
-    assert one(render(), POLICY, BOUND)["spec"] == operator_policy.policy_spec(operator, lease)
+    leases = operator_policy.leases_in("modelsync-system")
+    assert one(render(), POLICY, BOUND)["spec"] == operator_policy.policy_spec(operator, leases)
     assert one(render(), BINDING, BOUND)["spec"] == operator_policy.binding_spec(BOUND)
 
 
@@ -109,8 +109,10 @@ def test_it_bounds_the_account_that_the_pods_have_in_all_namespaces(render: Rend
     account = f"system:serviceaccount:modelsync-system:{pods['serviceAccountName']}"
     assert condition["expression"] == f"request.userInfo.username == '{account}'"
     assert "matchResources" not in one(objects, BINDING, BOUND)["spec"]
-    lease = one(objects, "Role", "modelsync-lease")["rules"][-1]["resourceNames"][0]
-    assert f"object.metadata.name == '{lease}'" in spec["validations"][-1]["expression"]
+    assert operator_policy.leases_in("modelsync-system") in spec["validations"][-1]["expression"]
+    for values in ({}, {"watchNamespaces": ["prod"]}):
+        (lease,) = one(render(**values), "Role", "modelsync-lease")["rules"][1]["resourceNames"]
+        assert f"{lease}-".startswith(f"{operator_policy.LEASE_NAME}-"), "which the policy allows"
 
 
 def test_what_cannot_be_decided_is_let_through_so_that_no_hold_is_stopped(render: Render) -> None:

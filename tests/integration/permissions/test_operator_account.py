@@ -166,11 +166,7 @@ def make_place() -> Iterator[Make]:
     api = ApiServer()
     api.install_definition()
     with ExitStack() as stack:
-
-        def own_lease(namespace: str) -> str:
-            return operator_policy.lease(namespace, "modelsync")
-
-        bounded = stack.enter_context(account.bounded(api, everything=True, own_lease=own_lease))
+        bounded = stack.enter_context(account.bounded(api, everything=True, own_lease=operator_policy.leases_in))
 
         def make(change: Callable[[Object], None] | None = None) -> Place:
             namespace = api.make_namespace()
@@ -285,6 +281,8 @@ def test_its_own_lease_is_taken_and_renewed_and_no_other(ours: Place) -> None:
 
     home = ours.account.namespace
     assert refused("modelsync", home) is None
+    assert refused("modelsync-5f0c3a54", home) is None, "of an operator of some namespaces"
+    assert refused("modelsyncs", home) is not None
     assert refused("kube-scheduler", home) == (
         f"create leases.coordination.k8s.io {home}/kube-scheduler: of Leases only its own"
     )
