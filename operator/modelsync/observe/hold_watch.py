@@ -19,7 +19,7 @@ from modelsync.api.settings import OperatorSettings, same_server
 from modelsync.observe.question import administrator_names, hold_names, served, server_of
 from modelsync.observe.spec_status import Read
 from modelsync.observe.unplanned import Content, Unplanned
-from modelsync.policy.effective import capped, is_allowed_server
+from modelsync.policy.effective import capped, is_allowed_server, registry_of
 from modelsync.registry.model import Answers, HoldNames, Question
 from modelsync.resources.revision import Artifact
 from modelsync.rollout.model import Hold, HoldRead
@@ -85,7 +85,7 @@ def unplanned_places(found: Unplanned) -> frozenset[Place]:
 def watches(found: Read, settings: OperatorSettings) -> tuple[Watch, ...]:
     """The watches that the revisions in play need beside the spec's own registry."""
     contents = [Content(tuple(record.parts.values()), record.registry) for record in found.in_play]
-    asked = found.spec.registry or settings.registry
+    asked = registry_of(found.spec, settings)
     interval = capped(asked, settings).poll_interval if asked is not None else None
     names = hold_names(found.spec, settings)
     return _watches(contents, found.state.holds, names, settings, asked=found.registry, interval=interval)

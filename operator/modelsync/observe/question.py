@@ -8,13 +8,14 @@ from modelsync.api.settings import OperatorSettings, same_server
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.policy.effective import hold_rules, registry_of
 from modelsync.registry.model import HoldNames, Question, ServedVersion
+from modelsync.resources.pulled import Pulled
 from modelsync.resources.record import Record
 from modelsync.resources.revision import Artifact
 from modelsync.rollout.model import Hold
 
 
 def question(
-    spec: ModelDeploymentSpec, settings: OperatorSettings, in_play: Iterable[Record], latched: Iterable[Hold]
+    spec: ModelDeploymentSpec, settings: OperatorSettings, in_play: Iterable[Record | Pulled], latched: Iterable[Hold]
 ) -> Question:
     """The references, each version that is exposed, warm or promoted, and all marks found before on this server."""
     server = server_of(registry_of(spec, settings))

@@ -24,6 +24,7 @@ from modelsync.policy.validation import problems as spec_problems
 from modelsync.registry.model import Question
 from modelsync.resources.children import selected_revision
 from modelsync.resources.objects import Owner
+from modelsync.resources.pulled import Pulled, template_spec
 from modelsync.resources.record import Record, RecordError
 from modelsync.resources.silenced import exposed_by_route
 from modelsync.rollout.model import Problem, Revision, State
@@ -32,6 +33,9 @@ from modelsync.rollout.state import load
 log = structlog.get_logger(__name__)
 
 MAX_PROBLEMS_SHOWN = 5
+
+MAX_UNRECORDED = 16
+"""Revisions without a record whose templates are read. Pods can be labelled as any number of revisions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,12 @@ class Read:
     state: State
     records: Mapping[Revision, Record]
     problems: tuple[Problem, ...]
-    in_play: tuple[Record, ...]
-    """Of the revisions that are exposed, warm, promoted or being moved to."""
+    unrecorded: Mapping[Revision, Pulled]
+    """What revisions without a readable record pull, by their Deployments and pods."""
+    revisions_in_play: frozenset[Revision]
+    """The revisions that are exposed, warm, promoted or being moved to."""
+    in_play: tuple[Record | Pulled, ...]
+    """What is known of them."""
     question: Question
     registry: Registry | None
     """The registry to query, from the spec or the administrator's default; None if none may be queried."""
@@ -76,12 +84,17 @@ def read(family: Family, settings: OperatorSettings) -> Read:
                     blocks_route=True,
                 )
             )
+        elif (missing := conflicts.without_hostnames(family.key.namespace, spec.traffic.gateway)) is not None:
+            found.append(Problem(reasons.Reason.INVALID_SPEC, str(missing), blocks_route=True))
         elif (conflict := conflicts.conflict(family, spec.traffic.gateway)) is not None:
             found.append(Problem(reasons.Reason.CONFLICT, conflict, blocks_route=True))
     status = status_of(family)
     records = _records(family)
     state = _recovered(load(status), family, records)
-    in_play = [records[revision] for revision in sorted(_in_play(family, state)) if revision in records]
+    playing = _in_play(family, state)
+    unrecorded = _unrecorded(family, state, records)
+    known: dict[Revision, Record | Pulled] = {**unrecorded, **records}
+    in_play = [known[revision] for revision in sorted(playing) if revision in known]
     not_to_ask = (
         summarize_problems(
             [
@@ -100,6 +113,8 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         state=state,
         records=records,
         problems=tuple(found),
+        unrecorded=unrecorded,
+        revisions_in_play=frozenset(playing),
         in_play=tuple(in_play),
         question=question.question(spec, settings, in_play, state.holds),
         # A registry that cannot be read is reported; the default does not replace it.
@@ -173,6 +188,32 @@ def _records(family: Family) -> Mapping[Revision, Record]:
     return records
 
 
+def _unrecorded(family: Family, state: State, records: Mapping[Revision, Record]) -> Mapping[Revision, Pulled]:
+    """What revisions pull whose record is gone or cannot be read: it must neither end nor hide a hold."""
+    name = family.key.name
+    templates: dict[Revision, list[Any]] = {}
+    for child, deployment in family.deployments.items():
+        if (revision := names.revision_of(name, child)) and revision not in records:
+            templates.setdefault(revision, []).append(template_spec(deployment))
+    for pod in family.pods:
+        label = labels_of(pod).get(names.REVISION_LABEL, "")
+        if label not in records and (revision := names.revision_of(name, names.child(name, str(label)))):
+            templates.setdefault(revision, []).append(pod.get("spec"))
+    templates.pop(names.BLOCKED, None)
+    meant = _meant(state)
+    # Pods can be labelled as any revision, so those that are meant, or have a Deployment of ours, go first.
+    order = sorted(
+        templates,
+        key=lambda revision: (revision not in meant, names.child(name, revision) not in family.deployments, revision),
+    )
+    return {revision: Pulled.by(revision, templates[revision]) for revision in order[:MAX_UNRECORDED]}
+
+
+def _meant(state: State) -> set[Revision]:
+    moves = (state.canary, state.target, state.previous)
+    return {*state.promoted} | {move.revision for move in moves if move is not None}
+
+
 def _recovered(state: State, family: Family, records: Mapping[Revision, Record]) -> State:
     """The state of a ModelDeployment whose status was lost while its children serve: adopted orphans, a restore.
 
@@ -191,8 +232,7 @@ def _recovered(state: State, family: Family, records: Mapping[Revision, Record])
 
 def _in_play(family: Family, state: State) -> set[Revision]:
     """Revisions that are exposed, warm, promoted or being rolled out."""
-    found = {*state.promoted}
-    found |= {move.revision for move in (state.canary, state.target, state.previous) if move is not None}
+    found = _meant(state)
     found |= {pod_revision for pod in family.pods if (pod_revision := labels_of(pod).get(names.REVISION_LABEL))}
     for name, deployment in family.deployments.items():
         revision = names.revision_of(family.key.name, name)
