@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from modelsync.api.hold import HoldMark
+from modelsync.api.hold import HoldMark, HoldSource
 from modelsync.api.model_ref import CollectionRef, ModelRef
 
 # --- questions ------------------------------------------------------------------------------------------------------
@@ -52,8 +52,17 @@ class Question:
 
     @property
     def all_refs(self) -> frozenset[ModelRef]:
-        """The requested aliases, and each served version by its own name."""
-        return self.refs | {served.collection.at(served.version) for served in self.served}
+        """The requested aliases, each served version by its own name, and each version that had a mark of its own.
+
+        The last may belong to another ModelDeployment, which may be gone: the mark ends when its version is read.
+        """
+        served = {served.collection.at(served.version) for served in self.served}
+        marked = {
+            home.at(mark.version)
+            for mark in self.latched
+            if mark.via is HoldSource.VERSION_TAG and (home := mark.home) is not None
+        }
+        return self.refs | served | marked
 
     @property
     def collections(self) -> frozenset[CollectionRef]:
