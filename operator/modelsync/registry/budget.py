@@ -14,7 +14,7 @@ MAX_ADDRESSES = 1024
 """Whose buckets are remembered; the one that has asked nothing for longest is forgotten first."""
 
 _ROUNDING = 1e-6
-"""Seconds; a caller that waits for exactly as long as it was told finds the amount there."""
+"""Seconds; a caller that waits exactly as long as Retry-After says finds the amount there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A mark belongs to the operator, not to a ModelDeployment: the same bytes may be logged twice, and a mark on one of the
 two holds both. So each positive read of any (server, credential) pair is scanned for the administrator's marks, and
-whoever watches a digest is told of a mark on it, whichever ModelDeployment's read showed it.
+each key that watches a digest learns of a mark on it, whichever ModelDeployment's read showed it.
 
 Only the administrator's names count here. With a tenant's own names, a tenant could hold what others serve. A failed
 read never takes a mark away, and a mark is shown gone only by a positive read of the place that it is on.
@@ -41,7 +41,7 @@ and remove marks without end."""
 
 
 class MarkIndex:
-    """The marks seen on all servers, and who is told of them."""
+    """The marks seen on all servers, and the keys that watch each digest."""
 
     def __init__(self, names: HoldNames) -> None:
         self.names = names
@@ -57,7 +57,7 @@ class MarkIndex:
         return Showings(self._servers[name])
 
     def watch(self, key: Key, wanted: Collection[tuple[str, str]]) -> None:
-        """Set the digests (after their server's base URL) of whose marks `key` is told. Repeating it costs nothing."""
+        """Set the digests, each after its server's base URL, that `key` watches. Repeating it costs nothing."""
         new = frozenset(wanted)
         before = self._wanted.get(key, frozenset())
         if new == before:
@@ -272,7 +272,7 @@ class _Server:
             self._take_off(mark)
 
     def _await(self, mark: HoldMark, last: float) -> None:
-        """Remember `mark` until a read shows it gone: who was told of it has to be told of that."""
+        """Remember `mark` until a read shows it gone: the keys that saw it must learn of that."""
         awaited = self._awaited.setdefault(mark.digest, {})
         awaited[mark] = last
         self._put_on(mark)

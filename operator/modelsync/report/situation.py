@@ -91,7 +91,7 @@ class ReportContext:
         state, facts = self.state, self.facts
         if state.stable is None or facts.idle or self.at_goal or state.canary is not None or state.target is not None:
             return None
-        # Whether a hold covers one whose content is forgotten cannot be told.
+        # Nobody knows whether a hold covers a revision of unknown content.
         return displaced_by_hold(
             self.history, state.stable, lambda revision: bool(facts.view(revision).digests) and facts.held(revision)
         )

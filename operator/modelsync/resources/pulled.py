@@ -33,7 +33,7 @@ class Pulled:
     digests: tuple[str, ...]
     """Empty if no template shows any, or too many to be believed."""
     parts: Mapping[str, Artifact]
-    """Those that can be asked for, by digest: which part each one is cannot be told."""
+    """Those that can be asked for, by digest: a template does not show which part each one is."""
     registry: Registry | None
     """As `pulled_from`."""
 
