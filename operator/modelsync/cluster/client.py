@@ -5,7 +5,6 @@ at once. This is the only module that sends requests to the API server, and with
 imports `kubernetes`. It must never list or watch Secrets; they are only read by name.
 """
 
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -16,6 +15,7 @@ from kubernetes.aio.client import ApiClient
 
 from modelsync.api import names
 from modelsync.api.kinds import Kind, Object, resource_version_of, uid_of
+from modelsync.cluster import wire
 from modelsync.cluster.errors import (
     AlreadyExistsError,
     ClusterError,
@@ -297,8 +297,8 @@ def _what(verb: str, kind: Kind, namespace: str | None, name: str | None) -> str
 
 def _parse(content: bytes, what: str) -> Object:
     try:
-        answer = json.loads(content)
-    except ValueError:
+        answer = wire.parse(content)
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise UnavailableError(
@@ -320,8 +320,8 @@ def _network_problem(error: Exception) -> str:
 def _error(what: str, status: int, headers: Mapping[str, str], content: bytes) -> ClusterError:
     """Map the HTTP status and the reason in the Status object to an error (API conventions, "Response Status Kind")."""
     try:
-        parsed = json.loads(content)
-    except ValueError:
+        parsed = wire.parse(content)
+    except (ValueError, RecursionError):
         parsed = None
     answer = parsed if isinstance(parsed, dict) and parsed.get("kind") == "Status" else {}
     server_message = " ".join(str(answer.get("message") or f"HTTP {status}").split())

@@ -12,6 +12,7 @@ from modelsync.api.kinds import Object, controller_uid, name_of, uid_of
 from modelsync.api.traffic import Gateway
 from modelsync.observe.claims import hosts_of_owner, hosts_of_route, paths_of_owner, paths_of_route
 from modelsync.observe.family import Family
+from modelsync.observe.fields import mapping, objects
 
 _Claim: TypeAlias = tuple[int, str, str, str]
 """Sort key: existing routes before ModelDeployments without one, then by age, then by namespace and name."""
@@ -47,7 +48,8 @@ def _owners(family: Family, gateway: Gateway) -> Iterable[tuple[_Claim, str]]:
         if uid_of(owner) in (*with_route, family.uid):
             continue
         namespace = str(owner["metadata"].get("namespace"))
-        theirs = _parents(namespace, owner["spec"]["traffic"]["gateway"].get("parentRefs") or ())
+        gateway_spec = mapping(mapping(mapping(owner.get("spec")).get("traffic")).get("gateway"))
+        theirs = _parents(namespace, objects(gateway_spec.get("parentRefs")))
         shared = _shared(family, gateway, hosts_of_owner(owner), paths_of_owner(owner), theirs)
         if shared is not None:
             yield _claim(None, owner), _sentence(names.KIND, namespace, name_of(owner), shared)
@@ -82,14 +84,18 @@ def _sentence(kind: str, namespace: str, name: str, shared: tuple[set[str], set[
 def _parents(namespace: str, refs: Iterable[Any]) -> set[_Parent]:
     return {
         (
-            str(ref.get("namespace") or namespace),
-            str(ref.get("name")),
-            str(ref.get("sectionName") or ""),
-            ref.get("port"),
+            _text(ref.get("namespace")) or namespace,
+            _text(ref.get("name")),
+            _text(ref.get("sectionName")),
+            port if isinstance(port := ref.get("port"), int) else None,
         )
         for ref in refs
         if isinstance(ref, dict)
     }
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _meet(ours: set[_Parent], theirs: set[_Parent]) -> bool:

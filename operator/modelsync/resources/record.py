@@ -26,6 +26,9 @@ FORMAT = 1
 """Format version of `data`. A newer operator must read every older format."""
 
 
+_PARTS = ("metadata", "spec")
+
+
 class RecordError(ValueError):
     """A ControllerRevision cannot be read as a record; the message says which and why."""
 
@@ -107,7 +110,7 @@ class Record:
                 pre_stop=duration.parse(data["preStop"]),
                 created=_time(meta.get("creationTimestamp")),
                 image_was_default=data.get("imageWasDefault") is not False,
-                template=data["deployment"],
+                template=_template(data["deployment"]),
             )
         except RecordError as error:
             raise RecordError(f"ControllerRevision {name}: {error}") from None
@@ -193,4 +196,12 @@ def _deployment(owner: Owner, revision: str, template: Object) -> Object:
 def _time(text: Any) -> datetime:
     if not text:
         return datetime.min.replace(tzinfo=UTC)
-    return datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    parsed = datetime.fromisoformat(str(text))
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _template(deployment: Any) -> Object:
+    """A Deployment that replicas can be added to. Raises TypeError."""
+    if not isinstance(deployment, dict) or not all(isinstance(deployment.get(part), dict) for part in _PARTS):
+        raise TypeError("deployment")
+    return deployment
