@@ -254,7 +254,7 @@ def pack(obj: Object) -> Entry:
 
 def _identity(obj: Object) -> Object:
     """Whose object it is: what is kept of one that is nested too deeply to be kept whole."""
-    metadata = {
+    metadata: Object = {
         "name": name_of(obj),
         "namespace": namespace_of(obj),
         "uid": uid_of(obj),
