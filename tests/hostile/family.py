@@ -5,6 +5,7 @@ and upkeep.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -21,19 +22,26 @@ from modelsync.cluster.cache import Cache
 from modelsync.cluster.families import CachedFamilies
 from modelsync.controller.instrumentation import Instrumentation
 from modelsync.controller.log_fields import action_text, event_text
-from modelsync.observe.assembly import children_to_read
+from modelsync.observe.adoption import adoptable
+from modelsync.observe.answers import hold_reads
+from modelsync.observe.assembly import all_children, children_to_read
 from modelsync.observe.exams import listening_pod
+from modelsync.observe.family import Family
 from modelsync.observe.gather import Gathered, gather
-from modelsync.observe.hold_watch import watches
+from modelsync.observe.hold_watch import unplanned_watches, watches
+from modelsync.observe.question import server_of
 from modelsync.observe.sightings import Sightings
-from modelsync.observe.spec_status import read
+from modelsync.observe.spec_status import read, status_of
+from modelsync.observe.unplanned import Held, held_revisions, orphans_beside, unplanned_of
 from modelsync.observe.upkeep import upkeep
 from modelsync.registry.model import Answers
 from modelsync.report.report import report
 from modelsync.resources.children import blocked_service, deployment, disruption_budget, plain_service, revision_service
 from modelsync.resources.route import http_route
+from modelsync.resources.silenced import route_without, service_without
 from modelsync.rollout.model import Plan
 from modelsync.rollout.plan import plan
+from modelsync.rollout.state import load
 from modelsync.telemetry.metrics import Metrics
 from unit.observe.builders import KEY, OWNER, a_record, live, model_deployment, spec
 from unit.observe.test_gather import answers, resolved
@@ -115,12 +123,11 @@ def run(objects: dict[str, Object], *, hold: bool = True) -> Pass | None:
 
     With `hold`, the registry has just shown a mark on the stable version.
     """
-    stored = Cache()
-    for name, obj in objects.items():
-        stored.put(kind_of(name), obj)
-    family = CachedFamilies(stored).family(KEY)
+    family = _family(objects)
     if family is None:
         return None
+    orphans_beside(family)
+    adoptable(KEY.name, all_children(family), family.foreign_route)
     children_to_read(family)
     sightings, metrics = Sightings(), Instrumentation(Metrics())
     found = read(family, SETTINGS)
@@ -159,9 +166,33 @@ def run(objects: dict[str, Object], *, hold: bool = True) -> Pass | None:
     return Pass(gathered, decided, status)
 
 
+def held_without_a_plan(objects: dict[str, Object]) -> Mapping[str, Held]:
+    """What the operator silences when no plan can be made."""
+    family = _family(objects)
+    assert family is not None
+    found = unplanned_of(family, load(status_of(family)).holds)
+    reads = [
+        hold_reads(each.question, registry(hold=True), server_of(each.registry))
+        for each in unplanned_watches(found, SETTINGS)
+    ]
+    held = held_revisions(found, reads)
+    if family.route is not None:
+        json.dumps(route_without(family.route, KEY.name, held))
+    if (plain := family.services.get(KEY.name)) is not None:
+        json.dumps(service_without(plain, KEY.name, held))
+    return held
+
+
 def registry(*, hold: bool) -> Answers:
     """The alias names v7; with `hold`, v7 carries the tag."""
     return answers(resolved(tags=["regulatory-hold"] if hold else []))
+
+
+def _family(objects: dict[str, Object]) -> Family | None:
+    stored = Cache()
+    for name, obj in objects.items():
+        stored.put(kind_of(name), obj)
+    return CachedFamilies(stored).family(KEY)
 
 
 MARK = HoldMark(HELD_DIGEST, "acme/wandb-registry-model/chat llm", "v7", HoldSource.VERSION_TAG, "regulatory-hold")

@@ -110,11 +110,16 @@ def is_controlled_by(obj: Object, uid: str) -> bool:
 
 def controller_uid(obj: Object) -> str | None:
     """The uid of the object's controller, if it has one."""
+    uid = (controller_of(obj) or {}).get("uid")
+    return uid if isinstance(uid, str) and uid else None
+
+
+def controller_of(obj: Object) -> Object | None:
+    """The owner reference of the object's controller, if it has one."""
     references = _metadata(obj).get("ownerReferences")
     for reference in references if isinstance(references, list) else ():
         if isinstance(reference, dict) and reference.get("controller"):
-            uid = reference.get("uid")
-            return uid if isinstance(uid, str) and uid else None
+            return reference
     return None
 
 

@@ -4,17 +4,19 @@ They are limits that no tenant can exceed. An empty list allows nothing.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
 from modelsync.api.base import Matches
+from modelsync.api.duration import Between
 from modelsync.api.hold import AliasPattern, HoldAction, Tag
 from modelsync.api.problems import explain
 from modelsync.api.registry import Registry
@@ -64,6 +66,11 @@ class HoldSettings(_Part):
         HoldAction.FALLBACK,
         description="The minimum effect of a hold: if it is Block, a ModelDeployment cannot weaken it to Fallback.",
     )
+    poll_interval: Annotated[timedelta, Between("1s", "10m")] = Field(
+        timedelta(minutes=1),
+        description="How often the registries are polled at least, also for a ModelDeployment with a longer "
+        "pollInterval.",
+    )
 
 
 def _default_puller() -> str:
@@ -81,6 +88,13 @@ class OperatorSettings(_Part):
         description="The default for ModelDeployments without spec.registry. It has the same fields and is used as a "
         "whole. The Secret and the ConfigMap are looked up in the ModelDeployment's own namespace. Its server needs no "
         "entry in allowedRegistries.",
+    )
+    registries: Annotated[tuple[Registry, ...], Field(max_length=16)] = Field(
+        (),
+        description="The operator's own credentials, one for each W&B server, with the fields of spec.registry. The "
+        "Secret and the ConfigMap are in the operator's namespace. With such a credential everything that serves from "
+        "this server is watched for holds, in addition to the credentials of the ModelDeployments. It must be able to "
+        "read every collection that they use; it is never given to a pod.",
     )
     allowed_registries: tuple[ServerURL, ...] = Field(
         ("https://api.wandb.ai",),
@@ -114,6 +128,14 @@ class OperatorSettings(_Part):
         default_factory=_default_puller, description="Image of modelsync, for the pods' init container."
     )
 
+    @field_validator("registries")
+    @classmethod
+    def _one_for_each_server(cls, registries: tuple[Registry, ...]) -> tuple[Registry, ...]:
+        for number, each in enumerate(registries):
+            if any(same_server(each.base_url, other.base_url) for other in registries[:number]):
+                raise ValueError(f"{each.base_url} is listed twice; list each server once")
+        return registries
+
 
 _ALIASES = {"api.forge.coreweave.com": "api.wandb.ai"}
 """W&B's cloud answers under two names: one server, with one set of holds."""
@@ -122,10 +144,15 @@ _ALIASES = {"api.forge.coreweave.com": "api.wandb.ai"}
 def same_server(url: str, allowed: str) -> bool:
     """Whether two base URLs mean the same server, ignoring the case of scheme and host, a trailing slash, and under
     which of its names W&B's cloud is addressed."""
-    return _normal(url) == _normal(allowed)
+    return server_key(url) == server_key(allowed)
 
 
-def _normal(url: str) -> tuple[str, str, str]:
+ServerKey: TypeAlias = tuple[str, str, str]
+"""Equal for the base URLs of one server."""
+
+
+def server_key(url: str) -> ServerKey:
+    """What identifies the server of a base URL, for use in a mapping; `same_server` compares it."""
     try:
         parts = urlsplit(url)
     except ValueError:  # `http://[1]`; as it is, it equals nothing but itself

@@ -120,9 +120,9 @@ class Cache:
         entry = self._children.get(key, {}).get((kind, name))
         return entry.unpack() if entry else None
 
-    def owners(self) -> list[Key]:
-        """Return the keys of all ModelDeployments."""
-        return list(self._owners)
+    def all_keys(self) -> list[Key]:
+        """Return the keys of all ModelDeployments, and those that only children name: orphans."""
+        return list({**dict.fromkeys(self._owners), **dict.fromkeys(self._children)})
 
     def rival_owners(self, key: Key, hosts: Iterable[str]) -> list[Key]:
         """Return the keys of other ModelDeployments that claim one of `hosts`."""

@@ -5,6 +5,8 @@ at once. This is the only module that sends requests to the API server, and with
 imports `kubernetes`. It must never list or watch Secrets; they are only read by name.
 """
 
+import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -14,7 +16,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient
 
 from modelsync.api import names
-from modelsync.api.kinds import Kind, Object, resource_version_of, uid_of
+from modelsync.api.kinds import CONTROLLER_REVISION, Kind, Object, resource_version_of, uid_of
 from modelsync.cluster import wire
 from modelsync.cluster.errors import (
     AlreadyExistsError,
@@ -111,11 +113,12 @@ class Cluster:
     async def create(self, kind: Kind, namespace: str | None, body: Object) -> Object:
         """Create an object. Raises AlreadyExistsError and other ClusterErrors."""
         what = _what("create", kind, namespace, body["metadata"].get("name"))
+        raw = kind == CONTROLLER_REVISION
         return await self._write(
             "POST",
             kind.path(namespace),
-            body,
-            "application/json",
+            _canonical(body) if raw else body,
+            "application/yaml" if raw else "application/json",
             query={"fieldManager": names.FIELD_MANAGER},
             what=what,
         )
@@ -239,7 +242,7 @@ class Cluster:
         self,
         method: str,
         path: str,
-        body: Object,
+        body: Object | str,
         content_type: str,
         *,
         what: str,
@@ -258,7 +261,7 @@ class Cluster:
         *,
         what: str,
         query: Mapping[str, str] | None = None,
-        body: Object | None = None,
+        body: Object | str | None = None,
         content_type: str = "application/json",
         timeout: timedelta = READ_TIMEOUT,
     ) -> Object:
@@ -282,6 +285,22 @@ class Cluster:
         if 200 <= response.status < 300:
             return _parse(content, what)
         raise _error(what, response.status, response.headers, content)
+
+
+def _canonical(body: Object) -> str:
+    """`body` as YAML that the API server converts to its own form of JSON.
+
+    It keeps the bytes of a ControllerRevision's `data` as they were sent, compares bytes to reject changes, and writes
+    the data anew in its own form with every patch. If the bytes differ, no patch of the metadata is accepted: neither
+    an adoption, nor the garbage collector's for `kubectl delete --cascade=orphan`, which then never ends.
+    """
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    # YAML has no surrogate pairs: characters beyond 16 bits are sent as they are.
+    return re.sub(r"(?<!\\)((?:\\\\)*)(\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2})", _astral, text)
+
+
+def _astral(match: re.Match[str]) -> str:
+    return match[1] + str(json.loads(f'"{match[2]}"'))
 
 
 class _ContinueExpiredError(ClusterError):

@@ -1,4 +1,4 @@
-"""Reads the W&B credential and the CA bundle of a ModelDeployment's registry, from the ModelDeployment's namespace.
+"""Reads the W&B credential and the CA bundle of a registry, from the ModelDeployment's namespace or the operator's.
 
 A Secret is read by name for each request and dropped after it. It must carry the label by which its owner consents.
 This module must never keep an API key, nor put one into a log line or an error.
@@ -33,18 +33,25 @@ class RegistryConfigError(Exception):
 class RegistryCredentials:
     """Reads credentials and CA bundles, and remembers why a credential could not be read."""
 
-    def __init__(self, cluster: Cluster, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cluster: Cluster, *, own_namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
+        self._own_namespace = own_namespace
         self._clock = clock
         self._credential_problems: dict[_Identity, str] = {}
         self._bundles: dict[_Identity, tuple[float, str]] = {}
 
-    async def subscription(self, key: Key, registry: Registry, question: Question) -> Subscription:
-        """Return what the poller has to query for `key`. Raises RegistryConfigError and ClusterErrors."""
+    async def subscription(
+        self, key: Key, registry: Registry, question: Question, *, own: bool = False
+    ) -> Subscription:
+        """Return what the poller has to query for `key`. Raises RegistryConfigError and ClusterErrors.
+
+        With `own`, Secret and CA bundle are in the operator's namespace instead of that of `key`.
+        """
+        namespace = self._own_namespace if own else key.namespace
         pem = None
         if registry.ca_bundle is not None:
-            pem = await self._bundle(key.namespace, registry.ca_bundle.config_map_key_ref)
-        identity = _identity(key.namespace, registry.auth.secret_key_ref)
+            pem = await self._bundle(namespace, registry.ca_bundle.config_map_key_ref)
+        identity = _identity(namespace, registry.auth.secret_key_ref)
         return Subscription(
             server=Server(registry.base_url.rstrip("/"), pem),
             identity=identity,

@@ -28,6 +28,7 @@ from modelsync.cluster.errors import KindMissingError
 from modelsync.observe.assembly import CONTROLLED_KINDS, Rivals, assemble, children_to_read
 from modelsync.observe.claims import hosts_of_owner
 from modelsync.observe.family import Family
+from modelsync.observe.unplanned import Unplanned, orphans_of
 
 
 class CachedFamilies:
@@ -53,6 +54,11 @@ class CachedFamilies:
             gateway_api=self.gateway_api,
             rivals=self.rivals(key, owner),
         )
+
+    def orphans(self, key: Key) -> Unplanned:
+        """Return what there is under the name of `key`, for which there is no ModelDeployment."""
+        children = {kind: self._cache.children(key, kind) for kind in CONTROLLED_KINDS}
+        return orphans_of(key, children, self._cache.children(key, POD), self._cache.route(key))
 
     def rivals(self, key: Key, owner: Object) -> Rivals:
         """Return the other objects that claim host names of `owner`."""

@@ -23,15 +23,18 @@ from modelsync.cluster.event_recorder import Recorder
 from modelsync.cluster.families import CachedFamilies, LiveFamilies
 from modelsync.cluster.lease import Elector
 from modelsync.controller import health
+from modelsync.controller.hold_guard import HoldGuard, key_of
 from modelsync.controller.instrumentation import Instrumentation
 from modelsync.controller.kopf_shell import Shell
 from modelsync.controller.options import Options, identity
-from modelsync.controller.reconciler import WATCH_SEPARATOR, Reconciler
+from modelsync.controller.reconciler import Reconciler
 from modelsync.controller.sweeper import Sweep, Sweeper
 from modelsync.controller.workqueue import Priority, WorkQueue
 from modelsync.effects.adapter_reader import AdapterReader
 from modelsync.effects.apply import Applier
+from modelsync.effects.cut_off import Cutter
 from modelsync.effects.exams import ExamPoller
+from modelsync.effects.silence_unplanned import UnplannedSilencer
 from modelsync.effects.silences import Silences
 from modelsync.registry.poller import Poller
 from modelsync.registry.relay import Relay
@@ -85,11 +88,14 @@ class Operator:
         self._adapters = AdapterReader(self._on_change)
         self._exams = ExamPoller(self._queue.add)
         silences = Silences()
+        cutter = Cutter(fenced, self._cache, silences)
+        recorder = Recorder(fenced, instance=identity(), count_result=self._count_event)
+        credentials = RegistryCredentials(cluster, own_namespace=options.lease_namespace)
         self._applier = Applier(
             fenced,
             self._cache,
             options.settings,
-            silences=silences,
+            cutter=cutter,
             retry=self._queue.retry,
             requeue=self._queue.add,
             on_action_done=instrumentation.on_action_done,
@@ -100,9 +106,17 @@ class Operator:
             live=LiveFamilies(fenced, self._cache, self._cached),
             applier=self._applier,
             silences=silences,
-            recorder=Recorder(fenced, instance=identity(), count_result=self._count_event),
-            credentials=RegistryCredentials(cluster),
+            recorder=recorder,
+            credentials=credentials,
             poller=self._poller,
+            guard=HoldGuard(
+                poller=self._poller,
+                credentials=credentials,
+                silencer=UnplannedSilencer(fenced, self._cache, cutter),
+                recorder=recorder,
+                settings=options.settings,
+                requeue=self._queue.add_after,
+            ),
             adapters=self._adapters,
             queue=self._queue,
             settings=options.settings,
@@ -201,8 +215,7 @@ class Operator:
             self._queue.add(key)
 
     def _on_change(self, key: PollerKey) -> None:
-        namespace, name = key
-        self._queue.add(Key(namespace, name.partition(WATCH_SEPARATOR)[0]), Priority.HIGH)
+        self._queue.add(key_of(key), Priority.HIGH)
 
     # --- metrics ---
 

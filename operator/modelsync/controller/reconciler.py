@@ -8,7 +8,7 @@ to the planner and actions to `Applier`.
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from modelsync.cluster.credentials import RegistryConfigError, RegistryCredentia
 from modelsync.cluster.errors import ClusterError, ConflictError, NotFoundError, NotLeadingError, UnavailableError
 from modelsync.cluster.event_recorder import Recorder
 from modelsync.cluster.families import CachedFamilies, LiveFamilies
+from modelsync.controller.hold_guard import Group, HoldGuard
 from modelsync.controller.instrumentation import Instrumentation
 from modelsync.controller.log_fields import action_text, event_text
 from modelsync.controller.workqueue import ShutDownError, WorkQueue
@@ -32,22 +33,23 @@ from modelsync.effects.apply import Applier
 from modelsync.effects.exams import ExamPoller
 from modelsync.effects.silences import Silences
 from modelsync.observe.adapters import Known
+from modelsync.observe.adoption import adoptable
+from modelsync.observe.assembly import all_children
 from modelsync.observe.family import Family
 from modelsync.observe.gather import Gathered, gather
-from modelsync.observe.hold_watch import Watch, watches
+from modelsync.observe.hold_watch import watches
 from modelsync.observe.sightings import Sightings
 from modelsync.observe.spec_status import UnreadableError, read, status_of
+from modelsync.observe.unplanned import orphans_beside, unplanned_of
 from modelsync.observe.upkeep import upkeep
-from modelsync.registry.model import Answers
+from modelsync.policy.effective import capped
 from modelsync.registry.poller import Poller, Subscription
-from modelsync.registry.store import Key as PollerKey
 from modelsync.report.report import Report, report, unreadable_spec
+from modelsync.resources.objects import Owner
 from modelsync.rollout.facts import Facts
-from modelsync.rollout.model import Action, Plan, Problem, RegistryOutcome
+from modelsync.rollout.model import Action, Hold, Plan, Problem, RegistryOutcome
 from modelsync.rollout.plan import plan
-
-WATCH_SEPARATOR = "/"
-"""Between a ModelDeployment's name, which cannot contain it, and the name of a watch, in the poller's keys."""
+from modelsync.rollout.state import load
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +99,7 @@ class Reconciler:
         recorder: Recorder,
         credentials: RegistryCredentials,
         poller: Poller,
+        guard: HoldGuard,
         adapters: AdapterReader,
         queue: WorkQueue[Key],
         settings: OperatorSettings,
@@ -113,6 +116,7 @@ class Reconciler:
         self._recorder = recorder
         self._credentials = credentials
         self._poller = poller
+        self._guard = guard
         self._adapters = adapters
         self._queue = queue
         self._settings = settings
@@ -121,7 +125,6 @@ class Reconciler:
         self._instrumentation = instrumentation
         self._now = now
         self._sightings = Sightings()
-        self._watches: dict[Key, frozenset[PollerKey]] = {}
         self._uids: dict[Key, str] = {}
         self._stamped: set[str] = set()
         self._refused_writes: dict[Key, Problem] = {}
@@ -144,22 +147,25 @@ class Reconciler:
         Raises ClusterErrors and UnreadableError.
         """
         family = self._cached.family(key)
-        if family is None or not self._is_wanted(family.owner):
-            self._forget(key)
+        if family is None or _is_being_deleted(family.owner):
+            await self._without_plan(key, family)
             return None
         self._uids[key] = family.uid
+        if await self._adopt(family):
+            self._queue.add(key)
+            return None
         decision = await self._decide(family)
         if decision.writes:
             found = await self._live.family(family)
             if found is None:
                 # It was deleted; the watch event has not arrived, or never will.
                 self._cache.put(MODEL_DEPLOYMENT, family.owner, deleted=True)
-                self._forget(key)
+                await self._without_plan(key, None)
                 return None
             decision = await self._act(found)
         if decision.plan.look:
-            for each in (key, *self._watches.get(key, ())):
-                self._poller.look(each)
+            self._poller.look(key)
+            self._guard.look(key)
         return decision.plan.requeue_after
 
     async def _work_on(self, key: Key) -> None:
@@ -209,14 +215,54 @@ class Reconciler:
                     self._queue.add_after(key, delay)
             self._instrumentation.on_pass_ended(result, timedelta(seconds=time.monotonic() - started))
 
+    async def _without_plan(self, key: Key, family: Family | None) -> None:
+        """What is done for a ModelDeployment that is gone (`family` is None) or is being deleted: only holds act."""
+        self._forget(key)
+        if family is None:
+            self._guard.release(key, Group.UNPLANNED)
+            await self._guard.act(self._cached.orphans(key), Group.ORPHANS, about=None)
+        else:
+            await self._guard.act(unplanned_of(family, _latched(family)), Group.UNPLANNED, about=family.owner)
+
+    async def _adopt(self, family: Family) -> bool:
+        """Adopt orphans that verify; returns whether there were any. What does not verify is watched for holds."""
+        if not family.foreign and family.foreign_route is None:
+            self._guard.release(family.key, Group.ORPHANS)
+            return False
+        orphans = adoptable(family.key.name, all_children(family), family.foreign_route)
+        if orphans:
+            try:
+                return bool(await self._applier.adopt(Owner.of(family.owner), orphans))
+            except (ConflictError, UnavailableError, NotLeadingError):
+                raise
+            except ClusterError as error:
+                # Refused by admission, for example. What is owned must not wait for what is not.
+                log.warning("orphan.not_adopted", problem=str(error))
+        await self._guard.act(orphans_beside(family), Group.ORPHANS, about=family.owner)
+        return False
+
     async def _decide(self, family: Family) -> Decision:
+        """Decide what to do. Raises ClusterErrors, UnreadableError and whatever a defect raises; before the last two,
+        what is held is silenced."""
+        try:
+            decision = await self._planned(family)
+        except ClusterError:
+            raise
+        except Exception:
+            await self._guard.act(unplanned_of(family, _latched(family)), Group.UNPLANNED, about=family.owner)
+            raise
+        self._guard.release(family.key, Group.UNPLANNED)
+        return decision
+
+    async def _planned(self, family: Family) -> Decision:
         found = read(family, self._settings)
         refusal = found.not_to_ask
         subscription: Subscription | None = None
         adapters: Known = {}
         if found.registry is not None:
             try:
-                subscription = await self._credentials.subscription(family.key, found.registry, found.question)
+                registry = capped(found.registry, self._settings)
+                subscription = await self._credentials.subscription(family.key, registry, found.question)
             except RegistryConfigError as error:
                 refusal = str(error)
             else:
@@ -226,7 +272,7 @@ class Reconciler:
                 refusal = self._credentials.credential_problem(family.key, found.registry)
         else:
             self._poller.unsubscribe(family.key)
-        watched = await self._watch(family.key, watches(found, self._settings))
+        watched = await self._guard.watch(family.key, watches(found, self._settings))
         gathered = gather(
             found,
             settings=self._settings,
@@ -249,24 +295,6 @@ class Reconciler:
         alias, pods = str(found.spec.model_ref), family.pods
         self._instrumentation.on_decided(family.key, gathered.observed, decided, status, alias=alias, pods=pods)
         return Decision(gathered, decided, found_report, status.wire())
-
-    async def _watch(self, key: Key, wanted: Sequence[Watch]) -> Mapping[Watch, Answers | None]:
-        """Have the poller query what each of `wanted` needs and no other watch of `key`; return what is known."""
-        names: dict[Watch, PollerKey] = {
-            each: (key.namespace, f"{key.name}{WATCH_SEPARATOR}{each.name}") for each in wanted
-        }
-        for gone in self._watches.get(key, frozenset()) - frozenset(names.values()):
-            self._poller.unsubscribe(gone)
-        for each, name in names.items():
-            try:
-                self._poller.subscribe(name, await self._credentials.subscription(key, each.registry, each.question))
-            except RegistryConfigError as error:
-                log.warning("hold_watch.unavailable", server=each.registry.base_url, problem=str(error))
-        if names:
-            self._watches[key] = frozenset(names.values())
-        else:
-            self._watches.pop(key, None)
-        return {each: self._poller.snapshot(name) for each, name in names.items()}
 
     def _report(self, gathered: Gathered, decided: Plan) -> Report:
         observed = gathered.observed
@@ -387,14 +415,9 @@ class Reconciler:
             for event in found.events:
                 await self._recorder.record(family.owner, event)
 
-    def _is_wanted(self, owner: Object) -> bool:
-        """A ModelDeployment that is being deleted gets no more writes; the garbage collector deletes its children."""
-        return not owner["metadata"].get("deletionTimestamp")
-
     def _forget(self, key: Key) -> None:
         self._poller.unsubscribe(key)
-        for watch in self._watches.pop(key, frozenset()):
-            self._poller.unsubscribe(watch)
+        self._guard.release(key, Group.PLANNED)
         self._instrumentation.forget(key)
         self._exams.forget(key)
         self._queue.forget(key)
@@ -403,3 +426,17 @@ class Reconciler:
             self._sightings.forget(uid)
             self._silences.forget(uid)
             self._stamped.discard(uid)
+
+
+def _is_being_deleted(owner: Object) -> bool:
+    """Such a ModelDeployment gets no more writes; the garbage collector deletes its children."""
+    return bool(owner["metadata"].get("deletionTimestamp"))
+
+
+def _latched(family: Family) -> tuple[Hold, ...]:
+    """The holds in the status; never raises, since a hold must not depend on the rest of an object."""
+    try:
+        return load(status_of(family)).holds
+    except Exception as error:
+        log.error("status.unreadable", problem=f"{type(error).__name__}: {error}")
+        return ()

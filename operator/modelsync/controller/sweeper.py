@@ -72,7 +72,7 @@ class Sweeper:
             for key in affected:
                 self._add(key, Priority.HIGH)
         self._swept = True
-        for key in self._cache.owners():
+        for key in self._cache.all_keys():
             self._add(key, Priority.LOW)
         return Sweep(objects, missed, ghosts, frozenset(missing))
 

@@ -5,12 +5,11 @@ not own (by owner uid) must never be touched. Actions are carried out in the pla
 """
 
 import asyncio
-import base64
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -21,7 +20,6 @@ from modelsync.api.kinds import (
     DEPLOYMENT,
     HTTP_ROUTE,
     MODEL_DEPLOYMENT,
-    POD,
     SECRET,
     SERVICE,
     Key,
@@ -31,7 +29,6 @@ from modelsync.api.kinds import (
     is_controlled_by,
     labels_of,
     name_of,
-    uid_of,
 )
 from modelsync.api.routing import Routing
 from modelsync.api.settings import OperatorSettings
@@ -44,15 +41,12 @@ from modelsync.cluster.errors import (
     NotFoundError,
     UnavailableError,
 )
-from modelsync.effects import fuse
-from modelsync.effects.silences import Silences
-from modelsync.observe.fuse import Acknowledgement
+from modelsync.effects.adopt import adopt
+from modelsync.effects.cut_off import Cutter, token_of
 from modelsync.observe.gather import Gathered
-from modelsync.observe.pods import CUT_GRACE
 from modelsync.observe.route import hold_annotation
 from modelsync.observe.upkeep import is_as_wanted, upkeep
 from modelsync.resources.children import (
-    FUSE_TOKEN_KEY,
     blocked_service,
     deployment,
     fuse_secret,
@@ -102,7 +96,7 @@ class Applier:
         cache: Cache,
         settings: OperatorSettings,
         *,
-        silences: Silences,
+        cutter: Cutter,
         retry: Callable[[Key], object],
         requeue: Callable[[Key], object],
         on_action_done: Callable[[Key, Observed, Plan, Action], None] = lambda *_: None,
@@ -110,7 +104,7 @@ class Applier:
         self._cluster = cluster
         self._cache = cache
         self._settings = settings
-        self._silences = silences
+        self._cutter = cutter
         self._retry = retry
         self._requeue = requeue
         self._on_action_done = on_action_done
@@ -127,7 +121,7 @@ class Applier:
         ModelDeployments affected by the same hold must not wait for it. A running cut-off is not started again. For an
         urgent plan every action is tried, even after earlier ones failed.
         """
-        work = _Pass(self._cluster, self._cache, self._settings, self._silences, gathered, plan)
+        work = _Pass(self._cluster, self._cache, self._settings, self._cutter, gathered, plan)
         first: ClusterError | None = None
         done: list[Action] = []
         for action in plan.actions:
@@ -147,6 +141,10 @@ class Applier:
         if first is not None:
             raise first
         return tuple(done)
+
+    async def adopt(self, owner: Owner, orphans: Iterable[tuple[Kind, Object]]) -> int:
+        """Make `owner` the controller of `orphans`; return how many were adopted. Raises ClusterErrors."""
+        return await adopt(self._cluster, self._cache, owner, orphans)
 
     async def finish(self, timeout: timedelta) -> None:
         """Wait for running cut-offs, at most `timeout`."""
@@ -176,7 +174,7 @@ class Applier:
 
     async def apply_upkeep(self, gathered: Gathered, state: State) -> int:
         """Write what `upkeep` returns; return the number of objects written. Raises the first ClusterError."""
-        work = _Pass(self._cluster, self._cache, self._settings, self._silences, gathered, Plan(state))
+        work = _Pass(self._cluster, self._cache, self._settings, self._cutter, gathered, Plan(state))
         written = 0
         for piece in upkeep(gathered, state):
             written += await work.put(piece.kind, piece.wanted, piece.live)
@@ -217,7 +215,7 @@ class _Pass:
     cluster: Cluster
     cache: Cache
     settings: OperatorSettings
-    silences: Silences
+    cutter: Cutter
     gathered: Gathered
     plan: Plan
 
@@ -269,38 +267,9 @@ class _Pass:
         await self.put(HTTP_ROUTE, route, self.gathered.read.family.route)
 
     async def _cut_off(self, revision: Revision) -> None:
-        pods = [pod for pod in self.gathered.read.family.pods if labels_of(pod).get(names.REVISION_LABEL) == revision]
-        await self._blow_fuse(revision, [pod for pod in pods if self._may_still_serve(revision, pod)])
-        # Scale down first, or the ReplicaSet would replace each deleted pod.
-        results = [await _error_of(self._scale(revision, 0))]
-        results += await asyncio.gather(*(_error_of(self._delete_pod(pod)) for pod in pods))
-        log.info("revision.cut_off", revision=revision, pods=len(pods))
-        for error in filter(None, results):
-            raise error
-
-    async def _delete_pod(self, pod: Object) -> None:
-        name = name_of(pod)
-        if not await self.cluster.delete(POD, self._owner.namespace, name, uid=uid_of(pod), grace=CUT_GRACE):
-            # No watch event has arrived: without this, plans would keep cutting off a deleted pod.
-            self.cache.put(POD, pod, deleted=True)
-
-    def _may_still_serve(self, revision: Revision, pod: Object) -> bool:
-        running = (pod.get("status") or {}).get("phase") == "Running"
-        return running and not self.silences.is_acknowledged(self._owner.uid, revision, uid_of(pod))
-
-    async def _blow_fuse(self, revision: Revision, pods: list[Object]) -> None:
-        if not pods:
-            return
-        at = datetime.now(UTC)
-        answers: Mapping[str, Acknowledgement | None] = {uid_of(pod): None for pod in pods}
-        try:
-            secret = await self.cluster.get(
-                SECRET, self._owner.namespace, names.fuse_secret(self._owner.name, revision)
-            )
-            answers = {**answers, **await fuse.blow(pods, _token(secret))}
-        except (ClusterError, ValueError, KeyError) as error:
-            log.warning("fuse.unavailable", revision=revision, problem=str(error))
-        self.silences.record(self._owner.uid, revision, at, answers)
+        family = self.gathered.read.family
+        pods = [pod for pod in family.pods if labels_of(pod).get(names.REVISION_LABEL) == revision]
+        await self.cutter.cut_off(family.key, family.uid, revision, pods, scale_down=lambda: self._scale(revision, 0))
 
     async def _remove(self, revision: Revision, *, forget: bool) -> None:
         await self._delete(DEPLOYMENT, self._deployment(revision))
@@ -353,7 +322,7 @@ class _Pass:
         try:
             await self.cluster.create(SECRET, self._owner.namespace, body)
         except AlreadyExistsError:
-            return _token(await self._own(SECRET, name_of(body)))
+            return token_of(await self._own(SECRET, name_of(body)))
         return token
 
     async def _own(self, kind: Kind, name: str) -> Object:
@@ -411,16 +380,3 @@ class _Pass:
 
     def _deployment(self, revision: Revision) -> Object | None:
         return self.gathered.read.family.deployments.get(names.child(self._owner.name, revision))
-
-
-def _token(secret: Object) -> str:
-    """Return the token. Raises KeyError or ValueError when it is missing or malformed."""
-    return base64.b64decode(secret["data"][FUSE_TOKEN_KEY], validate=True).decode()
-
-
-async def _error_of(work: Awaitable[object]) -> ClusterError | None:
-    try:
-        await work
-    except ClusterError as error:
-        return error
-    return None

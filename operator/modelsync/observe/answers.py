@@ -38,7 +38,7 @@ class Positives:
     @property
     def asked_at(self) -> datetime:
         """When the oldest of the requests was sent."""
-        return min(each.asked_at for each in self.answers.values())
+        return min(self.answers.values(), key=lambda each: each.asked).asked_at
 
     @property
     def artifacts(self) -> dict[str, Artifact]:
@@ -175,6 +175,7 @@ def hold_reads(asked: Question, answers: Answers | None, server: str) -> Mapping
             marks=tuple(sorted(read.marks)),
             alias_mark_elsewhere=read.alias_mark_elsewhere,
             asked_at=read.asked_at,
+            asked=read.asked,
             server=server,
         )
         for digest, read in holds.hold_reads(answers, asked).items()

@@ -51,9 +51,10 @@ def assemble(
     """Return the family of `owner`, without children and a route that it does not control. `owner` has name and uid."""
     owner = shaped(MODEL_DEPLOYMENT, owner) or owner
     uid = uid_of(owner)
-    own = {
-        kind: by_name(obj for obj in all_shaped(kind, found) if is_controlled_by(obj, uid))
-        for kind, found in children.items()
+    found_by_kind = {kind: all_shaped(kind, found) for kind, found in children.items()}
+    own = {kind: by_name(obj for obj in found if is_controlled_by(obj, uid)) for kind, found in found_by_kind.items()}
+    foreign = {
+        kind: tuple(obj for obj in found if not is_controlled_by(obj, uid)) for kind, found in found_by_kind.items()
     }
     route = shaped(HTTP_ROUTE, route) if route is not None else None
     foreign_route = route is not None and not is_controlled_by(route, uid)
@@ -70,7 +71,20 @@ def assemble(
         gateway_api=gateway_api,
         rival_routes=tuple(all_shaped(HTTP_ROUTE, rivals.routes)),
         rival_owners=tuple(all_shaped(MODEL_DEPLOYMENT, rivals.owners)),
+        foreign={kind: found for kind, found in foreign.items() if found},
+        foreign_route=route if foreign_route else None,
     )
+
+
+def all_children(family: Family) -> Mapping[Kind, tuple[Object, ...]]:
+    """The children of a cached family by their label, those that it controls and the others."""
+    own = {
+        CONTROLLER_REVISION: family.records,
+        DEPLOYMENT: family.deployments,
+        SERVICE: family.services,
+        POD_DISRUPTION_BUDGET: family.budgets,
+    }
+    return {kind: (*found.values(), *family.foreign.get(kind, ())) for kind, found in own.items()}
 
 
 def children_to_read(known: Family) -> list[tuple[Kind, str]]:

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from modelsync.api.kinds import Key, Object, uid_of
+from modelsync.api.kinds import Key, Kind, Object, uid_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,11 @@ class Family:
     """Other HTTPRoutes with one of our host names."""
     rival_owners: tuple[Object, ...] = ()
     """Other ModelDeployments with one of our host names."""
+
+    foreign: Mapping[Kind, tuple[Object, ...]] = field(default_factory=dict)
+    """Children by their label that `owner` does not control: orphans, and what others made. Cached families only."""
+    foreign_route: Object | None = None
+    """The HTTPRoute with our name, if `owner` does not control it."""
 
     @property
     def uid(self) -> str:

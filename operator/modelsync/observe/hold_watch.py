@@ -2,22 +2,24 @@
 
 A spec can be edited, by mistake or on purpose, so that its registry cannot be queried or has no mark of what serves: an
 invalid reference, another server, a Secret without a valid key. So the revisions in play are also watched at the server
-that their record was pulled from, with that Secret, as long as the administrator allows the server. Such a watch is
-needed only where it differs from what the spec asks for.
+that their record was pulled from: with the operator's own credential for that server if it has one, and with the Secret
+of the record as long as the administrator allows the server. A watch with that Secret is needed only where it differs
+from what the spec asks for.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from modelsync.api.registry import Registry
 from modelsync.api.settings import OperatorSettings, same_server
-from modelsync.observe.question import hold_names, served
+from modelsync.observe.question import administrator_names, hold_names, served
 from modelsync.observe.spec_status import Read
-from modelsync.policy.effective import is_allowed_server
-from modelsync.registry.model import Question
-from modelsync.resources.record import Record
+from modelsync.observe.unplanned import Content, Unplanned
+from modelsync.policy.effective import capped, is_allowed_server
+from modelsync.registry.model import HoldNames, Question
+from modelsync.resources.revision import Artifact
 from modelsync.rollout.model import Hold, HoldRead
 
 PREFERENCE = timedelta(seconds=60)
@@ -30,42 +32,65 @@ class Watch:
 
     registry: Registry
     question: Question
+    own: bool = False
+    """Whether Secret and CA bundle are those of the operator, in its own namespace."""
 
     @property
     def name(self) -> str:
         """Tells the watches of one ModelDeployment apart."""
         secret, bundle = self.registry.auth.secret_key_ref, self.registry.ca_bundle
         ca = f"{bundle.config_map_key_ref.name}/{bundle.config_map_key_ref.key}" if bundle is not None else ""
-        return f"{self.registry.base_url} {secret.name}/{secret.key} {ca}"
+        return f"{'operator ' if self.own else ''}{self.registry.base_url} {secret.name}/{secret.key} {ca}"
 
 
 def watches(found: Read, settings: OperatorSettings) -> tuple[Watch, ...]:
-    """The watches that the records in play need beside the spec's own registry."""
-    by_registry: dict[Registry, list[Record]] = {}
+    """The watches that the revisions in play need beside the spec's own registry."""
+    contents = [Content(tuple(record.parts.values()), record.registry) for record in found.in_play]
     asked = found.spec.registry or settings.registry
-    for record in found.in_play:
-        registry = record.registry
-        if registry is None or not is_allowed_server(registry.base_url, settings):
-            continue
-        if found.registry is None or not _same_access(registry, found.registry):
-            interval = min(registry.poll_interval, asked.poll_interval if asked is not None else registry.poll_interval)
-            by_registry.setdefault(registry.model_copy(update={"poll_interval": interval}), []).append(record)
+    interval = capped(asked, settings).poll_interval if asked is not None else None
     names = hold_names(found.spec, settings)
+    return _watches(contents, found.state.holds, names, settings, asked=found.registry, interval=interval)
+
+
+def unplanned_watches(found: Unplanned, settings: OperatorSettings) -> tuple[Watch, ...]:
+    """The watches of what serves without a plan: only the administrator's hold names count."""
+    return _watches(found.contents.values(), found.latched, administrator_names(settings), settings)
+
+
+def _watches(
+    contents: Iterable[Content],
+    latched: Sequence[Hold],
+    names: HoldNames,
+    settings: OperatorSettings,
+    *,
+    asked: Registry | None = None,
+    interval: timedelta | None = None,
+) -> tuple[Watch, ...]:
+    """`asked` is the registry that the spec asks; `interval` is the spec's own, if it is shorter."""
+    wanted: dict[tuple[bool, Registry], set[Artifact]] = defaultdict(set)
+    for content in contents:
+        if (registry := content.registry) is None:
+            continue
+        for own in settings.registries:
+            if same_server(own.base_url, registry.base_url):
+                wanted[True, capped(own, settings)] |= {*content.artifacts}
+        if is_allowed_server(registry.base_url, settings) and (asked is None or not _same_access(registry, asked)):
+            shortest = min(filter(None, (capped(registry, settings).poll_interval, interval)))
+            wanted[False, registry.model_copy(update={"poll_interval": shortest})] |= {*content.artifacts}
     return tuple(
         Watch(
             registry,
             Question(
                 refs=frozenset(),
-                served=frozenset(served(artifact) for record in records for artifact in record.parts.values()),
+                served=frozenset(map(served, artifacts)),
                 hold=names,
                 latched=frozenset(
-                    hold.mark
-                    for hold in found.state.holds
-                    if not hold.server or same_server(hold.server, registry.base_url)
+                    hold.mark for hold in latched if not hold.server or same_server(hold.server, registry.base_url)
                 ),
             ),
+            own,
         )
-        for registry, records in by_registry.items()
+        for (own, registry), artifacts in wanted.items()
     )
 
 
@@ -93,10 +118,10 @@ def merge_reads(
 def _counts(read: HoldRead, known: HoldRead, held_by: Collection[str]) -> bool:
     """Whether `read`, by a watch, counts instead of `known`. `held_by`: the servers of latched holds on the digest."""
     if same_server(read.server, known.server):
-        hides = not set(read.marks) <= set(known.marks) and read.asked_at >= known.asked_at
+        hides = not set(read.marks) <= set(known.marks) and read.asked >= known.asked
     else:
         hides = not set(read.marks) <= set(known.marks) or any(same_server(read.server, each) for each in held_by)
-    return hides or known.asked_at + PREFERENCE < read.asked_at
+    return hides or known.asked + PREFERENCE.total_seconds() < read.asked
 
 
 def _same_access(one: Registry, other: Registry) -> bool:

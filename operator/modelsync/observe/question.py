@@ -32,6 +32,11 @@ def hold_names(spec: ModelDeploymentSpec, settings: OperatorSettings) -> HoldNam
     return HoldNames(tags=frozenset(rules.tags), aliases=frozenset(rules.aliases))
 
 
+def administrator_names(settings: OperatorSettings) -> HoldNames:
+    """What marks a hold for everything in the cluster."""
+    return HoldNames(tags=frozenset(settings.hold.tags), aliases=frozenset(settings.hold.aliases))
+
+
 def server_of(registry: Registry | None) -> str:
     """Base URL of the server to query; empty if there is none."""
     return registry.base_url.rstrip("/") if registry is not None else ""

@@ -4,7 +4,7 @@ Nothing that others write into an object may stop the planner: parts that cannot
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -26,6 +26,7 @@ from modelsync.registry.model import Question
 from modelsync.resources.children import selected_revision
 from modelsync.resources.objects import Owner
 from modelsync.resources.record import Record, RecordError
+from modelsync.resources.silenced import exposed_by_route
 from modelsync.rollout.model import Problem, Revision, State
 from modelsync.rollout.state import load
 
@@ -79,8 +80,8 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         elif (conflict := conflicts.conflict(family, spec.traffic.gateway)) is not None:
             found.append(Problem(reasons.Reason.CONFLICT, conflict, blocks_route=True))
     status = status_of(family)
-    state = load(status)
     records = _records(family)
+    state = _recovered(load(status), family, records)
     in_play = [records[revision] for revision in sorted(_in_play(family, state)) if revision in records]
     not_to_ask = (
         summarize_problems(
@@ -171,6 +172,22 @@ def _records(family: Family) -> Mapping[Revision, Record]:
             continue
         records[record.revision] = record
     return records
+
+
+def _recovered(state: State, family: Family, records: Mapping[Revision, Record]) -> State:
+    """The state of a ModelDeployment whose status was lost while its children serve: adopted orphans, a restore.
+
+    An intent is always written before its effect. So if there is none, but the plain Service selects a revision and the
+    route, if there is one, gives it traffic, then that revision was the stable: it goes on serving.
+    """
+    if state.promoted or state.target is not None or state.canary is not None:
+        return state
+    serving = plain_service(family)
+    if serving is None or serving not in records:
+        return state
+    if family.route is not None and serving not in exposed_by_route(family.route, family.key.name):
+        return state
+    return replace(state, promoted=(serving,))
 
 
 def _in_play(family: Family, state: State) -> set[Revision]:

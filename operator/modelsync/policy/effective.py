@@ -28,6 +28,14 @@ def registry_of(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Regist
     return spec.registry if spec.registry is not None else settings.registry
 
 
+def capped(registry: Registry, settings: OperatorSettings) -> Registry:
+    """The registry with a poll interval of at most the administrator's: a spec can only ask for more."""
+    longest = settings.hold.poll_interval
+    if registry.poll_interval <= longest:
+        return registry
+    return registry.model_copy(update={"poll_interval": longest})
+
+
 def allowed_servers(settings: OperatorSettings) -> tuple[str, ...]:
     """Base URLs of the servers that may get a key: the administrator's list, and the server of the default registry."""
     default = settings.registry

@@ -37,11 +37,15 @@ class NotFoundError(RegistryError):
 
 
 class ThrottledError(RegistryError):
-    """HTTP 429, or 503 with Retry-After: nothing may be sent with this credential before `until`."""
+    """HTTP 429, or 503 with Retry-After: the server asks to send nothing with this credential before `until`.
 
-    def __init__(self, message: str, *, until: datetime) -> None:
+    `resume`, in seconds of `graphql.clock`, is when holds are read again, which may be sooner.
+    """
+
+    def __init__(self, message: str, *, until: datetime, resume: float = 0.0) -> None:
         super().__init__(message)
         self.until = until
+        self.resume = resume
 
 
 class UnreachableError(RegistryError):

@@ -22,7 +22,7 @@ from modelsync.registry.errors import (
     ThrottledError,
     UnreachableError,
 )
-from modelsync.registry.graphql import GraphQL, Response, now_utc
+from modelsync.registry.graphql import GraphQL, Response, clock, now_utc
 from modelsync.registry.query import DIGEST_ALGORITHM, OPERATION, ArtifactById, CollectionPage, Path, Unit, document
 
 BATCH = 20
@@ -46,6 +46,7 @@ class Reply:
     status: int
     asked_at: datetime
     answered_at: datetime
+    asked: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class NoReply:
     error: RegistryError
     asked_at: datetime
     answered_at: datetime
+    asked: float = 0.0
 
 
 @dataclass(slots=True)
@@ -139,17 +141,17 @@ class _Exchange:
 
     async def _once(self, chunk: Sequence[Unit]) -> Sequence[Sequence[Unit]]:
         """Send one request; return the parts in which it must be sent again, if any."""
-        if (throttled := self._traits.throttled) and self._stopped is None and now_utc() < throttled.until:
-            self._stopped = NoReply(throttled, now_utc(), now_utc())
+        if (throttled := self._traits.throttled) and self._stopped is None and clock() < throttled.resume:
+            self._stopped = NoReply(throttled, now_utc(), now_utc(), clock())
         if self._stopped is not None:
             self._fail(chunk, self._stopped)
             return ()
         request = document(chunk, without=self._traits.without)
-        asked_at = now_utc()
+        asked_at, asked = now_utc(), clock()
         try:
             response = await self._api.execute(request.query, request.variables, operation=OPERATION)
         except RegistryError as error:
-            reply = NoReply(error, asked_at, now_utc())
+            reply = NoReply(error, asked_at, now_utc(), asked)
             if partial := _as_response(reply, request.paths.values()):
                 return self._keep(chunk, partial, request.paths)
             return self._again_after(error, chunk, reply)
@@ -202,6 +204,7 @@ class _Exchange:
                 status=response.status,
                 asked_at=response.asked_at,
                 answered_at=response.answered_at,
+                asked=response.asked,
             )
         return again
 
@@ -221,7 +224,7 @@ def _as_response(reply: NoReply, paths: Iterable[Path]) -> Response | None:
     if isinstance(error, NotFoundError) or (isinstance(error, DeniedError) and error.status == 403):
         status = 404 if isinstance(error, NotFoundError) else 403
         if error.errors and all(_belongs(each, known) for each in error.errors):
-            return Response({}, error.errors, status, reply.asked_at, reply.answered_at)
+            return Response({}, error.errors, status, reply.asked_at, reply.answered_at, reply.asked)
     return None
 
 

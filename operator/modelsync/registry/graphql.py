@@ -7,6 +7,7 @@ The protocol as measured with wandb's client 0.31: `POST {base}/graphql` with Ba
 `errors` may come with HTTP 403 and 404 too, and its data is then still valid.
 """
 
+import asyncio
 import os
 import re
 import ssl
@@ -47,7 +48,11 @@ MAX_ANSWER_DEPTH = 64
 DEFAULT_WAIT = timedelta(seconds=30)
 """How long to wait after a 429 that gives no time."""
 MAX_WAIT = timedelta(hours=1)
-"""Longer waits requested by a server or proxy are capped: holds could not be detected for that long."""
+"""Longer waits requested by a server or proxy are capped."""
+MAX_SILENCE = timedelta(seconds=60)
+"""The longest wait between two reads of holds, whatever a server or proxy asks for: nothing is seen in between, so a
+single Retry-After of an hour would stop every hold for an hour. W&B counts requests per second in a fixed window and
+sends its end in seconds (RateLimit-Reset), so a request a minute is within what it allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class Response:
     asked_at: datetime
     """When the request was sent: the response does not cover later changes."""
     answered_at: datetime
+    asked: float = 0.0
+    """`asked_at` in seconds of `clock`."""
 
 
 class InvalidBaseURLError(ValueError):
@@ -130,8 +137,14 @@ def user_agent() -> str:
 
 
 def now_utc() -> datetime:
-    """The current time, in UTC; this package's only clock."""
+    """The current time, in UTC, for people."""
     return datetime.now(UTC)
+
+
+def clock() -> float:
+    """The event loop's clock, in seconds: monotonic, and comparable only within this process. Whatever is ordered or
+    waited for is measured by it, because the wall clock can be set back."""
+    return asyncio.get_running_loop().time()
 
 
 Watch = Callable[[str, str, float], None]
@@ -192,7 +205,7 @@ class GraphQL:
         body: dict[str, Any] = {"query": query, "variables": dict(variables or {})}
         if operation:
             body["operationName"] = operation
-        asked_at = now_utc()
+        asked_at, asked = now_utc(), clock()
         status, headers, content = await self._post(body)
         answered_at = now_utc()
         if error := self._failure_of_status(status, headers, answered_at):
@@ -206,7 +219,7 @@ class GraphQL:
         )
         data = answer.get("data")
         if isinstance(data, Mapping) and (status < 400 or any(value is not None for value in data.values())):
-            return Response(data, errors, status, asked_at, answered_at)
+            return Response(data, errors, status, asked_at, answered_at, asked)
         raise self._failure_without_data(status, errors)
 
     async def __aenter__(self) -> Self:
@@ -281,9 +294,11 @@ class GraphQL:
     def _failure_of_status(self, status: int, headers: Mapping[str, str], at: datetime) -> RegistryError | None:
         """The error that the status alone implies, whatever the body contains; None if there is none."""
         if status == 429 or (status == 503 and "retry-after" in headers):
-            until = at + _wait_of(headers, at)
+            wait = _wait_of(headers, at)
             return ThrottledError(
-                f"{self.base_url} answered {status} and asks to wait until {until:%H:%M:%S} UTC", until=until
+                f"{self.base_url} answered {status} and asks to wait until {at + wait:%H:%M:%S} UTC",
+                until=at + wait,
+                resume=clock() + min(wait, MAX_SILENCE).total_seconds(),
             )
         if status == 401:
             return DeniedError(

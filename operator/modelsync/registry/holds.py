@@ -6,13 +6,14 @@ not evade it. A failed read must never end a hold.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 
 from modelsync.api.hold import HoldMark, HoldSource
 from modelsync.api.model_ref import CollectionRef
 from modelsync.registry.model import (
+    Answered,
     Answers,
     Artifact,
     CollectionRead,
@@ -33,6 +34,8 @@ class HoldRead:
     """Another version of a relevant collection carries a hold alias: a latched hold by alias continues."""
     asked_at: datetime
     """When the oldest query behind this read was sent."""
+    asked: float = field(default=0.0, compare=False)
+    """`asked_at` in seconds of `graphql.clock`; orders reads."""
 
 
 def hold_reads(answers: Answers, question: Question) -> Mapping[str, HoldRead]:
@@ -48,19 +51,21 @@ def hold_reads(answers: Answers, question: Question) -> Mapping[str, HoldRead]:
         homes = {view.collection for view in views} | {home for mark in latched if (home := mark.home) is not None}
         collections = {home: kept.positive for home in homes if (kept := answers.collections.get(home))}
         marks = {mark for mark, _ in found[digest]}
-        if all(view.asked_at for view in views) and all(collections.get(view.collection) for view in views):
+        if all(view.read for view in views) and all(collections.get(view.collection) for view in views):
             marks |= {mark for mark in latched if _still_stands(mark, collections, question.hold)}
-            moments = [view.asked_at for view in views] + [read.asked_at for read in collections.values() if read]
+            behind = [view.read for view in views if view.read] + [read for read in collections.values() if read]
         elif marks:
             marks |= latched
-            moments = [asked_at for _, asked_at in found[digest]]
+            behind = [read for _, read in found[digest]]
         else:
             continue
+        oldest = min(behind, key=lambda read: read.asked)
         reads[digest] = HoldRead(
             digest=digest,
             marks=frozenset(marks),
             alias_mark_elsewhere=any(_marks_another(read, digest, question.hold) for read in collections.values()),
-            asked_at=min(moment for moment in moments if moment),
+            asked_at=oldest.asked_at,
+            asked=oldest.asked,
         )
     return reads
 
@@ -103,26 +108,26 @@ class _View:
     """One reason why a digest is relevant: a collection that it is served from, or in which an alias names it."""
 
     collection: CollectionRef
-    asked_at: datetime | None
-    """When the artifact was queried; None when it has not been read."""
+    read: Answered | None
+    """The answer about the artifact; None when it has not been read."""
 
 
 def _views(answers: Answers, question: Question) -> Mapping[str, list[_View]]:
     views: dict[str, list[_View]] = defaultdict(list)
     newest = _newest(answers, question)
     for served in sorted(question.served):
-        views[served.digest].append(_View(served.collection, _asked_at(served, answers, newest)))
+        views[served.digest].append(_View(served.collection, _read_of(served, answers, newest)))
     for ref in sorted(question.refs):
         kept = answers.refs.get(ref)
         if kept and kept.positive:
-            views[kept.positive.digest].append(_View(ref.in_collection, kept.positive.asked_at))
+            views[kept.positive.digest].append(_View(ref.in_collection, kept.positive))
     return views
 
 
-def _asked_at(
-    served: ServedVersion, answers: Answers, newest: Mapping[str, tuple[Artifact, Link, datetime]]
-) -> datetime | None:
-    """When the content of `served` was queried; None when it has not been read.
+def _read_of(
+    served: ServedVersion, answers: Answers, newest: Mapping[str, tuple[Artifact, Link, Answered]]
+) -> Answered | None:
+    """The answer about the content of `served`; None when it has not been read.
 
     Ids are local to a server. After a move to another server the same id may belong to different content, which is not
     a read of this digest; and the same digest under the same name counts as read, whatever its id.
@@ -131,44 +136,44 @@ def _asked_at(
         return seen[2]
     place = answers.refs.get(served.collection.at(served.version))
     if place is not None and place.positive is not None and place.positive.digest == served.digest:
-        return place.positive.asked_at
+        return place.positive
     return None
 
 
-def _marks_found(answers: Answers, question: Question) -> Mapping[str, list[tuple[HoldMark, datetime]]]:
+def _marks_found(answers: Answers, question: Question) -> Mapping[str, list[tuple[HoldMark, Answered]]]:
     """Every mark that was read, by digest, including marks on other artifacts or aliases with the same digest."""
-    found: dict[str, list[tuple[HoldMark, datetime]]] = defaultdict(list)
-    for artifact, home, asked_at in _newest(answers, question).values():
+    found: dict[str, list[tuple[HoldMark, Answered]]] = defaultdict(list)
+    for artifact, home, by in _newest(answers, question).values():
         for mark in marks_on(artifact, home, question.hold):
-            found[mark.digest].append((mark, asked_at))
+            found[mark.digest].append((mark, by))
     for kept in answers.collections.values():
         if (read := kept.positive) is None:
             continue
         for carrier in read.hold_aliases:
             if is_hold_alias(carrier.alias, question.hold.aliases):
                 mark = HoldMark(carrier.digest, str(read.collection), carrier.version, HoldSource.ALIAS, carrier.alias)
-                found[carrier.digest].append((mark, read.asked_at))
+                found[carrier.digest].append((mark, read))
     return found
 
 
-def _newest(answers: Answers, question: Question) -> Mapping[str, tuple[Artifact, Link, datetime]]:
+def _newest(answers: Answers, question: Question) -> Mapping[str, tuple[Artifact, Link, Answered]]:
     """The newest read of each artifact, by id: an older one may show marks that have been removed since."""
-    newest: dict[str, tuple[Artifact, Link, datetime]] = {}
-    for artifact, home, asked_at in _all_reads(answers, question):
-        if artifact.artifact_id not in newest or asked_at > newest[artifact.artifact_id][2]:
-            newest[artifact.artifact_id] = (artifact, home, asked_at)
+    newest: dict[str, tuple[Artifact, Link, Answered]] = {}
+    for artifact, home, by in _all_reads(answers, question):
+        if artifact.artifact_id not in newest or by.asked > newest[artifact.artifact_id][2].asked:
+            newest[artifact.artifact_id] = (artifact, home, by)
     return newest
 
 
-def _all_reads(answers: Answers, question: Question) -> Iterator[tuple[Artifact, Link, datetime]]:
+def _all_reads(answers: Answers, question: Question) -> Iterator[tuple[Artifact, Link, Answered]]:
     for ref in sorted(answers.refs):
         if one := answers.refs[ref].positive:
-            yield one.artifact, Link(one.collection_ref, one.version, one.aliases, one.collection_tags), one.asked_at
+            yield one.artifact, Link(one.collection_ref, one.version, one.aliases, one.collection_tags), one
     for served in sorted(question.served):
         kept = answers.artifacts.get(served.artifact_id)
         if kept and (read := kept.positive):
             gone = Link(served.collection, served.version, frozenset(), frozenset())
-            yield read.artifact, gone, read.asked_at
+            yield read.artifact, gone, read
 
 
 def _still_stands(mark: HoldMark, collections: Mapping[CollectionRef, CollectionRead | None], names: HoldNames) -> bool:

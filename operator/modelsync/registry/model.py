@@ -1,7 +1,8 @@
 """The queries to a W&B server and their possible answers.
 
-All frozen. Times are aware UTC datetimes and are excluded from comparisons: two answers are equal when their content
-is. A failure is no evidence about what exists; only `Resolved`, `CollectionRead` and `ArtifactRead` may cause a change.
+All frozen. Times are excluded from comparisons: two answers are equal when their content is. Those for people are aware
+UTC datetimes. A failure is no evidence about what exists; only `Resolved`, `CollectionRead` and `ArtifactRead` may
+cause a change.
 """
 
 from collections.abc import Mapping
@@ -110,6 +111,9 @@ class Answered:
 
     asked_at: datetime = field(compare=False)
     answered_at: datetime = field(compare=False)
+    asked: float = field(default=0.0, compare=False)
+    """`asked_at` in seconds of `graphql.clock`. Answers are ordered by this: a wall clock that steps back would make a
+    new answer look older than a known one, and hide its holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,10 +274,12 @@ class Denied(Answered):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throttled(Answered):
-    """Nothing may be sent with this credential before `until`."""
+    """The server asks to send nothing with this credential before `until`."""
 
     subject: Subject
     until: datetime
+    resume: float = field(default=0.0, compare=False)
+    """When holds are read again, in seconds of `graphql.clock`; can be before `until`."""
     message: str
 
 

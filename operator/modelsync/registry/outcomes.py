@@ -37,10 +37,15 @@ def of_ref(ref: ModelRef, reply: Reply | NoReply, collection: CollectionOutcome)
         if isinstance(reply.value, dict) and reply.value.get("artifact", ...) is None and not reply.errors:
             message = f"{ref} names a version that was deleted, or that this API key cannot see"
             return Missing(
-                subject=ref, what="version", message=message, asked_at=reply.asked_at, answered_at=reply.answered_at
+                subject=ref,
+                what="version",
+                message=message,
+                asked_at=reply.asked_at,
+                answered_at=reply.answered_at,
+                asked=reply.asked,
             )
         try:
-            return wire.resolved(reply.value, ref, reply.asked_at, reply.answered_at)
+            return wire.resolved(reply.value, ref, reply.asked_at, reply.answered_at, reply.asked)
         except wire.UnexpectedShapeError as error:
             return _odd(ref, reply, error)
     if isinstance(collection, Missing):
@@ -70,6 +75,7 @@ def of_collection(collection: CollectionRef, replies: Collection[Reply | NoReply
         hold_aliases=frozenset(),
         asked_at=min(reply.asked_at for reply in replies),
         answered_at=max(reply.answered_at for reply in replies),
+        asked=min(reply.asked for reply in replies),
     )
 
 
@@ -77,24 +83,32 @@ def of_artifact(artifact_id: str, reply: Reply | NoReply) -> ArtifactOutcome:
     """Classify the reply about an artifact that was queried by its id."""
     if isinstance(reply, Reply) and reply.value is not None:
         try:
-            return wire.artifact_read(reply.value, reply.asked_at, reply.answered_at)
+            return wire.artifact_read(reply.value, reply.asked_at, reply.answered_at, reply.asked)
         except wire.UnexpectedShapeError as error:
             return _odd(artifact_id, reply, error)
     return _failure(artifact_id, reply, "version")
 
 
 def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Collection[str] = ()) -> Failure:
-    asked_at, answered_at = reply.asked_at, reply.answered_at
+    asked_at, answered_at, asked = reply.asked_at, reply.answered_at, reply.asked
     if isinstance(reply, NoReply):
         error = reply.error
         if isinstance(error, ThrottledError):
             return Throttled(
-                subject=subject, until=error.until, message=str(error), asked_at=asked_at, answered_at=answered_at
+                subject=subject,
+                until=error.until,
+                resume=error.resume,
+                message=str(error),
+                asked_at=asked_at,
+                answered_at=answered_at,
+                asked=asked,
             )
         if isinstance(error, DeniedError):
-            return Denied(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at)
+            return Denied(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at, asked=asked)
         if not isinstance(error, NotFoundError):
-            return Unreachable(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at)
+            return Unreachable(
+                subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at, asked=asked
+            )
         details = "; ".join(each.message for each in error.errors)
         what = "project" if "project" in details.lower() else what
     else:
@@ -102,14 +116,21 @@ def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Colle
         match _meaning(reply.errors, reply.status):
             case "denied":
                 message = f"{subject}: {details or 'permission denied'}; check what the API key's user has access to"
-                return Denied(subject=subject, message=message, asked_at=asked_at, answered_at=answered_at)
+                return Denied(subject=subject, message=message, asked_at=asked_at, answered_at=answered_at, asked=asked)
             case "unknown":
                 message = f"{subject}: the server answered with an error: {details}"
-                return Unreachable(subject=subject, message=message, asked_at=asked_at, answered_at=answered_at)
+                return Unreachable(
+                    subject=subject, message=message, asked_at=asked_at, answered_at=answered_at, asked=asked
+                )
         if reply.project_missing:
             what = "project"
     return Missing(
-        subject=subject, what=what, message=_missing(subject, what, known), asked_at=asked_at, answered_at=answered_at
+        subject=subject,
+        what=what,
+        message=_missing(subject, what, known),
+        asked_at=asked_at,
+        answered_at=answered_at,
+        asked=asked,
     )
 
 
@@ -154,4 +175,6 @@ def _odd(subject: Subject, reply: Reply, error: wire.UnexpectedShapeError) -> Fa
     if reply.errors:
         return _failure(subject, reply, "version")
     message = f"{subject}: the server's response does not match W&B's schema ({error})"
-    return Unreachable(subject=subject, message=message, asked_at=reply.asked_at, answered_at=reply.answered_at)
+    return Unreachable(
+        subject=subject, message=message, asked_at=reply.asked_at, answered_at=reply.answered_at, asked=reply.asked
+    )

@@ -1,6 +1,7 @@
 """Polls the registries for the controller, and reports relevant changes.
 
-Each (server, credential) pair is polled independently, and answers never cross from one pair to another. A poll is
+Each (server, credential) pair is polled independently, and answers never cross from one pair to another, except for
+the marks of holds (`registry.marks`). A poll is
 periodic, with jitter; a look is a read on demand (a webhook arrived, the planner needs a fresh answer, a question
 changed) and does not wait for a poll in progress. Nothing is sent to a server that asked to wait until that time is
 over, and a server that does not answer is retried with exponential back-off.
@@ -22,6 +23,7 @@ from typing import Self, TypeAlias
 import aiohttp
 import structlog
 
+from modelsync.api.hold import HoldMark
 from modelsync.api.model_ref import CollectionRef
 from modelsync.registry.credential import Credential, InvalidCredentialError
 from modelsync.registry.errors import DeniedError, RegistryError, UnreachableError
@@ -30,11 +32,22 @@ from modelsync.registry.graphql import (
     InvalidBaseURLError,
     InvalidCABundleError,
     Watch,
+    clock,
     new_session,
     now_utc,
     tls,
 )
-from modelsync.registry.model import Answers, CollectionRead, Question, Reading, Resolved, Throttled
+from modelsync.registry.marks import MarkIndex
+from modelsync.registry.model import (
+    Answered,
+    Answers,
+    CollectionRead,
+    HoldNames,
+    Question,
+    Reading,
+    Resolved,
+    Throttled,
+)
 from modelsync.registry.resolver import Resolver, failed
 from modelsync.registry.store import Key, Store
 
@@ -46,12 +59,18 @@ BACKOFF = (timedelta(seconds=1), timedelta(seconds=30))
 """The pause after a server did not answer: the first one, and the longest."""
 LOOK_SPACING = timedelta(milliseconds=200)
 """Between two looks that the planner requests for one key; from one second, doubled while they get no answer."""
+HINT_SPACING = (timedelta(milliseconds=200), timedelta(seconds=2))
+"""Between two looks of one pair that are caused by webhooks: the first one of a burst is immediate, the next one comes
+after the first of these times, and each further one after twice the time before, at most the second. Whoever may send a
+webhook could cause requests without end, but no webhook is ever without a look that starts after it."""
 FULL_LOOK_SPACING = timedelta(seconds=5)
 """Between two looks for all keys that are caused by webhooks about unknown collections."""
 PARALLEL_POLLS = 8
 """Concurrent polls of one server, by different credentials. Limited per server: a dead one must not block others."""
 PARALLEL_LOOKS = 16
 """Concurrent looks at one server, by different credentials."""
+
+NO_NAMES = HoldNames()
 
 log = structlog.get_logger(__name__)
 
@@ -83,19 +102,24 @@ class Subscription:
 class Poller:
     """Polls all subscribed registries. Use as `async with Poller(on_change) as poller:`.
 
-    `on_change(key)` is called in the event loop, and must not block: when an answer relevant to `key` has changed, and
-    when a requested look has ended, whatever its result.
+    `on_change(key)` is called in the event loop, and must not block: when an answer relevant to `key` has changed, when
+    the marks on a digest that `key` watches have changed, and when a requested look has ended, whatever its result.
+
+    `hold_names` are the administrator's. Marks under these names cross from one credential, and so from one
+    ModelDeployment, to another; answers do not.
     """
 
     def __init__(
         self,
         on_change: Callable[[Key], None],
         *,
+        hold_names: HoldNames = NO_NAMES,
         random_share: Callable[[], float] = random.random,
         watch: Watch | None = None,
     ) -> None:
         self._on_change = on_change
-        self._context = _Context(random_share, watch)
+        self._marks = MarkIndex(hold_names)
+        self._context = _Context(random_share, self._marks, self._tell_of_marks, watch)
         self._pairs: dict[tuple[Server, Hashable], _Pair] = {}
         self._pair_of: dict[Key, _Pair] = {}
         self._full_look: asyncio.TimerHandle | None = None
@@ -141,7 +165,7 @@ class Poller:
 
         found = [(pair, pair.concerned(matches)) for pair in self._pairs.values()]
         for pair, keys in found:
-            pair.look(keys, alive=True)
+            pair.hint(keys)
         if not any(keys for _, keys in found):
             self._look_everywhere_soon()
 
@@ -150,18 +174,42 @@ class Poller:
         pair = self._pair_of.get(key)
         return None if pair is None else pair.answers(key)
 
+    def watch_digests(self, key: Key, wanted: Collection[tuple[str, str]]) -> None:
+        """Have `on_change(key)` called when the marks on a digest change, or one on it is shown gone.
+
+        `wanted` are the digests, each after its server's base URL; they replace those of the last call. Repeating it
+        costs nothing.
+        """
+        self._marks.watch(key, wanted)
+
+    def unwatch(self, key: Key) -> None:
+        """Watch no digests for `key`."""
+        self._marks.watch(key, ())
+
+    def marks(self, server: str, digest: str) -> Mapping[HoldMark, datetime]:
+        """The marks on `digest` under the administrator's names that any credential sees on the server with this base
+        URL, with when the newest read that shows each of them was asked for."""
+        return self._marks.marks(server, digest)
+
+    def absence(self, server: str, mark: HoldMark) -> datetime | None:
+        """When the newest read of the place of `mark` that shows it gone was asked for, by any credential on the
+        server; None as long as nothing shows that. See `MarkIndex.absence`."""
+        return self._marks.absence(server, mark)
+
     def last_answers(self) -> Mapping[tuple[str, str], datetime | None]:
         """When each server last gave a positive answer, by base URL and subscribing namespace.
 
         With several credentials, the oldest of their times. None means never.
         """
-        found: dict[tuple[str, str], datetime | None] = {}
+        found: dict[tuple[str, str], Answered | None] = {}
         for (server, _), pair in self._pairs.items():
             for namespace in {namespace for namespace, _ in pair.keys}:
                 place = (server.base_url, namespace)
-                times = (found.get(place, pair.answered_at), pair.answered_at)
-                found[place] = None if None in times else min(time for time in times if time is not None)
-        return found
+                known = found.get(place, pair.answered)
+                if known is not None and (pair.answered is None or pair.answered.asked < known.asked):
+                    known = pair.answered
+                found[place] = known
+        return {place: answered.asked_at if answered is not None else None for place, answered in found.items()}
 
     async def __aenter__(self) -> Self:
         self._context.session = new_session()
@@ -181,6 +229,10 @@ class Poller:
         if self._context.session is not None:
             await self._context.session.close()
 
+    def _tell_of_marks(self) -> None:
+        for key in self._marks.changes():
+            self._on_change(key)
+
     def _look_everywhere_soon(self) -> None:
         loop = asyncio.get_running_loop()
         if self._full_look is not None:
@@ -194,7 +246,7 @@ class Poller:
         self._full_look = None
         self._next_full_look = asyncio.get_running_loop().time() + FULL_LOOK_SPACING.total_seconds()
         for pair in self._pairs.values():
-            pair.look(pair.keys)
+            pair.hint(pair.keys)
 
 
 @dataclass(slots=True)
@@ -202,6 +254,8 @@ class _Context:
     """What all pairs share: the session, and the limits on concurrent requests to one server."""
 
     random_share: Callable[[], float]
+    marks: MarkIndex
+    tell_of_marks: Callable[[], None]
     watch: Watch | None = None
     session: aiohttp.ClientSession | None = None
     polls: defaultdict[Server, asyncio.Semaphore] = field(
@@ -240,13 +294,15 @@ class _Pair:
         self._server = name[0]
         self._context = context
         self._on_change = on_change
-        self._store = Store()
+        self._store = Store(context.marks.showings(self._server.base_url))
         self._resolver = Resolver()
         self._entries: dict[Key, _Entry] = {}
         self._wanted: set[Key] = set()
+        self._hinted: set[Key] = set()
+        self._hints = _HintSpacing()
         self._pause = _Pause()
-        self.answered_at: datetime | None = None
-        """When the last query with a positive answer was sent."""
+        self.answered: Answered | None = None
+        """The positive answer to the newest query."""
         self._poll_sooner = asyncio.Event()
         self._look_sooner = asyncio.Event()
         self._poll_at = 0.0
@@ -274,6 +330,7 @@ class _Pair:
             self._poll_sooner.set()
         if self._store.ask(key, subscription.question):
             self.look((key,))
+        self._context.tell_of_marks()
 
     def unsubscribe(self, key: Key) -> bool:
         """Return whether no key is left."""
@@ -281,18 +338,25 @@ class _Pair:
         if entry is not None and entry.delayed_look is not None:
             entry.delayed_look.cancel()
         self._store.forget(key)
+        self._context.tell_of_marks()
         self._wanted.discard(key)
+        self._hinted.discard(key)
         return not self._entries
 
-    def look(self, keys: Iterable[Key], *, alive: bool = False) -> None:
-        """Read as soon as the server allows it; a look in progress does not count, its query was sent too early.
-
-        `alive`: the server has just been seen alive (it sent a webhook), which ends a back-off.
-        """
+    def look(self, keys: Iterable[Key]) -> None:
+        """Read as soon as the server allows it; a look in progress does not count, its query was sent too early."""
         self._wanted.update(keys)
         if self._wanted:
-            if alive:
-                self._pause.alive()
+            self._look_sooner.set()
+
+    def hint(self, keys: Iterable[Key]) -> None:
+        """Read because a webhook arrived: at once, but not more often than `HINT_SPACING` allows.
+
+        The server has just been seen alive, so this read is tried in spite of a back-off. If it fails, the back-off
+        goes on as it was.
+        """
+        self._hinted.update(keys)
+        if self._hinted:
             self._look_sooner.set()
 
     def request_look(self, key: Key) -> None:
@@ -352,13 +416,19 @@ class _Pair:
         self._notify(changed)
 
     async def _look(self) -> None:
-        """Wait until a look is requested and the server allows it, and read for the keys that requested it."""
-        await self._look_sooner.wait()
+        """Wait until a look is requested and may be sent, and read for the keys that requested it.
+
+        Keys that are added during the read wait for the next one, so that there is at most one look in flight and one
+        waiting.
+        """
         self._look_sooner.clear()
-        while not await self._reached(self._pause.until, self._look_sooner):
-            self._look_sooner.clear()
+        if (moment := self._look_at()) is None:
+            await self._look_sooner.wait()
+            return
+        if not await self._reached(moment, self._look_sooner):
+            return
         async with self._context.looks[self._server]:
-            keys, self._wanted = self._wanted, set()
+            keys = self._take()
             try:
                 changed = await self._read(keys)
             except Exception:
@@ -367,6 +437,30 @@ class _Pair:
         for key in keys & self._entries.keys():
             self._space_looks(key)
         self._notify(changed | keys)
+
+    def _look_at(self) -> float | None:
+        """When the next look may be sent; None if none is requested."""
+        moments = []
+        if self._wanted:
+            moments.append(self._pause.until)
+        if self._hinted:
+            moments.append(self._hint_at)
+        return min(moments, default=None)
+
+    @property
+    def _hint_at(self) -> float:
+        return max(self._hints.until, self._pause.asked_until)
+
+    def _take(self) -> set[Key]:
+        """The keys to look for now. Empty if the server has asked to wait since."""
+        now, keys = self._loop.time(), set()
+        if self._hinted and self._hint_at <= now:
+            self._hints.started(now)
+            keys, self._hinted = self._hinted, set()
+        if self._wanted and (keys or self._pause.until <= now):
+            keys |= self._wanted
+            self._wanted = set()
+        return keys
 
     async def _reached(self, moment: float, sooner: asyncio.Event) -> bool:
         """Wait until `moment`; False if `sooner` was set first, and the schedule must be recalculated."""
@@ -392,12 +486,15 @@ class _Pair:
             if (entry := self._entries.get(key)) is not None:
                 entry.due = self._next_due(entry.subscription.interval, started_at)
         outcomes = (*reading.refs.values(), *reading.collections.values())
-        positive = [outcome.asked_at for outcome in outcomes if isinstance(outcome, Resolved | CollectionRead)]
-        self.answered_at = max([*positive, *filter(None, [self.answered_at])], default=None)
-        return self._store.add(reading)
+        positive: list[Answered] = [each for each in outcomes if isinstance(each, Resolved | CollectionRead)]
+        positive += [self.answered] if self.answered is not None else []
+        self.answered = max(positive, key=lambda each: each.asked, default=None)
+        changed = self._store.add(reading)
+        self._context.tell_of_marks()
+        return changed
 
     async def _ask(self, credential: CredentialProvider, questions: list[Question]) -> Reading:
-        at = now_utc()
+        at, moment = now_utc(), clock()
         problem: RegistryError
         try:
             api = self._context.open(self._server, await credential())
@@ -408,8 +505,9 @@ class _Pair:
         except RegistryError as error:
             problem = error
         else:
-            return await self._resolver.read(api, questions, hold_aliases=self._store.hold_aliases)
-        return failed(questions, problem, at)
+            patterns = self._store.hold_aliases | self._context.marks.names.aliases
+            return await self._resolver.read(api, questions, hold_aliases=patterns)
+        return failed(questions, problem, at, moment)
 
     def _space_looks(self, key: Key) -> None:
         entry = self._entries[key]
@@ -432,29 +530,44 @@ class _Pair:
         return 1 - JITTER * self._context.random_share()
 
 
+class _HintSpacing:
+    """Until when a pair sends no further look because of a webhook."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        """In seconds of the event loop's clock."""
+        self._spacing = 0.0
+
+    def started(self, now: float) -> None:
+        """A look because of webhooks starts now."""
+        first, most = (bound.total_seconds() for bound in HINT_SPACING)
+        quiet = now >= self.until + most
+        self._spacing = first if quiet else min(max(first, self._spacing * 2), most)
+        self.until = now + self._spacing
+
+
 class _Pause:
     """Until when nothing is sent to a server: because it asked to wait, or because it does not answer."""
 
     def __init__(self) -> None:
-        self._asked_until = 0.0
+        self.asked_until = 0.0
+        """Until when the server asked to wait, at most `graphql.MAX_SILENCE`."""
         self._silent_until = 0.0
         self._silences = 0
 
     @property
     def until(self) -> float:
         """In seconds of the event loop's clock."""
-        return max(self._asked_until, self._silent_until)
-
-    def alive(self) -> None:
-        """The server was seen alive: end the back-off. A wait that it asked for still applies."""
-        self._silent_until = 0.0
+        return max(self.asked_until, self._silent_until)
 
     def learn(self, reading: Reading, now: float, jitter: float) -> None:
         """Update the pause from the result of a read."""
         outcomes = [*reading.refs.values(), *reading.collections.values(), *reading.artifacts.values()]
-        if waits := [outcome.until for outcome in outcomes if isinstance(outcome, Throttled)]:
-            self._asked_until = max(self._asked_until, now + (max(waits) - now_utc()).total_seconds())
+        if waits := [outcome.resume for outcome in outcomes if isinstance(outcome, Throttled)]:
+            self.asked_until = max(self.asked_until, *waits)
         elif reading.silent:
+            if now < self._silent_until:
+                return  # a trial, or one of two reads at the same time: the back-off goes on as it was
             first, most = (bound.total_seconds() for bound in BACKOFF)
             self._silent_until = now + min(first * 2 ** min(self._silences, 30), most) * jitter
             self._silences += 1

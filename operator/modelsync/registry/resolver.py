@@ -69,9 +69,9 @@ class Resolver:
         return Reading(session.refs, session.collections, session.artifacts, silent=not session.answered)
 
 
-def failed(questions: Iterable[Question], error: RegistryError, at: datetime) -> Reading:
-    """The result of a read that could not be started because of `error`."""
-    reply = NoReply(error, at, at)
+def failed(questions: Iterable[Question], error: RegistryError, at: datetime, moment: float) -> Reading:
+    """The result of a read that could not be started because of `error`; `moment` is `at` by `graphql.clock`."""
+    reply = NoReply(error, at, at, moment)
     asked = list(questions)
     collections = {home: outcomes.of_collection(home, [reply]) for question in asked for home in question.collections}
     refs = {

@@ -5,24 +5,25 @@ Answers are shared between keys only here: one store belongs to one (server, cre
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry.holds import is_hold_alias
+from modelsync.registry.marks import Key, Showings, Subject
 from modelsync.registry.model import (
     Answers,
     ArtifactRead,
     CollectionRead,
     Failure,
     Kept,
+    Link,
     Positive,
     Question,
     Reading,
     Resolved,
 )
 
-Key: TypeAlias = tuple[str, str]
-"""Namespace and name of a ModelDeployment."""
+__all__ = ["Key", "Store", "answers_of", "keep"]
 
 
 def keep(previous: Kept[Positive] | None, outcome: Positive | Failure) -> Kept[Positive]:
@@ -30,7 +31,7 @@ def keep(previous: Kept[Positive] | None, outcome: Positive | Failure) -> Kept[P
 
     Answers can arrive out of order: a look does not wait for a poll in progress.
     """
-    if previous is not None and outcome.asked_at < previous.latest.asked_at:
+    if previous is not None and outcome.asked < previous.latest.asked:
         return previous
     positive = outcome if isinstance(outcome, Resolved | CollectionRead | ArtifactRead) else None
     same = previous is not None and type(previous.latest) is type(outcome)
@@ -50,17 +51,16 @@ def answers_of(reading: Reading) -> Answers:
     )
 
 
-_Item: TypeAlias = ModelRef | CollectionRef | str
-"""One subject with its own answer; a string is an artifact's id."""
 _ItemT = TypeVar("_ItemT", ModelRef, CollectionRef, str)
 
 
 class Store:
-    """The questions of one pair's keys, and the answers known for them."""
+    """The questions of one pair's keys, and the answers known for them. What is known is reported to `showings`."""
 
-    def __init__(self) -> None:
+    def __init__(self, showings: Showings | None = None) -> None:
+        self._showings = showings
         self._questions: dict[Key, Question] = {}
-        self._askers: dict[_Item, set[Key]] = {}
+        self._askers: dict[Subject, set[Key]] = {}
         self._patterns: Counter[str] = Counter()
         self._refs: dict[ModelRef, Kept[Resolved]] = {}
         self._collections: dict[CollectionRef, Kept[CollectionRead]] = {}
@@ -154,11 +154,12 @@ class Store:
                 continue
             before = known.get(item)
             known[item] = after = keep(before, outcome)
+            self._show(item, before, after)
             if before is None or before.latest != after.latest:
                 touched |= askers
         return touched
 
-    def _move(self, key: Key, before: frozenset[_Item], after: frozenset[_Item]) -> None:
+    def _move(self, key: Key, before: frozenset[Subject], after: frozenset[Subject]) -> None:
         for item in after - before:
             self._askers.setdefault(item, set()).add(key)
         for item in before - after:
@@ -167,11 +168,24 @@ class Store:
                 continue
             del self._askers[item]
             if isinstance(item, ModelRef):
-                self._refs.pop(item, None)
+                self._show(item, self._refs.pop(item, None), None)
             elif isinstance(item, CollectionRef):
-                self._collections.pop(item, None)
+                self._show(item, self._collections.pop(item, None), None)
             else:
-                self._artifacts.pop(item, None)
+                self._show(item, self._artifacts.pop(item, None), None)
+
+    def _show(self, item: Subject, before: Kept[Positive] | None, after: Kept[Positive] | None) -> None:
+        """Report that something else is known of `item` now."""
+        known, found = (kept.positive if kept is not None else None for kept in (before, after))
+        if self._showings is None or known is found:
+            return
+        homes = {
+            Link(served.collection, served.version, frozenset(), frozenset())
+            for key in (self._askers.get(item, ()) if isinstance(item, str) else ())
+            for served in self._questions[key].served
+            if served.artifact_id == item
+        }
+        self._showings.replace(item, known, found, homes)
 
     def _view(self, question: Question) -> tuple[object, ...]:
         """The part of the answers that is relevant to one question, for comparison with the previous one."""
@@ -197,13 +211,13 @@ def _is_positive(kept: Kept[Positive] | None) -> bool:
     return kept is not None and kept.latest is kept.positive
 
 
-def _items(question: Question | None) -> frozenset[_Item]:
+def _items(question: Question | None) -> frozenset[Subject]:
     if question is None:
         return frozenset()
     return _expected(question) | {served.artifact_id for served in question.served}
 
 
-def _expected(question: Question) -> frozenset[_Item]:
+def _expected(question: Question) -> frozenset[Subject]:
     """What every read answers; a served version is only read by its id when its collection does not list it."""
     return frozenset((*question.all_refs, *question.collections))
 

@@ -158,7 +158,7 @@ class AliasesPage:
     """The cursor of the next page; None on the last."""
 
 
-def resolved(data: Any, ref: ModelRef, asked_at: datetime, answered_at: datetime) -> Resolved:
+def resolved(data: Any, ref: ModelRef, asked_at: datetime, answered_at: datetime, asked: float = 0.0) -> Resolved:
     """Convert a collection membership. Raises UnexpectedShapeError."""
     wire = _parse(_Membership, data)
     home = wire.artifact_collection
@@ -171,12 +171,15 @@ def resolved(data: Any, ref: ModelRef, asked_at: datetime, answered_at: datetime
         artifact=wire.artifact.model(),
         asked_at=asked_at,
         answered_at=answered_at,
+        asked=asked,
     )
 
 
-def artifact_read(data: Any, asked_at: datetime, answered_at: datetime) -> ArtifactRead:
+def artifact_read(data: Any, asked_at: datetime, answered_at: datetime, asked: float = 0.0) -> ArtifactRead:
     """Convert an artifact. Raises UnexpectedShapeError."""
-    return ArtifactRead(artifact=_parse(_Artifact, data).model(), asked_at=asked_at, answered_at=answered_at)
+    return ArtifactRead(
+        artifact=_parse(_Artifact, data).model(), asked_at=asked_at, answered_at=answered_at, asked=asked
+    )
 
 
 def aliases_page(data: Any) -> AliasesPage:

@@ -14,14 +14,15 @@ FUSE_TOKEN_KEY = "token"  # noqa: S105  the key in the Secret, not a token
 
 
 def deployment(record: Record, replicas: int) -> Object:
-    """The Deployment from the record with `replicas` pods. Nothing else may ever differ.
+    """The Deployment from the record with `replicas` pods and the record's owner. Nothing else may ever differ.
 
-    The pod template is shared with the record and must not be changed.
+    A record that was adopted has another owner than when it was written. The pod template is shared with the record
+    and must not be changed.
     """
     template = record.template
     return {
         **template,
-        "metadata": dict(template["metadata"]),
+        "metadata": {**template["metadata"], "ownerReferences": [record.owner.reference]},
         "spec": {**template["spec"], "replicas": replicas},
     }
 

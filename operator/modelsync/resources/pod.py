@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
 from modelsync.api import names
 from modelsync.api import pod_contract as contract
 from modelsync.api.parts import MODEL, side_artifact_name
@@ -328,26 +326,6 @@ def _volumes(pod: Pod) -> list[Object]:
             {"name": "ca", "configMap": {"name": bundle.name, "items": [{"key": bundle.key, "path": CA_FILE}]}}
         )
     return volumes
-
-
-def pulled_from(deployment: Object) -> Registry | None:
-    """Read `Pod.registry` back from a Deployment's template; None if the template does not have it."""
-    try:
-        spec = deployment["spec"]["template"]["spec"]
-        pull = next(each for each in spec["initContainers"] if each["name"] == contract.PULL_CONTAINER)
-        env = {each["name"]: each for each in pull["env"]}
-        secret = env["WANDB_API_KEY"]["valueFrom"]["secretKeyRef"]
-        found: Object = {
-            "baseURL": env["WANDB_BASE_URL"]["value"].replace("$$", "$"),
-            "auth": {"secretKeyRef": {"name": secret["name"], "key": secret["key"]}},
-        }
-        for volume in spec.get("volumes") or ():
-            if volume["name"] == "ca":
-                bundle = volume["configMap"]
-                found["caBundle"] = {"configMapKeyRef": {"name": bundle["name"], "key": bundle["items"][0]["key"]}}
-        return Registry.model_validate(found)
-    except (KeyError, IndexError, StopIteration, TypeError, AttributeError, ValidationError):
-        return None
 
 
 def _probe(path: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from modelsync.api.settings import OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.policy.effective import registry_of
 from modelsync.resources.objects import Object, Owner, metadata
-from modelsync.resources.pod import LONGEST_LOAD, Pod, pod_template, pulled_from
+from modelsync.resources.pod import LONGEST_LOAD, Pod, pod_template
+from modelsync.resources.pulled import pulled_from, template_spec
 from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs, revision_name
 
 FORMAT = 1
@@ -67,7 +68,7 @@ class Record:
     @property
     def registry(self) -> Registry | None:
         """The registry, Secret and CA bundle that the pods pull with; None if the template does not show them."""
-        return pulled_from(self.template)
+        return pulled_from(template_spec(self.template))
 
     @property
     def content(self) -> str:
@@ -81,7 +82,10 @@ class Record:
 
     @classmethod
     def parse(cls, controller_revision: Object) -> Self:
-        """Read a ControllerRevision that `record` created. Raises RecordError."""
+        """Read a ControllerRevision that `record` created. Raises RecordError.
+
+        Without an owner (an orphaning delete, a restore from a backup) the name label says whose it is, with uid "".
+        """
         meta = controller_revision.get("metadata") or {}
         name = meta.get("name", "")
         data = controller_revision.get("data")
@@ -91,8 +95,7 @@ class Record:
                 raise RecordError(
                     f"its format is {found!r}, but this operator reads {FORMAT}; run the operator version that wrote it"
                 )
-            controller = next(owner for owner in meta["ownerReferences"] if owner.get("controller"))
-            owner = Owner(name=controller["name"], namespace=meta["namespace"], uid=controller["uid"])
+            owner = _owner(meta)
             revision = names.revision_of(owner.name, name)
             if revision is None:
                 raise RecordError(f"its name is not that of a revision of {owner.name}")
@@ -117,7 +120,7 @@ class Record:
         except ValidationError as error:
             lines = "; ".join(map(str, explain(error, root="data")))
             raise RecordError(f"ControllerRevision {name}: {lines}") from None
-        except (KeyError, StopIteration, TypeError, ValueError) as error:
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise RecordError(
                 f"ControllerRevision {name} is not a complete record: {error!r} is missing or not valid"
             ) from None
@@ -191,6 +194,14 @@ def _deployment(owner: Owner, revision: str, template: Object) -> Object:
             "template": template,
         },
     }
+
+
+def _owner(meta: Mapping[str, Any]) -> Owner:
+    """The controller. Raises KeyError if there is neither a controller nor the name label."""
+    for each in meta.get("ownerReferences") or ():
+        if each.get("controller"):
+            return Owner(name=each["name"], namespace=meta["namespace"], uid=each["uid"])
+    return Owner(name=(meta.get("labels") or {})[names.NAME_LABEL], namespace=meta["namespace"], uid="")
 
 
 def _time(text: Any) -> datetime:

@@ -149,6 +149,7 @@ class HoldRead:
     alias_mark_elsewhere: bool
     asked_at: datetime
     server: str = ""  # base URL of the server that was queried
+    asked: float = field(default=0.0, compare=False)  # `asked_at` by a monotonic clock of this process; orders reads
 
 
 # --- cluster state -------------------------------------------------------------------------------------------------

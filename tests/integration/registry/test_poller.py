@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, TypeVar
 
 import pytest
@@ -52,7 +52,7 @@ class Scene:
         self.seen: list[type] = []
         self._something = asyncio.Event()
         self.requests_seen: list[tuple[str, str]] = []
-        self.poller = Poller(self._notify, random_share=lambda: 0.5, watch=self._watch)
+        self.poller = Poller(self._notify, hold_names=HOLD, random_share=lambda: 0.5, watch=self._watch)
         self.credentials_asked = 0
 
     def _watch(self, server: str, outcome: str, seconds: float) -> None:
@@ -246,6 +246,43 @@ async def test_answers_do_not_cross_from_one_credential_to_another(
     assert hidden.positive is None
 
 
+async def test_a_mark_crosses_from_one_credential_to_the_same_bytes_of_another(
+    scene: Scene, admin: Admin, project: Project
+) -> None:
+    bob, key = f"bob-{project.name}", f"b0b{project.name:0>37}".replace("-", "0")
+    admin.add_user(bob, key, roles={"acme": "viewer"})
+    content = {"model.safetensors": f"{project.name}/twice".encode()}
+    held = admin.log_artifact(project.home().entity, project.name, "chat", content, aliases=["production"])
+    copy = admin.log_artifact(bob, project.name, "copy", content, aliases=["production"])
+    assert copy.digest == held.digest
+    scene.poller.subscribe(A, scene.subscription())
+    copied = CollectionRef(bob, project.name, "copy").at("production")
+    scene.poller.subscribe(B, scene.subscription(copied, identity="bob", key=key))
+    scene.poller.watch_digests(B, [(scene.standin.url, held.digest)])
+    await scene.until_told(A)
+    await scene.until_told(B)
+    assert scene.answers(B).refs[copied].positive is not None
+
+    def marks() -> set[str]:
+        return {mark.name for mark in scene.poller.marks(scene.standin.url, held.digest)}
+
+    assert not marks()
+    scene.notified.clear()
+    admin.add_tag(held, "regulatory-hold")
+    scene.poller.look(A)
+    await scene.until_told(B)
+    assert marks() == {"regulatory-hold"}
+    [mark] = scene.poller.marks(scene.standin.url, held.digest)
+    assert scene.poller.absence(scene.standin.url, mark) is None
+    scene.notified.clear()
+    admin.remove_tag(held, "regulatory-hold")
+    scene.poller.look(A)
+    await scene.until_told(B)
+    assert not marks()
+    assert scene.poller.absence(scene.standin.url, mark) is not None
+    scene.poller.unwatch(B)
+
+
 async def test_a_rotated_credential_begins_anew(scene: Scene, project: Project) -> None:
     project.log(aliases=["production"])
     scene.poller.subscribe(A, scene.subscription(identity="alice-1"))
@@ -344,6 +381,44 @@ async def test_a_throttled_server_is_left_alone_until_its_time_and_then_asked(
     assert scene.seen.count(Throttled) == 1, "looks wait, and do not end with the known answer"
     refused, answered, *_ = asked()
     assert (refused.status, answered.status) == (429, 200)
+    assert answered.at - refused.at >= 1.9
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+@pytest.mark.parametrize("how", ["poll", "look", "webhook"])
+async def test_a_hold_is_seen_although_the_clock_was_set(
+    scene: Scene, admin: Admin, project: Project, monkeypatch: pytest.MonkeyPatch, how: str, minutes: int
+) -> None:
+    version = project.log(aliases=["production"])
+    scene.poller.subscribe(A, scene.subscription(interval=SOON if how == "poll" else NEVER))
+    await scene.until_told(A)
+    set_clock(monkeypatch, timedelta(minutes=minutes))
+    admin.add_tag(version, "regulatory-hold")
+    if how == "look":
+        scene.poller.look(A)
+    if how == "webhook":
+        scene.poller.look_at(collection="chat")
+    question = scene.subscription().question
+    await scene.until(lambda: any(read.marks for read in hold_reads(scene.answers(), question).values()))
+    set_clock(monkeypatch, timedelta(0))
+    admin.remove_tag(version, "regulatory-hold")
+    if how != "poll":
+        scene.poller.look(A)
+    await scene.until(lambda: not any(read.marks for read in hold_reads(scene.answers(), question).values()))
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+async def test_a_wait_that_a_server_asked_for_ends_in_time_although_the_clock_was_set(
+    scene: Scene, admin: Admin, project: Project, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    project.log(aliases=["production"])
+    admin.add_fault("status", status=429, retry_after=2, times=1)
+    asked = Requests(admin)
+    scene.poller.subscribe(A, scene.subscription(interval=SOON))
+    await scene.until_told(A)
+    set_clock(monkeypatch, timedelta(minutes=minutes))
+    await scene.until(lambda: scene.version() == "v0")
+    refused, answered, *_ = asked()
     assert answered.at - refused.at >= 1.9
 
 
@@ -495,6 +570,17 @@ async def test_webhooks_about_strangers_lead_to_one_look_at_everything(
         scene.poller.look_at("someone", "else", f"c{number}")
     await scene.until_told(A, 2)
     assert len(asked()) == 1
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
+    """Set the operator's wall clock; its monotonic clock goes on."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Clock":
+            return super().now(tz) + by
+
+    monkeypatch.setattr("modelsync.registry.graphql.datetime", Clock)
 
 
 def latest(scene: Scene) -> object:

@@ -79,7 +79,7 @@ def test_deleted_objects_are_pruned_and_newer_ones_stay() -> None:
     cache.put(MODEL_DEPLOYMENT, model_deployment())
     assert cache.prune(DEPLOYMENT, before) == {CHAT}
     assert cache.children(CHAT, DEPLOYMENT) == []
-    assert cache.owners() == [CHAT]
+    assert cache.all_keys() == [CHAT]
 
 
 def test_rivals_for_a_host_are_known_and_their_changes_affect_the_model_deployment() -> None:

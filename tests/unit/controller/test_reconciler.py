@@ -57,6 +57,9 @@ def reconciler(api: Api, found: Family) -> Reconciler:
     def nothing(*_: Any) -> None:
         return None
 
+    async def no_watches(*_: Any) -> dict[Any, Any]:
+        return {}
+
     poller = SimpleNamespace(subscribe=nothing, look=nothing, snapshot=lambda _key: answers(resolved()))
     parts: dict[str, Any] = {
         "cache": SimpleNamespace(),
@@ -67,6 +70,7 @@ def reconciler(api: Api, found: Family) -> Reconciler:
         "recorder": api,
         "credentials": SimpleNamespace(subscription=subscription, credential_problem=nothing),
         "poller": poller,
+        "guard": SimpleNamespace(watch=no_watches, release=nothing, look=nothing),
         "adapters": SimpleNamespace(),
         "queue": api,
         "exams": SimpleNamespace(poll=lambda _key, _pods: {}),

@@ -48,8 +48,9 @@ def prompts(version: int = 2, digest: str = PROMPTS_DIGEST, **parts: Any) -> Res
         aliases=frozenset({"production"}),
         collection_tags=frozenset(),
         artifact=artifact,
-        asked_at=parts.pop("asked_at", ASKED),
+        asked_at=parts.get("asked_at", ASKED),
         answered_at=NOW,
+        asked=(parts.pop("asked_at", ASKED) - ASKED).total_seconds(),
     )
 
 

@@ -70,7 +70,7 @@ def test_a_watch_polls_as_often_as_the_spec_asks_if_that_is_more_often() -> None
 
 
 def a_read(*marks: HoldMark, age: timedelta = timedelta(0), server: str = "https://a") -> HoldRead:
-    return HoldRead("d", marks, False, NOW - age, server)
+    return HoldRead("d", marks, False, NOW - age, server, asked=1000 - age.total_seconds())
 
 
 def test_a_watch_fills_in_what_the_spec_s_registry_does_not_know() -> None:

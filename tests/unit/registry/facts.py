@@ -71,6 +71,7 @@ def resolved(
         artifact=content or artifact(number),
         asked_at=at(asked),
         answered_at=at(asked + 0.1),
+        asked=asked,
     )
 
 
@@ -89,21 +90,29 @@ def collection(
         hold_aliases=frozenset(carriers),
         asked_at=at(asked),
         answered_at=at(asked + 0.1),
+        asked=asked,
     )
 
 
 def by_id(content: Artifact, *, asked: float = 0) -> ArtifactRead:
-    return ArtifactRead(artifact=content, asked_at=at(asked), answered_at=at(asked + 0.1))
+    return ArtifactRead(artifact=content, asked_at=at(asked), answered_at=at(asked + 0.1), asked=asked)
 
 
 def missing(subject: ModelRef | CollectionRef | str, *, asked: float = 0) -> Missing:
     return Missing(
-        subject=subject, what="version", message="it is gone", asked_at=at(asked), answered_at=at(asked + 0.1)
+        subject=subject,
+        what="version",
+        message="it is gone",
+        asked_at=at(asked),
+        answered_at=at(asked + 0.1),
+        asked=asked,
     )
 
 
 def unreachable(subject: ModelRef | CollectionRef | str, *, asked: float = 0) -> Unreachable:
-    return Unreachable(subject=subject, message="no answer", asked_at=at(asked), answered_at=at(asked + 0.1))
+    return Unreachable(
+        subject=subject, message="no answer", asked_at=at(asked), answered_at=at(asked + 0.1), asked=asked
+    )
 
 
 def known(*outcomes: Resolved | CollectionRead | ArtifactRead | Failure) -> Answers:

@@ -10,7 +10,7 @@ import pytest
 from modelsync.api.settings import OperatorSettings
 from modelsync.resources.children import deployment, fuse_secret
 from modelsync.resources.objects import Object, Owner
-from modelsync.resources.pod import pulled_from
+from modelsync.resources.pulled import pulled_from, template_spec
 from modelsync.resources.record import Record, RecordError
 
 Make = Callable[..., Object]
@@ -55,7 +55,7 @@ def test_the_registry_is_read_back_from_the_template(make_record: Make, registry
 
 @pytest.mark.parametrize("template", [{}, {"spec": []}, {"spec": {"template": {"spec": {"initContainers": [7]}}}}])
 def test_a_template_without_a_registry_shows_none(template: Object) -> None:
-    assert pulled_from(template) is None
+    assert pulled_from(template_spec(template)) is None
 
 
 def test_a_record_is_a_controller_revision_that_belongs_to_the_model_deployment(written: Object, owner: Owner) -> None:
@@ -141,7 +141,6 @@ def without(written: Object, *path: str) -> Object:
         ("data", "fuseSHA256"),
         ("data", "preStop"),
         ("data", "deployment"),
-        ("metadata", "ownerReferences"),
     ],
 )
 def test_a_broken_record_is_an_error_that_names_it(written: Object, path: tuple[str, ...]) -> None:
@@ -149,6 +148,19 @@ def test_a_broken_record_is_an_error_that_names_it(written: Object, path: tuple[
     with pytest.raises(RecordError, match=f"ControllerRevision {name}") as error:
         Record.parse(without(written, *path))
     assert "\n" not in str(error.value)
+
+
+def test_a_record_without_an_owner_belongs_to_the_name_in_its_label(written: Object, owner: Owner) -> None:
+    orphan = without(written, "metadata", "ownerReferences")
+    assert Record.parse(orphan).owner == Owner(owner.name, owner.namespace, uid="")
+    with pytest.raises(RecordError, match="not a complete record"):
+        Record.parse(without(orphan, "metadata", "labels"))
+
+
+def test_a_deployment_has_the_owner_that_its_record_has_now(written: Object) -> None:
+    written["metadata"]["ownerReferences"][0]["uid"] = "adopted-by"
+    (reference,) = deployment(Record.parse(written), 1)["metadata"]["ownerReferences"]
+    assert reference["uid"] == "adopted-by"
 
 
 @pytest.mark.parametrize("data", [None, [], "x", {"format": 2}, {}])

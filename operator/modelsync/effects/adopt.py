@@ -1,0 +1,59 @@
+"""Adopts orphans: makes a ModelDeployment the owner of children that nothing controls. Decides nothing."""
+
+from collections.abc import Iterable
+
+import structlog
+
+from modelsync.api import names
+from modelsync.api.kinds import (
+    CONTROLLER_REVISION,
+    SECRET,
+    Kind,
+    Object,
+    controller_of,
+    labels_of,
+    name_of,
+    resource_version_of,
+    uid_of,
+)
+from modelsync.cluster.cache import Cache
+from modelsync.cluster.client import Cluster
+from modelsync.cluster.errors import NotFoundError
+from modelsync.resources.objects import Owner
+
+log = structlog.get_logger(__name__)
+
+
+async def adopt(cluster: Cluster, cache: Cache, owner: Owner, orphans: Iterable[tuple[Kind, Object]]) -> int:
+    """Make `owner` the controller of `orphans`, and of the fuse Secrets of adopted records; return how many were
+    adopted. Raises ConflictError when an orphan has changed since it was read, and other ClusterErrors."""
+    adopted = 0
+    for kind, orphan in orphans:
+        if kind == CONTROLLER_REVISION:
+            await _adopt_fuse_secret(cluster, owner, labels_of(orphan).get(names.REVISION_LABEL, ""))
+        try:
+            cache.put(kind, await _own(cluster, kind, orphan, owner))
+        except NotFoundError:
+            cache.put(kind, orphan, deleted=True)
+            continue
+        adopted += 1
+        log.info("orphan.adopted", kind=kind.kind, object=name_of(orphan))
+    return adopted
+
+
+async def _adopt_fuse_secret(cluster: Cluster, owner: Owner, revision: str) -> None:
+    secret = await cluster.find(SECRET, owner.namespace, names.fuse_secret(owner.name, revision))
+    if secret is not None and controller_of(secret) is None and labels_of(secret).get(names.FUSE_LABEL) == "true":
+        await _own(cluster, SECRET, secret, owner)
+
+
+async def _own(cluster: Cluster, kind: Kind, orphan: Object, owner: Owner) -> Object:
+    others = orphan["metadata"].get("ownerReferences") or []
+    patch = {
+        "metadata": {
+            "uid": uid_of(orphan),
+            "resourceVersion": resource_version_of(orphan),
+            "ownerReferences": [*others, owner.reference],
+        }
+    }
+    return await cluster.merge(kind, owner.namespace, name_of(orphan), patch)

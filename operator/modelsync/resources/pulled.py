@@ -1,0 +1,84 @@
+"""Reads back from a pod what it pulls: the artifacts, and the registry with its Secret. Never raises.
+
+A hold must find what serves even if nothing else describes it: the record of a revision may be deleted or unreadable,
+while its pods go on. The pods and the templates are hostile input, since tenants can write both.
+"""
+
+from itertools import islice
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelsync.api import pod_contract as contract
+from modelsync.api.model_ref import InvalidReferenceError, ModelRef
+from modelsync.api.registry import Registry
+from modelsync.resources.objects import Object
+from modelsync.resources.revision import Artifact
+
+MAX_PULLS = 64
+"""Init containers that are read; a revision has at most as many parts."""
+
+MAX_ARGUMENTS = 64
+
+
+def pulled_artifacts(pod_spec: Any) -> tuple[Artifact, ...]:
+    """What the init containers pull, each digest once; those that cannot be read are left out.
+
+    A pod does not show the key of each part, nor its size: every size is 0.
+    """
+    found = {}
+    for container in islice(_init_containers(pod_spec), MAX_PULLS):
+        if (artifact := _artifact(container.get("args"))) is not None:
+            found[artifact.digest] = artifact
+    return tuple(found.values())
+
+
+def pulled_from(pod_spec: Any) -> Registry | None:
+    """The registry, Secret and CA bundle that a pod pulls with; None if it does not show them."""
+    try:
+        pull = next(each for each in _init_containers(pod_spec) if each["name"] == contract.PULL_CONTAINER)
+        env = {each["name"]: each for each in pull["env"]}
+        secret = env["WANDB_API_KEY"]["valueFrom"]["secretKeyRef"]
+        found: Object = {
+            "baseURL": env["WANDB_BASE_URL"]["value"].replace("$$", "$"),
+            "auth": {"secretKeyRef": {"name": secret["name"], "key": secret["key"]}},
+        }
+        for volume in pod_spec.get("volumes") or ():
+            if volume["name"] == "ca":
+                bundle = volume["configMap"]
+                found["caBundle"] = {"configMapKeyRef": {"name": bundle["name"], "key": bundle["items"][0]["key"]}}
+        return Registry.model_validate(found)
+    except (KeyError, IndexError, StopIteration, TypeError, AttributeError, ValidationError):
+        return None
+
+
+def template_spec(deployment: Any) -> Any:
+    """The pod spec in a Deployment's template; None if there is none."""
+    for field in ("spec", "template", "spec"):
+        deployment = deployment.get(field) if isinstance(deployment, dict) else None
+    return deployment
+
+
+def _init_containers(pod_spec: Any) -> list[Object]:
+    found = pod_spec.get("initContainers") if isinstance(pod_spec, dict) else None
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _artifact(arguments: Any) -> Artifact | None:
+    if not isinstance(arguments, list) or arguments[:1] != ["pull"]:
+        return None
+    texts = (each for each in arguments[:MAX_ARGUMENTS] if isinstance(each, str) and "=" in each)
+    flags = dict(each.split("=", 1) for each in texts)
+    try:
+        ref = ModelRef.parse(flags["--ref"].replace("$$", "$"))
+        return Artifact(
+            entity=ref.entity,
+            project=ref.project,
+            collection=ref.collection,
+            version=ref.alias,
+            artifact_id=flags["--artifact-id"].replace("$$", "$"),
+            digest=flags["--digest"],
+            size=0,
+        )
+    except (KeyError, InvalidReferenceError, ValidationError):
+        return None
