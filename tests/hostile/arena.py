@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
 
 from apiserver import ApiServer, RefusedError, wait_for
+from hostile import servers
 from integration.controller.conftest import NODE_LABEL, World, is_ready, node_status, now
 from modelsync.api import kinds, names
 from modelsync.api.kinds import Kind, Object, name_of
@@ -25,6 +27,8 @@ from wandb_standin import StandIn
 
 HEALTH_PORT, METRICS_PORT, WEBHOOK_PORT = 18081, 18082, 18083
 WEBHOOK_TOKEN = "a-token-that-the-tenant-knows"
+IMAGE = "docker.io/library/modelsync:dev"
+"""It is in every local cluster, and has Python."""
 TAG = "regulatory-hold"
 TOOK_TOO_LONG = 45.0
 """Seconds after which a hold is given up on."""
@@ -40,6 +44,14 @@ class Measured:
     peak_bytes: int
     lag: float
     died: bool = False
+
+
+@dataclass(frozen=True)
+class Held:
+    """Seconds from setting the mark until it was in the status, and until the route was safe; None for never."""
+
+    seen: float | None
+    safe: float | None
 
 
 @dataclass
@@ -115,6 +127,8 @@ class Arena:
     tenant: World
     operator: OperatorProcess
     made: list[str] = field(default_factory=list)
+    asked: int = 0
+    """The number of the last request to the registry before the scenario."""
     _stop: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
@@ -168,20 +182,53 @@ class Arena:
         body = self.tenant.model_deployment(**spec)
         return self.create(kinds.MODEL_DEPLOYMENT, {**body, "metadata": {"name": name}})
 
-    def pod(self, name: str, *, of: str, revision: str, status: Object, namespace: str | None = None) -> None:
-        """Create a pod with our labels, with a status as a kubelet might write it. It runs nowhere."""
-        space = namespace or self.tenant.namespace
-        container = {"name": "serve", "image": "docker.io/library/nothing-runs-here:v1"}
+    def pod(self, name: str, *, of: str, revision: str, status: Object) -> None:
+        """Create a pod beside the bystander's, with a status as a kubelet might write it. It runs nowhere."""
+        space = self.bystander.namespace
+        container = {"name": "vllm", "image": "docker.io/library/nothing-runs-here:v1"}
         spec = {"containers": [container], "nodeSelector": {"modelsync.test/nowhere": "x"}}
-        self.create(
-            kinds.POD, {"metadata": {"name": name, "labels": names.labels(of, revision)}, "spec": spec}, namespace=space
-        )
+        metadata = {"name": name, "labels": names.labels(of, revision)}
+        self.create(kinds.POD, {"metadata": metadata, "spec": spec}, namespace=space)
         self.api.call("PATCH", kinds.POD.path(space, name, "status"), {"status": status}, content_type=MERGE)
 
-    def until_read(self, collection: str) -> None:
-        """Wait until the operator reads files of the tenant's collection."""
-        path = f"acme/{self.tenant.namespace}/{collection}"
-        wait_for("the operator to ask for it", lambda: self.standin.admin.requests(ref=f"{path}*"))
+    def serving_pod(self, name: str, *, of: str, revision: str, body: str) -> None:
+        """Create a pod beside the bystander's that really runs; it answers every request with `body`, Python code."""
+        code = Path(servers.__file__).read_text(encoding="utf-8")
+        code += f'\nwith server("0.0.0.0", {names.PORT}, {body}):\n    threading.Event().wait()\n'
+        container = {"name": "vllm", "image": IMAGE, "imagePullPolicy": "Never", "command": ["python", "-c", code]}
+        spec = {
+            "containers": [container],
+            "nodeSelector": {"kubernetes.io/os": "linux"},  # the node with a kubelet
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+        }
+        metadata = {"name": name, "labels": names.labels(of, revision)}
+        self.create(kinds.POD, {"metadata": metadata, "spec": spec}, namespace=self.bystander.namespace)
+
+    def until_running(self, pods: Iterable[str]) -> None:
+        """Wait until these pods run."""
+
+        def runs(name: str) -> bool:
+            pod = self.api.call("GET", kinds.POD.path(self.bystander.namespace, name))
+            return bool(pod["status"].get("phase") == "Running" and pod["status"].get("podIP"))
+
+        for each in pods:
+            wait_for(f"pod {each} to run", partial(runs, each))
+
+    def until_decided(self, name: str) -> None:
+        """Wait until the operator knows what to do with a ModelDeployment of the tenant."""
+        path = kinds.MODEL_DEPLOYMENT.path(self.tenant.namespace, name)
+
+        def decided() -> bool:
+            status = self.api.call("GET", path).get("status") or {}
+            return bool(status.get("target")) or status.get("phase") not in (None, "Pending", "Resolving")
+
+        wait_for(f"{name} to be decided", decided, seconds=90)
+
+    def until_downloads(self) -> None:
+        """Wait until the operator has asked for a file of an artifact of the tenant, which only adapters' are."""
+        admin = self.standin.admin
+        wait_for("the operator to read an artifact", lambda: admin.requests(since=self.asked, operation="download"))
 
     def revision(self) -> str:
         """The bystander's revision that serves."""
@@ -197,8 +244,15 @@ class Arena:
 
     # --- the hold ---
 
-    def hold(self) -> Measured:
-        """Set the hold and wait until the bystander's route is safe; the operator's peaks count from `reset`."""
+    def begin(self) -> None:
+        """Measure from now on, with an operator that runs and a bystander that serves."""
+        self.operator.start()
+        self.until_serving()
+        self.asked = self.standin.admin.last_request()
+        self.operator.ask("reset")
+
+    def hold(self) -> Held:
+        """Set the hold and wait until it is seen and the bystander's route is safe."""
         began = time.monotonic()
         self.bystander.admin.add_tag(f"{self.bystander.path}:v0", TAG)
         seen = safe = None
@@ -208,20 +262,30 @@ class Arena:
             if safe is None and self._is_blocked():
                 safe = time.monotonic() - began
             time.sleep(0.02)
+        return Held(seen, safe)
+
+    def peaks(self, held: Held) -> Measured:
+        """What the operator has needed since the scenario began."""
         try:
             peaks = self.operator.ask("measure")
         except (BrokenPipeError, AssertionError):
-            return Measured(seen, safe, 0, 0.0, died=True)
-        return Measured(seen, safe, int(peaks["peak"]), float(peaks["lag"]))
+            return Measured(held.seen, held.safe, 0, 0.0, died=True)
+        return Measured(held.seen, held.safe, int(peaks["peak"]), float(peaks["lag"]))
 
-    def lift(self) -> None:
-        """Take the mark away and wait until the bystander serves again."""
+    def lift(self, *, afresh: bool) -> None:
+        """Take the mark away and wait until the bystander serves again; `afresh` by a new operator."""
+        if afresh:
+            self.operator.end()
+        self.operator.start()
         self.bystander.admin.remove_tag(f"{self.bystander.path}:v0", TAG)
         self.until_serving()
 
     def until_serving(self) -> None:
         """Wait until all traffic goes to v0."""
-        wait_for("the bystander to serve", self._serves, seconds=60)
+        try:
+            wait_for("the bystander to serve", self._serves, seconds=60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self._status()}") from None
 
     def _serves(self) -> bool:
         status = self._status()

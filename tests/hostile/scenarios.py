@@ -128,7 +128,6 @@ def termination_messages(arena: Arena) -> Iterator[None]:
             of="chat",
             revision=arena.revision(),
             status=message_of(text),
-            namespace=arena.bystander.namespace,
         )
     yield
 
@@ -147,19 +146,20 @@ def deep_records(arena: Arena) -> Iterator[None]:
 
 @scenario(
     4,
-    "an adapter with 800 files, each in 1,000 folders",
+    "an adapter of 800 files, each in 1,000 folders of its own",
     broken="the manifest is read in the operator's process",
 )
 def adapter_of_folders(arena: Arena) -> Iterator[None]:
     config = json.dumps({"peft_type": "LORA", "r": 8, "base_model_name_or_path": "x"}).encode()
-    references = {f"{'a/' * 1000}{number}": "https://files.example.com/x" for number in range(800)}
+    references = {f"{number}/{'a/' * 999}x": "https://files.example.com/x" for number in range(800)}
     project = arena.tenant.namespace
     files = {"adapter_config.json": config}
     arena.standin.admin.log_artifact("acme", project, "lora", files, references=references, aliases=["production"])
     adapters = [{"name": "lora", "modelRef": f"acme/{project}/lora:production"}]
     arena.deploy("folders", serving={"adapters": adapters})
-    arena.until_read("lora")
+    arena.until_downloads()
     yield
+    arena.until_decided("folders")
 
 
 # --- 8: floods -------------------------------------------------------------------------------------------------------
@@ -231,30 +231,20 @@ def registries(arena: Arena) -> Iterator[None]:
         yield
 
 
-EXAMS: tuple[bytes | None, ...] = (
-    b'{"state":"Passed","passed":' + b"9" * 60_000 + b',"total":1,"seconds":1,"message":""}',
-    b'{"state":"Failed","passed":1e308,"total":1,"seconds":' + b"9" * 401 + b',"message":' + b"[" * 30_000,
-    ENDLESS,
+EXAMS = (
+    """b'{"state":"Passed","passed":' + b"9" * 60_000 + b',"total":1,"seconds":1,"message":""}'""",
+    """b'{"state":"Failed","passed":1e308,"total":1,"seconds":' + b"9" * 401 + b',"message":' + b"[" * 30_000""",
+    "ENDLESS",
 )
+"""What a pod answers to every request, as Python."""
 
 
 @scenario(10, "pods that answer for their exam and their fuse without end")
 def pods(arena: Arena) -> Iterator[None]:
-    with ExitStack() as stack:
-        for number, body in enumerate(EXAMS, start=20):
-            host = f"127.0.0.{number}"
-            stack.enter_context(server(host, names.PORT, body))
-            container = {"image": "x", "imageID": "", "ready": False, "restartCount": 0, "lastState": {}}
-            running = {"name": "vllm", "started": True, "state": {"running": {}}, **container}
-            status = {"phase": "Running", "podIP": host, "podIPs": [{"ip": host}], "containerStatuses": [running]}
-            arena.pod(
-                f"exam-{number}",
-                of="chat",
-                revision=arena.revision(),
-                status=status,
-                namespace=arena.bystander.namespace,
-            )
-        yield
+    for number, body in enumerate(EXAMS):
+        arena.serving_pod(f"exam-{number}", of="chat", revision=arena.revision(), body=body)
+    arena.until_running(f"exam-{number}" for number in range(len(EXAMS)))
+    yield
 
 
 # --- 11, 12: what hides a mark ---------------------------------------------------------------------------------------
@@ -264,14 +254,16 @@ def pods(arena: Arena) -> Iterator[None]:
 def long_lists(arena: Arena) -> Iterator[None]:
     admin, path = arena.standin.admin, arena.bystander.path
     tags = [f"approved v{number}" for number in range(120)]
-    admin.add_collection_tag(path, *tags)
+    for first in range(0, len(tags), 20):
+        admin.add_collection_tag(path, *tags[first : first + 20])
     others = [f"acme/{arena.bystander.namespace}-links/other-{number}" for number in range(60)]
     for other in others:
         admin.link(f"{path}:v0", other)
     try:
         yield
     finally:
-        admin.remove_collection_tag(path, *tags)
+        for first in range(0, len(tags), 20):
+            admin.remove_collection_tag(path, *tags[first : first + 20])
         for other in others:
             admin.unlink(f"{other}:v0")
 

@@ -23,7 +23,11 @@ def parse(content: bytes) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
+        pass
+    try:
         return json.loads(without_deep_values(text, MAX_DEPTH))
+    except RecursionError:  # brackets that never close
+        raise ValueError("it is nested too deeply") from None
 
 
 def bounded_line(line: bytes) -> bytes:

@@ -135,6 +135,9 @@ class _BoundedLines:
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self._content = content
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """Whole lines, as they come."""
         begun = bytearray()

@@ -12,6 +12,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from modelsync.api import duration, names
+from modelsync.api.kinds import name_of
 from modelsync.api.parts import MODEL
 from modelsync.api.problems import explain
 from modelsync.api.registry import Registry
@@ -86,10 +87,10 @@ class Record:
 
         Without an owner (an orphaning delete, a restore from a backup) the name label says whose it is, with uid "".
         """
-        meta = controller_revision.get("metadata") or {}
-        name = meta.get("name", "")
+        name = name_of(controller_revision)
         data = controller_revision.get("data")
         try:
+            meta = controller_revision["metadata"]
             if not isinstance(data, dict) or data.get("format") != FORMAT:
                 found = data.get("format") if isinstance(data, dict) else None
                 raise RecordError(
