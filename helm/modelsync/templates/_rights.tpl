@@ -16,10 +16,10 @@
 - apiGroups: ["apps"]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
-# The immutable record of each revision.
+# The immutable record of each revision; `patch` adopts one that has lost its owner.
 - apiGroups: ["apps"]
   resources: [controllerrevisions]
-  verbs: [get, list, watch, create, delete]
+  verbs: [get, list, watch, create, patch, delete]
 # The ModelDeployment's own Service, one for each revision, and one without endpoints for blocked traffic.
 - apiGroups: [""]
   resources: [services]

@@ -61,7 +61,11 @@ WORK: tuple[Right, ...] = (
         (*_WATCHED, "create", "patch", "delete"),
         "one for each revision; server-side apply needs `patch`, and `create` when the object does not exist yet",
     ),
-    Right(CONTROLLER_REVISION, (*_WATCHED, "create", "delete"), "the immutable record of each revision"),
+    Right(
+        CONTROLLER_REVISION,
+        (*_WATCHED, "create", "patch", "delete"),
+        "the immutable record of each revision; `patch` adopts one that has lost its owner",
+    ),
     Right(
         SERVICE,
         (*_WATCHED, "create", "patch", "delete"),

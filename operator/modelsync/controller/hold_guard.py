@@ -5,7 +5,7 @@ acts for what has no plan: children without an owner, those of a ModelDeployment
 cannot be read or planning fails. It decides nothing: `observe.unplanned` does.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 
@@ -19,13 +19,13 @@ from modelsync.cluster.credentials import RegistryConfigError, RegistryCredentia
 from modelsync.cluster.event_recorder import Recorder
 from modelsync.effects.silence_unplanned import UnplannedSilencer
 from modelsync.observe.answers import hold_reads
-from modelsync.observe.hold_watch import Watch, unplanned_watches
+from modelsync.observe.hold_watch import Marks, Place, Watch, unplanned_places, unplanned_watches
 from modelsync.observe.question import server_of
 from modelsync.observe.unplanned import Held, Unplanned, held_revisions
 from modelsync.registry.model import Answers
 from modelsync.registry.poller import Poller
 from modelsync.registry.store import Key as PollerKey
-from modelsync.rollout.model import Event, Revision
+from modelsync.rollout.model import Event, Hold, Revision
 
 SEPARATOR = "/"
 """Between a ModelDeployment's name, which cannot contain it, and the name of a watch, in the poller's keys."""
@@ -94,6 +94,25 @@ class HoldGuard:
             self._watches.pop((key, group), None)
         return {each: self._poller.snapshot(name) for each, name in names.items()}
 
+    def marks(
+        self, key: Key, places: Collection[Place], latched: Sequence[Hold], group: Group = Group.PLANNED
+    ) -> Marks:
+        """What any credential sees on the digests in `places`; from now on `key` is worked on when that changes."""
+        self._poller.watch_digests(_name(key, group), places)
+        shown = tuple(
+            Hold(mark, at, server)
+            for server, digest in sorted(places)
+            for mark, at in sorted(self._poller.marks(server, digest).items())
+        )
+        gone = frozenset(hold.mark for hold in latched if self._is_gone(hold, places))
+        return Marks(shown, gone - {hold.mark for hold in shown})
+
+    def _is_gone(self, hold: Hold, places: Collection[Place]) -> bool:
+        servers = {server for server, digest in places if digest == hold.mark.digest}
+        # A hold of an older operator does not say which server showed it: then all must show that it is gone.
+        times = [self._poller.absence(server, hold.mark) for server in ({hold.server} if hold.server else servers)]
+        return bool(times) and all(at is not None and at > hold.since for at in times)
+
     def look(self, key: Key) -> None:
         """Have all watches of `key` read again at once."""
         for group in Group:
@@ -110,7 +129,8 @@ class HoldGuard:
             return
         watched = await self.watch(found.key, unplanned_watches(found, self._settings), group)
         reads = [hold_reads(each.question, known, server_of(each.registry)) for each, known in watched.items()]
-        held = held_revisions(found, reads)
+        marks = self.marks(found.key, unplanned_places(found), found.latched, group)
+        held = held_revisions(found, reads, marks.shown)
         await self._announce(found, group, held, about)
         if not held:
             return
@@ -122,6 +142,7 @@ class HoldGuard:
         """End the watches of a group: there is a plan again, or nothing serves."""
         for name in self._watches.pop((key, group), ()):
             self._poller.unsubscribe(name)
+        self._poller.unwatch(_name(key, group))
         if self._announced.pop((key, group), None) is not None:
             self._silencer.forget(_uid(key, group))
 
@@ -150,3 +171,7 @@ def _event(revision: Revision, why: Held) -> Event:
 
 def _uid(key: Key, group: Group) -> str:
     return f"{key}/{group}"
+
+
+def _name(key: Key, group: Group) -> PollerKey:
+    return (key.namespace, f"{key.name}{SEPARATOR}{group}")

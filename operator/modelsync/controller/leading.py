@@ -36,6 +36,7 @@ from modelsync.effects.cut_off import Cutter
 from modelsync.effects.exams import ExamPoller
 from modelsync.effects.silence_unplanned import UnplannedSilencer
 from modelsync.effects.silences import Silences
+from modelsync.observe.question import administrator_names
 from modelsync.registry.poller import Poller
 from modelsync.registry.relay import Relay
 from modelsync.registry.store import Key as PollerKey
@@ -81,7 +82,9 @@ class Operator:
         self._sweeper = Sweeper(cluster, self._cache, self._queue.add, namespaces=options.namespaces)
         self._swept_at = time.monotonic()
         self._shell: Shell | None = None
-        self._poller = Poller(self._on_change, watch=self._count_registry_request)
+        self._poller = Poller(
+            self._on_change, hold_names=administrator_names(options.settings), watch=self._count_registry_request
+        )
         metrics.before_each_scrape(self._update_last_answers)
         metrics.set(catalogue.MAX_CONCURRENT, WORKERS, controller=CONTROLLER)
         instrumentation = Instrumentation(metrics)

@@ -37,7 +37,7 @@ from modelsync.observe.adoption import adoptable
 from modelsync.observe.assembly import all_children
 from modelsync.observe.family import Family
 from modelsync.observe.gather import Gathered, gather
-from modelsync.observe.hold_watch import watches
+from modelsync.observe.hold_watch import places, watches
 from modelsync.observe.sightings import Sightings
 from modelsync.observe.spec_status import UnreadableError, read, status_of
 from modelsync.observe.unplanned import orphans_beside, unplanned_of
@@ -273,11 +273,13 @@ class Reconciler:
         else:
             self._poller.unsubscribe(family.key)
         watched = await self._guard.watch(family.key, watches(found, self._settings))
+        answers = self._poller.snapshot(family.key)
         gathered = gather(
             found,
             settings=self._settings,
-            answers=self._poller.snapshot(family.key),
+            answers=answers,
             watched=watched,
+            marks=self._guard.marks(family.key, places(found, answers), found.state.holds),
             refusal=refusal,
             sightings=self._sightings,
             now=self._now(),

@@ -19,6 +19,8 @@ from modelsync.api.kinds import (
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import NotFoundError
+from modelsync.effects.cut_off import token_of
+from modelsync.resources.children import fuse_secret
 from modelsync.resources.objects import Owner
 
 log = structlog.get_logger(__name__)
@@ -42,9 +44,19 @@ async def adopt(cluster: Cluster, cache: Cache, owner: Owner, orphans: Iterable[
 
 
 async def _adopt_fuse_secret(cluster: Cluster, owner: Owner, revision: str) -> None:
+    """Replace the Secret by one with the same token and an owner: the operator has no right to patch Secrets.
+
+    If the token is lost in between, the pods of the revision are deleted without their fuse.
+    """
     secret = await cluster.find(SECRET, owner.namespace, names.fuse_secret(owner.name, revision))
-    if secret is not None and controller_of(secret) is None and labels_of(secret).get(names.FUSE_LABEL) == "true":
-        await _own(cluster, SECRET, secret, owner)
+    if secret is None or controller_of(secret) is not None or labels_of(secret).get(names.FUSE_LABEL) != "true":
+        return
+    try:
+        token = token_of(secret)
+    except (KeyError, ValueError):
+        return
+    await cluster.delete(SECRET, owner.namespace, name_of(secret), uid=uid_of(secret))
+    await cluster.create(SECRET, owner.namespace, fuse_secret(owner, revision, token))
 
 
 async def _own(cluster: Cluster, kind: Kind, orphan: Object, owner: Owner) -> Object:

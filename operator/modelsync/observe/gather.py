@@ -34,7 +34,7 @@ from modelsync.observe.answers import (
     remembered,
 )
 from modelsync.observe.exams import with_earlier
-from modelsync.observe.hold_watch import Watch, merge_reads
+from modelsync.observe.hold_watch import NO_MARKS, Marks, Watch, merge_reads
 from modelsync.observe.question import server_of
 from modelsync.observe.revisions import revision_views
 from modelsync.observe.route import route_view
@@ -100,6 +100,7 @@ def gather(
     settings: OperatorSettings,
     answers: Answers | None,
     watched: Mapping[Watch, Answers | None] = MappingProxyType({}),
+    marks: Marks = NO_MARKS,
     refusal: str | None,
     sightings: Sightings,
     now: datetime,
@@ -108,7 +109,8 @@ def gather(
 ) -> Gathered:
     """Combine what was read with the registry's last answers and the exams of the pods.
 
-    `refusal` is the reason why the registry is not queried; `adapters` has the results of reading LoRA adapters.
+    `marks` are those that any credential sees; `refusal` is the reason why the registry is not queried; `adapters` has
+    the results of reading LoRA adapters.
     """
     family, spec = found.family, found.spec
     positive = positives(spec, answers)
@@ -153,6 +155,8 @@ def gather(
         route=route_view(found, sightings, now),
         service=plain_service(family),
         problems=problems,
+        shown=marks.shown,
+        gone=marks.gone,
     )
     return Gathered(
         read=found,

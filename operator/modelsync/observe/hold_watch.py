@@ -11,14 +11,16 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
+from modelsync.api.hold import HoldMark
 from modelsync.api.registry import Registry
 from modelsync.api.settings import OperatorSettings, same_server
-from modelsync.observe.question import administrator_names, hold_names, served
+from modelsync.observe.question import administrator_names, hold_names, served, server_of
 from modelsync.observe.spec_status import Read
 from modelsync.observe.unplanned import Content, Unplanned
 from modelsync.policy.effective import capped, is_allowed_server
-from modelsync.registry.model import HoldNames, Question
+from modelsync.registry.model import Answers, HoldNames, Question
 from modelsync.resources.revision import Artifact
 from modelsync.rollout.model import Hold, HoldRead
 
@@ -41,6 +43,43 @@ class Watch:
         secret, bundle = self.registry.auth.secret_key_ref, self.registry.ca_bundle
         ca = f"{bundle.config_map_key_ref.name}/{bundle.config_map_key_ref.key}" if bundle is not None else ""
         return f"{'operator ' if self.own else ''}{self.registry.base_url} {secret.name}/{secret.key} {ca}"
+
+
+Place: TypeAlias = tuple[str, str]
+"""The base URL of a server, and a digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What is known of the marks on some digests, whichever credential and ModelDeployment saw them."""
+
+    shown: tuple[Hold, ...] = ()
+    gone: frozenset[HoldMark] = frozenset()
+    """Latched marks that a newer read shows to be gone."""
+
+
+NO_MARKS = Marks()
+
+
+def places(found: Read, answers: Answers | None) -> frozenset[Place]:
+    """The digests in play, where they were pulled from and where the spec asks, and those that the aliases name."""
+    server = server_of(found.registry)
+    asked = {kept.positive.digest for kept in answers.refs.values() if kept.positive} if answers is not None else set()
+    pulled = {
+        (server_of(record.registry), digest) for record in found.in_play for digest in record.digests if record.registry
+    }
+    asked |= {digest for record in found.in_play for digest in record.digests}
+    return frozenset(pulled | ({(server, digest) for digest in asked} if server else set()))
+
+
+def unplanned_places(found: Unplanned) -> frozenset[Place]:
+    """The digests of what serves without a plan, where it was pulled from."""
+    return frozenset(
+        (server_of(content.registry), digest)
+        for content in found.contents.values()
+        if content.registry is not None
+        for digest in content.digests
+    )
 
 
 def watches(found: Read, settings: OperatorSettings) -> tuple[Watch, ...]:

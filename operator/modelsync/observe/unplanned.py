@@ -161,13 +161,15 @@ class Held:
     mark: HoldMark | None
 
 
-def held_revisions(found: Unplanned, reads: Iterable[Mapping[str, HoldRead]]) -> Mapping[Revision, Held]:
-    """The exposed revisions that a latched hold or a mark covers.
+def held_revisions(
+    found: Unplanned, reads: Iterable[Mapping[str, HoldRead]], shown: Iterable[Hold]
+) -> Mapping[Revision, Held]:
+    """The exposed revisions that a latched hold or a mark covers; `shown` are marks that others see.
 
     A latched hold is not lifted here: without a plan nothing could serve again. A revision of unknown content counts
     as held while any hold is latched.
     """
-    marks = {hold.mark.digest: hold.mark for hold in found.latched}
+    marks = {hold.mark.digest: hold.mark for hold in (*found.latched, *shown)}
     for each in reads:
         marks |= {digest: read.marks[0] for digest, read in each.items() if read.marks}
     held = {}

@@ -122,7 +122,7 @@ def unreadable_spec(previous: ModelDeploymentStatus, *, generation: int, message
         update={
             "observed_generation": generation,
             "phase": Phase.STALLED,
-            "conditions": list(merged(previous.conditions, [*others, *new])),
+            "conditions": tuple(merged(previous.conditions, [*others, *new])),
         }
     )
     return Report(status, transitions(previous, status))

@@ -4,6 +4,7 @@ This module must never end a hold because the registry does not answer, because 
 because of an answer that is older than the one that showed the hold.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from modelsync.api.hold import HoldSource
@@ -15,24 +16,31 @@ def latched(observed: Observed) -> tuple[Hold, ...]:
     """The holds in force, oldest first."""
     before = observed.state.holds
     reads = observed.holds
-    if not before and not any(read.marks for read in reads.values()):
+    if not before and not observed.shown and not any(read.marks for read in reads.values()):
         return before
     present, unfinished = _present(observed), _unfinished(observed)
     kept = [
         _seen_again(hold, reads.get(hold.mark.digest))
         for hold in before
         if hold.mark.digest in unfinished
-        or (hold.mark.digest in present and not _lifted(hold, reads.get(hold.mark.digest)))
+        or (
+            hold.mark.digest in present
+            and hold.mark not in observed.gone
+            and not _lifted(hold, reads.get(hold.mark.digest), observed.shown)
+        )
     ]
-    known = {hold.mark for hold in kept}
-    new = [
-        Hold(mark, reads[digest].asked_at, reads[digest].server)
+    known = {hold.mark for hold in kept} | observed.gone
+    new = {
+        mark: Hold(mark, reads[digest].asked_at, reads[digest].server)
         for digest in sorted(reads)
         if digest in present
         for mark in reads[digest].marks
         if mark not in known
-    ]
-    found = tuple(kept + sorted(new, key=lambda hold: hold.since))
+    }
+    new |= {
+        hold.mark: hold for hold in observed.shown if hold.mark.digest in present and hold.mark not in {*known, *new}
+    }
+    found = tuple(kept + sorted(new.values(), key=lambda hold: hold.since))
     return found if found != before else before
 
 
@@ -71,9 +79,11 @@ def _seen_again(hold: Hold, read: HoldRead | None) -> Hold:
     return replace(hold, server=read.server)
 
 
-def _lifted(hold: Hold, read: HoldRead | None) -> bool:
+def _lifted(hold: Hold, read: HoldRead | None, shown: Iterable[Hold]) -> bool:
     if read is None or read.asked_at <= hold.since or hold.mark in read.marks:
         return False
+    if any(hold.mark == other.mark for other in shown):
+        return False  # somebody else still sees it
     if hold.server and read.server and not same_server(hold.server, read.server):
         # The mark was set on another server, so its absence here proves nothing.
         return False

@@ -377,6 +377,8 @@ class Observed:
     route: RouteView | None  # None: there is none (or the spec asks for no gateway)
     service: Revision | None  # what the plain Service selects, or BLOCKED; None: there is no Service
     problems: tuple[Problem, ...] = ()
+    shown: tuple[Hold, ...] = ()  # marks on any digest that another credential or ModelDeployment sees
+    gone: frozenset[HoldMark] = frozenset()  # latched marks that a read by any credential shows to be gone
 
 
 @dataclass(frozen=True, slots=True)

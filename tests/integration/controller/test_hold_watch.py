@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from integration.controller.conftest import World
+from integration.controller.conftest import World, until
 from modelsync.api import kinds
 from wandb_standin import StandIn
 
@@ -81,6 +81,34 @@ async def test_with_another_allowed_server_that_has_the_same_bytes_without_the_m
             await edit(world, registry={"baseURL": other.url})
             await world.until_message("ModelResolved", "the alias names v0")
             await held_and_released(world)
+
+
+async def test_a_mark_holds_every_model_deployment_that_serves_the_same_bytes(world: World) -> None:
+    twin = world.admin.log_artifact(
+        "acme", world.namespace, "twin", {"model.safetensors": f"{world.namespace} first".encode()}
+    )
+    path = f"acme/{world.namespace}/twin:{twin.version}"
+    world.admin.set_alias(path, "production")
+    body = world.model_deployment(modelRef=f"acme/{world.namespace}/twin:production")
+    body["metadata"]["name"] = "twin"
+    body["spec"]["traffic"]["gateway"]["hostnames"] = [f"twin.{world.namespace}.example.com"]
+    async with world.operator(), world.kubelet():
+        await serving(world)
+        await world.cluster.create(kinds.MODEL_DEPLOYMENT, world.namespace, body)
+
+        async def twin_is_resolved() -> bool:
+            found = await world.cluster.get(kinds.MODEL_DEPLOYMENT, world.namespace, "twin")
+            return bool(found.get("status", {}).get("resolved"))
+
+        await until("the twin is resolved", twin_is_resolved)
+        world.admin.add_tag(path, "regulatory-hold")
+        status = await world.until_status("the hold", lambda found: found.get("holds"))
+        assert [hold["collection"] for hold in status["holds"]] == [f"acme/{world.namespace}/twin"]
+        await world.until_status(
+            "no traffic for it", lambda found: [part["revision"] for part in found["traffic"]] == ["blocked"]
+        )
+        world.admin.remove_tag(path, "regulatory-hold")
+        await world.until_status("the hold is lifted", lambda found: not found.get("holds"))
 
 
 async def test_after_a_restart_with_a_spec_that_is_invalid_meanwhile(world: World) -> None:

@@ -12,6 +12,7 @@ from modelsync.cluster.errors import ClusterError, ConflictError
 from modelsync.controller.instrumentation import Instrumentation
 from modelsync.controller.reconciler import Reconciler
 from modelsync.observe.family import Family
+from modelsync.observe.hold_watch import Marks
 from modelsync.rollout.model import Event
 from modelsync.telemetry.metrics import Metrics
 from unit.observe.builders import KEY, SETTINGS, family
@@ -70,7 +71,7 @@ def reconciler(api: Api, found: Family) -> Reconciler:
         "recorder": api,
         "credentials": SimpleNamespace(subscription=subscription, credential_problem=nothing),
         "poller": poller,
-        "guard": SimpleNamespace(watch=no_watches, release=nothing, look=nothing),
+        "guard": SimpleNamespace(watch=no_watches, release=nothing, look=nothing, marks=lambda *_: Marks()),
         "adapters": SimpleNamespace(),
         "queue": api,
         "exams": SimpleNamespace(poll=lambda _key, _pods: {}),
