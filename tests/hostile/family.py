@@ -175,7 +175,7 @@ def held_without_a_plan(objects: dict[str, Object]) -> Mapping[str, Held]:
         hold_reads(each.question, registry(hold=True), server_of(each.registry))
         for each in unplanned_watches(found, SETTINGS)
     ]
-    held = held_revisions(found, reads)
+    held = held_revisions(found, reads, ())
     if family.route is not None:
         json.dumps(route_without(family.route, KEY.name, held))
     if (plain := family.services.get(KEY.name)) is not None:
