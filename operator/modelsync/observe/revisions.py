@@ -44,7 +44,7 @@ def revision_views(
             revision=revision,
             version=known.version if known else revision.partition("-")[0],
             content=known.content if known else "",
-            digests=known.digests if known else (),
+            digests=known.digests if known else _unrecorded_digests(found, revision),
             parts=answers.parts(record.parts) if record else candidate.parts if known and candidate else (),
             recorded=record is not None,
             recorded_at=record.created if record else None,
@@ -54,6 +54,11 @@ def revision_views(
         view = with_pods(view, deployment, by_revision[revision], slices[child], now=now)
         views[revision] = _with_first_sightings(found, view, sightings, now)
     return views
+
+
+def _unrecorded_digests(found: Read, revision: Revision) -> tuple[str, ...]:
+    content = found.unrecorded.get(revision)
+    return tuple(sorted(content.digests)) if content is not None else ()
 
 
 def _with_first_sightings(found: Read, view: RevisionView, sightings: Sightings, now: datetime) -> RevisionView:

@@ -3,8 +3,9 @@
 Nothing that others write into an object may stop the planner: parts that cannot be read are skipped and reported.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from modelsync.api.status import ModelDeploymentStatus
 from modelsync.observe import conflicts, question
 from modelsync.observe.family import Family
 from modelsync.observe.fields import mapping, objects
+from modelsync.observe.unplanned import MAX_REVISIONS, Content, pulled_content
 from modelsync.policy.effective import registry_of
 from modelsync.policy.validation import problems as spec_problems
 from modelsync.registry.model import Question
@@ -27,7 +29,7 @@ from modelsync.resources.children import selected_revision
 from modelsync.resources.objects import Owner
 from modelsync.resources.record import Record, RecordError
 from modelsync.resources.silenced import exposed_by_route
-from modelsync.rollout.model import Problem, Revision, State
+from modelsync.rollout.model import BLOCKED, Problem, Revision, State
 from modelsync.rollout.state import load
 
 log = structlog.get_logger(__name__)
@@ -46,8 +48,10 @@ class Read:
     state: State
     records: Mapping[Revision, Record]
     problems: tuple[Problem, ...]
-    in_play: tuple[Record, ...]
-    """Of the revisions that are exposed, warm, promoted or being moved to."""
+    in_play: tuple[Content, ...]
+    """What the revisions contain that are exposed, warm, promoted or being moved to."""
+    unrecorded: Mapping[Revision, Content]
+    """Of those without a readable record, what their templates and pods pull."""
     question: Question
     registry: Registry | None
     """The registry to query, from the spec or the administrator's default; None if none may be queried."""
@@ -82,7 +86,10 @@ def read(family: Family, settings: OperatorSettings) -> Read:
     status = status_of(family)
     records = _records(family)
     state = _recovered(load(status), family, records)
-    in_play = [records[revision] for revision in sorted(_in_play(family, state)) if revision in records]
+    revisions = sorted(_in_play(family, state))
+    unrecorded = _unrecorded(family, [revision for revision in revisions if revision not in records])
+    recorded = (Content.of(records[revision]) for revision in revisions if revision in records)
+    in_play = (*recorded, *unrecorded.values())
     not_to_ask = (
         summarize_problems(
             [
@@ -101,7 +108,8 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         state=state,
         records=records,
         problems=tuple(found),
-        in_play=tuple(in_play),
+        in_play=in_play,
+        unrecorded=unrecorded,
         question=question.question(spec, settings, in_play, state.holds),
         # A registry that cannot be read is reported; the default does not replace it.
         registry=registry_of(spec, settings) if not_to_ask is None else None,
@@ -206,6 +214,17 @@ def _in_play(family: Family, state: State) -> set[Revision]:
                     found.add(revision)
     if (service := plain_service(family)) is not None:
         found.add(service)
+    return found
+
+
+def _unrecorded(family: Family, revisions: Iterable[Revision]) -> Mapping[Revision, Content]:
+    """What revisions contain that have no readable record: a hold on it acts all the same."""
+    found = {}
+    for revision in islice((each for each in revisions if each not in ("", BLOCKED)), MAX_REVISIONS):
+        pods = (pod for pod in family.pods if labels_of(pod).get(names.REVISION_LABEL) == revision)
+        content = pulled_content(family.deployments.get(names.child(family.key.name, revision)), pods)
+        if content.artifacts:
+            found[revision] = content
     return found
 
 
