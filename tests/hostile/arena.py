@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -44,6 +46,8 @@ class Measured:
     peak_bytes: int
     lag: float
     died: bool = False
+    unhealthy: str = ""
+    """What its liveness probe found: the kubelet would end it."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +239,12 @@ class Arena:
         promoted: list[str] = self._status()["promoted"]
         return promoted[-1]
 
+    def restart(self) -> None:
+        """Replace the operator by a new process, as the kubelet does: it reads everything anew."""
+        self.operator.end()
+        self.operator.start()
+        self.operator.ask("reset")
+
     def tidy(self) -> None:
         """Delete what the tenant made."""
         for path in reversed(self.made):
@@ -270,7 +280,7 @@ class Arena:
             peaks = self.operator.ask("measure")
         except (BrokenPipeError, AssertionError):
             return Measured(held.seen, held.safe, 0, 0.0, died=True)
-        return Measured(held.seen, held.safe, int(peaks["peak"]), float(peaks["lag"]))
+        return Measured(held.seen, held.safe, int(peaks["peak"]), float(peaks["lag"]), unhealthy=probe(HEALTH_PORT))
 
     def lift(self, *, afresh: bool) -> None:
         """Take the mark away and wait until the bystander serves again; `afresh` by a new operator."""
@@ -322,6 +332,18 @@ class Arena:
                     elif NODE_LABEL in (pod["spec"].get("nodeSelector") or {}) and not is_ready(pod):
                         number += 1
                         self.api.call("PATCH", f"{path}/status", {"status": _ready(number)}, content_type=MERGE)
+
+
+def probe(port: int) -> str:
+    """What the liveness probe answers; empty when all is well."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+            answer.read()
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _ready(number: int) -> Object:

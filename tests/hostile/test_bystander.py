@@ -27,6 +27,7 @@ def test_a_bystander_is_safe(scenario: Scenario, arena: Arena, results: list[tup
     results.append((scenario, measured))
     arena.lift(afresh=scenario.broken is not None)
     assert not measured.died, "the operator has ended"
+    assert not measured.unhealthy, "the kubelet would end the operator"
     assert measured.safe is not None, "the route was never safe"
     assert measured.safe <= scenario.safe
     assert measured.peak_bytes <= scenario.peak_bytes
