@@ -73,7 +73,7 @@ FLEET = (
             ),
             stat(
                 "Blocked",
-                "On hold, and nothing else may serve: clients get 503.",
+                "Nothing may serve, because of a hold or because none could be seen: clients get 503.",
                 'count(modelsync_info{phase="Blocked"}) or vector(0)',
                 bad_above=0,
             ),
@@ -129,6 +129,14 @@ FLEET = (
                 "Without a warm fallback",
                 "A hold on these ModelDeployments would interrupt service until a pod has started.",
                 [("count(modelsync_fallback_ready == 0) or vector(0)", "a hold would interrupt service")],
+            ),
+            Panel(
+                "A hold would not be seen",
+                "The five ModelDeployments whose hold marks were read longest ago, beyond hold.maxStaleness.",
+                [("topk(5, modelsync_holds_stale_seconds > 0)", "{{namespace}}/{{name}}")],
+                "s",
+                bad_above=0,
+                width=24,
             ),
         ),
     ),

@@ -162,7 +162,9 @@ def _variables() -> list[tuple[str, str]]:
             f"  || {hold.format(side='oldObject', field='aliases')}.exists(alias, "
             f"!(alias in {hold.format(side='object', field='aliases')}))\n"
             "  || (oldObject.spec.?hold.?action.orValue('Fallback') == 'Block'\n"
-            "    && object.spec.?hold.?action.orValue('Fallback') != 'Block'))",
+            "    && object.spec.?hold.?action.orValue('Fallback') != 'Block')\n"
+            "  || duration(object.spec.?hold.?maxStaleness.orValue('24h'))\n"
+            "    > duration(oldObject.spec.?hold.?maxStaleness.orValue('24h')))",
         ),
         ("restUnchanged", f"!({changed}) || (\n  {_rest()})"),
         ("who", "request.userInfo.username"),

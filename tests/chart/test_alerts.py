@@ -51,6 +51,7 @@ EXPOSED = f"modelsync_held_exposure_seconds{{{CHAT}}}"
 REPLICAS = f"modelsync_replicas{{{CHAT}}}"
 FALLBACK = f"modelsync_fallback_ready{{{CHAT}}}"
 KEPT = f"modelsync_previous_kept{{{CHAT}}}"
+HOLDS_STALE = f"modelsync_holds_stale_seconds{{{CHAT}}}"
 DRIFT = f"modelsync_alias_drift_seconds{{{CHAT}}}"
 ANSWERED = 'modelsync_registry_last_answer_timestamp_seconds{server="https://w.example.com", namespace="prod"}'
 ERRORS = f"controller_runtime_reconcile_errors_total{{{CONTROLLER}}}"
@@ -77,6 +78,12 @@ TRIALS = (
     Trial("a hold blocks all traffic", "ModelsyncBlocked", "3m", {info("Blocked"): "1x10"}, OF_CHAT),
     Trial("a fallback took over within the minute", "ModelsyncBlocked", "3m",
           {info("Blocked"): "1 stale", info("OnHold"): "_ 1 1 1"}, fires=False),
+    Trial("the registry has been silent for longer than allowed", "ModelsyncHoldsStale", "8m",
+          {HOLDS_STALE: "0x5 360+60x10"}, OF_CHAT),
+    Trial("the registry answers again within a minute", "ModelsyncHoldsStale", "8m",
+          {HOLDS_STALE: "0x5 360 0x10"}, fires=False),
+    Trial("a rollout waits for marks, which has an alert of its own", "ModelsyncRolloutStuck", "70m",
+          {waiting("HoldsStale", "registry"): "0+60x80"}, fires=False),
     Trial("a wanted warm pod is missing", "ModelsyncFallbackCold", "20m", {FALLBACK: "0x30", KEPT: "1x30"}, OF_CHAT),
     Trial("no warm pod is wanted", "ModelsyncFallbackCold", "20m", {FALLBACK: "0x30", KEPT: "0x30"}, fires=False),
     Trial("the revision that served has no pods", "ModelsyncNotServing", "4m",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from golden.simulator import POLICY, Behaviour, World
-from modelsync.api.hold import HoldAction
+from modelsync.api.hold import HoldAction, OnStale
 from modelsync.api.routing import HeaderMatch
 from modelsync.rollout.model import ExamOutcome, Pause, Policy, SetMatch, SetWeight
 
@@ -22,6 +22,7 @@ SEGMENT = replace(
     replicas=4,
 )
 FOUR = replace(POLICY, replicas=4)
+BLIND = replace(POLICY, on_stale=OnStale.BLOCK)
 
 
 def rollout_by_steps(world: World) -> None:
@@ -262,6 +263,32 @@ def registry_down_in_mid_canary(world: World) -> None:
     world.run(minutes=20)
     world.registry(reachable=True)
     world.run(minutes=5)
+
+
+def registry_silent_and_the_operator_restarts(world: World) -> None:
+    """What serves goes on serving; HoldsKnown tells when the marks became too old, also after a restart."""
+    serving(world, "v1")
+    world.registry(reachable=False)
+    world.run(minutes=4)
+    world.restart()
+    world.run(minutes=10)
+    world.registry(reachable=True)
+    world.run(minutes=5)
+
+
+def registry_silent_where_nothing_may_serve_unseen(world: World) -> None:
+    """With onStale Block, clients get 503 from the fifth minute on, pods stay, and traffic returns with the answer."""
+    serving(world, "v1")
+    world.move_alias("v2")
+    world.run(minutes=5)
+    world.registry(reachable=False)
+    world.run(minutes=4)
+    world.restart()
+    world.run(minutes=10)
+    world.restart()
+    world.run(minutes=1)
+    world.registry(reachable=True)
+    world.run(minutes=60)
 
 
 def stable_loses_its_pods(world: World) -> None:
@@ -514,6 +541,8 @@ SCENARIOS = (
     Scenario(superseded),
     Scenario(suspended),
     Scenario(registry_down_in_mid_canary),
+    Scenario(registry_silent_and_the_operator_restarts),
+    Scenario(registry_silent_where_nothing_may_serve_unseen, BLIND),
     Scenario(stable_loses_its_pods),
     Scenario(canary_flaps),
     Scenario(without_a_gateway, NO_GATEWAY),

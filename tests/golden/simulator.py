@@ -151,6 +151,8 @@ class World:
         self.reads: dict[str, HoldRead] = {}
         self.reachable = True
         self.outcome = RegistryOutcome.PENDING
+        self.outcome_since = START
+        self.unread_since: dict[str, datetime] = {}
         self.asked_at: datetime | None = None
         self.looking = False
         self.writes = 0
@@ -158,6 +160,7 @@ class World:
         self._count = 0
         self._phase = ""
         self._waits = ""
+        self._known = "True"
         self._pods = 0
         self._wake: datetime | None = None
         self._poll_every(30)
@@ -189,13 +192,14 @@ class World:
         self.reachable = reachable
         self.record(f"registry {'is reachable again' if reachable else 'is unreachable'}")
         if not reachable:
-            self.outcome = RegistryOutcome.UNREACHABLE
+            self._answered(RegistryOutcome.UNREACHABLE)
         self.look()
 
     def restart(self) -> None:
         """Start a new operator process, which knows the cluster but has no registry answers yet."""
         self.record("the operator restarts")
-        self.reads, self.asked_at, self.outcome = {}, None, RegistryOutcome.PENDING
+        self.reads, self.asked_at, self.unread_since = {}, None, {}
+        self._answered(RegistryOutcome.PENDING)
         self.reconcile()
         self.look()
 
@@ -299,9 +303,9 @@ class World:
         def answer() -> None:
             self.looking = False
             if not self.reachable:
-                self.outcome = RegistryOutcome.UNREACHABLE
+                self._answered(RegistryOutcome.UNREACHABLE)
             elif self.alias is not None:
-                self.outcome = RegistryOutcome.RESOLVED
+                self._answered(RegistryOutcome.RESOLVED)
                 self.answered = self.alias
                 self.asked_at = asked
                 versions = {revision.version for revision in self.revisions.values()} | {self.alias}
@@ -313,6 +317,10 @@ class World:
             self.reconcile()
 
         self._later(0.2, answer)
+
+    def _answered(self, outcome: RegistryOutcome) -> None:
+        if outcome is not self.outcome:
+            self.outcome, self.outcome_since = outcome, self.now
 
     # --- the operator ---
 
@@ -333,7 +341,7 @@ class World:
             policy=self.policy,
             requests=self.requests,
             state=load(self.status),
-            registry=RegistryView(self.outcome, candidate, self.asked_at),
+            registry=RegistryView(self.outcome, candidate, self.asked_at, since=self.outcome_since, server=SERVER),
             holds=dict(self.reads),
             revisions={name: self._view(revision) for name, revision in self.revisions.items()},
             route=self.route,
@@ -358,12 +366,21 @@ class World:
             ready_since=revision.ready_since if revision.ready else None,
             unready_since=None if revision.ready else revision.unready_since,
             lacking_since=self._lacking_since(revision),
+            unread_since=self._unread_since(revision),
             progress_at=revision.progress_at,
             pulling=any(pod.stage == "pulling" for pod in revision.pods),
             trouble=revision.trouble if revision.deployed else None,
             verified=Verified(digest, 12, 1000, 20.0) if revision.verified else None,
             exam=revision.exam if any(pod.stage != "ending" for pod in revision.pods) else None,
         )
+
+    def _unread_since(self, revision: SimRevision) -> datetime | None:
+        """As `observe.revisions` says it: this process remembers, and the status what a process before knew."""
+        if all(part.digest in self.reads for part in _parts(revision.version)):
+            self.unread_since.pop(revision.name, None)
+            return None
+        since = self.unread_since.setdefault(revision.name, self.now)
+        return min(since, self.status.holds_known_at or since)
 
     def _lacking_since(self, revision: SimRevision) -> datetime | None:
         if revision.ready >= revision.replicas or self.policy.suspend:
@@ -409,6 +426,10 @@ class World:
         if phase != self._phase:
             self._phase = phase
             self.record(f"  = {phase}: {ready.message}")
+        known = next(condition for condition in status.conditions if condition.type == "HoldsKnown")
+        if known.status != self._known and known.status != "Unknown":
+            self._known = known.status
+            self.record(f"  ! HoldsKnown={known.status} {known.reason}: {known.message}")
         waits = f"waits for {status.waiting.message} ({status.waiting.who})" if status.waiting is not None else ""
         if waits != self._waits:
             self._waits = waits

@@ -159,7 +159,6 @@ def deep_records_at_the_start(arena: Arena) -> Iterator[None]:
 @scenario(
     4,
     "an adapter of 800 files, each in 1,000 folders of its own",
-    broken="the manifest is read in the operator's process",
 )
 def adapter_of_folders(arena: Arena) -> Iterator[None]:
     config = json.dumps({"peft_type": "LORA", "r": 8, "base_model_name_or_path": "x"}).encode()

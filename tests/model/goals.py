@@ -13,12 +13,14 @@ def lacks(setting: Setting, world: World) -> str | None:
     """Why `world` is not in its goal state; None if it is."""
     if world.pending is not None or world.zombie is not None:
         return "a write is pending"
-    if world.answered != world.alias or not world.asked:
+    if world.answered != world.alias or not world.asked or world.stale:
         return "the registry has not been queried"
     state = world.state
     marked = {digest for digest, marked in zip(setting.digests, world.marks, strict=True) if marked}
     held = {name for name, parts in zip(NAMES, setting.parts, strict=True) if marked.intersection(parts)}
     latched = {hold.mark.digest for hold in state.holds}
+    if latched:  # each may cover what nobody knows the content of
+        held |= {name for index, name in enumerate(NAMES) if world.revs[index].vanished and index != world.answered}
     known = {digest for parts, rev in zip(setting.parts, world.revs, strict=True) if rev.recorded for digest in parts}
     if marked & known - latched or latched - marked:
         return "the holds in the status are not those of the registry"
@@ -38,7 +40,8 @@ def _second_best(setting: Setting, world: World, held: set[str]) -> str | None:
     stable = world.state.stable
     if stable is not None and stable not in held:
         return _serves(setting, world, stable)
-    others = [name for name in world.state.promoted if name not in held]
+    recorded = {name for name, rev in zip(NAMES, world.revs, strict=True) if rev.recorded}
+    others = [name for name in world.state.promoted if name not in held and name in recorded]
     if others and setting.action is HoldAction.FALLBACK:
         return f"{others[-1]} could serve instead of the held version"
     if world.service != BLOCKED:

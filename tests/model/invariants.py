@@ -7,6 +7,7 @@ passes. Both raise `ViolatedError` with the name of the invariant.
 
 from collections.abc import Mapping
 
+from modelsync.api.hold import OnStale
 from modelsync.api.reasons import Reason
 from modelsync.rollout.model import (
     BLOCKED,
@@ -35,12 +36,28 @@ class ViolatedError(AssertionError):
 
 
 def held(observed: Observed, state: State, revision: str) -> bool:
-    """Whether a latched hold covers the revision."""
+    """Whether a latched hold covers the revision, or may cover it because nobody knows what it contains."""
     view = observed.revisions.get(revision)
     if view is None:
         return False
     digests = {hold.mark.digest for hold in state.holds}
-    return any(digest in digests for digest in view.digests)
+    return bool(digests) and (not view.digests or any(digest in digests for digest in view.digests))
+
+
+def too_old(observed: Observed, revision: str) -> bool:
+    """Whether the marks on the revision were last read longer ago than allowed."""
+    view = observed.revisions.get(revision)
+    if view is None:
+        return False
+    times = [observed.holds[digest].asked_at for digest in view.digests if digest in observed.holds]
+    known_at = min(times) if times and len(times) == len(view.digests) else view.unread_since
+    return known_at is not None and known_at + observed.policy.max_staleness <= observed.now
+
+
+def must_not_serve(observed: Observed, state: State, revision: str) -> bool:
+    """Whether it is held, or blocked because a hold on it could not be seen."""
+    unseen = observed.policy.on_stale is OnStale.BLOCK and too_old(observed, revision)
+    return unseen or held(observed, state, revision)
 
 
 def live_weights(observed: Observed) -> Mapping[str, int]:
@@ -78,9 +95,60 @@ def exposure_of_a_held_revision_never_grows(observed: Observed, plan: Plan) -> N
 
 def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> None:
     """The plan that sees a hold removes the revision from the route and the Service, and cuts off its pods."""
+    reached = reached_after(observed, plan)
+    cut = {action.revision for action in plan.actions if isinstance(action, CutOff)}
+    for name, view in observed.revisions.items():
+        if not held(observed, plan.state, name):
+            continue
+        if name in reached or ((view.replicas or (view.pods and not view.cut)) and name not in cut):
+            raise ViolatedError("exposure_of_a_held_revision_ends_at_once", f"{name} is still exposed: {plan.actions}")
+        if not plan.urgent and (cut & {name}):
+            raise ViolatedError(
+                "exposure_of_a_held_revision_ends_at_once", "a rejected status write would stop the cut-off"
+            )
+
+
+def a_vanished_record_ends_no_hold(observed: Observed, plan: Plan) -> None:
+    """While any hold is latched, clients do not reach a revision that nobody knows the content of, and its pods are cut
+    off."""
+    reached = reached_after(observed, plan)
+    cut = {action.revision for action in plan.actions if isinstance(action, CutOff)}
+    for name, view in observed.revisions.items():
+        if not plan.state.holds or view.digests:
+            continue
+        if name in reached or ((view.replicas or (view.pods and not view.cut)) and name not in cut):
+            raise ViolatedError("a_vanished_record_ends_no_hold", f"{name} is still exposed: {plan.actions}")
+
+
+def what_may_be_held_unseen_is_blocked(observed: Observed, plan: Plan) -> None:
+    """With `hold.onStale: Block`, clients do not reach a revision whose marks were last read too long ago."""
+    for name in reached_after(observed, plan):
+        if observed.policy.on_stale is OnStale.BLOCK and too_old(observed, name):
+            raise ViolatedError("what_may_be_held_unseen_is_blocked", f"{name} is still exposed: {plan.actions}")
+
+
+def nothing_moves_forward_unseen(observed: Observed, plan: Plan) -> None:
+    """No canary or first version starts, and no canary advances or is promoted, on marks that were last read too long
+    ago."""
+    before, after = observed.state, plan.state
+    earlier, canary, target = before.canary, after.canary, after.target
+    started = {after.stable} if earlier is not None and after.stable == earlier.revision != before.stable else set()
+    if target is not None and target.reason is MoveReason.FIRST and before.target is None and earlier is None:
+        started.add(target.revision)
+    if canary is not None:
+        same = earlier is not None and earlier.revision == canary.revision and earlier.steps == canary.steps
+        if earlier is None or not same or (canary.step, canary.weight) > (earlier.step, earlier.weight):
+            started.add(canary.revision)
+    for name in started:
+        if name is not None and too_old(observed, name):
+            raise ViolatedError("nothing_moves_forward_unseen", f"{name} moves: {after}")
+
+
+def reached_after(observed: Observed, plan: Plan) -> set[str]:
+    """The revisions that clients can reach, by weight, rule or plain Service, once the plan's writes are done."""
     weights = dict(observed.route.weights) if observed.route is not None else {}
     rules = observed.route.rules if observed.route is not None else ()
-    service, cut = observed.service, set()
+    service = observed.service
     for action in plan.actions:
         match action:
             case SetRoute(new, _, new_rules):
@@ -89,25 +157,10 @@ def exposure_of_a_held_revision_ends_at_once(observed: Observed, plan: Plan) -> 
                 weights, rules = {}, ()
             case PointService(name):
                 service = name
-            case CutOff(name):
-                cut.add(name)
             case _:
                 pass
-    for name, view in observed.revisions.items():
-        if not held(observed, plan.state, name):
-            continue
-        still = (
-            weights.get(name, 0) > 0
-            or any(rule.revision == name for rule in rules)
-            or service == name
-            or ((view.replicas or (view.pods and not view.cut)) and name not in cut)
-        )
-        if still:
-            raise ViolatedError("exposure_of_a_held_revision_ends_at_once", f"{name} is still exposed: {plan.actions}")
-        if not plan.urgent and (cut & {name}):
-            raise ViolatedError(
-                "exposure_of_a_held_revision_ends_at_once", "a rejected status write would stop the cut-off"
-            )
+    reached = {name for name, weight in weights.items() if weight > 0} | {rule.revision for rule in rules}
+    return (reached | ({service} if service is not None else set())) - {BLOCKED}
 
 
 def no_new_weight_without_ready_pods(observed: Observed, plan: Plan) -> None:
@@ -145,12 +198,12 @@ def no_rule_without_ready_pods(observed: Observed, plan: Plan) -> None:
 def a_share_grows_only_in_a_settled_route(observed: Observed, plan: Plan) -> None:
     """A planned move gets a larger share or a rule only in a route that is accepted, settled, and lists its backend.
 
-    Not checked if the stable has no ready pod: waiting would only prolong the outage.
+    Not checked if the stable has no ready pod or must not serve: waiting would only prolong the outage.
     """
     route = observed.route
     stable = plan.state.stable
     view = observed.revisions.get(stable) if stable is not None else None
-    alone = view is None or view.ready == 0 or held(observed, plan.state, view.revision)
+    alone = view is None or view.ready == 0 or must_not_serve(observed, plan.state, view.revision)
     if route is None or alone:
         return
     settled = (
@@ -272,7 +325,7 @@ def no_share_beyond_what_ready_pods_carry(observed: Observed, plan: Plan) -> Non
     beside = observed.revisions.get(stable) if stable is not None else None
     if beside is None or not beside.deployed or not beside.ready or beside.trouble or not observed.policy.gateway:
         return
-    if held(observed, plan.state, beside.revision):
+    if must_not_serve(observed, plan.state, beside.revision):
         return
     before, total = live_weights(observed), observed.policy.replicas
     for action in plan.actions:
@@ -404,7 +457,10 @@ def a_version_that_failed_its_exam_gains_nothing(observed: Observed, plan: Plan)
 
 ON_ACTIONS = (
     exposure_of_a_held_revision_never_grows,
+    a_vanished_record_ends_no_hold,
     exposure_of_a_held_revision_ends_at_once,
+    what_may_be_held_unseen_is_blocked,
+    nothing_moves_forward_unseen,
     no_new_weight_without_ready_pods,
     no_rule_without_ready_pods,
     a_share_grows_only_in_a_settled_route,

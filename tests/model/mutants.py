@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from model.search import GOAL, QUIET
-from model.world import SHARED, Budget, Setting
+from model.world import BLIND, SHARED, Budget, Setting
 from modelsync.api.routing import Routing, Rule, RuleKind, Weights
 from modelsync.rollout import capacity, failing, goal, holds, requests, steps, traffic
 from modelsync.rollout.facts import _OUTCOMES, Facts
@@ -227,6 +227,21 @@ def _draining_pods_are_forgotten(patch: Any) -> None:
     patch.setattr(capacity, "cut_off", cut_off)
 
 
+def _old_knowledge_counts_as_new(patch: Any) -> None:
+    patch.setattr(Facts, "barred", lambda facts, revision: False)
+
+
+def _forward_on_old_knowledge(patch: Any) -> None:
+    patch.setattr(Facts, "_forward_would_be_blind", property(lambda facts: False))
+
+
+def _unknown_content_is_not_held(patch: Any) -> None:
+    def held(facts: Facts, revision: Revision) -> bool:
+        return not facts.held_digests.isdisjoint(facts.view(revision).digests)
+
+    patch.setattr(Facts, "held", held)
+
+
 def _a_hold_ends_before_its_cut(patch: Any) -> None:
     patch.setattr(holds, "_unfinished", lambda observed: set())
 
@@ -251,6 +266,25 @@ MUTANTS = (
         _a_hold_ends_before_its_cut,
         Budget(holds=2, crashes=1),
         Setting(failover=False),
+    ),
+    Mutant(
+        "knowledge of any age counts",
+        "what_may_be_held_unseen_is_blocked",
+        _old_knowledge_counts_as_new,
+        Budget(silences=1),
+        BLIND,
+    ),
+    Mutant(
+        "a rollout goes on although a hold could not be seen",
+        "nothing_moves_forward_unseen",
+        _forward_on_old_knowledge,
+        Budget(moves=1, silences=1),
+    ),
+    Mutant(
+        "a record that vanishes ends a hold",
+        "a_vanished_record_ends_no_hold",
+        _unknown_content_is_not_held,
+        Budget(holds=1, vanishes=1, moves=1),
     ),
     Mutant("held pods are left running", "exposure_of_a_held_revision_ends_at_once", _no_cut, Budget(holds=1)),
     Mutant(

@@ -1,12 +1,13 @@
 """The searches: start states, settings, and budgets of disturbances."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from model.goals import lacks
 from model.invariants import ViolatedError, check_actions
 from model.search import Result, search
 from model.world import (
+    BLIND,
     NAMES,
     SETTLED,
     SHARED,
@@ -178,6 +179,11 @@ RUNS = (
     Run("exams: a move, two of two pods fail it", _PAIR, Budget(moves=1, exams=2)),
     Run("deadlines: a move, pods", Setting(), Budget(moves=1, flaps=1, deadlines=1)),
     Run("deadlines: two moves", Setting(), Budget(moves=2, deadlines=1)),
+    Run("silence: a move, a hold", BLIND, Budget(moves=1, holds=1, silences=1)),
+    Run("silence: a move, the operator killed", BLIND, Budget(moves=1, silences=1, crashes=1)),
+    Run("silence: a move, pods, no gateway", replace(BLIND, gateway=False), Budget(moves=1, flaps=1, silences=1)),
+    Run("silence: rules, what serves goes on", _RULES, Budget(moves=1, silences=1)),
+    Run("records: a move, a hold, one vanishes", Setting(failover=False), Budget(moves=1, holds=1, vanishes=1)),
 )
 """The searches of CI: one or two minutes on one core."""
 

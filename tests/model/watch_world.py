@@ -414,6 +414,7 @@ async def _operate(world: World, setting: Setting) -> World:
     api = Api({(obj["kind"], name_of(obj)): obj for obj in map(json.loads, world.objects)}, cache)
     for kind in KINDS:
         for (each, _), obj in api.objects.items():
+            obj["metadata"]["resourceVersion"] = "1"
             if each == kind.kind:
                 cache.put(kind, obj)
     cluster = cast(Cluster, api)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from modelsync.api.hold import HoldAction, HoldMark, HoldSource
+from modelsync.api.hold import HoldAction, HoldMark, HoldSource, OnStale
 from modelsync.api.requests import Requests
 from modelsync.api.routing import HeaderMatch, Rule
 from modelsync.rollout.model import (
@@ -90,6 +90,7 @@ class Rev(NamedTuple):
     failed_exam: bool = False
     ending: int = GONE
     silent: bool = False  # its pods have blown their fuses, and are never ready again
+    vanished: bool = False  # its record is gone, and nothing shows what it contains
 
 
 class Budget(NamedTuple):
@@ -105,6 +106,8 @@ class Budget(NamedTuple):
     requests: int = 0  # of a user: promote, promote-full, abort, retry
     exams: int = 0  # a pod fails the version's exam
     deadlines: int = 0  # the current move exceeds its progress deadline
+    silences: int = 0  # marks are not read for longer than `hold.maxStaleness`
+    vanishes: int = 0  # a record is deleted
 
 
 Write: TypeAlias = "Intent | Action"
@@ -173,6 +176,7 @@ class World(NamedTuple):
     suspend: bool = False
     requests: Requests = Requests()
     behind: tuple[Intent, tuple[Rev, ...], Route | None, str | None] | None = None  # a cache that is one write behind
+    stale: tuple[bool, ...] = ()  # whose marks were last read too long ago, also by a process before; empty: none
 
     @property
     def state(self) -> State:
@@ -195,6 +199,7 @@ class Setting:
     drains: bool = False
     open_pause: bool = False
     action: HoldAction = HoldAction.FALLBACK
+    on_stale: OnStale = OnStale.SERVE
     segment: bool = False  # a step with a match before the shares
     test_header: bool = False
     sessions: bool = False
@@ -222,6 +227,7 @@ class Setting:
             keep_previous_replicas=1,
             keep_previous_for=timedelta(hours=1),
             hold_action=self.action,
+            on_stale=self.on_stale,
             settle=timedelta(seconds=5),
             shutdown_timeout=timedelta(seconds=60),
             gateway=self.gateway,
@@ -231,6 +237,9 @@ class Setting:
             sessions=self.sessions,
         )
 
+
+BLIND = Setting(on_stale=OnStale.BLOCK, failover=False)
+"""What serves is blocked while a hold on it could not be seen."""
 
 Step = tuple[str, World, bool]
 """Description, the world afterwards, and whether it is a disturbance (else it also happens in a quiet world)."""
@@ -242,9 +251,12 @@ _MARKS = {
     for digest in (*sum(APART, ()), *sum(SHARED, ()))
 }
 _READ = {
-    (digest, marked): HoldRead(digest, (mark,) if marked else (), alias_mark_elsewhere=False, asked_at=ASKED)
+    (digest, marked, stale): HoldRead(
+        digest, (mark,) if marked else (), alias_mark_elsewhere=False, asked_at=LONG_AGO if stale else ASKED
+    )
     for digest, mark in _MARKS.items()
     for marked in (False, True)
+    for stale in (False, True)
 }
 _READY_SINCE = (BEFORE_ASKED, JUST_NOW, READY_FOR_LONG)
 
@@ -261,7 +273,8 @@ class Engine:
         self.planner = setting.planner or planner
         self.check: Callable[[Observed, Plan], None] = lambda observed, plan: None
         self._plans: dict[object, tuple[PendingPass | None, bool]] = {}
-        self._views: dict[tuple[int, Rev], RevisionView] = {}
+        self._views: dict[tuple[int, Rev, bool, bool], RevisionView] = {}
+        self._none_stale = (False,) * len(setting.digests)
         self._intents: dict[State, Intent] = {}
         self._pending_passes: dict[object, PendingPass] = {}
 
@@ -277,8 +290,11 @@ class Engine:
 
     def observe(self, world: World) -> Observed:
         """The observation of a live read."""
+        stale = world.stale or self._none_stale
         revisions = {
-            NAMES[index]: self._view(index, rev)
+            NAMES[index]: self._view(
+                index, rev, named=index == world.answered, unread=any(stale) and self._is_unread(world, index)
+            )
             for index, rev in enumerate(world.revs)
             if rev.recorded or rev.deployed or rev.ending
         }
@@ -289,8 +305,8 @@ class Engine:
             route = RouteView(weights, accepted=None if stage == PENDING else True, accepted_since=since, rules=rules)
         candidate = self._candidates[world.answered] if world.answered is not None else None
         holds = {
-            digest: _READ[digest, marked]
-            for digest, marked in zip(self.setting.digests, world.reads, strict=True)
+            digest: _READ[digest, marked, old]
+            for digest, marked, old in zip(self.setting.digests, world.reads, stale, strict=True)
             if marked is not None
         }
         return Observed(
@@ -306,15 +322,24 @@ class Engine:
             service=world.service,
         )
 
-    def _view(self, index: int, rev: Rev) -> RevisionView:
-        key = (index, rev)
+    def _is_unread(self, world: World, index: int) -> bool:
+        """Whether no process has read its marks for too long, and this one never did."""
+        places = [self.setting.digests.index(digest) for digest in self.setting.parts[index]]
+        unread = world.revs[index].vanished or any(world.reads[place] is None for place in places)
+        return unread and any(world.stale[place] for place in places)
+
+    def _view(self, index: int, rev: Rev, *, named: bool, unread: bool) -> RevisionView:
+        """`named`: the registry names it, which shows what it contains. `unread`: for too long."""
+        key = (index, rev, named, unread)
         view = self._views.get(key)
         if view is None:
+            known = named or not rev.vanished
             view = RevisionView(
                 revision=NAMES[index],
                 version=NAMES[index][:2],
-                content="+".join(self.setting.parts[index]),
-                digests=self.setting.parts[index],
+                content="+".join(self.setting.parts[index]) if known else "",
+                digests=self.setting.parts[index] if known else (),
+                unread_since=LONG_AGO if unread else None,
                 recorded=rev.recorded,
                 deployed=rev.deployed,
                 replicas=rev.replicas,
@@ -343,6 +368,7 @@ class Engine:
             world.replicas,
             world.suspend,
             world.requests,
+            world.stale,
         )
         found = self._plans.get(key)
         if found is None:
@@ -416,6 +442,27 @@ class Engine:
         if budget.outages and world.outcome is RegistryOutcome.RESOLVED:
             less = budget._replace(outages=budget.outages - 1)
             yield "registry unreachable", world._replace(outcome=RegistryOutcome.UNREACHABLE, budget=less), True
+        yield from self._marks_unknown(world)
+
+    def _marks_unknown(self, world: World) -> Iterator[Step]:
+        """The registry is silent for long, or only about one digest; or somebody deletes a record."""
+        budget = world.budget
+        if budget.silences:
+            less = budget._replace(silences=budget.silences - 1)
+            silent = (True,) * len(self.setting.digests)
+            after = world._replace(stale=silent, outcome=RegistryOutcome.UNREACHABLE, budget=less)
+            yield "the registry is silent for longer than maxStaleness", after, True
+            for index, digest in enumerate(self.setting.digests):
+                one = _put(world.stale or self._none_stale, index, True)
+                yield f"the marks on {digest} are not read for longer", world._replace(stale=one, budget=less), True
+        if budget.vanishes:
+            less = budget._replace(vanishes=budget.vanishes - 1)
+            for index, rev in enumerate(world.revs):
+                if rev.recorded:
+                    left = rev.deployed or rev.ending
+                    gone = rev._replace(recorded=False, vanished=True) if left else Rev()
+                    revs = _put(world.revs, index, gone)
+                    yield f"the record of {NAMES[index][:2]} vanishes", world._replace(revs=revs, budget=less), True
 
     def _people(self, world: World) -> Iterator[Step]:
         """A user changes the spec or annotates, and in a quiet world resumes or promotes."""
@@ -575,6 +622,7 @@ class Engine:
             reads=reads,
             intent=world.intent if state is world.state else self.intent(state),
             revs=tuple(rev._replace(ready_class=0) if rev.ready_class == 1 else rev for rev in world.revs),
+            stale=(),
         )
 
     def _operator(self, world: World) -> Iterator[Step]:
@@ -630,7 +678,12 @@ class Engine:
             case EnsureRevision(name, replicas):
                 index = _INDEX[name]
                 if world.revs[index].deployed:
-                    return None
+                    if not world.revs[index].vanished or index != world.answered:
+                        return None
+                    world = world._replace(
+                        revs=_put(world.revs, index, world.revs[index]._replace(recorded=True, vanished=False))
+                    )
+                    return self._scaled(world, index, replicas)
                 rev = Rev(recorded=True, deployed=True, replicas=replicas, lost=False, ending=world.revs[index].ending)
                 return world._replace(revs=_put(world.revs, index, rev))
             case Scale(name, replicas):
@@ -644,7 +697,9 @@ class Engine:
                 if not _unchanged(world, revs, index):
                     return None
                 ending = self._scaled(world, index, 0).revs[index].ending
-                return world._replace(revs=_put(world.revs, index, Rev(recorded=not forget, ending=ending)))
+                recorded = not forget and not world.revs[index].vanished
+                vanished = bool(ending) and world.revs[index].vanished
+                return world._replace(revs=_put(world.revs, index, Rev(recorded, ending=ending, vanished=vanished)))
         raise AssertionError(write)
 
     def _scaled(self, world: World, index: int, replicas: int, way: int = DRAINS) -> World:
@@ -764,7 +819,7 @@ def _unchanged(world: World, revs: tuple[Rev, ...], index: int) -> bool:
 
 
 def _ended(rev: Rev) -> Rev:
-    return rev._replace(ending=GONE)
+    return rev._replace(ending=GONE, vanished=rev.vanished and rev.deployed)
 
 
 def _put(items: tuple[T, ...], index: int, item: T) -> tuple[T, ...]:

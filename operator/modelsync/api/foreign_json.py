@@ -12,8 +12,8 @@ from typing import Any
 MAX_DEPTH = 32
 """Deeper than anything that modelsync reads."""
 
-MAX_DIGITS = 400
-"""Of an integer. Longer ones take quadratic time to read, and a float can't hold them."""
+MAX_DIGITS = 300
+"""Of an integer. Longer ones take quadratic time to read, and `float` raises OverflowError for them."""
 
 # A string that never ends goes up to the end of the text, or each of its quotes would be tried as a beginning.
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)

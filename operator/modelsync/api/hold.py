@@ -5,12 +5,14 @@ defines how it is read and when it counts as removed.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
 from modelsync.api.base import ApiModel, Matches, Unique
+from modelsync.api.duration import Between
 from modelsync.api.model_ref import CollectionRef, InvalidReferenceError
 
 Tag = Annotated[
@@ -96,6 +98,18 @@ class HoldAction(StrEnum):
     BLOCK = "Block"
 
 
+class OnStale(StrEnum):
+    """What becomes of what serves while its marks have not been read for longer than `maxStaleness`. Only the
+    administrator decides it."""
+
+    SERVE = "Serve"
+    BLOCK = "Block"
+
+
+MaxStaleness = Annotated[timedelta, Between("1m", "24h")]
+"""Not shorter than two default poll intervals, or one lost request would count as silence."""
+
+
 class Hold(ApiModel):
     """Marks in the registry that forbid a version to serve, in addition to the administrator's, which always apply."""
 
@@ -115,4 +129,10 @@ class Hold(ApiModel):
         description="What happens when the serving version is put on hold. Fallback: the newest promoted version that "
         "is not on hold serves, or nothing if there is none. Block: nothing serves. The administrator may require "
         "Block.",
+    )
+    max_staleness: MaxStaleness | None = Field(
+        None,
+        description="How long the registry may leave it unknown whether a version is on hold. After that nothing moves "
+        "forward to the version, and the condition HoldsKnown is False. The administrator's limit applies if it is "
+        "shorter, or if none is set here.",
     )

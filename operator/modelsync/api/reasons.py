@@ -54,7 +54,7 @@ class Reason(StrEnum):
     ABORTED = "Aborted"  # a user aborted the rollout
 
     # --- infrastructure: retried, never the model's fault ---
-    CONTENT_REFUSED = "ContentRefused"  # the downloaded files do not match the version's digests
+    CONTENT_REFUSED = "ContentRefused"  # the files do not match the version's digests, or must not be loaded
     PULL_FAILED = "PullFailed"  # the files could not be downloaded
     IMAGE_UNAVAILABLE = "ImageUnavailable"  # the serving image could not be pulled
     INSUFFICIENT_CAPACITY = "InsufficientCapacity"  # no node has enough free resources for the pods
@@ -65,6 +65,9 @@ class Reason(StrEnum):
     REGULATORY_HOLD = "RegulatoryHold"  # a hold in the registry forbids serving the version
     FALLBACK = "Fallback"  # the stable is on hold; an earlier version takes over
     HOLD_LIFTED = "HoldLifted"  # the registry confirmed that the hold is gone
+    HOLDS_STALE = "HoldsStale"  # the marks of a version were not read for longer than `hold.maxStaleness`
+    STALE = "Stale"  # the knowledge of hold marks is older than `hold.maxStaleness`
+    FRESH = "Fresh"  # the knowledge of hold marks is recent
     SILENCED = "Silenced"  # the pods of a held version were ordered to stop responding
 
     # --- model files ---
@@ -79,7 +82,7 @@ class Reason(StrEnum):
     ACCEPTED = "Accepted"  # every parent gateway accepted the route
     NO_GATEWAY = "NoGateway"  # `spec.traffic.gateway` is not set: the plain Service carries the traffic
     NO_ROUTE = "NoRoute"  # the route has not been written yet
-    CONFLICT = "Conflict"  # an older route or ModelDeployment has the same host and path
+    CONFLICT = "Conflict"  # an older route or ModelDeployment has the host and path
     GATEWAY_API_MISSING = "GatewayAPIMissing"  # the cluster has no HTTPRoute resource
 
     # --- spec ---

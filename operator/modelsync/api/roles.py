@@ -28,7 +28,7 @@ REQUESTS = tuple(Right(verb.name, verb.does, verb.annotation, verb.names_a_revis
 
 SUSPEND = Right("suspend", "suspend rollouts (spec.suspend: true)")
 RESUME = Right("resume", "resume rollouts (spec.suspend: false)")
-RELEASE = Right("release", "weaken spec.hold (fewer tags or aliases, or Fallback instead of Block)")
+RELEASE = Right("release", "weaken spec.hold (fewer tags or aliases, Fallback instead of Block, a longer maxStaleness)")
 
 STEERING = (*REQUESTS, SUSPEND, RESUME, RELEASE)
 """Every virtual right. Each covers its own part of the object; `update` covers the rest."""

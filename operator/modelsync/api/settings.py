@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 
 from modelsync.api.base import Matches
 from modelsync.api.duration import Between
-from modelsync.api.hold import AliasPattern, HoldAction, Tag
+from modelsync.api.hold import AliasPattern, HoldAction, MaxStaleness, OnStale, Tag
 from modelsync.api.problems import explain
 from modelsync.api.registry import Registry
 from modelsync.api.serving import Image
@@ -65,6 +65,17 @@ class HoldSettings(_Part):
     action: HoldAction = Field(
         HoldAction.FALLBACK,
         description="The minimum effect of a hold: if it is Block, a ModelDeployment cannot weaken it to Fallback.",
+    )
+    max_staleness: MaxStaleness = Field(
+        timedelta(minutes=5),
+        description="How old the knowledge of a version's hold marks may be, from 1m to 24h. Older knowledge stops "
+        "forward moves to the version, is reported (condition HoldsKnown), and raises an alert. A ModelDeployment can "
+        "only ask for less. The registry is polled at least three times as often.",
+    )
+    on_stale: OnStale = Field(
+        OnStale.SERVE,
+        description="What becomes of a version that serves when that knowledge is older than maxStaleness. Serve: it "
+        "goes on serving. Block: clients get 503 until the registry answers again; its pods keep running.",
     )
     poll_interval: Annotated[timedelta, Between("1s", "10m")] = Field(
         timedelta(minutes=1),

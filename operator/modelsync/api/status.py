@@ -317,6 +317,13 @@ class ModelDeploymentStatus(StatusModel):
         Field(max_length=256, description="Intent: holds that were found and not yet seen to be removed."),
         Unique(("digest", "collection", "version", "via", "name")),
     ] = ()
+    holds_known_at: Annotated[
+        datetime | None,
+        Field(
+            description="When the hold marks of what serves were last read, while that is uncertain: the registry does "
+            "not answer, or the operator has just started. Empty while they are read regularly."
+        ),
+    ] = None
     silenced: Annotated[
         tuple[SilencedStatus, ...],
         Field(

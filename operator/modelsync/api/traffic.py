@@ -58,7 +58,9 @@ class Gateway(ApiModel):
         description="Gateways that the route is attached to."
     )
     hostnames: Annotated[list[Hostname], Field(max_length=16), Unique()] = Field(
-        default_factory=list, description="Host names of the route. Default: those of the listeners."
+        default_factory=list,
+        description="Host names of the route. Default: those of the listeners; on a Gateway of another namespace they "
+        "must be set.",
     )
     paths: Annotated[list[Path], Field(min_length=1, max_length=6), Unique()] = Field(
         default_factory=lambda: [*DEFAULT_PATHS],

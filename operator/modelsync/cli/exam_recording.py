@@ -12,6 +12,7 @@ from modelsync.middleware.modelsync_middleware.exam_format import (
     ExamError,
     Question,
     parse_exam,
+    parse_json,
     parse_prompt,
 )
 from modelsync.middleware.modelsync_middleware.exam_grading import (
@@ -76,8 +77,8 @@ def _asked(lines: str, *, chat: bool, tokens: int) -> Iterator[tuple[int, Mappin
             yield number, {**ask, "max_tokens": tokens}
             continue
         try:
-            fields = json.loads(text)
-        except ValueError as error:
+            fields = parse_json(text)
+        except (ValueError, RecursionError) as error:
             raise ExamError(f"line {number}: starts with {{ but is not JSON ({error})") from None
         if "exam" not in fields:
             yield number, fields if "input" in fields or "max_tokens" in fields else {**fields, "max_tokens": tokens}
@@ -95,10 +96,10 @@ async def _expected(question: Question, ask: Ask, model: str, top: int) -> Mappi
         raise RecordingError(f"{question.where}: the server returned {got}")
     try:
         if question.path == "/v1/embeddings":
-            vector = [round(number, 6) for number in embedding_of(json.loads(answer))]
+            vector = [round(number, 6) for number in embedding_of(parse_json(answer))]
             return {"embedding": vector, "min_cosine": DEFAULT_COSINE}
-        positions = positions_of(json.loads(answer))
-    except (AnswerError, ValueError) as error:
+        positions = positions_of(parse_json(answer))
+    except (AnswerError, ValueError, RecursionError) as error:
         raise RecordingError(f"{question.where}: {error}") from None
     if not positions:
         raise RecordingError(f"{question.where}: the answer is empty; use another prompt, or raise max_tokens")

@@ -49,7 +49,7 @@ class Server:
             raise ServerError(f"{self.url} requires an API key; set VLLM_API_KEY")
         try:
             return str(json.loads(body)["data"][0]["id"])
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             what = f"GET /v1/models returned HTTP {status}"
             raise ServerError(f"{self.url} is not an OpenAI API server: {what}; check the URL") from None
 

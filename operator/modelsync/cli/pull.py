@@ -79,6 +79,12 @@ Outcomes in the result with their exit codes (on success: Pulled, AlreadyPublish
     metavar="DURATION",
     help="Give up after this long without progress. 0s: try once.",
 )
+@click.option(
+    "--weights",
+    default="",
+    metavar="PATTERN",
+    help="Refuse pickled weights if no file at the top of the artifact matches this, such as '*.safetensors'.",
+)
 @click.option("--verify", is_flag=True, help="If DIR is already published, read and verify all of it again.")
 @click.option(
     "--repair", is_flag=True, help="If DIR was changed after it was published, replace it with the correct content."
@@ -116,6 +122,7 @@ def command(
     ca_file: Path | None,
     connections: int,
     retry_for: str,
+    weights: str,
     verify: bool,
     repair: bool,
     pod_uid: str,
@@ -145,6 +152,7 @@ def command(
             result = _pull(
                 replace(
                     _request(where, artifact_id=artifact_id, digest=digest, link=link),
+                    weights=weights,
                     verify=verify,
                     repair=repair,
                     pod=pod_uid,

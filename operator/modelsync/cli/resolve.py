@@ -237,5 +237,5 @@ def _metadata(answer: Resolved) -> Any:
     """The artifact's metadata; the text itself if it is not JSON."""
     try:
         return json.loads(answer.metadata) if answer.metadata else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return answer.metadata

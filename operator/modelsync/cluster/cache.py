@@ -31,8 +31,9 @@ from modelsync.api.kinds import (
     resource_version_of,
     uid_of,
 )
+from modelsync.cluster.claim_index import ClaimIndex
 from modelsync.cluster.wire import is_too_deep
-from modelsync.observe.claims import hosts_of_owner, hosts_of_route, paths_of_owner, paths_of_route
+from modelsync.observe.claims import claim_of_owner, claim_of_route
 from modelsync.observe.shape import shaped
 
 CHILD_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, SERVICE, POD, ENDPOINT_SLICE, POD_DISRUPTION_BUDGET)
@@ -63,11 +64,7 @@ class Cache:
         self._children: dict[Key, dict[tuple[Kind, str], Entry]] = defaultdict(dict)
         self._routes: dict[Key, Entry] = {}
         """All HTTPRoutes, ours and others', by namespace and name."""
-        self._claims: dict[str, set[Key]] = defaultdict(set)
-        """ModelDeployments that claim a host name, by host name."""
-        self._route_claims: dict[str, set[Key]] = defaultdict(set)
-        self._hosts: dict[tuple[Kind, Key], tuple[str, ...]] = {}
-        self._paths: dict[tuple[Kind, Key], tuple[str, ...]] = {}
+        self._claims = ClaimIndex()
 
     def put(self, kind: Kind, obj: Object, *, deleted: bool = False) -> set[Key]:
         """Store an object from a watch, a list or a write. Returns the keys that this may affect.
@@ -124,13 +121,14 @@ class Cache:
         """Return the keys of all ModelDeployments, and those that only children name: orphans."""
         return list({**dict.fromkeys(self._owners), **dict.fromkeys(self._children)})
 
-    def rival_owners(self, key: Key, hosts: Iterable[str]) -> list[Key]:
-        """Return the keys of other ModelDeployments that claim one of `hosts`."""
-        return sorted({rival for host in hosts for rival in self._claims.get(host, ())} - {key})
+    def older_claims(self, key: Key) -> list[tuple[Kind, Key]]:
+        """Return the routes and ModelDeployments that have a host name and path of `key` because they are older, the
+        oldest first. A change of the first ones affects `key` from now on."""
+        return self._claims.older(key)
 
-    def rival_routes(self, hosts: Iterable[str]) -> list[Key]:
-        """Return the keys of all HTTPRoutes for one of `hosts`."""
-        return sorted({route for host in hosts for route in self._route_claims.get(host, ())})
+    def claimant(self, kind: Kind, place: Key) -> Object | None:
+        """Return the HTTPRoute or ModelDeployment at `place`."""
+        return self.route(place) if kind == HTTP_ROUTE else self.owner(place)
 
     def route(self, key: Key) -> Object | None:
         """Return an HTTPRoute by namespace and name, whoever owns it."""
@@ -193,11 +191,9 @@ class Cache:
             if stored is not None and stored.uid != uid_of(obj):
                 return set()
             self._owners.pop(key, None)
-            hosts: tuple[str, ...] = ()
         else:
             self._owners[key] = pack(obj)
-            hosts = hosts_of_owner(obj)
-        return self._claim(MODEL_DEPLOYMENT, key, hosts, paths_of_owner(obj), self._claims)
+        return self._claims.put((MODEL_DEPLOYMENT, key), None if deleted else claim_of_owner(obj))
 
     def _put_route(self, place: Key, obj: Object, deleted: bool) -> set[Key]:
         stored = self._routes.get(place)
@@ -205,31 +201,9 @@ class Cache:
             if stored is not None and stored.uid != uid_of(obj):
                 return set()
             self._routes.pop(place, None)
-            hosts: tuple[str, ...] = ()
         else:
             self._routes[place] = pack(obj)
-            hosts = hosts_of_route(obj)
-        return self._claim(HTTP_ROUTE, place, hosts, paths_of_route(obj), self._route_claims)
-
-    def _claim(
-        self, kind: Kind, place: Key, hosts: tuple[str, ...], paths: tuple[str, ...], index: dict[str, set[Key]]
-    ) -> set[Key]:
-        """Store the hosts and paths that `place` claims. Returns the other keys that the change may affect."""
-        before = self._hosts.get((kind, place), ())
-        if before == hosts and (not hosts or self._paths.get((kind, place)) == paths):
-            return set()
-        for host in before:
-            index[host].discard(place)
-            if not index[host]:
-                del index[host]
-        for host in hosts:
-            index[host].add(place)
-        if hosts:
-            self._hosts[(kind, place)], self._paths[(kind, place)] = hosts, paths
-        else:
-            self._hosts.pop((kind, place), None)
-            self._paths.pop((kind, place), None)
-        return {key for host in {*before, *hosts} for key in self._claims.get(host, ()) if key != place}
+        return self._claims.put((HTTP_ROUTE, place), None if deleted else claim_of_route(obj))
 
 
 def pack(obj: Object) -> Entry:

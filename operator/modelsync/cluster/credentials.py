@@ -12,7 +12,7 @@ from modelsync.api.kinds import CONFIG_MAP, SECRET, Key
 from modelsync.api.registry import ConfigMapKeyRef, Registry, SecretKeyRef
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import ClusterError, ForbiddenError, NotFoundError
-from modelsync.observe.credential import credential_of, denied
+from modelsync.observe.credential import credential_of, denied, without_consent
 from modelsync.registry.credential import Credential
 from modelsync.registry.errors import DeniedError, UnreachableError
 from modelsync.registry.graphql import InvalidCABundleError, tls
@@ -83,7 +83,7 @@ class RegistryCredentials:
         try:
             secret = await self._cluster.get(SECRET, namespace, name)
         except NotFoundError:
-            raise denied(f"{where} does not exist; create it, with the W&B API key under {key!r}") from None
+            raise without_consent(namespace, name, key) from None
         except ForbiddenError:
             raise denied(f"the operator may not read {where}; grant its account `get` on it") from None
         except ClusterError as error:
@@ -98,17 +98,19 @@ class RegistryCredentials:
         field = "spec.registry.caBundle.configMapKeyRef"
         where = f"ConfigMap {namespace}/{ref.name}"
         try:
-            found = await self._cluster.get(CONFIG_MAP, namespace, ref.name)
+            data = (await self._cluster.get(CONFIG_MAP, namespace, ref.name)).get("data") or {}
         except NotFoundError:
-            raise RegistryConfigError(f"{field}: {where} does not exist; create it, with PEM certificates") from None
+            data = {}
         except ForbiddenError:
             raise RegistryConfigError(
                 f"{field}: the operator may not read {where}; grant its account `get` on it"
             ) from None
-        data = found.get("data") or {}
         if ref.key not in data:
-            existing = ", ".join(sorted(data)) or "none"
-            raise RegistryConfigError(f"{field}: {where} has no key {ref.key!r}; its keys are: {existing}")
+            # Who reads this may not be allowed to read ConfigMaps: not whether it exists, nor which keys it has.
+            raise RegistryConfigError(
+                f"{field}: {where} does not exist, or has no key {ref.key!r}; create it, with PEM certificates under "
+                "that key"
+            )
         pem = str(data[ref.key])
         try:
             tls(ca_pem=pem, source=f"{where} key {ref.key}")

@@ -5,7 +5,7 @@ Both have the same shape (`observe.family`). Nothing is decided here.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 
 from modelsync.api import names
 from modelsync.api.kinds import (
@@ -20,13 +20,15 @@ from modelsync.api.kinds import (
     Key,
     Kind,
     Object,
-    name_of,
+    is_controlled_by,
+    uid_of,
 )
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import KindMissingError
 from modelsync.observe.assembly import CONTROLLED_KINDS, Rivals, assemble, children_to_read
-from modelsync.observe.claims import hosts_of_owner
+from modelsync.observe.claims import Claim, claim_of_owner, claim_of_route
+from modelsync.observe.conflicts import taken_by
 from modelsync.observe.family import Family
 from modelsync.observe.unplanned import Unplanned, orphans_of
 
@@ -52,7 +54,7 @@ class CachedFamilies:
             slices=self._cache.children(key, ENDPOINT_SLICE),
             route=self._cache.route(key),
             gateway_api=self.gateway_api,
-            rivals=self.rivals(key, owner),
+            rivals=self.rivals(key),
         )
 
     def orphans(self, key: Key) -> Unplanned:
@@ -60,14 +62,13 @@ class CachedFamilies:
         children = {kind: self._cache.children(key, kind) for kind in CONTROLLED_KINDS}
         return orphans_of(key, children, self._cache.children(key, POD), self._cache.route(key))
 
-    def rivals(self, key: Key, owner: Object) -> Rivals:
-        """Return the other objects that claim host names of `owner`."""
-        hosts = hosts_of_owner(owner)
-        if not hosts:
-            return Rivals()
-        routes = [self._cache.route(place) for place in self._cache.rival_routes(hosts) if place != key]
-        owners = [self._cache.owner(rival) for rival in self._cache.rival_owners(key, hosts)]
-        return Rivals(tuple(filter(None, routes)), tuple(filter(None, owners)))
+    def rivals(self, key: Key) -> Rivals:
+        """Return the oldest of the others that have a host name and path of `key`; nothing if it has all that it names.
+        One is enough to keep the route from being written."""
+        for kind, place in self._cache.older_claims(key):
+            if (found := self._cache.claimant(kind, place)) is not None:
+                return _rivals(kind, found)
+        return Rivals()
 
 
 class LiveFamilies:
@@ -89,7 +90,7 @@ class LiveFamilies:
         """Read the family `known` from the cache again, the ModelDeployment itself last. Raises ClusterErrors."""
         key = known.key
         places = children_to_read(known)
-        gateway = known.route is not None or bool(hosts_of_owner(known.owner))
+        gateway = known.route is not None or claim_of_owner(known.owner) is not None
         objects, pods, (route, self._cached.gateway_api) = await asyncio.gather(
             asyncio.gather(*(self._read(kind, name, key) for kind, name in places)),
             self._pods(key) if known.pods or known.deployments else _nothing(),
@@ -141,16 +142,22 @@ class LiveFamilies:
         return found, True
 
     async def _rivals(self, key: Key, owner: Object) -> Rivals:
-        """Take possible rivals from the cache, and read them from the API server to confirm that they still exist."""
-        suspects = self._cached.rivals(key, owner)
-        routes = await self._confirm(HTTP_ROUTE, suspects.routes)
-        return Rivals(routes, await self._confirm(MODEL_DEPLOYMENT, suspects.owners))
+        """Read the suspects in the cache from the API server, the oldest first, until one still has what `key` claims.
 
-    async def _confirm(self, kind: Kind, suspects: Iterable[Object]) -> tuple[Object, ...]:
-        found = await asyncio.gather(
-            *(self._cluster.find(kind, each["metadata"]["namespace"], name_of(each)) for each in suspects)
-        )
-        return tuple(filter(None, found))
+        All are read if need be, not only the first: a name must not be free because of what was deleted just now.
+        """
+        ours, live = claim_of_owner(owner), self._cache.route(key)
+        if ours is None:
+            return Rivals()
+        route = claim_of_route(live) if live is not None and is_controlled_by(live, uid_of(owner)) else None
+        for kind, place in self._cache.older_claims(key):
+            before = self._cache.claimant(kind, place)
+            found = await self._cluster.find(kind, place.namespace, place.name)
+            self._remember(kind, found, before)
+            claim = _CLAIM[kind](found) if found is not None else None
+            if found is not None and claim is not None and taken_by(ours, route, claim) is not None:
+                return _rivals(kind, found)
+        return Rivals()
 
     def _remember(self, kind: Kind, found: Object | None, before: Object | None) -> None:
         """Update the cache. An object is removed only if it was cached before the read started."""
@@ -158,6 +165,13 @@ class LiveFamilies:
             self._cache.put(kind, found)
         elif before is not None:
             self._cache.put(kind, before, deleted=True)
+
+
+_CLAIM: Mapping[Kind, Callable[[Object], Claim | None]] = {HTTP_ROUTE: claim_of_route, MODEL_DEPLOYMENT: claim_of_owner}
+
+
+def _rivals(kind: Kind, found: Object) -> Rivals:
+    return Rivals(routes=(found,)) if kind == HTTP_ROUTE else Rivals(owners=(found,))
 
 
 async def _nothing() -> list[Object]:

@@ -11,7 +11,7 @@ import logging
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import aiohttp
@@ -56,7 +56,9 @@ class Shell:
         """Close the watches; stop waiting after `STOP_WAIT_SECONDS`, since nothing depends on a clean end."""
         self._stop.set()
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, STOP_WAIT_SECONDS)
+            await asyncio.get_running_loop().run_in_executor(
+                ThreadPoolExecutor(1), self._thread.join, STOP_WAIT_SECONDS
+            )
 
     def _run(self) -> None:
         try:

@@ -96,6 +96,7 @@ class WorkQueue(Generic[K]):
         self._retry_at: dict[K, float] = {}
         self._order = itertools.count()
         self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
 
@@ -156,16 +157,22 @@ class WorkQueue(Generic[K]):
         self._due.pop(key, None)
 
     async def get(self) -> K:
-        """Wait for the next key and mark it busy; call `done` afterwards. Raises ShutDownError."""
+        """Wait for the next key and mark it busy; call `done` afterwards. Raises ShutDownError.
+
+        One key is handed out in a turn of the event loop. A pass that writes nothing never waits, and with a thousand
+        such keys ready the lease would not be renewed and no hold seen until the last of them.
+        """
         while True:
-            for priority, ready in self._ready.items():
-                while ready:
-                    key = ready.popleft()
-                    if key not in self._busy and self._dirty.get(key) == priority:
-                        del self._dirty[key]
-                        self._busy[key] = self._clock()
-                        self._observer.taken(key)
-                        return key
+            async with self._turn:
+                await asyncio.sleep(0)
+                for priority, ready in self._ready.items():
+                    while ready:
+                        key = ready.popleft()
+                        if key not in self._busy and self._dirty.get(key) == priority:
+                            del self._dirty[key]
+                            self._busy[key] = self._clock()
+                            self._observer.taken(key)
+                            return key
             if self._closing:
                 raise ShutDownError
             await self._change()

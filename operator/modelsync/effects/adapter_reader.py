@@ -1,5 +1,8 @@
 """Reads the configuration of LoRA adapters, once for each digest, and reports when it is available.
 
+What an adapter's author wrote is read in a process apart (adapter_process.py), a few at a time, and namespaces take
+turns: an adapter, or a namespace with many of them, harms nobody else.
+
 A result is only used for the (server, credential) pair that it was read with, like the registry's answers. The
 credential is fetched for each read and dropped after it; it must never be kept. Nothing is decided here.
 """
@@ -15,18 +18,24 @@ import structlog
 from modelsync.api.kinds import Key
 from modelsync.api.model_ref import CollectionRef
 from modelsync.api.pod_contract import EXIT_CONTENT
+from modelsync.effects.adapter_process import Order, ReadingFailedError, read_apart
+from modelsync.effects.fair_slots import CrowdedError, FairSlots
 from modelsync.observe.adapters import Failing, Known, Refused
 from modelsync.puller.errors import PullError
-from modelsync.puller.inspect_artifact import InspectedArtifact, inspect_artifact
+from modelsync.puller.locate_artifact import locate_artifact
 from modelsync.registry.credential import InvalidCredentialError
 from modelsync.registry.errors import RegistryError
-from modelsync.registry.graphql import GraphQL, InvalidBaseURLError, InvalidCABundleError, tls
+from modelsync.registry.graphql import GraphQL, InvalidBaseURLError, InvalidCABundleError, tls, user_agent
 from modelsync.registry.poller import Server, Subscription
-from modelsync.resources.adapter_config import CONFIG_FILE, AdapterConfig, AdapterRefusedError, read_adapter
+from modelsync.resources.adapter_config import CONFIG_FILE, AdapterConfig, AdapterRefusedError
 from modelsync.resources.revision import Artifact
 
-MAX_CONCURRENT_READS = 4
-READ_TIMEOUT = timedelta(seconds=60)
+MAX_CONCURRENT_READS = 2
+"""For all namespaces together, one of each. The pod's memory limit covers as many processes at their own limit."""
+MAX_WAITING = 64
+"""Of a namespace; the others are tried again later."""
+READ_TIMEOUT = timedelta(seconds=55)
+"""Shorter than a reading process lives."""
 BACKOFF = (timedelta(seconds=1), timedelta(minutes=1))
 """The first and the longest delay before a failed read is retried."""
 MAX_RESULTS = 4096
@@ -35,7 +44,8 @@ log = structlog.get_logger(__name__)
 
 _Pair: TypeAlias = tuple[Server, Hashable]
 _Entry: TypeAlias = tuple[_Pair, str]
-Inspect: TypeAlias = Callable[[Subscription, Artifact], Awaitable[InspectedArtifact]]
+Read: TypeAlias = Callable[[Subscription, Artifact], Awaitable[AdapterConfig]]
+"""Raises what `read_adapter_apart` raises."""
 
 
 @dataclass(slots=True)
@@ -51,12 +61,12 @@ class AdapterReader:
     """Calls `on_change(key)` in the event loop when an adapter that `key` requested was read, or may be read again."""
 
     on_change: Callable[[Key], None]
-    inspect: Inspect = field(default_factory=lambda: inspect_adapter)
+    read: Read = field(default_factory=lambda: read_adapter_apart)
     _results: dict[_Entry, AdapterConfig | Refused | Failing] = field(default_factory=dict)
     _backoffs: dict[_Entry, _Backoff] = field(default_factory=dict)
     _tasks: dict[_Entry, asyncio.Task[None]] = field(default_factory=dict)
     _waiting: dict[_Entry, set[Key]] = field(default_factory=dict)
-    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_READS))
+    _slots: FairSlots = field(default_factory=lambda: FairSlots(slots=MAX_CONCURRENT_READS, waiting=MAX_WAITING))
 
     def known(self, subscription: Subscription) -> Known:
         """Return the results that were read with this subscription's server and credential, by digest."""
@@ -71,7 +81,7 @@ class AdapterReader:
         loop = asyncio.get_running_loop()
         if entry in self._tasks or (backoff is not None and loop.time() < backoff.until):
             return
-        self._tasks[entry] = loop.create_task(self._read(entry, subscription, artifact))
+        self._tasks[entry] = loop.create_task(self._read(entry, key.namespace, subscription, artifact))
 
     async def stop(self) -> None:
         """Cancel all running reads."""
@@ -80,15 +90,19 @@ class AdapterReader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, entry: _Entry, subscription: Subscription, artifact: Artifact) -> None:
+    async def _read(self, entry: _Entry, tenant: str, subscription: Subscription, artifact: Artifact) -> None:
         try:
-            async with self._slots:
-                result = await self._inspect(subscription, artifact)
+            try:
+                async with self._slots.turn(tenant):
+                    result = await self._result(subscription, artifact)
+            except CrowdedError as error:
+                result = Failing(f"too many adapters wait to be read: {error}")
         finally:
             del self._tasks[entry]
         self._results[entry] = result
-        if len(self._results) > MAX_RESULTS:
-            del self._results[next(iter(self._results))]
+        for kept in (self._results, self._backoffs):
+            if len(kept) > MAX_RESULTS:
+                del kept[next(iter(kept))]
         if isinstance(result, Failing):
             self._schedule_retry(entry)
             log.warning("adapter.unreadable", artifact=artifact.ref, problem=result.message)
@@ -96,17 +110,16 @@ class AdapterReader:
             self._backoffs.pop(entry, None)
         self._notify(self._waiting.pop(entry, set()))
 
-    async def _inspect(self, subscription: Subscription, artifact: Artifact) -> AdapterConfig | Refused | Failing:
+    async def _result(self, subscription: Subscription, artifact: Artifact) -> AdapterConfig | Refused | Failing:
         try:
             async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
-                inspected = await self.inspect(subscription, artifact)
-            if CONFIG_FILE not in inspected.contents:
-                return Refused(f"it has no {CONFIG_FILE}; log the folder that PEFT's save_pretrained writes")
-            return read_adapter(inspected.files, inspected.contents[CONFIG_FILE])
+                return await self.read(subscription, artifact)
         except AdapterRefusedError as error:
             return Refused(str(error))
         except TimeoutError:
             return Failing(f"not within {READ_TIMEOUT.total_seconds():.0f} s")
+        except ReadingFailedError as error:
+            return Failing(str(error))
         except PullError as error:
             return Refused(str(error)) if error.exit_code == EXIT_CONTENT else Failing(str(error))
         except (RegistryError, InvalidCredentialError, InvalidBaseURLError, InvalidCABundleError) as error:
@@ -130,23 +143,24 @@ class AdapterReader:
             self.on_change(key)
 
 
-async def inspect_adapter(subscription: Subscription, artifact: Artifact) -> InspectedArtifact:
-    """Read an adapter's file list and configuration from the registry and its object store.
+async def read_adapter_apart(subscription: Subscription, artifact: Artifact) -> AdapterConfig:
+    """Ask the registry where the adapter's files are, and have them read in a process apart.
 
-    Raises PullError, RegistryError, and InvalidCredentialError, InvalidBaseURLError or InvalidCABundleError.
+    Raises AdapterRefusedError, ReadingFailedError, PullError, RegistryError, and InvalidCredentialError,
+    InvalidBaseURLError or InvalidCABundleError.
     """
     server = subscription.server
     context = tls(ca_pem=server.ca_pem) if server.ca_pem is not None else None
     credential = await subscription.credential()
     async with GraphQL(server.base_url, credential, ssl_context=context) as api:
-        return await inspect_artifact(
+        location = await locate_artifact(
             api,
             artifact_id=artifact.artifact_id,
             digest=artifact.digest,
             ref=CollectionRef(artifact.entity, artifact.project, artifact.collection).at(artifact.version),
             names=[CONFIG_FILE],
-            ssl_context=context,
         )
+    return await read_apart(Order(location, user_agent(), server.ca_pem))
 
 
 def _pair(subscription: Subscription) -> _Pair:

@@ -263,8 +263,11 @@ class _Pass:
         if routing.lists(BLOCKED):
             await self._ensure_blocked_service()
         hold = hold_annotation(self.plan.state.holds)
-        route = http_route(self._owner, traffic, routing, hold=hold)
-        await self.put(HTTP_ROUTE, route, self.gathered.read.family.route)
+        live = self.gathered.read.family.route
+        # A hold is written even to a route that must not be written; the host names of others must not come with it.
+        forbidden = any(problem.blocks_route for problem in self.gathered.read.problems)
+        route = http_route(self._owner, traffic, routing, hold=hold, within=live if forbidden else None)
+        await self.put(HTTP_ROUTE, route, live)
 
     async def _cut_off(self, revision: Revision) -> None:
         family = self.gathered.read.family
@@ -303,6 +306,9 @@ class _Pass:
             fuse_sha256=hashlib.sha256(token.encode()).hexdigest(),
             others=pinned.others,
             lora_rank=pinned.lora.rank,
+            # The record of what runs was lost: it is watched for holds where it was pulled from, not where the spec
+            # would pull from now.
+            registry=lost.registry if (lost := read.unrecorded.get(revision)) is not None else None,
         )
         try:
             written = await self.cluster.create(CONTROLLER_REVISION, self._owner.namespace, body)

@@ -16,7 +16,7 @@ from modelsync.resources.lora import adapter_keys, max_rank
 from modelsync.resources.revision import Artifact, RevisionInputs
 from modelsync.rollout.model import Problem
 
-MAX_METADATA_BYTES = 1 << 20
+MAX_METADATA_BYTES = 128 << 10
 """Metadata of an artifact that is longer is not read."""
 
 BASE_MODEL_KEY = "wandb.base_model"

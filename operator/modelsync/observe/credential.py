@@ -1,4 +1,8 @@
-"""Reads the W&B credential out of a Secret. Pure. An error must never contain the API key."""
+"""Reads the W&B credential out of a Secret. Pure. An error must never contain the API key.
+
+Whoever may create ModelDeployments reads the errors, and may not be allowed to read Secrets: about a Secret without the
+label of consent they say nothing, not even whether it exists.
+"""
 
 import base64
 import binascii
@@ -16,10 +20,7 @@ def credential_of(secret: Object, key: str) -> Credential:
     namespace, name = secret["metadata"]["namespace"], name_of(secret)
     where = f"Secret {namespace}/{name}"
     if labels_of(secret).get(names.CREDENTIAL_LABEL) != "true":
-        raise denied(
-            f"{where} lacks the label {names.CREDENTIAL_LABEL}=true, by which its owner consents; run "
-            f"`kubectl label secret -n {namespace} {name} {names.CREDENTIAL_LABEL}=true`"
-        )
+        raise without_consent(namespace, name, key)
     data = secret.get("data") or {}
     if key not in data:
         raise denied(f"{where} has no key {key!r}; its keys are: {', '.join(sorted(data)) or 'none'}")
@@ -30,6 +31,15 @@ def credential_of(secret: Object, key: str) -> Credential:
         raise denied(f"{where} key {key} is not text; put the W&B API key there") from None
     except InvalidCredentialError as error:
         raise denied(str(error)) from None
+
+
+def without_consent(namespace: str, name: str, key: str) -> DeniedError:
+    """Return the error for a Secret that does not exist, and for one without the label: the same for both."""
+    return denied(
+        f"Secret {namespace}/{name} does not exist, or lacks the label {names.CREDENTIAL_LABEL}=true, by which its "
+        f"owner consents; create it with the W&B API key under {key!r}, and run `kubectl label secret -n {namespace} "
+        f"{name} {names.CREDENTIAL_LABEL}=true`"
+    )
 
 
 def denied(problem: str) -> DeniedError:

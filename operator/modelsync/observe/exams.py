@@ -71,7 +71,7 @@ def exam_of(body: bytes) -> tuple[Exam | None, bool] | None:
             seconds=_seconds(answer["seconds"]),
             message=_message(answer["message"]),
         )
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, OverflowError):
         return None
     return exam, True
 

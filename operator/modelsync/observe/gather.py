@@ -130,7 +130,12 @@ def gather(
         refusal = refusal or f"spec.modelRef: {summary}"
     candidate = _candidate(pinned)
     asked_at = positive.asked_at if positive is not None else None
-    revisions = revision_views(found, candidate, sightings, now, with_earlier(exams, found.status))
+    holds = merge_reads(
+        hold_reads(found.question, answers, server_of(found.registry)),
+        (hold_reads(each.question, known, server_of(each.registry)) for each, known in watched.items()),
+        found.state.holds,
+    )
+    revisions = revision_views(found, candidate, holds, sightings, now, with_earlier(exams, found.status))
     observed = Observed(
         now=now,
         generation=family.owner["metadata"].get("generation") or 0,
@@ -146,11 +151,7 @@ def gather(
             ),
             watched=tuple(sorted({server_of(each.registry) for each in watched})),
         ),
-        holds=merge_reads(
-            hold_reads(found.question, answers, server_of(found.registry)),
-            (hold_reads(each.question, known, server_of(each.registry)) for each, known in watched.items()),
-            found.state.holds,
-        ),
+        holds=holds,
         revisions=revisions,
         route=route_view(found, sightings, now),
         service=plain_service(family),
@@ -170,14 +171,15 @@ def gather(
 
 
 def policy(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Policy:
-    """The settings of the spec that the planner uses. The stricter hold action of spec and administrator applies."""
+    """The settings of the spec that the planner uses. Of spec and administrator the stricter rules of holds apply."""
+    rules = hold_rules(spec, settings)
     return Policy(
         replicas=spec.replicas,
         steps=tuple(map(_step, spec.steps)),
         progress_deadline=spec.rollout.progress_deadline,
         keep_previous_replicas=spec.rollout.keep_previous.replicas,
         keep_previous_for=spec.rollout.keep_previous.duration,
-        hold_action=hold_rules(spec, settings).action,
+        hold_action=rules.action,
         settle=spec.traffic.settle,
         shutdown_timeout=spec.serving.shutdown_timeout,
         gateway=spec.traffic.gateway is not None,
@@ -185,6 +187,8 @@ def policy(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Policy:
         history_limit=spec.revision_history_limit,
         test_header=spec.traffic.test_header is not None,
         sessions=spec.traffic.session_affinity is not None,
+        max_staleness=rules.max_staleness,
+        on_stale=rules.on_stale,
     )
 
 

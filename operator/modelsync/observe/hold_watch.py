@@ -19,7 +19,7 @@ from modelsync.api.settings import OperatorSettings, same_server
 from modelsync.observe.question import administrator_names, hold_names, served, server_of
 from modelsync.observe.spec_status import Read
 from modelsync.observe.unplanned import Content, Unplanned
-from modelsync.policy.effective import capped, is_allowed_server
+from modelsync.policy.effective import capped, is_allowed_server, registry_of
 from modelsync.registry.model import Answers, HoldNames, Question
 from modelsync.resources.revision import Artifact
 from modelsync.rollout.model import Hold, HoldRead
@@ -65,8 +65,10 @@ def places(found: Read, answers: Answers | None) -> frozenset[Place]:
     """The digests in play, where they were pulled from and where the spec asks, and those that the aliases name."""
     server = server_of(found.registry)
     asked = {kept.positive.digest for kept in answers.refs.values() if kept.positive} if answers is not None else set()
-    pulled = {(server_of(each.registry), digest) for each in found.in_play for digest in each.digests if each.registry}
-    asked |= {digest for each in found.in_play for digest in each.digests}
+    pulled = {
+        (server_of(record.registry), digest) for record in found.in_play for digest in record.digests if record.registry
+    }
+    asked |= {digest for record in found.in_play for digest in record.digests}
     return frozenset(pulled | ({(server, digest) for digest in asked} if server else set()))
 
 
@@ -82,10 +84,11 @@ def unplanned_places(found: Unplanned) -> frozenset[Place]:
 
 def watches(found: Read, settings: OperatorSettings) -> tuple[Watch, ...]:
     """The watches that the revisions in play need beside the spec's own registry."""
-    asked = found.spec.registry or settings.registry
+    contents = [Content(tuple(record.parts.values()), record.registry) for record in found.in_play]
+    asked = registry_of(found.spec, settings)
     interval = capped(asked, settings).poll_interval if asked is not None else None
     names = hold_names(found.spec, settings)
-    return _watches(found.in_play, found.state.holds, names, settings, asked=found.registry, interval=interval)
+    return _watches(contents, found.state.holds, names, settings, asked=found.registry, interval=interval)
 
 
 def unplanned_watches(found: Unplanned, settings: OperatorSettings) -> tuple[Watch, ...]:

@@ -6,21 +6,22 @@ from modelsync.api.model_ref import CollectionRef, InvalidReferenceError, ModelR
 from modelsync.api.registry import Registry
 from modelsync.api.settings import OperatorSettings, same_server
 from modelsync.api.spec import ModelDeploymentSpec
-from modelsync.observe.unplanned import Content
 from modelsync.policy.effective import hold_rules, registry_of
 from modelsync.registry.model import HoldNames, Question, ServedVersion
+from modelsync.resources.pulled import Pulled
+from modelsync.resources.record import Record
 from modelsync.resources.revision import Artifact
 from modelsync.rollout.model import Hold
 
 
 def question(
-    spec: ModelDeploymentSpec, settings: OperatorSettings, in_play: Iterable[Content], latched: Iterable[Hold]
+    spec: ModelDeploymentSpec, settings: OperatorSettings, in_play: Iterable[Record | Pulled], latched: Iterable[Hold]
 ) -> Question:
     """The references, each version that is exposed, warm or promoted, and all marks found before on this server."""
     server = server_of(registry_of(spec, settings))
     return Question(
         refs=frozenset(refs(spec).values()),
-        served=frozenset(served(artifact) for content in in_play for artifact in content.artifacts),
+        served=frozenset(served(artifact) for record in in_play for artifact in record.parts.values()),
         hold=hold_names(spec, settings),
         latched=frozenset(hold.mark for hold in latched if not hold.server or same_server(hold.server, server)),
     )

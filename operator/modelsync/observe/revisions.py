@@ -14,15 +14,20 @@ from modelsync.observe import answers
 from modelsync.observe.pods import with_pods
 from modelsync.observe.sightings import Sightings
 from modelsync.observe.spec_status import Read
-from modelsync.rollout.model import Candidate, Exam, Revision, RevisionView
+from modelsync.rollout.model import Candidate, Exam, HoldRead, Revision, RevisionView
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 
 
 def revision_views(
-    found: Read, candidate: Candidate | None, sightings: Sightings, now: datetime, exams: Mapping[Revision, Exam]
+    found: Read,
+    candidate: Candidate | None,
+    reads: Mapping[str, HoldRead],
+    sightings: Sightings,
+    now: datetime,
+    exams: Mapping[Revision, Exam],
 ) -> Mapping[Revision, RevisionView]:
-    """Every revision that has a record, a Deployment or a pod."""
+    """Every revision that has a record, a Deployment or a pod. `reads`: the marks that this process has read."""
     family, name = found.family, found.owner.name
     by_revision: dict[Revision, list[Object]] = defaultdict(list)
     for pod in family.pods:
@@ -38,13 +43,15 @@ def revision_views(
         record = found.records.get(revision)
         child = names.child(name, revision)
         deployment = family.deployments.get(child)
-        # Pods without a record: those of a deleted ModelDeployment of the same name that are still terminating.
+        # Without a record: its record was deleted or cannot be read, or its pods are those of a deleted ModelDeployment
+        # of the same name that are still terminating.
+        pulled = found.unrecorded.get(revision)
         known = record or (candidate if candidate is not None and candidate.revision == revision else None)
         view = RevisionView(
             revision=revision,
             version=known.version if known else revision.partition("-")[0],
             content=known.content if known else "",
-            digests=known.digests if known else _unrecorded_digests(found, revision),
+            digests=known.digests if known else pulled.digests if pulled else (),
             parts=answers.parts(record.parts) if record else candidate.parts if known and candidate else (),
             recorded=record is not None,
             recorded_at=record.created if record else None,
@@ -52,13 +59,9 @@ def revision_views(
             exam=exams.get(revision),
         )
         view = with_pods(view, deployment, by_revision[revision], slices[child], now=now)
-        views[revision] = _with_first_sightings(found, view, sightings, now)
+        view = _with_first_sightings(found, view, sightings, now)
+        views[revision] = replace(view, unread_since=_unread_since(found, view, reads, sightings, now))
     return views
-
-
-def _unrecorded_digests(found: Read, revision: Revision) -> tuple[str, ...]:
-    content = found.unrecorded.get(revision)
-    return tuple(sorted(content.digests)) if content is not None else ()
 
 
 def _with_first_sightings(found: Read, view: RevisionView, sightings: Sightings, now: datetime) -> RevisionView:
@@ -75,6 +78,23 @@ def _with_first_sightings(found: Read, view: RevisionView, sightings: Sightings,
         view = replace(view, unready_since=min(view.unready_since or seen, seen))
     lacking = view.replicas - view.ready
     return replace(view, lacking_since=_lacking_since(found, view.revision, lacking, sightings, now))
+
+
+def _unread_since(
+    found: Read, view: RevisionView, reads: Mapping[str, HoldRead], sightings: Sightings, now: datetime
+) -> datetime | None:
+    """Since when this process needs its marks and has not read them.
+
+    An outage may have begun before this process: the status then says when marks were last read, and a restart does not
+    start that time again.
+    """
+    uid, seen = found.family.uid, ("unread", view.revision)
+    is_read = bool(view.digests) and all(digest in reads for digest in view.digests)
+    if is_read or view.revision not in found.revisions_in_play:
+        sightings.ended(uid, seen)
+        return None
+    since = sightings.since(uid, seen, now)
+    return min(since, found.status.holds_known_at or since)
 
 
 def _lacking_since(

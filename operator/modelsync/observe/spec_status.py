@@ -3,9 +3,8 @@
 Nothing that others write into an object may stop the planner: parts that cannot be read are skipped and reported.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import structlog
@@ -21,20 +20,23 @@ from modelsync.api.status import ModelDeploymentStatus
 from modelsync.observe import conflicts, question
 from modelsync.observe.family import Family
 from modelsync.observe.fields import mapping, objects
-from modelsync.observe.unplanned import MAX_REVISIONS, Content, pulled_content
 from modelsync.policy.effective import registry_of
 from modelsync.policy.validation import problems as spec_problems
 from modelsync.registry.model import Question
 from modelsync.resources.children import selected_revision
 from modelsync.resources.objects import Owner
+from modelsync.resources.pulled import Pulled, template_spec
 from modelsync.resources.record import Record, RecordError
 from modelsync.resources.silenced import exposed_by_route
-from modelsync.rollout.model import BLOCKED, Problem, Revision, State
+from modelsync.rollout.model import Problem, Revision, State
 from modelsync.rollout.state import load
 
 log = structlog.get_logger(__name__)
 
 MAX_PROBLEMS_SHOWN = 5
+
+MAX_UNRECORDED = 16
+"""Revisions without a record whose templates are read. Pods can be labelled as any number of revisions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,12 @@ class Read:
     state: State
     records: Mapping[Revision, Record]
     problems: tuple[Problem, ...]
-    in_play: tuple[Content, ...]
-    """What the revisions contain that are exposed, warm, promoted or being moved to."""
-    unrecorded: Mapping[Revision, Content]
-    """Of those without a readable record, what their templates and pods pull."""
+    unrecorded: Mapping[Revision, Pulled]
+    """What revisions without a readable record pull, by their Deployments and pods."""
+    revisions_in_play: frozenset[Revision]
+    """The revisions that are exposed, warm, promoted or being moved to."""
+    in_play: tuple[Record | Pulled, ...]
+    """What is known of them."""
     question: Question
     registry: Registry | None
     """The registry to query, from the spec or the administrator's default; None if none may be queried."""
@@ -81,15 +85,17 @@ def read(family: Family, settings: OperatorSettings) -> Read:
                     blocks_route=True,
                 )
             )
+        elif (missing := conflicts.without_hostnames(family.key.namespace, spec.traffic.gateway)) is not None:
+            found.append(Problem(reasons.Reason.INVALID_SPEC, str(missing), blocks_route=True))
         elif (conflict := conflicts.conflict(family, spec.traffic.gateway)) is not None:
             found.append(Problem(reasons.Reason.CONFLICT, conflict, blocks_route=True))
     status = status_of(family)
     records = _records(family)
     state = _recovered(load(status), family, records)
-    revisions = sorted(_in_play(family, state))
-    unrecorded = _unrecorded(family, [revision for revision in revisions if revision not in records])
-    recorded = (Content.of(records[revision]) for revision in revisions if revision in records)
-    in_play = (*recorded, *unrecorded.values())
+    playing = _in_play(family, state)
+    unrecorded = _unrecorded(family, state, records)
+    known: dict[Revision, Record | Pulled] = {**unrecorded, **records}
+    in_play = [known[revision] for revision in sorted(playing) if revision in known]
     not_to_ask = (
         summarize_problems(
             [
@@ -108,8 +114,9 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         state=state,
         records=records,
         problems=tuple(found),
-        in_play=in_play,
         unrecorded=unrecorded,
+        revisions_in_play=frozenset(playing),
+        in_play=tuple(in_play),
         question=question.question(spec, settings, in_play, state.holds),
         # A registry that cannot be read is reported; the default does not replace it.
         registry=registry_of(spec, settings) if not_to_ask is None else None,
@@ -182,6 +189,32 @@ def _records(family: Family) -> Mapping[Revision, Record]:
     return records
 
 
+def _unrecorded(family: Family, state: State, records: Mapping[Revision, Record]) -> Mapping[Revision, Pulled]:
+    """What revisions pull whose record is gone or cannot be read: it must neither end nor hide a hold."""
+    name = family.key.name
+    templates: dict[Revision, list[Any]] = {}
+    for child, deployment in family.deployments.items():
+        if (revision := names.revision_of(name, child)) and revision not in records:
+            templates.setdefault(revision, []).append(template_spec(deployment))
+    for pod in family.pods:
+        label = labels_of(pod).get(names.REVISION_LABEL, "")
+        if label not in records and (revision := names.revision_of(name, names.child(name, str(label)))):
+            templates.setdefault(revision, []).append(pod.get("spec"))
+    templates.pop(names.BLOCKED, None)
+    meant = _meant(state)
+    # Pods can be labelled as any revision, so those that are meant, or have a Deployment of ours, go first.
+    order = sorted(
+        templates,
+        key=lambda revision: (revision not in meant, names.child(name, revision) not in family.deployments, revision),
+    )
+    return {revision: Pulled.by(revision, templates[revision]) for revision in order[:MAX_UNRECORDED]}
+
+
+def _meant(state: State) -> set[Revision]:
+    moves = (state.canary, state.target, state.previous)
+    return {*state.promoted} | {move.revision for move in moves if move is not None}
+
+
 def _recovered(state: State, family: Family, records: Mapping[Revision, Record]) -> State:
     """The state of a ModelDeployment whose status was lost while its children serve: adopted orphans, a restore.
 
@@ -200,8 +233,7 @@ def _recovered(state: State, family: Family, records: Mapping[Revision, Record])
 
 def _in_play(family: Family, state: State) -> set[Revision]:
     """Revisions that are exposed, warm, promoted or being rolled out."""
-    found = {*state.promoted}
-    found |= {move.revision for move in (state.canary, state.target, state.previous) if move is not None}
+    found = _meant(state)
     found |= {pod_revision for pod in family.pods if (pod_revision := labels_of(pod).get(names.REVISION_LABEL))}
     for name, deployment in family.deployments.items():
         revision = names.revision_of(family.key.name, name)
@@ -214,17 +246,6 @@ def _in_play(family: Family, state: State) -> set[Revision]:
                     found.add(revision)
     if (service := plain_service(family)) is not None:
         found.add(service)
-    return found
-
-
-def _unrecorded(family: Family, revisions: Iterable[Revision]) -> Mapping[Revision, Content]:
-    """What revisions contain that have no readable record: a hold on it acts all the same."""
-    found = {}
-    for revision in islice((each for each in revisions if each not in ("", BLOCKED)), MAX_REVISIONS):
-        pods = (pod for pod in family.pods if labels_of(pod).get(names.REVISION_LABEL) == revision)
-        content = pulled_content(family.deployments.get(names.child(family.key.name, revision)), pods)
-        if content.artifacts:
-            found[revision] = content
     return found
 
 

@@ -9,7 +9,6 @@ whatever an object contains.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 import structlog
 
@@ -52,19 +51,6 @@ class Content:
     def digests(self) -> frozenset[str]:
         """The digests that a hold may be on."""
         return frozenset(each.digest for each in self.artifacts)
-
-    @classmethod
-    def of(cls, record: Record) -> Self:
-        """What a record says."""
-        return cls(tuple(record.parts.values()), record.registry)
-
-
-def pulled_content(deployment: Object | None, pods: Iterable[Object]) -> Content:
-    """What a revision without a record contains: by its template, else by its pods."""
-    for spec in (template_spec(deployment), *(pod.get("spec") for pod in pods)):
-        if artifacts := pulled_artifacts(spec):
-            return Content(artifacts, pulled_from(spec))
-    return Content()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +103,14 @@ class Unplanned:
         name = names.child(self.key.name, revision)
         if (body := self.records.get(name)) is not None:
             try:
-                return Content.of(Record.parse(body))
+                record = Record.parse(body)
+                return Content(tuple(record.parts.values()), record.registry)
             except RecordError as error:
                 log.error("record.unreadable", problem=str(error))
-        return pulled_content(self.deployments.get(name), pods)
+        for spec in (template_spec(self.deployments.get(name)), *(pod.get("spec") for pod in pods)):
+            if artifacts := pulled_artifacts(spec):
+                return Content(artifacts, pulled_from(spec))
+        return Content()
 
 
 def unplanned_of(family: Family, latched: tuple[Hold, ...]) -> Unplanned:

@@ -4,33 +4,45 @@ Only this module decides which of the two applies. It must never reject anything
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
-from modelsync.api.hold import HoldAction
+from modelsync.api.hold import HoldAction, OnStale
 from modelsync.api.registry import Registry
 from modelsync.api.settings import OperatorSettings, same_server
 from modelsync.api.spec import ModelDeploymentSpec
 
+_POLLS = 3
+"""How often the registry is polled within `maxStaleness`, whatever `pollInterval` says: one answer may get lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class HoldRules:
-    """The hold marks and the hold action of the administrator's settings and the spec combined."""
+    """What marks a hold, what a hold does, and how old the knowledge of marks may be: the administrator's settings and
+    the spec combined."""
 
     tags: tuple[str, ...]
     aliases: tuple[str, ...]
     action: HoldAction
+    max_staleness: timedelta
+    on_stale: OnStale
 
 
 def registry_of(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Registry | None:
     """The registry to query: the spec's, else the administrator's default; None if neither is set.
 
-    Fields of the two must never be mixed: that could send one owner's API key to a server chosen by the other.
+    Fields of the two must never be mixed: that could send one owner's API key to a server chosen by the other. Only
+    `pollInterval` is bounded by the administrator: a rare poll would let the knowledge of marks grow stale.
     """
-    return spec.registry if spec.registry is not None else settings.registry
+    registry = spec.registry if spec.registry is not None else settings.registry
+    if registry is None:
+        return None
+    longest = hold_rules(spec, settings).max_staleness / _POLLS
+    return registry if registry.poll_interval <= longest else registry.model_copy(update={"poll_interval": longest})
 
 
 def capped(registry: Registry, settings: OperatorSettings) -> Registry:
     """The registry with a poll interval of at most the administrator's: a spec can only ask for more."""
-    longest = settings.hold.poll_interval
+    longest = min(settings.hold.poll_interval, settings.hold.max_staleness / _POLLS)
     if registry.poll_interval <= longest:
         return registry
     return registry.model_copy(update={"poll_interval": longest})
@@ -48,10 +60,13 @@ def is_allowed_server(url: str, settings: OperatorSettings) -> bool:
 
 
 def hold_rules(spec: ModelDeploymentSpec, settings: OperatorSettings) -> HoldRules:
-    """The union of both: a ModelDeployment can add marks and require Block, but remove nothing."""
+    """The union of both: a ModelDeployment can add marks, require Block, and ask for fresher knowledge, but weaken
+    nothing."""
     actions = {spec.hold.action, settings.hold.action}
     return HoldRules(
         tags=tuple(dict.fromkeys((*settings.hold.tags, *spec.hold.tags))),
         aliases=tuple(dict.fromkeys((*settings.hold.aliases, *spec.hold.aliases))),
         action=HoldAction.BLOCK if HoldAction.BLOCK in actions else HoldAction.FALLBACK,
+        max_staleness=min(settings.hold.max_staleness, spec.hold.max_staleness or settings.hold.max_staleness),
+        on_stale=settings.hold.on_stale,
     )

@@ -140,17 +140,20 @@ ALLOWED = (
 """Allowed names; `*` matches any characters."""
 
 
-def refusal(name: str, allowed_by_administrator: Collection[str]) -> str | None:
-    """Why `name` may not be set, and what to do instead; None if it may."""
+def refusal(name: str, allowed_by_administrator: Collection[str], *, hint: bool = True) -> str | None:
+    """Why `name` may not be set, and what to do instead; None if it may. Without `hint` no similar name is searched."""
     if name in OPERATOR_SETS:
         return f"{name!r} is set by the operator; remove it"
     if _matches(name, NEVER):
         return f"{name!r} is never allowed, because {_WHY.get(name, 'it can do more than tune the server')}; remove it"
     if _matches(name, ALLOWED) or _matches(name, allowed_by_administrator):
         return None
-    near = get_close_matches(name, [known for known in ALLOWED if "*" not in known], n=1, cutoff=0.85)
-    hint = f"; did you mean {near[0]}?" if near else "; remove it, or ask the administrator to add it to allowedEnv"
-    return f"{name!r} is not on the list of allowed names{hint}"
+    near = get_close_matches(name, _NAMES, n=1, cutoff=0.85) if hint else []
+    fix = f"; did you mean {near[0]}?" if near else "; remove it, or ask the administrator to add it to allowedEnv"
+    return f"{name!r} is not on the list of allowed names{fix}"
+
+
+_NAMES = [name for name in ALLOWED if "*" not in name]
 
 
 def _matches(name: str, patterns: Collection[str]) -> bool:

@@ -25,6 +25,8 @@ _TENSOR = "--tensor-parallel-size"
 _WITHIN_A_RANK = (_TENSOR, "--pipeline-parallel-size", "--prefill-context-parallel-size")
 """Their values multiply (vllm/config/parallel.py: world_size). Decode context parallelism reuses the tensor GPUs."""
 _RANKS, _LOCAL_RANKS = "--data-parallel-size", "--data-parallel-size-local"
+_DIGITS = 9
+"""Of a parallel size; no cluster has more GPUs."""
 _ONE_RANK = ("--data-parallel-rank", "--data-parallel-external-lb")
 """With these, each pod is one data-parallel rank."""
 
@@ -56,6 +58,9 @@ def _sizes(args: Sequence[str]) -> dict[str, int] | None:
         found[_LOCAL_RANKS] = given[_LOCAL_RANKS]
     elif _RANKS in given and not any(flag in given for flag in _ONE_RANK):
         found[_RANKS] = given[_RANKS]
-    if not all(value.isascii() and value.isdigit() and int(value) for value in found.values()):
+    # Python prints no number of thousands of digits.
+    if not all(
+        len(value) <= _DIGITS and value.isascii() and value.isdigit() and int(value) for value in found.values()
+    ):
         return None
     return {flag: int(value) for flag, value in found.items()}

@@ -22,7 +22,7 @@ from modelsync.policy.file_arguments import path_problems
 from modelsync.policy.gpus import gpu_problems
 from modelsync.policy.loaders import loader_problems
 from modelsync.policy.patterns import pattern_problem
-from modelsync.policy.vllm_flags import check_args, check_version
+from modelsync.policy.vllm_flags import MAX_HINTS, check_args, check_version
 
 _RESERVED_DOMAINS = ("modelsync.dev", "kubernetes.io", "k8s.io")
 _RESERVED_KEYS = ("pod-template-hash",)  # the Deployment selects its pods by it
@@ -128,9 +128,11 @@ def _lora_args(spec: ModelDeploymentSpec) -> Iterator[FieldProblem]:
 
 
 def _env(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Iterator[FieldProblem]:
+    found = 0
     for index, variable in enumerate(spec.serving.env):
-        refusal = environment.refusal(variable.name, settings.allowed_env)
+        refusal = environment.refusal(variable.name, settings.allowed_env, hint=found < MAX_HINTS)
         if refusal:
+            found += 1
             yield FieldProblem(f"spec.serving.env[{index}].name", refusal)
 
 

@@ -130,6 +130,19 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
 }
 """Flags of which everyone may use only these values; others load code or unverified content. Flag → values."""
 
+LOAD_FORMAT = "--load-format"
+
+
+def weights_pattern(args: Sequence[str]) -> str:
+    """The files that vLLM loads weights from with these arguments; empty with a loader that only the administrator can
+    allow, which may read anything."""
+    given = {flag: value for flag, _, value in (arg.partition("=") for arg in args)}
+    load_format = given.get(LOAD_FORMAT, "auto")
+    if load_format not in _VALUES[LOAD_FORMAT]:
+        return ""
+    return "consolidated*.safetensors" if load_format == "mistral" else "*.safetensors"
+
+
 _LEAST: Mapping[str, tuple[int, str]] = {
     "--api-server-count": (
         1,
@@ -144,7 +157,17 @@ _JSON_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 """Keys of a JSON flag that load code, whether written as JSON or as `--flag.key=value`. Flag → keys."""
 
-_HUMAN_INTEGER = re.compile(r"\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+"""Of as many digits as fit into 64 bits: Python refuses to print one of thousands."""
+_HUMAN_INTEGER = re.compile(r"[0-9]{1,18}|[0-9]{1,18}(\.[0-9]{1,18})?[kmgt]|[0-9]{1,18}[KMGT]")
+
+_STRINGS = re.compile(r'("(?:[^"\\]|\\.)*+(?:"|\\?\Z))', re.DOTALL)
+"""The strings of a JSON text. One without an end is taken to the end of the text; if it were looked for again at each
+quotation mark in it, 64 items of `\\"` would take 10 s."""
+_SUFFIXED = re.compile(r"\b([0-9]+(?:\.[0-9]+)?)[kKmMgGtT]\b")
+
+MAX_HINTS = 5
+"""How many problems of one spec name the most similar flag: it is searched among all flags of vLLM."""
 
 
 @dataclass(frozen=True)
@@ -207,10 +230,13 @@ def check_args(args: Sequence[str], vllm_version: str | None, allowed: Collectio
     JSON flag, `--compilation-config.backend`. They may also be flags that the table does not have, for a newer vLLM.
     """
     table = table_for(vllm_version)
+    unknown = parse_version(vllm_version) is None
     problems: list[ArgProblem] = []
     seen: dict[str, int] = {}
     for index, arg in enumerate(args):
-        message = _check(arg, args[index + 1 :], table, frozenset(allowed))
+        message = _check(
+            arg, args[index + 1 : index + 2], table, frozenset(allowed), unknown, hint=len(problems) < MAX_HINTS
+        )
         name = _identity(arg, table)
         if message is None and name is not None and name in seen:
             message = f"{_shown(arg)} repeats args[{seen[name]}]; vLLM would use only the last one; remove one"
@@ -249,8 +275,11 @@ def table_for(vllm_version: str | None) -> FlagTable:
     return tables[max((version for version in versions if version <= asked), default=versions[0])]
 
 
-def _check(arg: str, following: Sequence[str], table: FlagTable, allowed: Collection[str]) -> str | None:
-    """The message for one item; None if it may be used."""
+def _check(
+    arg: str, following: Sequence[str], table: FlagTable, allowed: Collection[str], unknown: bool, *, hint: bool
+) -> str | None:
+    """The message for one item; None if it may be used. `unknown`: whether the image does not show its version, so that
+    `table` is only the newest one."""
     spelling, equals, value = arg.partition("=")
     spelling, dot, key = spelling.partition(".")
     if not spelling.startswith("--"):
@@ -259,7 +288,7 @@ def _check(arg: str, following: Sequence[str], table: FlagTable, allowed: Collec
     if found is None or (dot and not found[0].type.startswith("json")):
         if spelling in allowed:
             return None
-        return _unknown(spelling + dot + key, table)
+        return _unknown(spelling + dot + key, table, hint=hint) + (_UNKNOWN_VERSION if unknown else "")
     flag, off = found
     if flag.name in OWNED:
         return f"{spelling} is set by the operator, because {OWNED[flag.name]}; remove it"
@@ -317,7 +346,7 @@ def _check_value(flag: Flag, value: str) -> str | None:
         near = get_close_matches(folded, flag.choices, n=1)
         meant = f"; did you mean {near[0]}?" if near else ""
         wanted = f"one of {', '.join(flag.choices)}{meant}"
-    elif flag.type == "int" and not re.fullmatch(r"[+-]?\d+", value):
+    elif flag.type == "int" and not _INTEGER.fullmatch(value):
         wanted = "a whole number"
     elif flag.name in _LEAST and int(value) < _LEAST[flag.name][0]:
         least, why = _LEAST[flag.name]
@@ -346,13 +375,21 @@ def _not_long(arg: str, table: FlagTable) -> str:
     return f"{_shown(arg)} is not a flag; write each item as --flag=value"
 
 
-def _unknown(spelling: str, table: FlagTable) -> str:
+_UNKNOWN_VERSION = (
+    "; the image has no tag with a version, so it is checked as the newest that this modelsync knows: if it is another "
+    "one, name the image with its tag (repository:v0.32.0, also together with a digest)"
+)
+
+
+def _unknown(spelling: str, table: FlagTable, *, hint: bool) -> str:
     """The message for a flag that vLLM does not have, with the most similar one."""
     if " " in spelling:
         name, _, value = spelling.partition(" ")
         return f"{_shown(spelling)}: write {name}={value.strip()}; join flag and value with ="
     dashed = spelling.replace("_", "-")
-    near = [dashed] if dashed in table.spellings else get_close_matches(dashed, table.spellings, n=1, cutoff=0.75)
+    near = [dashed] if dashed in table.spellings else []
+    if hint and not near:
+        near = get_close_matches(dashed, table.spellings, n=1, cutoff=0.75)
     meant = f"; did you mean {near[0]}?" if near else "; `vllm serve --help=all` lists all flags"
     return f"{_shown(spelling)} is not a flag of vLLM v{table.version}{meant}"
 
@@ -396,8 +433,8 @@ def _parse_json(value: str) -> Any:
 
     The policy checks the result, so this must not fail where vLLM would not.
     """
-    parts = re.split(r'("(?:[^"\\]|\\.)*")', value)
-    parts[::2] = [re.sub(r"\b(\d+(?:\.\d+)?)[kKmMgGtT]\b", r"\1", part) for part in parts[::2]]
+    parts = _STRINGS.split(value)
+    parts[::2] = [_SUFFIXED.sub(r"\1", part) for part in parts[::2]]
     return read_json("".join(parts), max_bytes=MAX_VALUE_BYTES)
 
 

@@ -5,7 +5,7 @@ is down or throttles, queries are retried. Must never decide what a reference is
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -44,6 +44,19 @@ query ModelsyncPullFiles(
     artifactCollection(name: $collection) {{ __typename artifactMembership(aliasName: $alias) {{ {_FILES} }} }}
   }}
 }}"""
+
+_NAMED_FILES_IN_COLLECTION = """
+query ModelsyncNamedFiles(
+  $entity: String!, $project: String!, $collection: String!, $alias: String!, $names: [String!], $perPage: Int
+) {
+  project(name: $project, entityName: $entity) {
+    artifactCollection(name: $collection) {
+      __typename artifactMembership(aliasName: $alias) {
+        files(names: $names, first: $perPage) { edges { node { name directUrl } } }
+      }
+    }
+  }
+}"""
 
 _FILES_OF_ARTIFACT = f"""
 query ModelsyncPullFilesByID($id: ID!, $cursor: String, $perPage: Int) {{
@@ -152,14 +165,30 @@ class Catalog:
                 f"{self._api.base_url} does not list the files of artifact {artifact_id} to this key{_errors(response)}"
                 "; check the key's access to the project that it was logged to"
             )
-        urls = {}
-        for edge in _dig(files, "edges") or ():
-            name, url = _dig(edge, "node", "name"), _dig(edge, "node", "directUrl")
-            if isinstance(name, str) and isinstance(url, str):
-                urls[name] = url
+        urls = _urls(files)
         more = _dig(files, "pageInfo", "hasNextPage") is True
         following = _dig(files, "pageInfo", "endCursor")
         return urls, following if more and isinstance(following, str) and following != cursor else None
+
+    async def urls_of(self, names: Sequence[str], version: ModelRef) -> dict[str, str]:
+        """Return the signed URLs of those of `names` that the version has: one request, however many files it has.
+
+        Raises PullError.
+        """
+        response = await self._ask(
+            _NAMED_FILES_IN_COLLECTION,
+            {
+                "names": list(names),
+                "perPage": len(names),
+                "entity": version.entity,
+                "project": version.project,
+                "collection": version.collection,
+                "alias": version.alias,
+            },
+            f"the files of {version}",
+        )
+        found = _urls(_dig(response.data, "project", "artifactCollection", "artifactMembership", "files"))
+        return {name: found[name] for name in names if name in found}
 
     async def _ask(self, query: str, variables: Mapping[str, Any], what: str) -> Response:
         """Query until there is an answer. Raises PullError."""
@@ -236,6 +265,17 @@ class FileURLs:
 
 class _QueryRefusedError(UnreachableError):
     """The server rejected the query."""
+
+
+def _urls(files: Any) -> dict[str, str]:
+    """Name and signed URL of each file of a page."""
+    urls = {}
+    edges = _dig(files, "edges")
+    for edge in edges if isinstance(edges, list) else ():
+        name, url = _dig(edge, "node", "name"), _dig(edge, "node", "directUrl")
+        if isinstance(name, str) and isinstance(url, str):
+            urls[name] = url
+    return urls
 
 
 def _dig(value: Any, *keys: str) -> Any:

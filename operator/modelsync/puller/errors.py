@@ -103,6 +103,13 @@ class UnsupportedReferenceError(PullError):
     exit_code = EXIT_CONTENT
 
 
+class PickledWeightsError(PullError):
+    """The artifact has pickled weights, which can run code, and no safetensors."""
+
+    outcome = "PickledWeights"
+    exit_code = EXIT_CONTENT
+
+
 class PublishedChangedError(PullError):
     """The folder was changed after it was published."""
 

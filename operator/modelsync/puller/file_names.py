@@ -5,6 +5,7 @@ file, break a terminal, or give two different manifests the same digest. Must ne
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from modelsync.puller.errors import UnsafeNameError
 
@@ -15,27 +16,31 @@ MAX_COMPONENT_BYTES = 255
 """NAME_MAX of Linux file systems."""
 MAX_NAME_BYTES = 2048
 """Half of PATH_MAX, to leave room for the folder."""
+MAX_FOLDERS = 64
+"""Above a file. Each costs an inode and a system call, and a model's files are some three deep."""
 
 
 def check_names(names: Iterable[str]) -> None:
     """Raise UnsafeNameError for the first name that is not allowed, alone or together with the others.
 
-    `names` must be unique (the manifest's parser ensures that).
+    `names` must be unique (the manifest's parser ensures that). Takes memory in proportion to the names.
     """
-    files = set(names)
-    for name in sorted(files, key=ascii):
+    files = sorted(names, key=ascii)
+    for name in files:
         if problem := _problem(name):
             raise UnsafeNameError(
                 f"the artifact's file {shown(name)} has a name that is not allowed: {problem}; nothing was published; "
                 "log the artifact again with plain relative names",
                 file=shown(name),
             )
-    folders = {name[:at] for name in files for at, char in enumerate(name) if char == "/"}
-    if both := sorted(files & folders):
+    # With `/` before every other character, what is below a folder follows it at once; no name contains a NUL any more.
+    # A set of all folders would need memory in proportion to names × depth.
+    files.sort(key=lambda name: name.replace("/", "\0"))
+    if both := min((name for name, after in pairwise(files) if after.startswith(f"{name}/")), default=None):
         raise UnsafeNameError(
-            f"the artifact contains {shown(both[0])} both as a file and as a folder; nothing was published; log the "
+            f"the artifact contains {shown(both)} both as a file and as a folder; nothing was published; log the "
             "artifact again with distinct names",
-            file=both[0],
+            file=both,
         )
 
 
@@ -62,6 +67,8 @@ def _problem(name: str) -> str:
         return "it leads outside the folder ('..')"
     if "" in parts or "." in parts:
         return "it is not normalized (empty and '.' parts are not allowed)"
+    if len(parts) - 1 > MAX_FOLDERS:
+        return f"it is {len(parts) - 1} folders deep (allowed: {MAX_FOLDERS})"
     if len(encoded) > MAX_NAME_BYTES:
         return f"it has {len(encoded)} bytes (allowed: {MAX_NAME_BYTES})"
     if any(len(part.encode()) > MAX_COMPONENT_BYTES for part in parts):

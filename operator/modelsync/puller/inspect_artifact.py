@@ -1,25 +1,33 @@
 """Inspects an artifact without pulling it: the names of its files, and the content of a few small ones.
 
-The result is verified as in a pull: the manifest against the artifact's digest, each file against the manifest. Must
-never write to the disk.
+What it reads was written by the artifact's author, and is verified as in a pull: the manifest against the artifact's
+digest, each file against the manifest. It has no key, only the signed URLs that `locate_artifact.py` asked for. In the
+operator it must only run in a process of its own (effects/adapter_process.py). Must never write to the disk.
 """
 
-import asyncio
 import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from modelsync.api.model_ref import ModelRef
-from modelsync.puller.catalog import Catalog, FileURLs
-from modelsync.puller.digests import hasher, hex_of
-from modelsync.puller.errors import CorruptFileError, ManifestMismatchError, NotFoundError, UnreachableError
-from modelsync.puller.manifest import MAX_MANIFEST_BYTES, Entry, read_manifest
-from modelsync.puller.object_store import AttemptError, ObjectStore
-from modelsync.registry.graphql import GraphQL, user_agent
+from modelsync.puller.digests import Algorithm, hasher, hex_of
+from modelsync.puller.errors import BadManifestError, CorruptFileError, NotFoundError, UnreachableError
+from modelsync.puller.manifest import Entry, read_manifest
+from modelsync.puller.object_store import AttemptError, ObjectStore, WrongLengthError
 
+MAX_MANIFEST_BYTES = 4 * 2**20
+"""About 30,000 files; an adapter has a dozen. A pull may have more."""
 MAX_FILE_BYTES = 2**20
-RETRY_SECONDS = 0.0
-"""A single attempt: the caller retries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an artifact's bytes are, for some minutes. The URLs are signed: whoever has them can read the files."""
+
+    digest: str
+    algorithm: Algorithm
+    manifest_url: str
+    urls: Mapping[str, str]
+    """Of each requested file that the registry lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,54 +40,31 @@ class InspectedArtifact:
     """The content of each requested file that exists."""
 
 
-async def inspect_artifact(
-    api: GraphQL,
-    *,
-    artifact_id: str,
-    digest: str,
-    ref: ModelRef,
-    names: Collection[str],
-    ssl_context: ssl.SSLContext | None = None,
+def inspect(
+    location: Location, *, names: Collection[str], user_agent: str, ssl_context: ssl.SSLContext | None = None
 ) -> InspectedArtifact:
     """Read the names of the artifact's files, and the content of `names`, each at most MAX_FILE_BYTES.
 
-    `ref` is a link to the version through which the key can read its files. Raises PullError.
+    Blocks, for as long as the object store wants. Raises PullError.
     """
-    catalog = Catalog(api, retry_for=RETRY_SECONDS, note=lambda text: None)
-    store = ObjectStore(ssl_context=ssl_context, connections=1, user_agent=user_agent())
+    store = ObjectStore(ssl_context=ssl_context, connections=1, user_agent=user_agent)
     try:
-        info = await catalog.artifact(artifact_id)
-        if info.digest != digest:
-            raise ManifestMismatchError(
-                f"artifact {artifact_id} has the digest {info.digest} at {api.base_url}, but {digest} was requested"
-            )
-        content = await _read(store, info.manifest_url, MAX_MANIFEST_BYTES, "the manifest")
-        manifest = await asyncio.to_thread(read_manifest, content, digest=digest, algorithm=info.algorithm)
+        content = _read(store, location.manifest_url, MAX_MANIFEST_BYTES, "the manifest")
+        manifest = read_manifest(content, digest=location.digest, algorithm=location.algorithm)
         entries = {entry.path: entry for entry in manifest.entries}
         wanted = {name: entries[name] for name in names if name in entries}
-        urls = await _urls(FileURLs(catalog, artifact_id, ref), set(wanted))
-        contents = {name: await _verified(store, urls[name], entry) for name, entry in wanted.items()}
+        if missing := wanted.keys() - location.urls.keys():
+            raise NotFoundError(
+                f"{min(missing)}: the manifest lists the file, but the server returned no URL; log the artifact again"
+            )
+        contents = {name: _verified(store, location.urls[name], entry) for name, entry in wanted.items()}
         return InspectedArtifact(frozenset(entries), contents)
     finally:
         store.close()
 
 
-async def _urls(pages: FileURLs, wanted: set[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    if wanted:
-        async for page in pages.pages():
-            found |= {name: url for name, url in page.items() if name in wanted}
-            if found.keys() == wanted:
-                break
-    if missing := wanted - found.keys():
-        raise NotFoundError(
-            f"{min(missing)}: the manifest lists the file, but the server returned no URL; log the artifact again"
-        )
-    return found
-
-
-async def _verified(store: ObjectStore, url: str, entry: Entry) -> bytes:
-    content = await _read(store, url, MAX_FILE_BYTES, entry.path)
+def _verified(store: ObjectStore, url: str, entry: Entry) -> bytes:
+    content = _read(store, url, MAX_FILE_BYTES, entry.path)
     digest = hasher(entry.algorithm)
     digest.update(content)
     if digest.hexdigest() != hex_of(entry.digest):
@@ -90,8 +75,10 @@ async def _verified(store: ObjectStore, url: str, entry: Entry) -> bytes:
     return content
 
 
-async def _read(store: ObjectStore, url: str, most: int, what: str) -> bytes:
+def _read(store: ObjectStore, url: str, most: int, what: str) -> bytes:
     try:
-        return await asyncio.to_thread(store.read_all, url, most=most)
+        return store.read_all(url, most=most)
+    except WrongLengthError as error:
+        raise BadManifestError(f"{what}: {error}; log the artifact again with fewer or smaller files") from None
     except AttemptError as error:
         raise UnreachableError(f"{what}: {error}; check the network from here to the object store") from None

@@ -42,6 +42,7 @@ from modelsync.puller.retry import Backoff
 from modelsync.puller.staging import Staging
 from modelsync.puller.target import Published, find_published
 from modelsync.puller.transfer import URL_TRIES, Transfer
+from modelsync.puller.weights import check_weights
 from modelsync.registry.graphql import GraphQL, InvalidBaseURLError, InvalidCABundleError, tls, user_agent
 
 Answer = TypeVar("Answer")
@@ -141,6 +142,7 @@ class NetworkPull:
         resolved = str(version) if version is not None else ""
         while True:
             if published := await self._own_staging(info.digest):
+                check_weights({entry.path for entry in published.entries}, request.weights)
                 return already(published, verify=request.verify, started=self._started, ref=resolved)
             try:
                 return await self._fill(info, artifact_id, version, resolved)
@@ -220,6 +222,7 @@ class NetworkPull:
         self, info: ArtifactInfo, artifact_id: str, version: ModelRef | None, resolved: str
     ) -> PullResult:
         manifest = await self._manifest(info)
+        check_weights({entry.path for entry in manifest.entries}, self._request.weights)
         await self._fetch(manifest, artifact_id, version)
         self._progress.enter("publishing")
         size = await _in_thread(

@@ -30,7 +30,8 @@ READ_SECONDS = 30.0
 _EXPIRED = (400, 401, 403)
 """The statuses for an expired signature: S3 403 or 400 ExpiredToken, GCS 400, Azure 403."""
 _GONE = (404, 410)
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class AttemptError(Exception):
@@ -137,7 +138,7 @@ class ObjectStore:
         if len(content) > most:
             raise WrongLengthError(f"it is larger than {most // 2**20} MiB")
         promised = response.headers.get("Content-Length", "")
-        if promised.isdigit() and int(promised) != len(content):
+        if _LENGTH.fullmatch(promised) and int(promised) != len(content):
             raise TransientError(f"the connection closed {int(promised) - len(content)} bytes early")
         return content
 
@@ -149,7 +150,7 @@ class ObjectStore:
             if response.status == 206 and found and found[3] != "*":
                 return int(found[3])
             length = response.headers.get("Content-Length", "")
-            if response.status == 200 and length.isdigit():
+            if response.status == 200 and _LENGTH.fullmatch(length):
                 return int(length)
             if response.status == 416:
                 return 0
@@ -170,7 +171,7 @@ class ObjectStore:
                 raise _refused(response)
             length = response.headers.get("Content-Length", "")
             if response.status == 200:
-                if length.isdigit() and int(length) != size:
+                if _LENGTH.fullmatch(length) and int(length) != size:
                     if response.headers.get("Content-Type", "").startswith("text/html"):
                         raise TransientError("the response is an HTML page, perhaps a proxy's login page")
                     raise WrongLengthError(f"it has {length} bytes, expected {size}")

@@ -13,6 +13,7 @@ from modelsync.puller.request import Effort, PullRequest, Registry, already
 from modelsync.puller.result import PullResult
 from modelsync.puller.staging import Staging
 from modelsync.puller.target import find_published, usable_target
+from modelsync.puller.weights import check_weights
 
 
 def pull(request: PullRequest, registry: Registry, *, effort: Effort, progress: Progress) -> PullResult:
@@ -30,6 +31,7 @@ def pull(request: PullRequest, registry: Registry, *, effort: Effort, progress: 
         )
     target = usable_target(request.folder)
     if request.digest and (published := find_published(target, digest=request.digest)):
+        check_weights({entry.path for entry in published.entries}, request.weights)
         try:
             result = already(published, verify=request.verify, started=started)
         except PublishedChangedError:

@@ -23,6 +23,8 @@ class PullRequest:
     """The artifact's digest, hex; nothing else is published."""
     pod: str = ""
     """UID of the pod that this runs in, if any: its earlier pulls have ended, so their files can be used at once."""
+    weights: str = ""
+    """Pattern of the weights that the server loads; with one, pickled weights alone are refused (`weights`)."""
     verify: bool = False
     """Read all files of a published folder again instead of only checking sizes and times."""
     repair: bool = False

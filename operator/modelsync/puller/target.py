@@ -168,7 +168,7 @@ def read_marker(folder: Path) -> Published | None:
         )
         check_names(entry.path for entry in entries)
         times = tuple(int(time) for time in document.get("times", ()))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, UnsafeNameError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, UnsafeNameError):
         return None
     if any(hex_of(entry.digest) is None for entry in entries) or digest_of(entries, algorithm) != document.get(
         "digest"

@@ -107,7 +107,7 @@ class Partial:
         """Return the ranges that are present; empty if the list is missing or invalid."""
         try:
             ranges = [(int(start), int(end)) for start, end in json.loads(self._ranges.read_bytes())]
-        except (OSError, ValueError, TypeError, RecursionError):
+        except (OSError, ValueError, TypeError, OverflowError, RecursionError):
             return []
         length = os.fstat(self.descriptor).st_size
         return ranges if all(0 <= start <= end <= length for start, end in ranges) else []

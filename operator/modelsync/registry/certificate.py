@@ -7,6 +7,7 @@ certificate stays in use.
 import asyncio
 import hashlib
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Certificate:
 
     def __init__(self, chain: Path, key: Path) -> None:
         self._chain, self._key = chain, key
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="certificate")
         self._read: tuple[bytes, bytes] | None = None
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         """For a server; connections opened after a reload use the new certificate."""
@@ -38,7 +40,7 @@ class Certificate:
         while True:
             await asyncio.sleep(CHECK_INTERVAL.total_seconds())
             try:
-                changed = await asyncio.to_thread(self.renew)
+                changed = await asyncio.get_running_loop().run_in_executor(self._thread, self.renew)
             except CertificateError as error:
                 log.warning("webhook.certificate_not_renewed", problem=str(error))
             else:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable,
 from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import product
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -63,6 +64,11 @@ HINT_SPACING = (timedelta(milliseconds=200), timedelta(seconds=2))
 """Between two looks of one pair that are caused by webhooks: the first one of a burst is immediate, the next one comes
 after the first of these times, and each further one after twice the time before, at most the second. Whoever may send a
 webhook could cause requests without end, but no webhook is ever without a look that starts after it."""
+HEARING = 10
+"""Finding out whom webhooks concern takes at most this part of the time, one in so many: it goes through all that is
+asked."""
+MAX_HEARD = 1000
+"""Places that webhooks named and that wait for that; with more, everything is looked at."""
 FULL_LOOK_SPACING = timedelta(seconds=5)
 """Between two looks for all keys that are caused by webhooks about unknown collections."""
 PARALLEL_POLLS = 8
@@ -71,6 +77,7 @@ PARALLEL_LOOKS = 16
 """Concurrent looks at one server, by different credentials."""
 
 NO_NAMES = HoldNames()
+_EVERYWHERE = ("", "", "")
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +129,9 @@ class Poller:
         self._context = _Context(random_share, self._marks, self._tell_of_marks, watch)
         self._pairs: dict[tuple[Server, Hashable], _Pair] = {}
         self._pair_of: dict[Key, _Pair] = {}
+        self._heard: set[tuple[str, str, str]] = set()
+        self._hearing: asyncio.TimerHandle | None = None
+        self._next_hearing = 0.0
         self._full_look: asyncio.TimerHandle | None = None
         self._next_full_look = 0.0
 
@@ -152,22 +162,21 @@ class Poller:
             pair.request_look(key)
 
     def look_at(self, entity: str = "", project: str = "", collection: str = "") -> None:
-        """Read everything related to these collections at once; an empty name matches any.
+        """Read everything related to these collections; an empty name matches any. At once, except in a burst.
 
         For webhooks. The names only select what to read: a collection matches if it is subscribed to, or if a
         subscribed version is linked there. If none matches, everything is read, but not for every such webhook.
         """
-
-        def matches(place: CollectionRef) -> bool:
-            return (
-                entity in ("", place.entity) and project in ("", place.project) and collection in ("", place.collection)
-            )
-
-        found = [(pair, pair.concerned(matches)) for pair in self._pairs.values()]
-        for pair, keys in found:
-            pair.hint(keys)
-        if not any(keys for _, keys in found):
-            self._look_everywhere_soon()
+        self._heard.add((entity, project, collection))
+        if len(self._heard) > MAX_HEARD:
+            self._heard = {_EVERYWHERE}
+        loop = asyncio.get_running_loop()
+        if self._hearing is not None:
+            return
+        if loop.time() >= self._next_hearing:
+            self._look_at_heard()
+        else:
+            self._hearing = loop.call_at(self._next_hearing, self._look_at_heard)
 
     def snapshot(self, key: Key) -> Answers | None:
         """What is known for `key`; None if it is not subscribed. Immutable; times are those of the queries."""
@@ -218,8 +227,9 @@ class Poller:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._full_look is not None:
-            self._full_look.cancel()
+        for timer in (self._hearing, self._full_look):
+            if timer is not None:
+                timer.cancel()
         pairs = list(self._pairs.values())
         self._pairs.clear()
         self._pair_of.clear()
@@ -232,6 +242,25 @@ class Poller:
     def _tell_of_marks(self) -> None:
         for key in self._marks.changes():
             self._on_change(key)
+
+    def _look_at_heard(self) -> None:
+        """Look at the places that webhooks have named since the last time, in one pass over all that is asked."""
+        self._hearing = None
+        heard, self._heard = self._heard, set()
+        loop = asyncio.get_running_loop()
+        started, matched = loop.time(), set[tuple[str, str, str]]()
+
+        def matches(place: CollectionRef) -> bool:
+            names = heard.intersection(product(("", place.entity), ("", place.project), ("", place.collection)))
+            matched.update(names)
+            return bool(names)
+
+        for pair in self._pairs.values():
+            pair.hint(pair.keys if _EVERYWHERE in heard else pair.concerned(matches))
+        if heard - matched - {_EVERYWHERE}:
+            self._look_everywhere_soon()
+        now = loop.time()
+        self._next_hearing = now + max(HINT_SPACING[0].total_seconds(), HEARING * (now - started))
 
     def _look_everywhere_soon(self) -> None:
         loop = asyncio.get_running_loop()

@@ -56,6 +56,10 @@ EVENTS: tuple[EventKind, ...] = (
         "Warning", Reason.SILENCED, "CutOff", "some of its pods did not; they are terminated with a short grace period"
     ),
     EventKind("Normal", Reason.HOLD_LIFTED, "Hold", "a hold was lifted"),
+    EventKind(
+        "Warning", Reason.STALE, "Hold", "the hold marks of what serves have not been read for `hold.maxStaleness`"
+    ),
+    EventKind("Normal", Reason.FRESH, "Hold", "they are read again"),
     EventKind("Warning", "the reason of Stalled", "Stall", "a user must act: the condition Stalled became True"),
     EventKind("Warning", "the reason of ModelResolved", "Resolve", "the alias can no longer be resolved"),
     EventKind("Normal", Reason.RESOLVED, "Resolve", "the alias can be resolved again"),
@@ -68,7 +72,7 @@ def transitions(
 ) -> tuple[Event, ...]:
     """Events for what is new in `after`, without those that duplicate one of this pass's `others`."""
     reasons = {event.reason for event in others}
-    events = [*_alias_moved(before.resolved, after.resolved), *_registry(before, after)]
+    events = [*_alias_moved(before.resolved, after.resolved), *_registry(before, after), *_holds_known(before, after)]
     stalled, was = find(after.conditions, ConditionType.STALLED), find(before.conditions, ConditionType.STALLED)
     is_new = stalled is not None and (was is None or was.reason != stalled.reason)
     if stalled is not None and is_new and Reason.FAILED not in reasons and stalled.reason != Reason.REGULATORY_HOLD:
@@ -98,6 +102,15 @@ def _registry(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> It
     if now.status == "True":
         return (Event("Normal", Reason.RESOLVED, "Resolve", now.message),)
     return (Event("Warning", now.reason, "Resolve", now.message),) if was.status == "True" else ()
+
+
+def _holds_known(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterable[Event]:
+    was, now = (find(status.conditions, ConditionType.HOLDS_KNOWN) for status in (before, after))
+    if now is not None and now.status == "False" and (was is None or was.status != "False"):
+        return (Event("Warning", Reason.STALE, "Hold", now.message),)
+    if was is not None and was.status == "False" and now is not None and now.status == "True":
+        return (Event("Normal", Reason.FRESH, "Hold", now.message),)
+    return ()
 
 
 def _not_asked_yet(condition: Condition) -> bool:

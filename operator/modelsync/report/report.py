@@ -25,6 +25,7 @@ from modelsync.api.status import (
 from modelsync.report.events import transitions
 from modelsync.report.exams import exam_condition, exam_statuses
 from modelsync.report.history import history
+from modelsync.report.holds_known import holds_known, holds_known_at
 from modelsync.report.silences import Silence, silenced
 from modelsync.report.silences import events as silence_events
 from modelsync.report.situation import ReportContext, Situation, situation
@@ -84,6 +85,7 @@ def report(
         resolved=resolved or previous.resolved,
         **dump(plan.state),
         exams=exam_statuses(facts, plan.state, previous.exams),
+        holds_known_at=holds_known_at(facts),
         silenced=silenced(facts, plan.state, previous.silenced, silences),
         traffic=_traffic(facts),
         fallback=_fallback(context),
@@ -215,6 +217,7 @@ def _conditions(context: ReportContext, current: Situation) -> list[Condition]:
         _model_verified(context),
         _route_ready(context),
         _spec_applied(context),
+        _condition(context, ConditionType.HOLDS_KNOWN, *holds_known(context)),
     ]
     if (exam := exam_condition(context)) is not None:
         found.append(_condition(context, ConditionType.EXAM_PASSED, *exam))

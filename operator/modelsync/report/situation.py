@@ -91,7 +91,10 @@ class ReportContext:
         state, facts = self.state, self.facts
         if state.stable is None or facts.idle or self.at_goal or state.canary is not None or state.target is not None:
             return None
-        return displaced_by_hold(self.history, state.stable, facts.held)
+        # Whether a hold covers one whose content is forgotten cannot be told.
+        return displaced_by_hold(
+            self.history, state.stable, lambda revision: bool(facts.view(revision).digests) and facts.held(revision)
+        )
 
     @property
     def held_revision(self) -> Revision | None:
@@ -121,6 +124,7 @@ def situation(context: ReportContext) -> Situation:
     return (
         _blocked(context)
         or _on_hold(context)
+        or _marks_unknown(context)
         or _spec_needs_user(context)
         or _registry_needs_user(context)
         or _route_refused(context)
@@ -139,6 +143,9 @@ def _holds_on(context: ReportContext, revision: Revision | None) -> str:
     if revision is None:
         return ""
     digests = context.facts.view(revision).digests
+    if not digests:
+        names = ", ".join(dict.fromkeys(f"{hold.mark.collection}:{hold.mark.version}" for hold in context.state.holds))
+        return f"on {names}, and the record of {revision} is gone, so that nobody knows whether it contains that"
     marks = (
         f"{hold.mark.name!r} on {hold.mark.collection}:{hold.mark.version}{_elsewhere(context, hold)}"
         for hold in context.state.holds
@@ -168,7 +175,10 @@ def _blocked(context: ReportContext) -> Situation | None:
     target = context.state.target
     next_step = "remove the hold, or move the alias to a version that may serve"
     if target is not None:
-        next_step = f"{context.version(target.revision)} takes over as soon as one of its pods is ready"
+        until = (
+            "its hold marks are known again" if context.facts.barred(target.revision) else "one of its pods is ready"
+        )
+        next_step = f"{context.version(target.revision)} takes over as soon as {until}"
     message = f"nothing serves, clients get 503: hold {_holds_on(context, held_revision)}; {next_step}"
     return Situation(Phase.BLOCKED, "False", Reason.REGULATORY_HOLD, message, stalled=True)
 
@@ -184,8 +194,10 @@ def _serving(context: ReportContext) -> Revision | None:
             weights = action.weights
         elif isinstance(action, PointService) and not facts.policy.gateway:
             weights = ((action.revision, 100),)
-    unheld = [(weight, revision) for revision, weight in weights if revision != BLOCKED and not facts.held(revision)]
-    return max(unheld)[1] if unheld else None
+    may = [
+        (weight, revision) for revision, weight in weights if revision != BLOCKED and not facts.must_not_serve(revision)
+    ]
+    return max(may)[1] if may else None
 
 
 def _on_hold(context: ReportContext) -> Situation | None:
@@ -197,6 +209,22 @@ def _on_hold(context: ReportContext) -> Situation | None:
     if context.failure is not None:
         message += f"; {_failed(context, context.failure)}"
     return Situation(Phase.ON_HOLD, "False", Reason.REGULATORY_HOLD, message, stalled=True)
+
+
+def _marks_unknown(context: ReportContext) -> Situation | None:
+    """Traffic is blocked because a hold on what would serve could not be seen (`hold.onStale: Block`)."""
+    facts, state = context.facts, context.state
+    moves = [move.revision for move in (state.target, state.canary) if move is not None]
+    barred = [revision for revision in (state.stable, *moves) if revision is not None and facts.barred(revision)]
+    if not barred or facts.idle or _serving(context) is not None:
+        return None
+    limit = duration.render(facts.policy.max_staleness)
+    message = (
+        "nothing serves, clients get 503: the registry has not reported the hold marks of "
+        f"{context.version(barred[0])} for longer than hold.maxStaleness ({limit}), and hold.onStale is Block; the "
+        "condition HoldsKnown says since when, and what to do; traffic returns when they are reported again"
+    )
+    return Situation(Phase.BLOCKED, "False", Reason.HOLDS_STALE, message, stalled=True)
 
 
 def _spec_needs_user(context: ReportContext) -> Situation | None:

@@ -65,6 +65,9 @@ _TEMPLATES: dict[str, _Template] = {
     Reason.ROUTE_NOT_ACCEPTED: _Template("gateway", "the gateway to accept the route"),
     Reason.FRESH_LOOK: _Template("registry", "a fresh registry answer before {revision} gets more traffic"),
     Reason.HOLD_STATE_UNKNOWN: _Template("registry", "the registry to confirm that {revision} is not on hold"),
+    Reason.HOLDS_STALE: _Template(
+        "registry", "the registry to report hold marks again, for which see the condition HoldsKnown"
+    ),
     Reason.STABLE_NOT_READY: _Template(
         "Kubernetes", "a ready pod of the stable revision, to fall back to from {revision}"
     ),
@@ -99,6 +102,9 @@ def _for_user(name: str, context: ReportContext, current: Situation) -> WaitingS
         return _waiting(context, current.reason, "person", message, command=_retry(name, failure.revision))
     if context.held_revision is not None and context.waits:
         return None  # the planner's wait explains why the named version has not started
+    if current.reason == Reason.HOLDS_STALE:
+        words = _TEMPLATES[Reason.HOLDS_STALE]
+        return _waiting(context, current.reason, words.who, words.message)
     if current.stalled:
         return _waiting(context, current.reason, "person", f"a user to act: {current.message}")
     return None

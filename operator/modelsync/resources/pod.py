@@ -15,9 +15,9 @@ from modelsync.api import pod_contract as contract
 from modelsync.api.parts import MODEL, side_artifact_name
 from modelsync.api.registry import Registry
 from modelsync.policy import images
-from modelsync.policy.vllm_flags import table_for
+from modelsync.policy.vllm_flags import table_for, weights_pattern
 from modelsync.resources import storage
-from modelsync.resources.lora import Lora, arguments, lora
+from modelsync.resources.lora import Lora, adapter_keys, arguments, lora
 from modelsync.resources.objects import Object
 from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs
 
@@ -168,6 +168,7 @@ def _pull(pod: Pod, number: int) -> Object:
             *([f"--middleware-dir={contract.MIDDLEWARE_DIR}"] if number == 0 else []),
             f"--result={contract.RESULT_FILE}",
             "--repair",
+            *_weights(pod, artifact),
             *(storage.pull_arguments(pod.inputs) if number == 0 else []),
             *authorities,
             pod.folder(artifact),
@@ -183,6 +184,18 @@ def _pull(pod: Pod, number: int) -> Object:
         "securityContext": _container_security(),
         "volumeMounts": mounts,
     }
+
+
+def _weights(pod: Pod, artifact: Artifact) -> list[str]:
+    """Keeps out weights that vLLM would have to unpickle. Side artifacts have none: vLLM opens only what args name."""
+    serving = pod.inputs.serving
+    parts = {MODEL: pod.artifact, **pod.others}
+    keys = {key for key, part in parts.items() if part.digest == artifact.digest and side_artifact_name(key) is None}
+    pattern = weights_pattern(serving.args)
+    if not pattern or not keys:
+        return []
+    # The loader in args loads the model; adapters are always loaded from safetensors.
+    return [f"--weights={pattern if keys - {*adapter_keys(serving)} else '*.safetensors'}"]
 
 
 def _serve(pod: Pod) -> Object:

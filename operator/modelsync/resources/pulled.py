@@ -4,8 +4,10 @@ A hold must find what serves even if nothing else describes it: the record of a 
 while its pods go on. The pods and the templates are hostile input, since tenants can write both.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -13,12 +15,41 @@ from modelsync.api import pod_contract as contract
 from modelsync.api.model_ref import InvalidReferenceError, ModelRef
 from modelsync.api.registry import Registry
 from modelsync.resources.objects import Object
-from modelsync.resources.revision import Artifact
+from modelsync.resources.revision import Artifact, is_digest
 
 MAX_PULLS = 64
 """Init containers that are read; a revision has at most as many parts."""
 
 MAX_ARGUMENTS = 64
+
+_MAX_ID = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What the pods of a revision without a readable record pull, as far as their templates show it."""
+
+    revision: str
+    digests: tuple[str, ...]
+    """Empty if no template shows any, or too many to be believed."""
+    parts: Mapping[str, Artifact]
+    """Those that can be asked for, by digest: which part each one is cannot be told."""
+    registry: Registry | None
+    """As `pulled_from`."""
+
+    @classmethod
+    def by(cls, revision: str, pod_specs: Iterable[Any]) -> Self:
+        """Read all pod specs of a revision. The registry is that of the first one that shows it."""
+        digests: set[str] = set()
+        parts: dict[str, Artifact] = {}
+        registry: Registry | None = None
+        for each in pod_specs:
+            registry = registry or pulled_from(each)
+            digests |= {digest for flags in _pulls(each) if is_digest(digest := flags.get("--digest", ""))}
+            parts = {artifact.digest: artifact for artifact in pulled_artifacts(each)} | parts
+            if len(digests) > MAX_PULLS:
+                return cls(revision, (), {}, None)
+        return cls(revision, tuple(sorted(digests)), parts, registry)
 
 
 def pulled_artifacts(pod_spec: Any) -> tuple[Artifact, ...]:
@@ -27,8 +58,8 @@ def pulled_artifacts(pod_spec: Any) -> tuple[Artifact, ...]:
     A pod does not show the key of each part, nor its size: every size is 0.
     """
     found = {}
-    for container in islice(_init_containers(pod_spec), MAX_PULLS):
-        if (artifact := _artifact(container.get("args"))) is not None:
+    for flags in _pulls(pod_spec):
+        if (artifact := _artifact(flags)) is not None:
             found[artifact.digest] = artifact
     return tuple(found.values())
 
@@ -64,19 +95,26 @@ def _init_containers(pod_spec: Any) -> list[Object]:
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
-def _artifact(arguments: Any) -> Artifact | None:
-    if not isinstance(arguments, list) or arguments[:1] != ["pull"]:
-        return None
-    texts = (each for each in arguments[:MAX_ARGUMENTS] if isinstance(each, str) and "=" in each)
-    flags = dict(each.split("=", 1) for each in texts)
+def _pulls(pod_spec: Any) -> Iterator[Mapping[str, str]]:
+    """The flags of each init container that pulls."""
+    for container in islice(_init_containers(pod_spec), MAX_PULLS):
+        arguments = container.get("args")
+        if isinstance(arguments, list) and arguments[:1] == ["pull"]:
+            texts = (each for each in arguments[:MAX_ARGUMENTS] if isinstance(each, str) and "=" in each)
+            yield {flag: value.replace("$$", "$") for flag, value in (each.split("=", 1) for each in texts)}
+
+
+def _artifact(flags: Mapping[str, str]) -> Artifact | None:
+    if len(flags.get("--artifact-id", "")) > _MAX_ID:
+        return None  # it is sent to the server
     try:
-        ref = ModelRef.parse(flags["--ref"].replace("$$", "$"))
+        ref = ModelRef.parse(flags["--ref"])
         return Artifact(
             entity=ref.entity,
             project=ref.project,
             collection=ref.collection,
             version=ref.alias,
-            artifact_id=flags["--artifact-id"].replace("$$", "$"),
+            artifact_id=flags["--artifact-id"],
             digest=flags["--digest"],
             size=0,
         )

@@ -137,15 +137,16 @@ def record(
     fuse_sha256: str,
     others: Mapping[str, Artifact] = NO_OTHERS,
     lora_rank: int | None = None,
+    registry: Registry | None = None,
 ) -> Object:
     """The ControllerRevision for `inputs`, to be created once.
 
-    From `spec` it takes what the pod needs but the hash does not contain: the registry, and `traffic.settle`, which a
-    stopping pod waits for. `fuse_sha256` is the hexadecimal SHA-256 of the token in the revision's fuse Secret;
-    `lora_rank` is vLLM's `--max-lora-rank`. Raises ValueError if neither spec nor settings have a registry, which
+    From `spec` it takes what the pod needs but the hash does not contain: the registry, unless `registry` is given, and
+    `traffic.settle`, which a stopping pod waits for. `fuse_sha256` is the hexadecimal SHA-256 of the token in the
+    revision's fuse Secret; `lora_rank` is vLLM's `--max-lora-rank`. Raises ValueError if there is no registry, which
     `validation` rejects before.
     """
-    registry = registry_of(spec, settings)
+    registry = registry or registry_of(spec, settings)
     if registry is None:
         raise ValueError("spec.registry: is not set; without a registry no pod can pull its model")
     revision = revision_name(inputs)

@@ -29,8 +29,15 @@ NO_OTHERS: Mapping[str, "Artifact"] = {}
 _HASH_DIGITS = 8
 _VERSION = re.compile(rf"v[0-9]{{1,{MAX_VERSION_DIGITS}}}")
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,128}$")]
+_DIGEST = re.compile(r"[0-9a-f]{8,128}")
+
+Digest = Annotated[str, Field(pattern=rf"^{_DIGEST.pattern}$")]
 """Digest of an artifact's manifest in hex, as in W&B. It becomes a folder name, so the pattern is strict."""
+
+
+def is_digest(text: str) -> bool:
+    """Whether `text` is a `Digest`."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 class Artifact(ApiModel):

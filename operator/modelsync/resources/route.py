@@ -42,8 +42,12 @@ class LiveRoute:
     drifted: bool
 
 
-def http_route(owner: Owner, traffic: Traffic, routing: Routing, *, hold: str | None = None) -> Object:
+def http_route(
+    owner: Owner, traffic: Traffic, routing: Routing, *, hold: str | None = None, within: Object | None = None
+) -> Object:
     """The HTTPRoute for `routing`: revisions with weights in percent, or `((names.BLOCKED, 1),)`.
+
+    `within`: a live route whose Gateways, host names and paths are kept; those of `traffic` must not be claimed.
 
     `hold` describes the hold that affects the route and becomes an annotation. Server-side apply keeps annotations of
     others.
@@ -55,7 +59,9 @@ def http_route(owner: Owner, traffic: Traffic, routing: Routing, *, hold: str | 
         "apiVersion": API_VERSION,
         "kind": "HTTPRoute",
         "metadata": meta,
-        "spec": _spec(owner.name, traffic, routing),
+        "spec": _spec(owner.name, traffic, routing)
+        if within is None
+        else _within(within, owner.name, traffic, routing),
     }
 
 
@@ -86,6 +92,19 @@ def _spec(name: str, traffic: Traffic, routing: Routing) -> Object | None:
     if gateway.hostnames:
         spec["hostnames"] = list(gateway.hostnames)
     return spec
+
+
+def _within(live: Object, name: str, traffic: Traffic, routing: Routing) -> Object | None:
+    """The spec for `routing` that claims what `live` claims."""
+    if traffic.gateway is None:
+        return None
+    spec = _mapping(live.get("spec"))
+    matches = (match for rule in _sequence(spec.get("rules")) for match in _sequence(_mapping(rule).get("matches")))
+    prefixes = [str(_mapping(_mapping(match).get("path")).get("value", "/")) for match in matches]
+    kept = traffic.gateway.model_copy(update={"paths": list(dict.fromkeys(prefixes)) or traffic.gateway.paths})
+    rendered = _spec(name, traffic.model_copy(update={"gateway": kept}), routing) or {}
+    claimed = {field: spec[field] for field in ("parentRefs", "hostnames") if spec.get(field)}
+    return {**{field: value for field, value in rendered.items() if field == "rules"}, **claimed}
 
 
 def _parent(ref: ParentRef) -> Object:

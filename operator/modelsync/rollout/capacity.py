@@ -39,11 +39,14 @@ def wanted_replicas(facts: Facts, state: State) -> dict[Revision, int]:
 
 
 def bring_up(facts: Facts, wanted: dict[Revision, int]) -> tuple[Action, ...]:
-    """Create missing revisions and scale up."""
+    """Create missing revisions and scale up. A lost record is written again if the registry still names its content;
+    otherwise the Deployment is all that is left, and is scaled as it is."""
     actions: list[Action] = []
+    candidate = facts.observed.registry.candidate
     for revision, replicas in wanted.items():
         view = facts.view(revision)
-        if not view.recorded or not view.deployed:
+        named = candidate is not None and candidate.revision == revision
+        if not view.deployed or (named and not view.recorded):
             if replicas:
                 actions.append(EnsureRevision(revision, replicas))
         elif view.replicas < replicas:

@@ -7,6 +7,7 @@ between passes.
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from modelsync.api.hold import OnStale
 from modelsync.api.reasons import Reason
 from modelsync.api.routing import HeaderMatch, RuleKind
 from modelsync.rollout.model import (
@@ -14,6 +15,7 @@ from modelsync.rollout.model import (
     Exam,
     ExamOutcome,
     Hold,
+    HoldRead,
     Observed,
     RegistryOutcome,
     Revision,
@@ -96,8 +98,14 @@ class Facts:
         return view.ready if view is not None and view.deployed else 0
 
     def held(self, revision: Revision) -> bool:
-        """Whether a hold covers any artifact of the revision."""
-        return bool(self.held_digests) and not self.held_digests.isdisjoint(self.view(revision).digests)
+        """Whether a hold covers any artifact of the revision.
+
+        If nobody knows what it contains, each hold may cover it: a record that vanishes must not end a hold.
+        """
+        if not self.held_digests or revision == BLOCKED:
+            return False
+        digests = self.view(revision).digests
+        return not digests or not self.held_digests.isdisjoint(digests)
 
     def known_unheld(self, revision: Revision) -> bool:
         """Whether the registry has confirmed that no hold covers the revision.
@@ -108,6 +116,48 @@ class Facts:
         return bool(digests) and all(
             digest in self.observed.holds and digest not in self.held_digests for digest in digests
         )
+
+    def known_at(self, revision: Revision) -> datetime | None:
+        """When the marks on all its artifacts were last read; if this process has not read them, since when not.
+
+        None for a revision that is not in the cluster and whose marks were never read.
+        """
+        oldest = self.oldest_read(revision)
+        return oldest.asked_at if oldest is not None else self.view(revision).unread_since
+
+    def oldest_read(self, revision: Revision) -> HoldRead | None:
+        """Of the reads of its artifacts' marks the oldest one; None unless this process has read them all."""
+        holds = self.observed.holds
+        reads = [holds.get(digest) for digest in self.view(revision).digests]
+        known = [read for read in reads if read is not None]
+        return min(known, key=lambda read: read.asked_at) if known and len(known) == len(reads) else None
+
+    def stale_at(self, revision: Revision) -> datetime | None:
+        """When the knowledge of its marks is, or was, too old."""
+        known_at = self.known_at(revision)
+        return known_at + self.policy.max_staleness if known_at is not None else None
+
+    def stale(self, revision: Revision) -> bool:
+        """Whether the knowledge of its marks is older than allowed: it may be on hold, and nobody would see it."""
+        stale_at = self.stale_at(revision)
+        return stale_at is not None and stale_at <= self.now
+
+    def barred(self, revision: Revision) -> bool:
+        """Whether it must not serve until the registry reports its marks again. It keeps its pods."""
+        return self.policy.on_stale is OnStale.BLOCK and revision != BLOCKED and self.stale(revision)
+
+    def must_not_serve(self, revision: Revision) -> bool:
+        """Whether it must have no traffic, because of a hold or because one would not be seen."""
+        return self.held(revision) or self.barred(revision)
+
+    @property
+    def in_use(self) -> tuple[Revision, ...]:
+        """The revisions whose marks matter now: what serves, what moves, and what the alias names."""
+        state = self.observed.state
+        moves = [move.revision for move in (state.canary, state.target) if move is not None]
+        exposed = [revision for revision in sorted(self.views) if self.exposed(revision)]
+        found = dict.fromkeys((state.stable, *moves, *exposed, self.named))
+        return tuple(revision for revision in found if revision is not None)
 
     def crashing(self, revision: Revision) -> bool:
         """Whether its containers exit with errors."""
@@ -268,7 +318,20 @@ class Facts:
             return Reason.SUSPENDED
         if self.observed.problems:
             return Reason.PENDING
-        return _OUTCOMES[self.observed.registry.outcome]
+        silent = _OUTCOMES[self.observed.registry.outcome]
+        return silent or (Reason.HOLDS_STALE if self._forward_would_be_blind else None)
+
+    @property
+    def _forward_would_be_blind(self) -> bool:
+        """Whether a hold on what would get traffic could not be seen, or nothing may serve because of that.
+
+        A stable that goes on serving does not count: a move away from it is the only way out if its server is gone.
+        """
+        state = self.observed.state
+        moves = [move.revision for move in (state.canary, state.target) if move is not None]
+        if any(self.stale(revision) for revision in (self.named, *moves) if revision is not None):
+            return True
+        return state.stable is not None and self.barred(state.stable)
 
     def fresh(self, revision: Revision, after: datetime | None) -> bool:
         """Whether the registry was queried for the alias and for holds on the revision after `after`."""

@@ -148,6 +148,7 @@ def _stable_is_lost(facts: Facts, state: State) -> Goal | None:
     if (
         not facts.ready(revision)
         or not facts.known_unheld(revision)
+        or facts.barred(revision)
         or facts.crashing(revision)
         or _failed(state, revision)
     ):

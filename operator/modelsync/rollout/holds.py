@@ -64,12 +64,12 @@ def _unfinished(observed: Observed) -> set[str]:
     Such a pod may already have blown its fuse, after which it never serves again. Dropping the hold before the cut has
     ended would leave that pod running permanently.
     """
-    return {
-        digest
-        for view in observed.revisions.values()
-        if view.replicas or (view.pods and not view.cut)
-        for digest in view.digests
-    }
+    running = [view for view in observed.revisions.values() if view.replicas or (view.pods and not view.cut)]
+    digests = {digest for view in running for digest in view.digests}
+    if not all(view.digests for view in running):
+        # Every hold covers what nobody knows the content of (`Facts.held`).
+        digests.update(hold.mark.digest for hold in observed.state.holds)
+    return digests
 
 
 def _seen_again(hold: Hold, read: HoldRead | None) -> Hold:

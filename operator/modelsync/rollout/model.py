@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-from modelsync.api.hold import HoldAction, HoldMark
+from modelsync.api.hold import HoldAction, HoldMark, OnStale
 from modelsync.api.reasons import Reason
 from modelsync.api.requests import Requests
 from modelsync.api.routing import HeaderMatch, Routing, Rule, Weights
@@ -71,6 +71,8 @@ class Policy:
     history_limit: int
     test_header: bool = False  # a header may name the revision
     sessions: bool = False  # during a canary, clients stay with the revision that served them
+    max_staleness: timedelta = timedelta(minutes=5)  # how old the knowledge of hold marks may be
+    on_stale: OnStale = OnStale.SERVE  # what becomes of what serves when it is older
 
 
 # --- registry answers --------------------------------------------------------------------------------------------
@@ -160,7 +162,7 @@ class TroubleKind(StrEnum):
 
     CRASHED = "Crashed"  # a container exited with an error after it had been ready
     CRASHED_LOADING = "CrashedLoading"  # a container exited with an error before it was ever ready; see `Trouble.count`
-    CONTENT_REFUSED = "ContentRefused"  # the downloaded files do not match the version's digests
+    CONTENT_REFUSED = "ContentRefused"  # the files do not match the version's digests, or must not be loaded
     PULL_FAILED = "PullFailed"  # the files could not be downloaded (registry, network, disk)
     IMAGE = "Image"  # ErrImagePull, ImagePullBackOff, InvalidImageName
     UNSCHEDULABLE = "Unschedulable"  # no node has the required GPUs, memory or labels
@@ -214,7 +216,8 @@ class RevisionView:
     """One revision as observed in the cluster.
 
     `ready` counts the ready endpoints of its own Service, which is the number that traffic can rely on. `pods` counts
-    pods that still run, including terminating ones.
+    pods that still run, including terminating ones. Without `digests` nobody knows what it contains: it has no record,
+    and neither its Deployment nor its pods show what they pulled.
     """
 
     revision: Revision
@@ -237,6 +240,7 @@ class RevisionView:
     cut: bool = False  # every remaining pod is terminating with the short grace period of a `CutOff`
     recorded_at: datetime | None = None  # when the record was written; the history limit deletes the oldest
     parts: tuple[Part, ...] = ()  # as `Candidate.parts`
+    unread_since: datetime | None = None  # since when its marks have not been read, if this process never read them
 
 
 @dataclass(frozen=True, slots=True)

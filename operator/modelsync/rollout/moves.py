@@ -90,7 +90,7 @@ def _may_abandon(facts: Facts, state: State, revision: Revision, goal: Goal) -> 
 def _can_take_over(facts: Facts, goal: Goal) -> bool:
     if goal.way is not Way.AT_ONCE or goal.revision is None or goal.move is MoveReason.FIRST:
         return False
-    return facts.ready(goal.revision) > 0 and facts.known_unheld(goal.revision)
+    return facts.ready(goal.revision) > 0 and facts.known_unheld(goal.revision) and not facts.barred(goal.revision)
 
 
 def _outcome(facts: Facts, state: State, revision: Revision, goal: Goal) -> tuple[Outcome, str]:
@@ -147,8 +147,8 @@ def _start(facts: Facts, state: State, goal: Goal, builder: PlanBuilder) -> Stat
     if forward and (stop := facts.forward_blocker) is not None:
         builder.wait(stop)
         return state
-    if not facts.known_unheld(revision):
-        builder.wait(Reason.HOLD_STATE_UNKNOWN, revision)
+    if not facts.known_unheld(revision) or facts.barred(revision):
+        builder.wait(Reason.HOLDS_STALE if facts.barred(revision) else Reason.HOLD_STATE_UNKNOWN, revision)
         builder.look = True
         return state
     if goal.move is None:
@@ -202,6 +202,9 @@ def _complete(facts: Facts, state: State, target: Target, goal: Goal, builder: P
     revision, stable = target.revision, state.stable
     if goal.way is Way.KEEP and target.reason in (MoveReason.ROLLBACK, MoveReason.RECOVERY):
         return state  # no longer wanted, kept only until the stable serves again
+    if facts.barred(revision) or (target.reason is MoveReason.FIRST and facts.stale(revision)):
+        builder.wait(Reason.HOLDS_STALE, revision)
+        return state
     ready = facts.ready(revision)
     alone = stable is None or facts.held(stable) or facts.ready(stable) == 0
     needed = 1 if alone else facts.full_replicas

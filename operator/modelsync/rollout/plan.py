@@ -87,15 +87,13 @@ def _actions(facts: Facts, state: State, builder: PlanBuilder) -> tuple[tuple[Ac
         or capacity.take_down(facts, state, replicas)
         or capacity.forget(facts, state, replicas)
     )
-    if cut or _held_is_exposed(facts):
+    if cut or _is_exposed_against_a_rule(facts):
         return (*route, *service, *cut, *more), True
     return route or service or more, False
 
 
-def _held_is_exposed(facts: Facts) -> bool:
-    return bool(facts.held_digests) and any(
-        facts.exposed(revision) and facts.held(revision) for revision in facts.views
-    )
+def _is_exposed_against_a_rule(facts: Facts) -> bool:
+    return any(facts.exposed(revision) and facts.must_not_serve(revision) for revision in facts.views)
 
 
 def _route(facts: Facts, state: State, routing: Routing, builder: PlanBuilder) -> tuple[Action, ...]:
@@ -103,8 +101,8 @@ def _route(facts: Facts, state: State, routing: Routing, builder: PlanBuilder) -
         return (RemoveRoute(),) if facts.observed.route is not None else ()
     if facts.route is None and (_nothing_is_meant(facts, state) or _forbidden(facts)):
         return ()
-    # Even if the route must not be written (for example because of a conflict), a held revision is removed from it.
-    if _forbidden(facts) and not _held_is_exposed(facts):
+    # Even if the route must not be written (for example because of a conflict), what must not serve is removed from it.
+    if _forbidden(facts) and not _is_exposed_against_a_rule(facts):
         return ()
     write = traffic.next_write(facts, state, routing, builder)
     return (SetRoute(write.weights, _why(facts, state), write.rules),) if write is not None else ()
@@ -132,6 +130,8 @@ def _why(facts: Facts, state: State) -> str:
         return "spec.replicas is 0"
     if state.stable is not None and facts.held(state.stable):
         return f"{state.stable} is on hold"
+    if state.stable is not None and facts.barred(state.stable):
+        return f"the hold marks of {state.stable} are not known"
     if state.target is not None:
         return f"{state.target.reason} to {state.target.revision}"
     if state.canary is not None:
@@ -154,6 +154,7 @@ def _requeue_after(facts: Facts, state: State, builder: PlanBuilder, *, urgent: 
         if unready is not None:
             moments.append(unready + FLAP_GRACE)
     moments.extend(_deadlines(facts, state))
+    moments.extend(moment for revision in facts.in_use if (moment := facts.stale_at(revision)) is not None)
     delays = [moment - facts.now for moment in moments if moment > facts.now]
     if urgent:
         delays.append(POD_CHECK)

@@ -30,7 +30,12 @@ def advance(facts: Facts, state: State, canary: Canary, builder: PlanBuilder) ->
         # The gateway was removed from the spec: traffic cannot be split, so a step's weight would never settle.
         canary = replace(canary, step=0, weight=0, steps=(), step_started_at=None, look_after=facts.now)
     while True:
-        further = _flap(facts, canary, builder) or _start_clock(facts, canary) or _step(facts, state, canary, builder)
+        further = (
+            _flap(facts, canary, builder)
+            or _stop_clock(facts, canary)
+            or _start_clock(facts, canary)
+            or _step(facts, state, canary, builder)
+        )
         if further is None:
             return replace(state, canary=canary) if canary is not state.canary else state
         if isinstance(further, State):
@@ -53,9 +58,21 @@ def _flap(facts: Facts, canary: Canary, builder: PlanBuilder) -> Canary | None:
     return None
 
 
+def _stop_clock(facts: Facts, canary: Canary) -> Canary | None:
+    """Stop the step's clock while the canary is kept from serving: a pause measures time with traffic."""
+    if canary.step_started_at is None or not _is_barred(facts, canary):
+        return None
+    return replace(canary, step_started_at=None)
+
+
+def _is_barred(facts: Facts, canary: Canary) -> bool:
+    stable = facts.observed.state.stable
+    return facts.barred(canary.revision) or (stable is not None and facts.barred(stable))
+
+
 def _start_clock(facts: Facts, canary: Canary) -> Canary | None:
     """Start the step's clock once its weight and segment are in the live route, accepted and settled."""
-    if canary.step_started_at is not None or canary.flapped or not facts.settled:
+    if canary.step_started_at is not None or canary.flapped or not facts.settled or _is_barred(facts, canary):
         return None
     if (canary.weight, canary.match) != (step_weight(canary), step_match(canary)):
         return None

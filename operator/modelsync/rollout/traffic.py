@@ -23,6 +23,7 @@ def wanted(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
     """The wanted shares and rules of the stable and the current move, or the blocked Service alone."""
     if facts.idle:
         return BLOCKED_ROUTE
+    _wait_for_marks(facts, state, builder)
     base = serving_base(facts, state)
     moving, share = _share(facts, state, base, builder)
     if base is not None and may_be_held(facts, base):
@@ -50,9 +51,18 @@ def wanted(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
     return Routing(weights, rules)
 
 
+def _wait_for_marks(facts: Facts, state: State, builder: PlanBuilder) -> None:
+    """Wait for the registry if the stable or the current move would serve, but must not while its marks are unknown."""
+    moves = [move.revision for move in (state.canary, state.target) if move is not None]
+    for revision in (state.stable, *moves):
+        if revision is not None and facts.barred(revision) and not facts.held(revision):
+            builder.wait(Reason.HOLDS_STALE, revision)
+            builder.look = True
+
+
 def serving_base(facts: Facts, state: State) -> Revision | None:
-    """The stable, unless it is held."""
-    return state.stable if state.stable is not None and not facts.held(state.stable) else None
+    """The stable, unless it must not serve."""
+    return state.stable if state.stable is not None and not facts.must_not_serve(state.stable) else None
 
 
 def may_be_held(facts: Facts, base: Revision) -> bool:
@@ -72,17 +82,17 @@ def may_be_held(facts: Facts, base: Revision) -> bool:
 
 
 def _unchanged(facts: Facts) -> Routing:
-    """The live routing without rules that must go; blocked if any of its revisions is held."""
+    """The live routing without rules that must go; blocked if any of its revisions must not serve."""
     if not facts.policy.gateway:
         service = facts.observed.service or BLOCKED
-        return BLOCKED_ROUTE if facts.held(service) else Routing(((service, 100),))
+        return BLOCKED_ROUTE if facts.must_not_serve(service) else Routing(((service, 100),))
     live = facts.live_routing
-    if live is None or not live.weights or any(facts.held(revision) for revision, _ in live.weights):
+    if live is None or not live.weights or any(facts.must_not_serve(revision) for revision, _ in live.weights):
         return BLOCKED_ROUTE
     kept = tuple(
         rule
         for rule in live.rules
-        if live.lists(rule.revision) and facts.ready(rule.revision) and not facts.held(rule.revision)
+        if live.lists(rule.revision) and facts.ready(rule.revision) and not facts.must_not_serve(rule.revision)
     )
     return Routing(live.weights, kept) if kept != live.rules else live
 
@@ -95,7 +105,7 @@ def _listed_for_tests(facts: Facts, state: State, weights: Weights) -> Weights:
     previous = state.previous.revision if state.previous is not None else None
     if not facts.policy.test_header or previous is None or any(revision == previous for revision, _ in weights):
         return ()
-    return ((previous, 0),) if facts.ready(previous) and not facts.held(previous) else ()
+    return ((previous, 0),) if facts.ready(previous) and not facts.must_not_serve(previous) else ()
 
 
 def _tests(facts: Facts, weights: Weights) -> tuple[Rule, ...]:
@@ -107,7 +117,7 @@ def _tests(facts: Facts, weights: Weights) -> tuple[Rule, ...]:
         rule
         for rule in rules
         if facts.ready(rule.revision)
-        and not facts.held(rule.revision)
+        and not facts.must_not_serve(rule.revision)
         and (_has_rule(facts, rule) or facts.known_unheld(rule.revision))
     )
 
@@ -118,7 +128,7 @@ def _segment(facts: Facts, state: State, weights: Weights, builder: PlanBuilder)
     if canary is None or canary.flapped or not _is_second(weights, canary.revision) or weights[1][1] == 100:
         return ()
     match = segment(canary)
-    if not match or facts.held(canary.revision) or facts.ready(canary.revision) == 0:
+    if not match or facts.must_not_serve(canary.revision) or facts.ready(canary.revision) == 0:
         return ()
     rule = Rule(canary.revision, RuleKind.SEGMENT, match)
     return (rule,) if _may_have(facts, rule, canary.look_after or canary.started_at, builder) else ()
@@ -166,7 +176,8 @@ def _share(facts: Facts, state: State, base: Revision | None, builder: PlanBuild
         return revision, _grown(facts, revision, share, state.target.started_at if first else None, builder)
     if state.canary is not None:
         canary = state.canary
-        if base is None or canary.flapped or facts.held(canary.revision) or facts.ready(canary.revision) == 0:
+        may = not canary.flapped and not facts.must_not_serve(canary.revision)
+        if base is None or not may or facts.ready(canary.revision) == 0:
             return canary.revision, 0
         if facts.policy.gateway:
             share = facts.carried(canary.revision, canary.weight, base)
@@ -179,7 +190,7 @@ def _share(facts: Facts, state: State, base: Revision | None, builder: PlanBuild
 def _target_share(facts: Facts, target: Target, base: Revision | None) -> Weight:
     """100 if nothing else serves without errors; otherwise what its ready pods can carry."""
     revision = target.revision
-    if facts.held(revision) or facts.ready(revision) == 0:
+    if facts.must_not_serve(revision) or facts.ready(revision) == 0:
         return 0
     if base is None or facts.ready(base) == 0 or facts.crashing(base):
         return 100

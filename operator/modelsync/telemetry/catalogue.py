@@ -155,7 +155,10 @@ WEBHOOK_LISTENING = _gauge(
 WEBHOOKS = _counter(
     "modelsync_webhooks_total",
     "Webhooks of the registry, counted by the replica that received them.",
-    {"result": "`Accepted`, `Refused` (wrong token or signature), `Unserved` (503, since there was no leader)"},
+    {
+        "result": "`Accepted`, `Refused` (wrong token or signature), `Deferred` (429, since there were too many; a "
+        "look follows), `Unserved` (503, since there was no leader)"
+    },
 )
 
 # --- rollouts, holds, pulls and Events ---
@@ -219,8 +222,8 @@ CONDITION = _object(
     "modelsync_condition",
     "1 when the condition is True, otherwise 0 (False, Unknown or absent).",
     {
-        "condition": "`Ready`, `Available`, `Reconciling`, `Stalled`, `OnHold`, `RolledBack`, `ModelResolved`, "
-        "`RouteReady`"
+        "condition": "`Ready`, `Available`, `Reconciling`, `Stalled`, `OnHold`, `HoldsKnown`, "
+        "`RolledBack`, `ModelResolved`, `RouteReady`"
     },
 )
 WEIGHT = _object(
@@ -236,6 +239,11 @@ HELD_EXPOSED = _object(
     "modelsync_held_exposure_seconds",
     "How long the live route, or the plain Service, has sent requests to a held revision since the hold was seen; 0 "
     "when it does not. A value above 0 for more than a few seconds is an incident.",
+)
+HOLDS_STALE = _object(
+    "modelsync_holds_stale_seconds",
+    "Age of the oldest knowledge of hold marks on what serves or is rolled out, once it is older than "
+    "`hold.maxStaleness`; 0 before. A hold that is set in the meantime is not seen.",
 )
 FALLBACK = _object(
     "modelsync_fallback_ready",

@@ -26,6 +26,7 @@ EXPORTED_CONDITIONS: Final = (
     ConditionType.RECONCILING,
     ConditionType.STALLED,
     ConditionType.ON_HOLD,
+    ConditionType.HOLDS_KNOWN,
     ConditionType.ROLLED_BACK,
     ConditionType.MODEL_RESOLVED,
     ConditionType.ROUTE_READY,
@@ -56,6 +57,8 @@ class Snapshot:
     moving_since: datetime | None
     drifting_since: datetime | None
     held_exposed_since: datetime | None
+    holds_stale_since: datetime | None
+    """When the hold marks were last read, if that is longer ago than allowed."""
 
 
 def snapshot_of(
@@ -70,6 +73,7 @@ def snapshot_of(
     ready = find(status.conditions, ConditionType.READY)
     whole = sum(backend.weight for backend in status.traffic)
     move, waiting = status.canary or status.target, status.waiting
+    known = find(status.conditions, ConditionType.HOLDS_KNOWN)
     return Snapshot(
         phase=status.phase.value if status.phase is not None else "",
         reason=sys.intern(ready.reason) if ready is not None else "",
@@ -89,6 +93,7 @@ def snapshot_of(
         moving_since=move.started_at if move is not None else None,
         drifting_since=drifting_since,
         held_exposed_since=held_exposed_since,
+        holds_stale_since=status.holds_known_at if known is not None and known.status == "False" else None,
     )
 
 
@@ -153,6 +158,7 @@ def _samples(snapshot: Snapshot, now: datetime) -> Iterator[_Sample]:
     yield catalogue.READY_REPLICAS, (), snapshot.ready_replicas
     yield catalogue.HOLDS, (), snapshot.holds
     yield catalogue.HELD_EXPOSED, (), _age(snapshot.held_exposed_since, now)
+    yield catalogue.HOLDS_STALE, (), _age(snapshot.holds_stale_since, now)
     if snapshot.fallback_ready is not None:
         yield catalogue.FALLBACK, (), float(snapshot.fallback_ready)
     yield catalogue.KEPT_WARM, (), float(snapshot.previous_kept)

@@ -27,7 +27,7 @@ CONTROLLER = "modeldeployment"
 
 _INITIAL_SERIES: dict[Metric, tuple[dict[str, str], ...]] = {
     catalogue.ALIAS_MOVES: ({},),
-    catalogue.WEBHOOKS: tuple({"result": result} for result in ("Accepted", "Refused", "Unserved")),
+    catalogue.WEBHOOKS: tuple({"result": result} for result in ("Accepted", "Refused", "Deferred", "Unserved")),
     catalogue.WATCH_RESTARTS: ({},),
     catalogue.SWEEP_FOUND: ({"what": "missed"}, {"what": "ghost"}),
     catalogue.RECONCILE_ERRORS: ({"controller": CONTROLLER},),

@@ -62,7 +62,7 @@ async def test_of_foreign_objects_only_routes_are_watched(world: World) -> None:
         }
         await world.cluster.create(kinds.HTTP_ROUTE, world.namespace, route)
         await until("our Service", lambda: look(lambda: ("Service", "ours", False) in events))
-        await until("their route", lambda: look(lambda: cache.rival_routes(["x.example.com"])))
+        await until("their route", lambda: look(lambda: cache.route(Key(world.namespace, "theirs"))))
         assert ("Service", "theirs", False) not in events
 
 

@@ -83,6 +83,7 @@ SPECS = st.fixed_dictionaries(
                 "tags": st.lists(TEXT, max_size=2),
                 "aliases": st.lists(TEXT, max_size=2),
                 "action": st.sampled_from(["Fallback", "Block", "KeepServing"]),
+                "maxStaleness": DURATIONS,
             },
         ),
         "serving": st.fixed_dictionaries(

@@ -22,7 +22,7 @@ SPEC: dict[str, Any] = {
         "baseURL": "https://wandb.example.com",
         "auth": {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}},
     },
-    "hold": {"tags": ["regulatory-hold", "legal-hold"], "aliases": ["held-*"], "action": "Block"},
+    "hold": {"tags": ["regulatory-hold", "legal-hold"], "aliases": ["held-*"], "action": "Block", "maxStaleness": "5m"},
 }
 
 
@@ -47,6 +47,9 @@ CHANGES: dict[str, tuple[str, dict[str, Any], str]] = {
     "a tag less": ("chat", spec(hold={"tags": ["regulatory-hold"]}), RELEASE.verb),
     "another alias": ("chat", spec(hold={"aliases": ["held"]}), RELEASE.verb),
     "fallback instead of block": ("chat", spec(hold={"action": "Fallback"}), RELEASE.verb),
+    "older knowledge of marks": ("chat", spec(hold={"maxStaleness": "10m"}), RELEASE.verb),
+    "any knowledge that the administrator takes": ("chat", spec(hold={"maxStaleness": None}), RELEASE.verb),
+    "fresher knowledge": ("chat", spec(hold={"maxStaleness": "90s"}), UPDATE),
     "no hold": ("chat", spec(hold=None), RELEASE.verb),
     "a tag more": ("chat", spec(hold={"tags": ["regulatory-hold", "legal-hold", "stop"]}), UPDATE),
     "another alias to serve": ("chat", spec(modelRef="acme/models/chat:staging"), UPDATE),

@@ -69,6 +69,25 @@ def test_a_digest_that_is_not_the_artifacts_is_refused(pull: Any, admin: Admin, 
     assert_refused(done, 4, "ManifestMismatch", version.digest, "0" * 32)
 
 
+def test_pickled_weights_alone_are_refused_before_a_byte_of_them_is_fetched(
+    pull: Any, admin: Admin, collection: str, tmp_path: Path
+) -> None:
+    admin.log_artifact("acme-ml", "llm", collection, {"config.json": b"{}", "pytorch_model.bin": b"pickle"})
+    ref, folder = f"acme-ml/llm/{collection}:v0", tmp_path / "model"
+    with admin.fault("status", operation="download", file="pytorch_model.bin", status=403):
+        done = pull("--weights=*.safetensors", ref, folder)
+    assert_refused(done, 4, "PickledWeights", "pytorch_model.bin", "no *.safetensors", "not pulled")
+    assert done.document["file"] == "pytorch_model.bin"
+    assert not folder.exists()
+
+    assert pull(ref, folder).code == 0, "without a pattern, everything is pulled"
+    again = pull("--weights=*.safetensors", ref, folder)
+    assert_refused(again, 4, "PickledWeights", "pytorch_model.bin")
+    version = admin.show(ref)
+    by_id = pull("--weights=*.safetensors", "--artifact-id", version.artifact_id, "--digest", version.digest, folder)
+    assert_refused(by_id, 4, "PickledWeights", "pytorch_model.bin")
+
+
 def test_a_reference_to_a_bucket_is_refused_by_name(pull: Any, admin: Admin, collection: str, tmp_path: Path) -> None:
     admin.log_artifact("acme-ml", "llm", collection, {"a": b"1"}, references={"w.bin": "s3://bucket/w.bin"})
     done = pull(f"acme-ml/llm/{collection}:v0", tmp_path / "model")

@@ -7,7 +7,8 @@ import pytest
 
 from modelsync.api.model_ref import ModelRef
 from modelsync.puller.errors import CorruptFileError, ManifestMismatchError, PullError
-from modelsync.puller.inspect_artifact import MAX_FILE_BYTES, InspectedArtifact, inspect_artifact
+from modelsync.puller.inspect_artifact import MAX_FILE_BYTES, InspectedArtifact, Location, inspect
+from modelsync.puller.locate_artifact import locate_artifact
 from modelsync.registry.credential import Credential
 from modelsync.registry.graphql import GraphQL
 from wandb_standin import Admin, StandIn
@@ -16,9 +17,9 @@ FILES = {"adapter_config.json": b'{"r": 8}', "adapter_model.safetensors": b"x" *
 
 
 def look(standin: StandIn, version: Any, *names: str, digest: str | None = None) -> InspectedArtifact:
-    async def run() -> InspectedArtifact:
+    async def where() -> Location:
         async with GraphQL(standin.url, Credential(standin.api_key, source="the test")) as api:
-            return await inspect_artifact(
+            return await locate_artifact(
                 api,
                 artifact_id=version.artifact_id,
                 digest=digest or version.digest,
@@ -26,7 +27,7 @@ def look(standin: StandIn, version: Any, *names: str, digest: str | None = None)
                 names=names,
             )
 
-    return asyncio.run(run())
+    return inspect(asyncio.run(where()), names=names, user_agent="the test")
 
 
 @pytest.mark.parametrize("algorithm", ["MD5", "XXH128"])
@@ -58,3 +59,14 @@ def test_a_file_that_is_too_large_is_reported(standin: StandIn, admin: Admin, co
     version = admin.log_artifact("acme", "llm", collection, {"adapter_config.json": b" " * (MAX_FILE_BYTES + 1)})
     with pytest.raises(PullError, match="larger than 1 MiB"):
         look(standin, version, "adapter_config.json")
+
+
+def test_one_file_costs_one_question_however_many_files_there_are(
+    standin: StandIn, admin: Admin, collection: str
+) -> None:
+    many = {f"checkpoints/{number}": b"x" for number in range(1200)}
+    version = admin.log_artifact("acme", "llm", collection, {**many, **FILES})
+    before = len(admin.requests())
+    assert look(standin, version, "adapter_config.json").contents.keys() == {"adapter_config.json"}
+    asked = [request for request in admin.requests()[before:] if request.path == "/graphql"]
+    assert len(asked) == 2, "the artifact, and the one file"

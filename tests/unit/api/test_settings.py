@@ -48,6 +48,10 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
             "allowedArgs: [trust-remote-code]",
             r"allowedArgs\[0\]: 'trust-remote-code' is not a valid vLLM flag; write it",
         ),
+        ("hold: {maxStaleness: 30s}", "hold.maxStaleness: 30s must be a duration from 1m to 24h, such as 1m30s"),
+        ("hold: {maxStaleness: 25h}", "hold.maxStaleness: 25h must be a duration from 1m to 24h"),
+        ("hold: {maxStaleness: 300}", "hold.maxStaleness: 300 must be a duration from 1m to 24h.*write it as a string"),
+        ("hold: {onStale: Ignore}", "hold.onStale: 'Ignore' is not valid: input should be 'Serve' or 'Block'"),
         ("hold: {action: Ignore}", "hold.action: 'Ignore' is not valid: input should be 'Fallback' or 'Block'"),
         (
             "registry: {baseURL: 'https://w.example'}",

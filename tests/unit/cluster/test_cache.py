@@ -16,7 +16,15 @@ def child(version: int = 1, **metadata: Any) -> dict[str, Any]:
 
 
 def route(name: str = "other", hosts: tuple[str, ...] = ("chat.example.com",), **metadata: Any) -> dict[str, Any]:
-    body = {"kind": "HTTPRoute", "metadata": {"name": name, "namespace": "shop"}, "spec": {"hostnames": list(hosts)}}
+    body = {
+        "kind": "HTTPRoute",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {
+            "parentRefs": [{"name": "models", "namespace": "gateways"}],
+            "hostnames": list(hosts),
+            "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/v1"}}]}],
+        },
+    }
     return live(body, **metadata)
 
 
@@ -86,22 +94,22 @@ def test_rivals_for_a_host_are_known_and_their_changes_affect_the_model_deployme
     cache = Cache()
     cache.put(MODEL_DEPLOYMENT, model_deployment())
     assert cache.put(HTTP_ROUTE, route()) == {CHAT}
-    assert cache.rival_routes(["chat.example.com"]) == [Key("shop", "other")]
+    assert cache.older_claims(CHAT) == [(HTTP_ROUTE, Key("shop", "other"))]
 
     moved = route(hosts=("shop.example.com",))
     assert cache.put(HTTP_ROUTE, moved) == {CHAT}, "the one that waited for the host must be queued"
-    assert cache.rival_routes(["chat.example.com"]) == []
+    assert cache.older_claims(CHAT) == []
     assert cache.put(HTTP_ROUTE, moved, deleted=True) == set()
 
 
 def test_two_model_deployments_on_one_host_are_rivals_until_one_goes() -> None:
     cache = Cache()
     cache.put(MODEL_DEPLOYMENT, model_deployment())
-    rival = model_deployment("other", "shop")
+    rival = model_deployment("other", "shop", creationTimestamp="2020-01-01T00:00:00Z")
     assert CHAT in cache.put(MODEL_DEPLOYMENT, rival)
-    assert cache.rival_owners(CHAT, ["chat.example.com"]) == [Key("shop", "other")]
+    assert cache.older_claims(CHAT) == [(MODEL_DEPLOYMENT, Key("shop", "other"))]
     assert CHAT in cache.put(MODEL_DEPLOYMENT, rival, deleted=True)
-    assert cache.rival_owners(CHAT, ["chat.example.com"]) == []
+    assert cache.older_claims(CHAT) == []
 
 
 def test_a_gateway_without_host_names_claims_all_of_the_listener() -> None:
@@ -110,7 +118,8 @@ def test_a_gateway_without_host_names_claims_all_of_the_listener() -> None:
     bare = spec(traffic={"gateway": {"parentRefs": [parent]}})
     cache.put(MODEL_DEPLOYMENT, model_deployment(spec=bare))
     cache.put(MODEL_DEPLOYMENT, model_deployment("other", spec=bare))
-    assert cache.rival_owners(CHAT, ["*"]) == [Key("prod", "other")]
+    assert cache.older_claims(Key("prod", "other")) == [(MODEL_DEPLOYMENT, CHAT)]
+    assert cache.older_claims(CHAT) == []
 
 
 def test_our_route_without_its_label_still_affects_the_model_deployment() -> None:

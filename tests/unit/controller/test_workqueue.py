@@ -1,7 +1,9 @@
 """The work queue: no key is lost, no key has two workers, urgent keys go first."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -183,3 +185,31 @@ async def test_the_longest_running_key_is_reported() -> None:
     assert queue.longest_running == seconds(42)
     queue.done("a")
     assert queue.longest_running == seconds(0)
+
+
+async def test_other_tasks_get_a_turn_after_each_of_a_thousand_keys_whose_passes_never_wait() -> None:
+    queue: WorkQueue[int] = WorkQueue()
+    done: list[int] = []
+    seen: list[int] = []
+
+    async def work() -> None:
+        with contextlib.suppress(ShutDownError):
+            while True:
+                key = await queue.get()
+                done.append(key)
+                queue.done(key)
+
+    async def renew_the_lease() -> None:
+        while len(done) < 1000:
+            seen.append(len(done))
+            await asyncio.sleep(0)
+
+    workers = [asyncio.create_task(work()) for _ in range(32)]
+    for key in range(1000):
+        queue.add(key)
+    async with asyncio.timeout(60):
+        await renew_the_lease()
+    await queue.shut_down(drain=seconds(1))
+    await asyncio.gather(*workers)
+    assert sorted(done) == list(range(1000))
+    assert max(after - before for before, after in pairwise(seen)) == 1, "one pass between two turns"

@@ -1,7 +1,6 @@
 """Adapters are read once for each digest, separately for each credential, and again after a failure."""
 
 import asyncio
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -9,18 +8,19 @@ import pytest
 
 from modelsync.api.kinds import Key
 from modelsync.effects import adapter_reader
-from modelsync.effects.adapter_reader import AdapterReader
+from modelsync.effects.adapter_process import Order, ReadingFailedError, read_apart
+from modelsync.effects.adapter_reader import MAX_WAITING, AdapterReader
 from modelsync.observe.adapters import Failing, Refused
-from modelsync.puller.errors import CorruptFileError, PullError, UnreachableError
-from modelsync.puller.inspect_artifact import InspectedArtifact
+from modelsync.puller.digests import Algorithm
+from modelsync.puller.errors import CorruptFileError, UnreachableError
+from modelsync.puller.inspect_artifact import Location
 from modelsync.registry.model import Question
 from modelsync.registry.poller import Server, Subscription
-from modelsync.resources.adapter_config import AdapterConfig
+from modelsync.resources.adapter_config import AdapterConfig, AdapterRefusedError
 from unit.observe.builders import artifact
+from unit.puller.filestore import serving
 
 CHAT, OTHER = Key("prod", "chat"), Key("prod", "other")
-PLAIN = json.dumps({"r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}).encode()
-FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 
 
 async def no_credential() -> Any:
@@ -34,11 +34,11 @@ def subscription(identity: str = "wandb") -> Subscription:
 class Registry:
     """Stands in for the registry: one answer for each read; the last one is repeated."""
 
-    def __init__(self, *answers: InspectedArtifact | PullError | Exception) -> None:
+    def __init__(self, *answers: AdapterConfig | Exception) -> None:
         self.answers = list(answers)
         self.reads: list[tuple[Any, str]] = []
 
-    async def __call__(self, subscription: Subscription, artifact: Any) -> InspectedArtifact:
+    async def __call__(self, subscription: Subscription, artifact: Any) -> AdapterConfig:
         self.reads.append((subscription.identity, artifact.digest))
         await asyncio.sleep(0)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -64,7 +64,7 @@ class Changes:
         self._changed.clear()
 
 
-GOOD = InspectedArtifact(FILES, {"adapter_config.json": PLAIN})
+GOOD = AdapterConfig(8)
 
 
 async def test_an_adapter_is_read_once_and_every_key_that_requested_it_is_notified() -> None:
@@ -106,26 +106,21 @@ async def test_a_failed_read_is_retried_after_the_back_off_and_not_before(
     assert reader.known(subscription()) == {artifact().digest: AdapterConfig(8)}
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (InspectedArtifact(FILES, {"adapter_config.json": b"{}"}), "lacks r"),
-        (InspectedArtifact(frozenset({"model.safetensors"}), {}), "no adapter_config.json"),
-        (
-            InspectedArtifact(frozenset({"adapter_config.json"}), {"adapter_config.json": PLAIN}),
-            "no adapter_model.safetensors",
-        ),
-        (CorruptFileError("other bytes"), "other bytes"),
-    ],
-)
-async def test_bad_content_is_refused_permanently(answer: Any, message: str) -> None:
+@pytest.mark.parametrize("answer", [AdapterRefusedError("lacks r"), CorruptFileError("other bytes")])
+async def test_bad_content_is_refused_permanently(answer: Exception) -> None:
     changes = Changes()
     reader = AdapterReader(changes, Registry(answer))
     reader.request(CHAT, subscription(), artifact())
     await changes.next()
-    (result,) = reader.known(subscription()).values()
-    assert isinstance(result, Refused)
-    assert message in result.message
+    assert reader.known(subscription()) == {artifact().digest: Refused(str(answer))}
+
+
+async def test_a_process_that_failed_is_a_reason_to_try_again() -> None:
+    changes = Changes()
+    reader = AdapterReader(changes, Registry(ReadingFailedError("ended with signal 9")))
+    reader.request(CHAT, subscription(), artifact())
+    await changes.next()
+    assert reader.known(subscription()) == {artifact().digest: Failing("ended with signal 9")}
 
 
 async def test_a_defect_does_not_stop_other_reads() -> None:
@@ -141,7 +136,7 @@ async def test_a_defect_does_not_stop_other_reads() -> None:
 
 
 async def test_stop_cancels_running_reads() -> None:
-    async def never(subscription: Subscription, artifact: Any) -> InspectedArtifact:
+    async def never(subscription: Subscription, artifact: Any) -> AdapterConfig:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -149,4 +144,51 @@ async def test_stop_cancels_running_reads() -> None:
     reader.request(CHAT, subscription(), artifact())
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
+        await reader.stop()
+
+
+async def test_a_namespace_full_of_adapters_that_never_end_delays_no_other_one() -> None:
+    evil = Key("evil", "chat")
+
+    async def read(subscription: Subscription, artifact: Any) -> AdapterConfig:
+        if subscription.identity == "evil":
+            await asyncio.Event().wait()
+        return GOOD
+
+    changes = Changes()
+    reader = AdapterReader(changes, read)
+    for number in range(MAX_WAITING + 2):
+        reader.request(evil, subscription("evil"), artifact("v1", f"{number:016}"))
+    await changes.next()
+    crowded = reader.known(subscription("evil"))
+    assert crowded == {
+        f"{MAX_WAITING + 1:016}": Failing(
+            f"too many adapters wait to be read: {MAX_WAITING} of namespace evil are waiting already"
+        )
+    }
+    reader.request(CHAT, subscription(), artifact())
+    await changes.next()
+    assert reader.known(subscription()) == {artifact().digest: GOOD}
+    await reader.stop()
+
+
+async def test_names_are_resolved_while_every_place_to_read_adapters_is_taken() -> None:
+    """Six readings filled the threads in which asyncio resolves names, and with them all polling stopped."""
+    with serving() as store:
+        store.stalled = True
+        store.content = {"manifest": b"x" * 1000}
+        order = Order(Location("0" * 32, Algorithm.MD5, store.url("manifest"), {}), "a test")
+
+        async def read(subscription: Subscription, artifact: Any) -> AdapterConfig:
+            return await read_apart(order)
+
+        reader = AdapterReader(Changes(), read)
+        for number in range(40):
+            key = Key(f"evil-{number}", "chat")
+            reader.request(key, subscription(key.namespace), artifact("v1", f"{number:016}"))
+        await store.until_requested(2)
+        async with asyncio.timeout(30):
+            loop = asyncio.get_running_loop()
+            await asyncio.gather(*(loop.getaddrinfo("localhost", port) for port in range(1, 30)))
+        assert len(store.requests) == 2
         await reader.stop()

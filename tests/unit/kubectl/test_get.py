@@ -218,6 +218,21 @@ def test_a_tree_ends_with_the_next_command(in_canary: Shell) -> None:
     assert "\n          kubectl modelsync doctor chat -n prod\n" in in_canary("get chat")
 
 
+def test_marks_that_are_not_known_are_shown_by_the_tree_and_the_doctor(in_canary: Shell) -> None:
+    assert "Marks" not in in_canary("get chat")
+    blind = in_canary.cluster.model_deployment()
+    (known,) = (each for each in blind["status"]["conditions"] if each["type"] == "HoldsKnown")
+    known |= {"status": "False", "reason": "Stale", "message": "the hold marks of v1 have not been read"}
+    in_canary.cluster.instead = blind
+    shown = in_canary("get chat")
+    assert "Marks    Stale: the hold marks of v1 have not been read\n" in shown
+    assert "kubectl modelsync doctor chat -n prod\n" in shown
+    told = in_canary("doctor chat", code=3)
+    assert "chat: hold marks" in told
+    assert "the hold marks of v1 have not been read" in told
+    assert "ModelsyncHoldsStale" in told
+
+
 def test_an_unknown_name_is_answered_with_suggestions(shell: Shell) -> None:
     problem = 'error: modeldeployments.modelsync.dev "chatt" not found in namespace prod'
     assert shell("get chatt", code=1) == f"{problem}; did you mean chat?\n"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from modelsync.middleware.modelsync_middleware.exam_format import MAX_BYTES, MAX_LINES, ExamError, parse_exam
+from modelsync.middleware.modelsync_middleware.exam_grading import judge
 
 LINE = {"prompt": "2+2=", "expect": {"contains": "4"}}
 
@@ -142,3 +143,30 @@ def test_a_message_never_quotes_much_of_a_file() -> None:
         parse_exam(exam({"prompt": ["secret " * 100], "expect": {"equals": "y"}}))
 
     assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"exam": 1, "tolerance": 1%s}',
+        '{"prompt": "x", "max_tokens": 1%s, "expect": {"contains": "4"}}',
+        '{"prompt": "x", "expect": {"tokens": [{"a": -1%s}]}}',
+        '{"prompt": "x", "expect": {"json": {"a": 1%s}}}',
+        '{"input": "x", "expect": {"embedding": [1%s]}}',
+    ],
+)
+@pytest.mark.parametrize("digits", [301, 5000])
+def test_a_number_without_end_is_refused_wherever_it_stands(line: str, digits: int) -> None:
+    with pytest.raises(ExamError, match=r"line 1: not JSON \(a number has more than 300 digits\)"):
+        parse_exam((line % ("0" * digits)).encode())
+
+
+@pytest.mark.parametrize("digits", [200, 299])
+def test_the_largest_numbers_overflow_nothing(digits: int) -> None:
+    huge = "9" * digits
+    [question] = parse_exam(f'{{"input": "x", "expect": {{"embedding": [{huge}]}}}}'.encode())
+    assert judge(question, f'{{"data": [{{"embedding": [{huge}]}}]}}'.encode()) is not None
+    [question] = parse_exam(f'{{"prompt": "x", "expect": {{"tokens": [{{"a": -{huge}}}]}}}}'.encode())
+    logprobs = f'{{"tokens": ["a"], "token_logprobs": [-{huge}], "top_logprobs": [{{"a": -{huge}}}]}}'
+    body = f'{{"choices": [{{"text": "a", "finish_reason": "stop", "logprobs": {logprobs}}}]}}'
+    assert judge(question, body.encode()) is None

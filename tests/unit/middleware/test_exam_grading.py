@@ -180,3 +180,12 @@ def test_numbers_that_are_none_fail_and_do_not_pass() -> None:
 
     assert problem({"tokens": [{"a": -0.1}]}, answer) is not None
     assert problem({"tokens": [{"a": -0.1}]}, completion("a", [("a", {"a": math.nan})])) is not None
+
+
+@pytest.mark.parametrize("digits", [301, 5000])
+def test_a_number_without_end_in_an_answer_is_no_answer(digits: int) -> None:
+    huge = "9" * digits
+    logprobs = f'{{"tokens": ["a"], "token_logprobs": [-{huge}], "top_logprobs": [{{"a": -{huge}}}]}}'
+    body = f'{{"choices": [{{"text": "a", "finish_reason": "stop", "logprobs": {logprobs}}}]}}'
+    assert (problem({"tokens": [{"a": -1}]}, body.encode()) or "").startswith("wanted an answer, got")
+    assert (problem({"json": True}, completion(f"[{huge}]")) or "").startswith("wanted JSON, got")

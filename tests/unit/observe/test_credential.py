@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from modelsync.api import names
-from modelsync.observe.credential import credential_of
+from modelsync.observe.credential import credential_of, without_consent
 from modelsync.registry.errors import DeniedError
 
 API_KEY = "0123456789abcdef" * 3
@@ -38,3 +38,12 @@ def test_a_problem_names_what_to_fix(found: dict[str, Any], message: str) -> Non
     assert str(caught.value).startswith("spec.registry.auth.secretKeyRef: ")
     assert message in str(caught.value)
     assert "a-short-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["WANDB_API_KEY", "OTHER"])
+def test_without_consent_nobody_learns_whether_the_secret_exists_or_which_keys_it_has(key: str) -> None:
+    with pytest.raises(DeniedError) as caught:
+        credential_of(secret(label="false", key=key), "WANDB_API_KEY")
+    assert str(caught.value) == str(without_consent("prod", "wandb", "WANDB_API_KEY"))
+    assert "OTHER" not in str(caught.value)
+    assert "Secret prod/wandb does not exist, or lacks the label" in str(caught.value)

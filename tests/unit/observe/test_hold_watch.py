@@ -83,6 +83,16 @@ def test_of_one_server_the_newer_read_counts() -> None:
     assert merge_reads({"d": a_read(age=timedelta(seconds=5))}, [{"d": a_read(MARK)}], ())["d"] == a_read(MARK)
 
 
+def test_the_newer_read_is_found_although_the_clock_was_set_back() -> None:
+    late = timedelta(minutes=10)
+    held = replace(a_read(MARK), asked_at=NOW - late)
+    assert merge_reads({"d": a_read(age=timedelta(seconds=5))}, [{"d": held}], ())["d"] == held
+    lifted = replace(a_read(), asked_at=NOW - late)
+    assert merge_reads({"d": lifted}, [{"d": a_read(MARK, age=timedelta(seconds=5))}], ())["d"] == lifted
+    stale = replace(a_read(MARK, age=PREFERENCE * 2, server="https://b"), asked_at=NOW + late)
+    assert merge_reads({"d": stale}, [{"d": lifted}], ())["d"] == lifted
+
+
 def test_no_server_hides_a_mark_that_another_shows() -> None:
     own, watched = a_read(server="https://b"), a_read(MARK, age=timedelta(minutes=5))
     assert merge_reads({"d": own}, [{"d": watched}], ()) == {"d": watched}

@@ -68,3 +68,15 @@ def test_a_check_that_raises_is_reported_and_nothing_else_is_lost(monkeypatch: p
     assert found.registry is None, "an unchecked server never gets a key"
     assert found.state.holds
     assert found.records
+
+
+def test_without_host_names_the_route_on_the_gateway_of_another_namespace_is_not_written() -> None:
+    parents = {"parentRefs": [{"name": "models", "namespace": "gateways"}]}
+    (problem,) = read(family(traffic={"gateway": parents}), SETTINGS).problems
+    assert problem.blocks_route
+    assert problem.reason == "InvalidSpec"
+    assert problem.message.startswith(
+        "spec.traffic.gateway.hostnames: is empty, and parentRefs[0] is Gateway gateways/"
+    )
+    own = {"parentRefs": [{"name": "models"}]}
+    assert read(family(traffic={"gateway": own}), SETTINGS).problems == ()

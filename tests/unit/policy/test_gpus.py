@@ -65,3 +65,9 @@ def test_too_few_and_idle_gpus_are_refused_with_both_fixes(
 ) -> None:
     (problem,) = gpu_problems(args, limits)
     assert (problem.field, problem.message) == ("spec.serving.resources.limits[nvidia.com/gpu]", message)
+
+
+def test_sizes_of_thousands_of_digits_are_left_to_the_check_of_the_flags() -> None:
+    huge = "9" * 2000
+    args = [f"--tensor-parallel-size={huge}", f"--pipeline-parallel-size={huge}", f"--data-parallel-size={huge}"]
+    assert list(gpu_problems(args, {"nvidia.com/gpu": "1"})) == []

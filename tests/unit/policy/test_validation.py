@@ -1,15 +1,18 @@
 """Validation of a spec against the administrator's settings."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from modelsync.api.hold import HoldAction
+from modelsync.api.hold import HoldAction, OnStale
 from modelsync.api.registry import Registry
 from modelsync.api.settings import HoldSettings, OperatorSettings
 from modelsync.api.spec import ModelDeploymentSpec
+from modelsync.policy import environment
 from modelsync.policy.effective import hold_rules, registry_of
 from modelsync.policy.validation import problems
+from modelsync.policy.vllm_flags import MAX_HINTS
 
 SETTINGS = OperatorSettings(allowed_registries=("https://wandb.example.com",))
 
@@ -272,6 +275,32 @@ def rules(minimal: dict[str, Any], hold: dict[str, Any], administrator: HoldSett
     return hold_rules(spec, OperatorSettings(hold=administrator))
 
 
+@pytest.mark.parametrize(
+    ("mine", "theirs", "together"),
+    [({}, "5m", 5), ({"maxStaleness": "2m"}, "5m", 2), ({"maxStaleness": "24h"}, "5m", 5)],
+    ids=["the administrator's applies", "a shorter one is granted", "a longer one is not"],
+)
+def test_a_spec_can_only_ask_for_fresher_knowledge(
+    minimal: dict[str, Any], mine: dict[str, Any], theirs: str, together: int
+) -> None:
+    administrator = HoldSettings.model_validate({"maxStaleness": theirs, "onStale": "Block"})
+    both = rules(minimal, mine, administrator)
+    assert both.max_staleness == timedelta(minutes=together)
+    assert both.on_stale is OnStale.BLOCK
+
+
+def test_the_registry_is_polled_often_enough_to_know_the_marks(minimal: dict[str, Any]) -> None:
+    def interval(poll: str, **hold: str) -> float:
+        asked = minimal | {"registry": minimal["registry"] | {"pollInterval": poll}, "hold": hold}
+        found = registry_of(ModelDeploymentSpec.model_validate(asked), OperatorSettings())
+        assert found is not None
+        return found.poll_interval.total_seconds()
+
+    assert interval("1h") == 100, "a third of the default of 5 minutes"
+    assert interval("1h", maxStaleness="1m") == 20
+    assert interval("5s") == 5
+
+
 def test_holds_are_the_union_of_both(minimal: dict[str, Any]) -> None:
     both = rules(
         minimal,
@@ -333,3 +362,24 @@ def test_a_chat_template_must_be_a_file_of_a_side_artifact(minimal: dict[str, An
     prompts = {"name": "prompts", "modelRef": "acme/prompts/support:production"}
     assert found(minimal, args=args, artifacts=[prompts]) == []
     assert "spec.serving.artifacts has no 'prompts'" in found(minimal, args=args)[0]
+
+
+@pytest.mark.parametrize("arg", ["--trust-remote-code", "--data-parallel-address=192.0.2.7", "--port=1", "--oops"])
+def test_an_image_by_digest_does_not_skip_the_check_of_the_flags(minimal: dict[str, Any], arg: str) -> None:
+    image = f"vllm/vllm-openai@sha256:{'0' * 64}"
+    (problem,) = found(minimal, image=image, args=[arg])
+    assert problem.startswith("spec.serving.args[0]: ")
+
+
+def test_similar_variables_are_searched_for_the_first_problems_only(
+    minimal: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+
+    def counted(word: str, *_: Any, **__: Any) -> list[str]:
+        searched.append(word)
+        return []
+
+    monkeypatch.setattr(environment, "get_close_matches", counted)
+    assert len(found(minimal, env=[{"name": f"VLLM_LOGGING_{number}", "value": ""} for number in range(64)])) == 64
+    assert len(searched) == MAX_HINTS

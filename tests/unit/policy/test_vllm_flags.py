@@ -1,6 +1,11 @@
 """What a tenant may write in spec.serving.args, and the messages for everything else."""
 
+import json
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelsync.policy import vllm_flags
 from modelsync.policy.vllm_flags import (
@@ -305,3 +310,90 @@ def test_among_several_tables_the_newest_that_is_not_newer_is_taken(
 def test_a_flag_of_a_newer_vllm_can_be_allowed_by_the_administrator() -> None:
     assert "is not a flag" in refusal("--invented-in-2027=1")
     assert check_args(["--invented-in-2027=1"], "v0.99.0", ["--invented-in-2027"]) == []
+
+
+# --- an image without a version --------------------------------------------------------------------------------------
+
+NO_VALUE = {flag.name for flag in table_for(None).flags.values() if flag.takes == "nothing"}
+
+
+@pytest.mark.parametrize("flag", sorted({*OWNED, *REFUSED}))
+def test_what_is_refused_is_refused_whatever_the_image_shows_of_its_version(flag: str) -> None:
+    for version in (None, "latest", *(table.version for table in vllm_flags._tables().values())):
+        assert check_args([flag if flag in NO_VALUE else f"{flag}=1"], version) != [], version
+
+
+def test_an_unknown_flag_of_an_unknown_version_says_that_the_version_is_unknown() -> None:
+    [problem] = check_args(["--calculate-kv-scales"], None)
+    assert "is not a flag of vLLM v" in problem.message
+    assert "the image has no tag with a version" in problem.message
+    assert "repository:v0.32.0, also together with a digest" in problem.message
+    [known] = check_args(["--oops"], "v0.32.0")
+    assert "no tag" not in known.message
+
+
+def test_every_flag_means_the_same_in_every_version_so_that_the_newest_table_can_stand_for_all() -> None:
+    """A tag may be missing, or name another version than the digest beside it."""
+    tables = vllm_flags._tables().values()
+    meanings: dict[str, set[tuple[str, bool]]] = {}
+    for table in tables:
+        for spelling, (flag, off) in table.spellings.items():
+            meanings.setdefault(spelling, set()).add((flag.name, off))
+    assert [spelling for spelling, found in meanings.items() if len(found) > 1] == []
+    for table in tables:
+        abbreviations = [
+            (spelling, full)
+            for spelling in meanings.keys() - table.spellings.keys()
+            for full in table.spellings
+            if full.startswith(spelling)
+        ]
+        assert abbreviations == [], f"v{table.version} would take the one for the other"
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_string_without_an_end_is_searched_once() -> None:
+    assert len(vllm_flags._STRINGS.split('\\"' * 1000)) == 3
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.dictionaries(st.text(), each, max_size=4)
+)
+
+
+@given(JSON_VALUES)
+def test_json_is_read_as_it_is_written(value: Any) -> None:
+    assert vllm_flags._parse_json(json.dumps(value)) == value
+    assert vllm_flags._parse_json(json.dumps(value, ensure_ascii=False, indent=1)) == value
+
+
+ODD_VALUES = st.text(st.sampled_from('"\\{}[]:,.019eEkK-_ \n'), max_size=300) | st.integers().map(str)
+ODD_ARGS = st.lists(
+    st.text(max_size=2048) | st.builds("{}={}".format, st.sampled_from(sorted(table_for(None).spellings)), ODD_VALUES),
+    max_size=64,
+)
+
+
+@given(ODD_ARGS, st.sampled_from([VERSION, None, "latest", "9" * 50 + ".1"]))
+def test_any_args_are_read_and_each_problem_is_short(args: list[str], version: str | None) -> None:
+    for problem in check_args(args, version):
+        assert problem.message
+        assert len(problem.message) <= 2 * 2048 + 1000
+
+
+def test_similar_flags_are_searched_for_the_first_problems_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[str] = []
+
+    def counted(word: str, *_: Any, **__: Any) -> list[str]:
+        searched.append(word)
+        return []
+
+    monkeypatch.setattr(vllm_flags, "get_close_matches", counted)
+    assert len(check_args([f"--enforce-eagle-{number}" for number in range(64)], None)) == 64
+    assert len(searched) == vllm_flags.MAX_HINTS
+
+
+@pytest.mark.parametrize("flag", ["--tensor-parallel-size", "--api-server-count", "--max-num-batched-tokens"])
+def test_a_number_of_thousands_of_digits_is_refused(flag: str) -> None:
+    assert "must be a whole number" in refusal(f"{flag}={'9' * 2000}")

@@ -1,5 +1,6 @@
 """A minimal object store: files over HTTP with Range, and the failures of real stores."""
 
+import asyncio
 import hashlib
 import ssl
 import threading
@@ -41,6 +42,12 @@ class FileStore:
     most_at_once: int = 0
     """Maximum number of concurrent responses."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    async def until_requested(self, times: int = 1) -> None:
+        """Wait until the store has received as many requests. Raises TimeoutError."""
+        async with asyncio.timeout(60):
+            while len(self.requests) < times:  # noqa: ASYNC110 the requests come from threads
+                await asyncio.sleep(0.01)
 
     def url(self, name: str, version: int = 0) -> str:
         """A signed URL of the file; different for each `version`."""

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from modelsync.puller.errors import UnsafeNameError
@@ -25,6 +27,7 @@ from modelsync.puller.file_names import MARKER, check_names, shown
         ("a" * 256, "longer than 255 bytes"),
         ("ä" * 128, "longer than 255 bytes"),
         ("/".join(["a" * 200] * 11), "2210 bytes"),
+        ("a/" * 65 + "b", "65 folders deep"),
         (MARKER, "reserved"),
         (f"{MARKER}/x", "reserved"),
     ],
@@ -47,6 +50,7 @@ def test_a_name_that_could_do_harm_is_refused_and_the_reason_given(name: str, wh
         "a\\..\\b",
         "x" * 255,
         f"sub/{MARKER}",
+        "a/" * 64 + "b",
         "模型.safetensors",
     ],
 )
@@ -66,3 +70,15 @@ def test_neighbours_with_a_common_beginning_are_no_clash() -> None:
 def test_a_printed_name_holds_nothing_that_moves_a_cursor() -> None:
     assert shown("a\x1b[2J") == r"'a\x1b[2J'"
     assert len(shown("a" * 5000)) == 200
+
+
+def test_deep_names_take_memory_in_proportion_to_their_length() -> None:
+    names = [f"{number:032b}/".replace("0", "a/").replace("1", "b/") + "c/" * 20 + "d" for number in range(3000)]
+    names = [name.replace("//", "/") for name in names]
+    tracemalloc.start()
+    try:
+        check_names(names)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * sum(map(len, names)), "a set of all folders takes 30 times as much"

@@ -274,3 +274,13 @@ def test_a_mark_whose_name_is_no_hold_any_more_is_not_found() -> None:
     answers = known(resolved(V7, 7, content=artifact(7, tags=("regulatory-hold",))), collection())
     question = Question(refs=frozenset(), served=frozenset({SERVED}), hold=HoldNames(tags=frozenset({"frozen"})))
     assert hold_reads(answers, question)["d7"].marks == frozenset()
+
+
+def test_the_newest_read_counts_although_the_clock_was_set_back() -> None:
+    """Both of one artifact, by the alias and by its own name."""
+    before = resolved(PRODUCTION, 7, content=artifact(7), asked=600)
+    after = replace(resolved(V7, 7, content=artifact(7, tags=("regulatory-hold",)), asked=0), asked=601.0)
+    found = read(known(before, after, replace(collection(asked=0), asked=602.0)))
+    assert found is not None
+    assert found.marks
+    assert (found.asked, found.asked_at) == (600, at(600)), "of the oldest query behind it"

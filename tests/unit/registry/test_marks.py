@@ -206,6 +206,14 @@ def test_a_tag_that_an_earlier_process_saw_is_shown_gone_at_its_place(scene: Sce
     assert scene.absence(TAGGED) == at(3)
 
 
+def test_the_same_bytes_logged_again_at_the_place_do_not_show_the_tag_of_the_first_gone(scene: Scene) -> None:
+    add(scene.pair(V7), held(ref=V7))
+    again = replace(artifact(9, digest="d7"), source_version="v7")
+    add(scene.pair(PRODUCTION, key=B), resolved(PRODUCTION, 7, content=again, asked=9 * OUT))
+    assert scene.absence(TAGGED) is None
+    assert scene.marks() == {TAGGED}
+
+
 def test_an_artifact_that_was_unlinked_shows_its_own_tag_gone(scene: Scene) -> None:
     served = ServedVersion(CHAT, "v7", "artifact-7", "d7")
     store = scene.pair(served=[served])

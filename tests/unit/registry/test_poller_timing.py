@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from modelsync.api.model_ref import CollectionRef
 from modelsync.registry.credential import Credential
 from modelsync.registry.graphql import MAX_SILENCE, GraphQL
 from modelsync.registry.model import HoldNames, Outcome, Question, Reading, Throttled
 from modelsync.registry.poller import HINT_SPACING, Poller, Server, Subscription
+from modelsync.registry.store import Store
 from unit.registry.facts import CHAT, collection, resolved, unreachable
 
 SERVER = Server("https://wandb.example.com")
@@ -63,24 +65,28 @@ class FakeServer:
         self.seconds = seconds
         self.silent = False
         self.running: dict[str, int] = defaultdict(int)
+        self.overlapped = False
+        """Whether two looks of one pair ran at the same time."""
         monkeypatch.setattr("modelsync.registry.poller.Resolver", lambda: self)
         self.poller = Poller(lambda _key: None, random_share=lambda: 0.0)
 
-    def subscribe(self, key: tuple[str, str] = A, *, identity: str = "alice", interval: timedelta = DAY) -> None:
+    def subscribe(
+        self, key: tuple[str, str] = A, *, identity: str = "alice", interval: timedelta = DAY, alias: str = "production"
+    ) -> None:
         async def credential() -> Credential:
-            return Credential(identity.ljust(40, "0"))
+            return Credential(identity.ljust(40, "_"))
 
-        question = Question(refs=frozenset({PRODUCTION}), hold=HoldNames())
+        question = Question(refs=frozenset({PRODUCTION, CHAT.at(alias)}), hold=HoldNames())
         self.poller.subscribe(key, Subscription(SERVER, identity, credential, question, interval))
 
     async def read(self, api: GraphQL, questions: Iterable[Question], *, hold_aliases: Iterable[str]) -> Reading:
-        identity = api._credential.key.rstrip("0")
+        identity = api._credential.key.rstrip("_")
         began = now()
         self.began[identity].append(began)
         self.running[identity] += 1
         await asyncio.sleep(self.seconds)
         self.running[identity] -= 1
-        assert not self.running[identity], "one look of a pair at a time"
+        self.overlapped |= bool(self.running[identity])
         if self.silent:
             return Reading({PRODUCTION: unreachable(PRODUCTION, asked=began)}, {}, {}, silent=True)
         return Reading({PRODUCTION: resolved(PRODUCTION, 7, asked=began)}, {CHAT: collection(asked=began)}, {})
@@ -91,7 +97,19 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     return FakeServer(monkeypatch)
 
 
-def test_a_flood_of_webhooks_costs_few_requests_and_none_is_lost(server: FakeServer) -> None:
+@pytest.mark.parametrize("place", [(), ("acme", CHAT.project, CHAT.collection), ("", "", CHAT.collection)])
+def test_a_flood_of_webhooks_costs_few_requests_and_none_is_lost(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...]
+) -> None:
+    searches = 0
+    concerned = Store.concerned
+
+    def count(store: Store, matches: Callable[[CollectionRef], bool]) -> set[tuple[str, str]]:
+        nonlocal searches
+        searches += 1
+        return concerned(store, matches)
+
+    monkeypatch.setattr(Store, "concerned", count)
     pairs, webhooks, seconds = 20, 384, 5.0
 
     async def scene() -> None:
@@ -103,15 +121,39 @@ def test_a_flood_of_webhooks_costs_few_requests_and_none_is_lost(server: FakeSer
             first = now()
             for number in range(webhooks):
                 await asyncio.sleep(first + number * seconds / webhooks - now())
-                server.poller.look_at()
+                server.poller.look_at(*place)
                 last = now()
             await asyncio.sleep(100)
         for began in server.began.values():
             assert began[0] == pytest.approx(first, abs=0.1), "the first of a burst is not delayed"
-            assert last <= began[-1] <= last + MOST + 0.1, "the last webhook has a look that began after it"
+            assert last <= began[-1] <= last + MOST + FIRST + 0.1, "the last webhook has a look that began after it"
         during = sum(each <= last for began in server.began.values() for each in began)
         assert during <= 6 * pairs
         assert sum(map(len, server.began.values())) <= 7 * pairs
+        assert not server.overlapped
+        assert len(server.began) == pairs
+        assert searches <= pairs * (seconds / FIRST + 2)
+
+    run(scene)
+
+
+def test_strangers_in_a_flood_of_webhooks_do_not_hide_the_one_that_matters(server: FakeServer) -> None:
+    async def scene() -> None:
+        async with server.poller:
+            server.subscribe()
+            await asyncio.sleep(60)
+            server.began.clear()
+            for number in range(5000):
+                server.poller.look_at("someone", "else", f"c{number}")
+            await asyncio.sleep(10)
+            first, second, *_ = server.began["alice"]
+            assert second - first <= 2 * FIRST, "of too many only that there were some is remembered"
+            server.began.clear()
+            server.poller.look_at("someone", "else", "c0")
+            server.poller.look_at("acme", CHAT.project, CHAT.collection)
+            asked = now()
+            await asyncio.sleep(1)
+            assert asked <= server.began["alice"][0] <= asked + FIRST
 
     run(scene)
 
@@ -126,6 +168,17 @@ def test_a_webhook_after_a_quiet_time_is_looked_at_at_once(server: FakeServer) -
                 asked = now()
             await asyncio.sleep(1)
             assert server.began["alice"][-1] == asked
+
+            for _ in range(50):
+                await asyncio.sleep(0.1)
+                server.poller.look_at()
+            await asyncio.sleep(10)
+            server.poller.look_at()
+            await asyncio.sleep(FIRST / 4)
+            server.poller.look_at()
+            asked = now()
+            await asyncio.sleep(5)
+            assert asked < server.began["alice"][-1] <= asked + FIRST, "an earlier burst is forgotten"
 
     run(scene)
 
@@ -145,6 +198,7 @@ def test_webhooks_during_a_look_lead_to_exactly_one_more(server: FakeServer) -> 
             await asyncio.sleep(60)
             first, second = server.began["alice"]
             assert second == first + server.seconds
+            assert not server.overlapped
 
     run(scene)
 
@@ -190,6 +244,29 @@ def test_a_webhook_tries_a_silent_server_once_and_the_back_off_goes_on(server: F
             kept = server.poller.snapshot(A)
             assert kept is not None
             assert kept.refs[PRODUCTION].latest is kept.refs[PRODUCTION].positive
+
+    run(scene)
+
+
+def test_a_look_for_something_new_does_not_wait_longer_because_a_webhook_was_tried(server: FakeServer) -> None:
+    async def scene() -> None:
+        async with server.poller:
+            server.subscribe()
+            await asyncio.sleep(10)
+            server.silent = True
+            for number in range(8):
+                server.subscribe(alias=f"try-{number}")
+                await asyncio.sleep(35)
+            server.subscribe(alias="last")
+            last = now()
+            await asyncio.sleep(10)
+            server.began.clear()
+            server.poller.look_at()
+            tried = now()
+            await asyncio.sleep(1)
+            server.subscribe(alias="new")
+            await asyncio.sleep(100)
+            assert server.began["alice"] == [tried, pytest.approx(last + 30, abs=0.2)]
 
     run(scene)
 

@@ -1,17 +1,22 @@
 """Which webhooks are accepted, and what is read from their bodies."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
 import pytest_asyncio
+import structlog
 
 from modelsync.controller.listen import listen
+from modelsync.registry import webhook
+from modelsync.registry.budget import Rate
 from modelsync.registry.relay import RELAYED_HEADER
 from modelsync.registry.webhook import MAX_BODY_BYTES, application, is_signed, place_of
 
@@ -138,3 +143,113 @@ def test_a_body_narrows_by_the_names_of_wandb_s_variables(body: dict[str, str], 
 def test_a_token_that_can_be_guessed_is_refused_with_how_to_make_one() -> None:
     with pytest.raises(ValueError, match="openssl rand"):
         application(lambda *_: None, token="short")
+
+
+# --- the budget ------------------------------------------------------------------------------------------------------
+
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@dataclass
+class Flooded(Receiver):
+    """A receiver whose clock stands still until the test moves it, and the results that it reported."""
+
+    heard: list[str] = field(default_factory=list)
+    now: float = 0.0
+
+    async def statuses(self, count: int, body: str = BODY, **headers: str) -> list[int]:
+        async with aiohttp.ClientSession(headers=headers) as session:
+            found = []
+            for _ in range(count):
+                async with session.post(self.url, data=body) as response:
+                    found.append(response.status)
+                    assert (response.status == 429) == ("Retry-After" in response.headers)
+            return found
+
+    async def until_looked(self) -> None:
+        async with asyncio.timeout(10):
+            while not self.looks:  # noqa: ASYNC110 the look is a callback
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def flooded(monkeypatch: pytest.MonkeyPatch, *, secret: str = "", **rates: Rate) -> AsyncIterator[Flooded]:
+    for name, rate in rates.items():
+        monkeypatch.setattr(webhook, name, rate)
+    found = Flooded("")
+    app = application(
+        lambda *place: found.looks.append(place),
+        token=TOKEN,
+        secret=secret,
+        heard=found.heard.append,
+        clock=lambda: found.now,
+    )
+    async with listen(app, host="127.0.0.1", port=0) as port:
+        found.url = f"http://127.0.0.1:{port}/webhook"
+        yield found
+
+
+async def test_webhooks_beyond_the_budget_are_answered_429_and_are_owed_one_look_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with flooded(monkeypatch, OF_ONE=Rate(2, 50)) as receiver:
+        assert await receiver.statuses(6, **AUTHORIZED) == [202, 202, 429, 429, 429, 429]
+        assert receiver.heard == ["Accepted"] * 2 + ["Deferred"] * 4
+        receiver.looks.clear()
+        await receiver.until_looked()
+        assert receiver.looks == [("acme", "wandb-registry-model", "chat")]
+
+
+async def test_what_is_owed_for_several_places_is_one_look_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with flooded(monkeypatch, OF_ONE=Rate(1, 10)) as receiver:
+        await receiver.statuses(2, **AUTHORIZED)
+        receiver.looks.clear()
+        await receiver.statuses(1, BODY.replace("chat", "other"), **AUTHORIZED)
+        await receiver.until_looked()
+        assert receiver.looks == [("", "", "")]
+
+
+async def test_384_webhooks_in_no_time_are_no_more_looks_than_the_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    burst = webhook.OF_ONE.burst
+    async with flooded(monkeypatch, OF_ONE=Rate(burst, 0.001)) as receiver:
+        statuses = await receiver.statuses(384, "", **AUTHORIZED)
+        assert statuses.count(202) == burst == len(receiver.looks)
+
+
+async def test_a_flood_without_the_token_uses_up_nothing_of_those_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with flooded(monkeypatch) as receiver:
+        assert set((await receiver.statuses(300))[int(webhook.STRANGERS_OF_ONE.burst) :]) == {429}
+        assert await receiver.statuses(1, **AUTHORIZED) == [202]
+
+
+async def test_a_flood_without_the_signature_uses_up_nothing_of_those_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    signature = hmac.new(SECRET.encode(), BODY.encode(), hashlib.sha256).hexdigest()
+    async with flooded(monkeypatch, secret=SECRET, OF_ONE=Rate(3, 1)) as receiver:
+        assert set(await receiver.statuses(100, **AUTHORIZED)) == {401, 429}
+        assert receiver.looks == []
+        assert await receiver.statuses(1, **AUTHORIZED, **{"X-Wandb-Signature": signature}) == [202]
+
+
+async def test_bytes_have_a_budget_too_and_what_is_beyond_it_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with flooded(monkeypatch, BYTES_OF_ONE=Rate(100_000, 1_000_000)) as receiver:
+        assert await receiver.statuses(3, "x" * 50_000, **AUTHORIZED) == [202, 202, 429]
+        receiver.looks.clear()
+        await receiver.until_looked()
+        assert receiver.looks == [("", "", "")], "what was not read could have been about anything"
+
+
+async def test_only_the_log_lines_of_strangers_within_their_budget_are_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with flooded(monkeypatch, STRANGERS_OF_ONE=Rate(2, 0.001)) as receiver:
+            await receiver.statuses(50)
+    assert [line["event"] for line in logs].count("registry.webhook_refused") == 2
+
+
+async def test_a_relayed_webhook_is_counted_for_the_replica_that_forwarded_it_only_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with flooded(monkeypatch, OF_ONE=Rate(1, 0.001), OF_ALL=Rate(3, 0.001)) as receiver:
+        statuses = await receiver.statuses(4, **AUTHORIZED, **{RELAYED_HEADER: "true"})
+        assert statuses == [202, 202, 202, 429]

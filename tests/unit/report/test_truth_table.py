@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from modelsync.api.hold import HoldAction
+from modelsync.api.hold import HoldAction, OnStale
 from modelsync.api.status import HistoryEntry, ModelDeploymentStatus
 from modelsync.report.history import displaced_by_hold
 from modelsync.rollout import plan
@@ -39,6 +39,7 @@ from unit.rollout.worlds import (
     crash,
     down,
     in_canary,
+    read,
     reads,
     route,
     status_of,
@@ -347,6 +348,30 @@ ROWS = {
         on_hold=True,
     ),
     "a hold on what is kept warm": Row(world(views=(up(V1, 1), up(V2)), holds=reads(V1)), "Healthy", "True", "Healthy"),
+    "nothing may serve whose marks are too old": Row(
+        world(
+            holds={**reads(), "digest-v2": read(V2, asked_at=LONG_AGO)},
+            route=BLOCKED_ROUTE,
+            service=BLOCKED,
+            policy=replace(POLICY, max_staleness=timedelta(minutes=5), on_stale=OnStale.BLOCK),
+            registry=RegistryView(RegistryOutcome.UNREACHABLE, candidate(V2), LONG_AGO, "no answer within 30 s"),
+        ),
+        "Blocked",
+        "False",
+        "HoldsStale",
+        "False",
+        stalled=True,
+    ),
+    "registry silent for long, serving as asked": Row(
+        world(
+            holds={**reads(), "digest-v2": read(V2, asked_at=LONG_AGO)},
+            policy=replace(POLICY, max_staleness=timedelta(minutes=5)),
+            registry=RegistryView(RegistryOutcome.UNREACHABLE, candidate(V2), LONG_AGO, "no answer within 30 s"),
+        ),
+        "Healthy",
+        "True",
+        "Healthy",
+    ),
     "registry unreachable, serving as asked": Row(
         world(registry=RegistryView(RegistryOutcome.UNREACHABLE, candidate(V2), LONG_AGO)),
         "Healthy",

@@ -47,6 +47,7 @@ def test_the_init_container_pulls_exactly_this_version_and_proves_its_digest(mak
         "--middleware-dir=/modelsync",
         "--result=/dev/termination-log",
         "--repair",
+        "--weights=*.safetensors",
         "/models/d41d8cd98f00b204e9800998ecf8427e",
     ]
     assert variables(pull) == {
@@ -454,3 +455,38 @@ def test_the_rank_is_the_smallest_that_vllm_offers_and_all_adapters_fit(ranks: l
 def test_a_rank_above_what_that_vllm_allows_is_refused() -> None:
     with pytest.raises(AdapterRefusedError, match="its rank is 513, but vLLM accepts at most 512"):
         max_rank([8, 513], "vllm/vllm-openai:v0.32.0")
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ([], ["--weights=*.safetensors"]),
+        (["--load-format=auto"], ["--weights=*.safetensors"]),
+        (["--load-format=fastsafetensors"], ["--weights=*.safetensors"]),
+        (["--load-format=mistral"], ["--weights=consolidated*.safetensors"]),
+        (["--load-format=pt"], []),
+    ],
+)
+def test_pickled_weights_are_refused_unless_the_administrator_allowed_the_loader(
+    make_pod: Make, args: list[str], expected: list[str]
+) -> None:
+    pull = container(make_pod(serving={"args": args}), "pull")
+    assert [arg for arg in pull["args"] if arg.startswith("--weights")] == expected
+
+
+def test_side_artifacts_may_contain_anything_but_base_and_adapters_may_not(make_pod: Make) -> None:
+    prompts = {"name": "prompts", "modelRef": "acme/wandb-registry-model/prompts:production"}
+    serving = {"baseModelRef": BASE, "adapters": [LEGAL], "artifacts": [prompts], "args": ["--load-format=mistral"]}
+    pulls = make_pod(serving=serving)["spec"]["initContainers"]
+    patterns = {
+        next(arg for arg in each["args"] if arg.startswith("--ref=")): [
+            arg for arg in each["args"] if arg.startswith("--weights=")
+        ]
+        for each in pulls
+    }
+    assert patterns == {
+        "--ref=acme/wandb-registry-model/chat llm:v7": ["--weights=*.safetensors"],
+        "--ref=acme/wandb-registry-model/prompts:v2": [],
+        f"--ref={BASE.rpartition(':')[0]}:v2": ["--weights=consolidated*.safetensors"],
+        f"--ref={LEGAL['modelRef'].rpartition(':')[0]}:v2": ["--weights=*.safetensors"],
+    }

@@ -10,7 +10,7 @@ import pytest
 from modelsync.api.settings import OperatorSettings
 from modelsync.resources.children import deployment, fuse_secret
 from modelsync.resources.objects import Object, Owner
-from modelsync.resources.pulled import pulled_from, template_spec
+from modelsync.resources.pulled import Pulled, pulled_from, template_spec
 from modelsync.resources.record import Record, RecordError
 
 Make = Callable[..., Object]
@@ -56,6 +56,17 @@ def test_the_registry_is_read_back_from_the_template(make_record: Make, registry
 @pytest.mark.parametrize("template", [{}, {"spec": []}, {"spec": {"template": {"spec": {"initContainers": [7]}}}}])
 def test_a_template_without_a_registry_shows_none(template: Object) -> None:
     assert pulled_from(template_spec(template)) is None
+
+
+def test_what_is_pulled_is_read_back_from_the_template(make_record: Make) -> None:
+    adapter = {"name": "legal", "modelRef": "acme/wandb-registry-model/$(HOME) legal:production"}
+    record = Record.parse(json.loads(json.dumps(make_record(serving={"adapters": [adapter]}))))
+    assert len(record.digests) == 2
+    pulled = Pulled.by(record.revision, [template_spec(record.template)])
+    assert pulled.digests == record.digests
+    assert pulled.registry == record.registry
+    sizeless = {part.digest: part.model_copy(update={"size": 0}) for part in record.parts.values()}
+    assert pulled.parts == sizeless
 
 
 def test_a_record_is_a_controller_revision_that_belongs_to_the_model_deployment(written: Object, owner: Owner) -> None:

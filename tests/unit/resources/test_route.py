@@ -359,3 +359,20 @@ def test_a_policy_controller_that_adds_conditions_of_its_own_is_not_waited_for(o
     policy = {"type": "kuadrant.io/RateLimitPolicyAffected", "status": "True", "observedGeneration": 3}
     live["status"]["parents"].append({"parentRef": parent, "controllerName": "x/policy", "conditions": [policy]})
     assert read_route(live, owner, GATEWAY).accepted is True
+
+
+def test_within_a_live_route_nothing_new_is_claimed(owner: Owner) -> None:
+    live = http_route(owner, GATEWAY, Routing(SHARES))
+    wish = {"hostnames": ["victim.example.com"], "paths": ["/v1/chat", "/score"], "parentRefs": [{"name": "other"}]}
+    held = http_route(owner, traffic(gateway=wish), Routing(((names.BLOCKED, 1),)), hold="h", within=live)
+    for field in ("hostnames", "parentRefs"):
+        assert held["spec"][field] == live["spec"][field]
+    (rule,) = held["spec"]["rules"]
+    assert [match["path"]["value"] for match in rule["matches"]] == ["/v1"]
+    assert [backend["name"] for backend in rule["backendRefs"]] == ["chat-blocked"]
+
+
+@pytest.mark.parametrize("spec", [None, [], {"rules": [1, {"matches": [2]}]}, {"rules": "x", "hostnames": []}])
+def test_a_live_route_of_any_shape_still_takes_the_hold(owner: Owner, spec: Any) -> None:
+    held = http_route(owner, GATEWAY, Routing(((names.BLOCKED, 1),)), hold="h", within={"spec": spec})
+    assert [backend["name"] for backend in held["spec"]["rules"][0]["backendRefs"]] == ["chat-blocked"]

@@ -48,7 +48,9 @@ POLICY = Policy(
     gateway=True,
     suspend=False,
     history_limit=10,
+    max_staleness=timedelta(hours=24),
 )
+"""Knowledge of marks never becomes too old here; `test_staleness` is about that."""
 
 CANARY = Canary(V3, 1, 5, POLICY.steps, LONG_AGO, JUST_NOW, LONG_AGO)
 

@@ -1,8 +1,12 @@
 """The metrics registry contains exactly the metrics of the catalogue."""
 
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
 import aiohttp
 import pytest
 
+from modelsync.api.conditions import Condition
 from modelsync.api.status import ModelDeploymentStatus, TrafficStatus
 from modelsync.controller.listen import listen
 from modelsync.telemetry import catalogue, server
@@ -56,6 +60,21 @@ def test_the_series_of_an_object_end_when_it_is_deleted() -> None:
     assert value(metrics, "modelsync_traffic_weight_ratio", **labels, revision="blocked", version="") == 1
     metrics.fleet.forget(("prod", "chat"))
     assert not [name for name, found in scraped(metrics) if ("name", "chat") in found]
+
+
+def test_the_age_of_what_is_known_of_marks_is_exported_once_it_is_too_old() -> None:
+    metrics = Metrics()
+    at = datetime.now(UTC) - timedelta(minutes=7)
+
+    def age(status: Literal["True", "False", "Unknown"]) -> float | None:
+        known = Condition(type="HoldsKnown", status=status, reason="R", last_transition_time=at)
+        found = ModelDeploymentStatus(holds_known_at=at, conditions=(known,))
+        metrics.fleet.update(("prod", "chat"), snapshot_of(found, alias=""))
+        return value(metrics, "modelsync_holds_stale_seconds", namespace="prod", name="chat")
+
+    assert age("False") == pytest.approx(420, abs=30)
+    assert age("Unknown") == 0, "an operator that has just started is not an outage"
+    assert age("True") == 0
 
 
 def test_the_series_of_an_object_are_replaced_together() -> None:

@@ -22,6 +22,7 @@ def deployment_checks(api: Cluster, each: View) -> Iterator[Finding]:
     """All checks of one ModelDeployment; they are independent of each other."""
     yield _seen(each)
     yield _registry(each)
+    yield from _marks(each)
     yield _key(api, each)
     yield _spec(each)
     yield from _gateway(api, each)
@@ -59,6 +60,13 @@ def _registry(each: View) -> Finding:
         Reason.WITHDRAWN: "move the alias to a version that exists",
     }
     return failed(check, f"{resolved.reason}: {resolved.message}", fixes.get(resolved.reason, _FIX_MESSAGE))
+
+
+def _marks(each: View) -> Iterator[Finding]:
+    known = each.condition(ConditionType.HOLDS_KNOWN)
+    if known is not None and known.status == "False":
+        fix = "a hold cannot be set until this is fixed: follow the runbook of the alert ModelsyncHoldsStale"
+        yield failed(_check(each, "hold marks"), known.message, fix)
 
 
 def _key(api: Cluster, each: View) -> Finding:

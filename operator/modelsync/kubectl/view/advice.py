@@ -35,8 +35,9 @@ def next_commands(view: View) -> list[str]:
         found.append(f"kubectl describe pod {pod.name} -n {view.namespace}")
     resolved = view.condition(ConditionType.MODEL_RESOLVED)
     unanswered = resolved is not None and resolved.status != "True" and resolved.reason != Reason.RESOLVING
+    blind = view.condition_status(ConditionType.HOLDS_KNOWN) == "False"
     stuck = view.condition_status(ConditionType.STALLED) == "True" and not status.holds and view.failure is None
-    if unanswered or stuck or (view.condition(ConditionType.READY) is None):
+    if unanswered or blind or stuck or (view.condition(ConditionType.READY) is None):
         found.append(_plugin_command(view, "doctor"))
     return found
 

@@ -108,6 +108,8 @@ def _facts(view: View, now: datetime) -> list[tuple[str, Text | str]]:
     resolved = view.condition(ConditionType.MODEL_RESOLVED)
     if resolved is not None and resolved.status != "True":
         rows.append(("Registry", styled(f"{resolved.reason}: {resolved.message}", "yellow")))
+    if (known := view.condition(ConditionType.HOLDS_KNOWN)) is not None and known.status == "False":
+        rows.append(("Marks", styled(f"{known.reason}: {known.message}", BAD)))
     if status.fallback is not None and not status.holds:
         rows.append(("If held", _fallback(view)))
     if status.url:

@@ -100,5 +100,5 @@ def _verdict_of(process: dict[str, Any]) -> Verdict | None:
     """The verdict that a process has shared, or None."""
     try:
         return Verdict.of(process["exam"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, OverflowError):
         return None

@@ -1,17 +1,19 @@
 """The format of `modelsync/golden.jsonl`, the exam in a version's artifact: one JSON object per line.
 
-Read by the middleware in the pod and by `modelsync exam`, so: standard library only, Python 3.9 or newer, and pure. The
-format is documented in docs/reference/exam.md; an invalid line raises ExamError, which names it.
+Read by the middleware in the pod and by `modelsync exam`, so: standard library only, Python 3.9 or newer, and pure but
+for the check of regular expressions. The format is documented in docs/reference/exam.md; an invalid line raises
+ExamError, which names it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from .exam_regex import RegexError, first_problem
 
 GOLDEN_FILE = "modelsync/golden.jsonl"
 """The path of the exam in an artifact."""
@@ -32,6 +34,8 @@ MAX_TOP = 10
 
 DEFAULT_COSINE = 0.999
 NAME_CHARACTERS = 80
+MAX_DIGITS = 300
+"""Of a whole number in JSON. A float cannot hold longer ones, and reading them takes quadratic time."""
 
 _ABSENT: Any = object()
 
@@ -49,7 +53,7 @@ class Expect:
     tolerance: float = DEFAULT_TOLERANCE
     contains: tuple[str, ...] = ()
     equals: str | None = None
-    regex: re.Pattern[str] | None = None
+    regex: str | None = None
     has_json: bool = False
     json: Any = True
     """True: any JSON. An object: these keys with these values; other keys are ignored."""
@@ -77,7 +81,7 @@ class Question:
 
 
 def parse_exam(raw: bytes) -> tuple[Question, ...]:
-    """The questions in the content of a golden file. Raises ExamError."""
+    """The questions in the content of a golden file. Blocks while regular expressions are checked. Raises ExamError."""
     if len(raw) > MAX_BYTES:
         raise ExamError(f"{len(raw)} bytes; an exam has at most {MAX_BYTES} (1 MiB): ask fewer questions")
     try:
@@ -102,7 +106,13 @@ def parse_exam(raw: bytes) -> tuple[Question, ...]:
         first = False
     if not questions:
         raise ExamError('no questions found; a line looks like {"prompt": "2+2=", "expect": {"contains": "4"}}')
+    _check_regexes([question for question in questions if question.expect.regex is not None])
     return tuple(questions)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON that an author or a server wrote. Raises ValueError and RecursionError."""
+    return json.loads(text, parse_int=_whole)
 
 
 def parse_prompt(fields: Mapping[str, Any], line: int) -> Question:
@@ -202,7 +212,7 @@ def _expect(fields: Any, line: int, tolerance: float, kind: str, *, recording: b
         tolerance=_number(fields, "tolerance", line, tolerance, MAX_TOLERANCE, "expect."),
         contains=_texts(fields["contains"], line, "expect.contains") if "contains" in fields else (),
         equals=_string(fields["equals"], line, "expect.equals") if "equals" in fields else None,
-        regex=_regex(fields["regex"], line) if "regex" in fields else None,
+        regex=_string(fields["regex"], line, "expect.regex") if "regex" in fields else None,
         has_json="json" in fields,
         json=_json_check(fields["json"], line) if "json" in fields else True,
         embedding=_vector(fields["embedding"], line) if "embedding" in fields else None,
@@ -235,11 +245,15 @@ def _messages(messages: Any, line: int) -> list[Any]:
     return messages
 
 
-def _regex(pattern: Any, line: int) -> re.Pattern[str]:
+def _check_regexes(questions: list[Question]) -> None:
+    patterns = [question.expect.regex or "" for question in questions]
     try:
-        return re.compile(_string(pattern, line, "expect.regex"))
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ExamError(f"line {line}: expect.regex is not a valid Python regular expression: {error}") from None
+        problem = first_problem(patterns)
+    except RegexError as error:
+        raise ExamError(f"the regular expressions cannot be compiled: {error}; use simpler ones") from None
+    if problem is not None:
+        at, why = problem
+        raise ExamError(f"line {questions[at].line}: expect.regex is not a valid Python regular expression: {why}")
 
 
 def _json_check(value: Any, line: int) -> Any:
@@ -255,7 +269,7 @@ def _vector(numbers: Any, line: int) -> tuple[float, ...]:
         raise ExamError(f"line {line}: expect.embedding must be a list of numbers")
     if not any(numbers):
         raise ExamError(f"line {line}: expect.embedding is all zeros, which has no direction to compare with")
-    return tuple(numbers)
+    return tuple(map(float, numbers))
 
 
 # --- values --------------------------------------------------------------------------------------------------------
@@ -263,7 +277,7 @@ def _vector(numbers: Any, line: int) -> tuple[float, ...]:
 
 def _object(line: str, number: int) -> Mapping[str, Any]:
     try:
-        parsed = json.loads(line)
+        parsed = parse_json(line)
     except (ValueError, RecursionError) as error:
         what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise ExamError(f"line {number}: not JSON ({what}); each line must be one complete JSON object") from None
@@ -312,6 +326,12 @@ def _number(
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number has more than {MAX_DIGITS} digits")
+    return int(digits)
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,5 @@
-"""Grades the model's answer to an exam question. Pure; standard library only, Python 3.9 or newer.
+"""Grades the model's answer to an exam question. Pure but for regular expressions; standard library only, Python 3.9 or
+newer.
 
 Log-probabilities are compared within a tolerance, because they differ between machines. As in vLLM's own tests
 (check_logprobs_close) two almost equally likely tokens may change places; what follows a token other than the recorded
@@ -13,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .exam_format import Expect, Question
+from .exam_format import Expect, Question, parse_json
+from .exam_regex import RegexError, matches
 
 _TOP = "top_logprobs"
 QUOTE = 80
@@ -34,10 +36,13 @@ class Position:
 
 
 def judge(question: Question, body: bytes) -> str | None:
-    """None if the body of a 200 response is as expected; otherwise what was wanted and what was received."""
+    """None if the body of a 200 response is as expected; otherwise what was wanted and what was received.
+
+    Blocks while a regular expression is matched.
+    """
     expect = question.expect
     try:
-        answer = json.loads(body)
+        answer = parse_json(body)
         if expect.embedding is not None:
             return _embedding(expect, embedding_of(answer))
         text = text_of(answer)
@@ -160,16 +165,20 @@ def _equals(expect: Expect, text: str) -> str | None:
 
 
 def _regex(expect: Expect, text: str) -> str | None:
-    if expect.regex is None or expect.regex.search(text):
+    if expect.regex is None:
         return None
-    return f"wanted a text that matches {quoted(expect.regex.pattern)}, got {quoted(text)}"
+    wanted = f"wanted a text that matches {quoted(expect.regex)}"
+    try:
+        return None if matches(expect.regex, text) else f"{wanted}, got {quoted(text)}"
+    except RegexError as error:
+        return f"{wanted}: {error}; use a simpler expression; got {quoted(text)}"
 
 
 def _json(expect: Expect, text: str) -> str | None:
     if not expect.has_json:
         return None
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except (ValueError, RecursionError):
         return f"wanted JSON, got {quoted(text)}"
     if expect.json is True:

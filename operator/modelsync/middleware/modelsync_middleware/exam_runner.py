@@ -7,14 +7,13 @@ Python 3.9 or newer.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Optional
 
-from .exam_format import GOLDEN_FILE, Question
+from .exam_format import GOLDEN_FILE, Question, parse_json
 from .exam_grading import judge, quoted
 
 Ask = Callable[[str, Mapping[str, Any]], Awaitable[tuple[Optional[int], bytes]]]
@@ -118,13 +117,15 @@ async def _answer(question: Question, ask: Ask, model: str) -> str | None:
         return "wanted an answer, got none in time"
     if status != 200:
         return f"wanted an answer, got HTTP {status}: {quoted(_error(answer))}"
-    return judge(question, answer)
+    if question.expect.regex is None:
+        return judge(question, answer)
+    return await asyncio.get_running_loop().run_in_executor(None, judge, question, answer)
 
 
 def _error(body: bytes) -> str:
     """The message of an OpenAI error; otherwise the body."""
     try:
-        return str(json.loads(body)["error"]["message"])
+        return str(parse_json(body)["error"]["message"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return body[:200].decode(errors="replace")
 
