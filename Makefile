@@ -103,6 +103,12 @@ shell: cluster-up ## a shell inside the cluster's network, with kubectl
 test-integration: cluster-up helm ## against a real apiserver, the stand-ins, and the real wandb SDK
 	@$(LOCAL) exec --name $(CLUSTER) -- .venv/bin/pytest -q tests/integration
 
+# HOSTILE: which tests; a scenario by its finding, for example HOSTILE="tests/hostile/test_bystander.py -k 4:".
+HOSTILE ?= tests/hostile
+.PHONY: test-hostile
+test-hostile: cluster-up ## what a tenant may try, while a bystander gets a hold; prints times, memory and lag with their bounds
+	@$(LOCAL) exec --name $(CLUSTER) -- .venv/bin/pytest -q $(HOSTILE) --hostile-json artifacts/hostile.json
+
 # By default in pods, installed by Helm, as users have it. OPERATOR=process: a process of this machine with the same rights.
 OPERATOR ?= chart
 .PHONY: e2e

@@ -84,6 +84,16 @@ class ApiServer:
             raise RefusedError(response.status, text)
         return text
 
+    def send_text(self, method: str, path: str, body: str) -> None:
+        """Send a body as it is written. Raises RefusedError."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json", **self._headers}
+        _, url, sent, *_ = self._client.param_serialize(
+            method, path, header_params=headers, auth_settings=["BearerToken"]
+        )
+        response = self._client.rest_client.pool_manager.request(method, url, body=body.encode(), headers=sent)
+        if not 200 <= response.status < 300:
+            raise RefusedError(response.status, response.data.decode())
+
     def apply(self, path: str, body: Any) -> Any:
         """Server-side apply with the operator's field manager."""
         query = {"fieldManager": names.FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}

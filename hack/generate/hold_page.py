@@ -22,14 +22,14 @@ DEPENDENCIES = (
     Dependency(
         "one credential that works, for the server that a version was pulled from: the operator's own "
         "(`settings.registries`), the Secret with which it was pulled, or the spec's",
-        "no new mark is seen; holds that were seen stay. After `hold.maxStaleness`: no forward move, `HoldsKnown` False, "
-        "an alert, and with `hold.onStale: Block` no traffic",
+        "no new mark is seen; holds that were seen stay. After `hold.maxStaleness`: no forward move, `HoldsKnown` "
+        "False, an alert, and with `hold.onStale: Block` no traffic",
         "tests/unit/rollout/test_staleness.py",
     ),
     Dependency(
         "W&B's answer",
-        "the same. A webhook only makes it faster; without one, the mark is seen with the next poll (`pollInterval`, at "
-        "most `hold.pollInterval`)",
+        "the same. A webhook only makes it faster; without one, the mark is seen with the next poll (`pollInterval`, "
+        "at most `hold.pollInterval`)",
         "tests/golden/scenarios.py",
     ),
     Dependency(
@@ -74,8 +74,8 @@ def _list() -> str:
             raise FileNotFoundError(f"{each.checked_by}: named in {Path(__file__).name}, but it does not exist")
         lines.append(f"| {each.what} | {each.without_it} | {f'`{each.checked_by}`' if each.checked_by else '–'} |\n")
     lines.append(
-        "\nWhile one of these credentials works, none of the following stops it. The model check (`tests/model/test_watch.py`)\n"
-        "tries every order of two of them, before and after a mark:\n\n"
+        "\nWhile one of these credentials works, none of the following stops it. The model check\n"
+        "(`tests/model/test_watch.py`) tries every order of two of them, before and after a mark:\n\n"
     )
     lines += [f"* {name}\n" for name in _disturbances()]
     return "".join(lines) + "\n"

@@ -15,7 +15,8 @@ MAX_DEPTH = 32
 MAX_DIGITS = 300
 """Of an integer. Longer ones take quadratic time to read, and `float` raises OverflowError for them."""
 
-_TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
+# A string that never ends goes up to the end of the text, or each of its quotes would be tried as a beginning.
+_TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
 class ForeignJSONError(ValueError):
@@ -55,6 +56,32 @@ def read_object(text: str | bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH
     if not isinstance(found, dict):
         raise ForeignJSONError("it is not a JSON object")
     return found
+
+
+def is_deep(text: str, max_depth: int) -> bool:
+    """Whether values in `text` are nested more than `max_depth` deep."""
+    try:
+        _check_depth(text, max_depth)
+    except ForeignJSONError:
+        return True
+    return False
+
+
+def without_deep_values(text: str, max_depth: int) -> str:
+    """`text` with null instead of each value that is nested more than `max_depth` deep. Linear."""
+    kept, start, depth = [], 0, 0
+    for token in _TOKENS.finditer(text):
+        first = text[token.start()]
+        if first in "[{":
+            if depth == max_depth:
+                kept.append(text[start : token.start()])
+            depth += 1
+        elif first != '"':
+            depth -= 1
+            if depth == max_depth:
+                kept.append("null")
+                start = token.end()
+    return "".join((*kept, text[start:])) if depth <= max_depth else text
 
 
 def _check_depth(text: str, max_depth: int) -> None:

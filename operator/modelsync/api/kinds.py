@@ -70,29 +70,37 @@ LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
 
 
+# Whoever writes an object may write anything: these helpers never raise, and a value of the wrong type is not there.
+
+
 def name_of(obj: Object) -> str:
     """`metadata.name`."""
-    return str(obj.get("metadata", {}).get("name", ""))
+    return _text(obj, "name")
+
+
+def namespace_of(obj: Object) -> str:
+    """`metadata.namespace`."""
+    return _text(obj, "namespace")
 
 
 def uid_of(obj: Object) -> str:
     """`metadata.uid`."""
-    return str(obj.get("metadata", {}).get("uid", ""))
+    return _text(obj, "uid")
 
 
 def resource_version_of(obj: Object) -> str:
     """`metadata.resourceVersion`."""
-    return str(obj.get("metadata", {}).get("resourceVersion", ""))
+    return _text(obj, "resourceVersion")
 
 
 def labels_of(obj: Object) -> dict[str, str]:
     """`metadata.labels`, never None."""
-    return obj.get("metadata", {}).get("labels") or {}
+    return _texts(obj, "labels")
 
 
 def annotations_of(obj: Object) -> dict[str, str]:
     """`metadata.annotations`, never None."""
-    return obj.get("metadata", {}).get("annotations") or {}
+    return _texts(obj, "annotations")
 
 
 def is_controlled_by(obj: Object, uid: str) -> bool:
@@ -103,12 +111,35 @@ def is_controlled_by(obj: Object, uid: str) -> bool:
 def controller_uid(obj: Object) -> str | None:
     """The uid of the object's controller, if it has one."""
     uid = (controller_of(obj) or {}).get("uid")
-    return str(uid) if uid else None
+    return uid if isinstance(uid, str) and uid else None
 
 
 def controller_of(obj: Object) -> Object | None:
     """The owner reference of the object's controller, if it has one."""
-    return next((each for each in obj.get("metadata", {}).get("ownerReferences") or () if each.get("controller")), None)
+    references = _metadata(obj).get("ownerReferences")
+    for reference in references if isinstance(references, list) else ():
+        if isinstance(reference, dict) and reference.get("controller"):
+            return reference
+    return None
+
+
+def _metadata(obj: Object) -> Object:
+    metadata = obj.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _text(obj: Object, field: str) -> str:
+    value = _metadata(obj).get(field)
+    return value if isinstance(value, str) else ""
+
+
+def _texts(obj: Object, field: str) -> dict[str, str]:
+    found = _metadata(obj).get(field)
+    if not isinstance(found, dict):
+        return {}
+    if all(isinstance(value, str) for value in found.values()):
+        return found
+    return {key: value for key, value in found.items() if isinstance(value, str)}
 
 
 def by_name(objects: Iterable[Object]) -> dict[str, Object]:

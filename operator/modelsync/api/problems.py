@@ -56,5 +56,8 @@ def _problem(item: dict[str, object], root: str) -> FieldProblem:
 
 
 def _shown(value: object) -> str:
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of more digits than Python prints
+        return f"this {type(value).__name__}"
     return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -178,10 +178,14 @@ def load(path: Path) -> OperatorSettings:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); give --config a readable YAML file") from error
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: is not UTF-8; write the file in UTF-8") from None
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, a number of 5,000 digits
         raise SettingsError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise SettingsError(f"{path}: is nested too deeply; no setting is") from None
     if raw is None:
         raw = {}
     if not isinstance(raw, Mapping):

@@ -24,13 +24,17 @@ from modelsync.api.kinds import (
     Key,
     Kind,
     Object,
+    controller_uid,
     labels_of,
     name_of,
+    namespace_of,
     resource_version_of,
     uid_of,
 )
 from modelsync.cluster.claim_index import ClaimIndex
+from modelsync.cluster.wire import is_too_deep
 from modelsync.observe.claims import claim_of_owner, claim_of_route
+from modelsync.observe.shape import shaped
 
 CHILD_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, SERVICE, POD, ENDPOINT_SLICE, POD_DISRUPTION_BUDGET)
 """Kinds of children, watched by the name label. HTTPRoutes are not among them: all of them are watched."""
@@ -65,10 +69,15 @@ class Cache:
     def put(self, kind: Kind, obj: Object, *, deleted: bool = False) -> set[Key]:
         """Store an object from a watch, a list or a write. Returns the keys that this may affect.
 
-        An object that is not newer than the stored one is ignored: a list may be older than a watch event, and a watch
+        What is no object with name and uid is ignored, and one that cannot be read is kept without its content. An
+        object that is not newer than the stored one is ignored: a list may be older than a watch event, and a watch
         event older than our own write. (resourceVersions of one object compare as numbers: KEP-5504.)
         """
-        place = Key(str(obj["metadata"].get("namespace", "")), name_of(obj))
+        given = shaped(kind, obj)
+        if given is None:
+            return set()
+        obj = given
+        place = Key(namespace_of(obj), name_of(obj))
         if not deleted and self._is_not_newer(kind, place, obj):
             return set()
         if kind == MODEL_DEPLOYMENT:
@@ -208,11 +217,32 @@ def pack(obj: Object) -> Entry:
         ]
     if annotations := metadata.get("annotations"):
         metadata["annotations"] = {name: value for name, value in annotations.items() if name != LAST_APPLIED}
-    text = json.dumps({**obj, "metadata": metadata}, separators=(",", ":"))
+    try:
+        text = json.dumps({**obj, "metadata": metadata}, separators=(",", ":"))
+    except RecursionError:
+        text = ""
+    if not text or is_too_deep(text):
+        text = json.dumps(_identity(obj))  # to read all of it back would fail in every pass
     return Entry(uid_of(obj), resource_version_of(obj), zlib.compress(text.encode(), 1))
+
+
+def _identity(obj: Object) -> Object:
+    """Whose object it is: what is kept of one that is nested too deeply to be kept whole."""
+    metadata: Object = {
+        "name": name_of(obj),
+        "namespace": namespace_of(obj),
+        "uid": uid_of(obj),
+        "resourceVersion": resource_version_of(obj),
+        "labels": labels_of(obj),
+    }
+    if (controller := controller_uid(obj)) is not None:
+        metadata["ownerReferences"] = [{"uid": controller, "controller": True}]
+    if deleted := obj["metadata"].get("deletionTimestamp"):
+        metadata["deletionTimestamp"] = deleted
+    return {"metadata": metadata}
 
 
 def owner_key(obj: Object) -> Key | None:
     """Return the ModelDeployment in the name label of `obj`. Whether it is the owner, only the owner's uid shows."""
     name = labels_of(obj).get(names.NAME_LABEL)
-    return Key(str(obj["metadata"].get("namespace", "")), name) if name else None
+    return Key(namespace_of(obj), name) if name else None

@@ -18,6 +18,7 @@ from kubernetes.aio.client import ApiClient
 from modelsync.api import names
 from modelsync.api.foreign_text import foreign_text
 from modelsync.api.kinds import CONTROLLER_REVISION, Kind, Object, resource_version_of, uid_of
+from modelsync.cluster import wire
 from modelsync.cluster.errors import (
     AlreadyExistsError,
     ClusterError,
@@ -318,8 +319,8 @@ def _what(verb: str, kind: Kind, namespace: str | None, name: str | None) -> str
 
 def _parse(content: bytes, what: str) -> Object:
     try:
-        answer = json.loads(content)
-    except ValueError:
+        answer = wire.parse(content)
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise UnavailableError(
@@ -341,8 +342,8 @@ def _network_problem(error: Exception) -> str:
 def _error(what: str, status: int, headers: Mapping[str, str], content: bytes) -> ClusterError:
     """Map the HTTP status and the reason in the Status object to an error (API conventions, "Response Status Kind")."""
     try:
-        parsed = json.loads(content)
-    except ValueError:
+        parsed = wire.parse(content)
+    except (ValueError, RecursionError):
         parsed = None
     answer = parsed if isinstance(parsed, dict) and parsed.get("kind") == "Status" else {}
     server_message = " ".join(str(answer.get("message") or f"HTTP {status}").split())

@@ -10,14 +10,16 @@ import itertools
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
+import aiohttp
 import kopf
 
 from modelsync.api import names
 from modelsync.api.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Kind, Object
+from modelsync.cluster import wire
 from modelsync.cluster.cache import CHILD_KINDS
 from modelsync.cluster.connection import Connection
 
@@ -96,19 +98,59 @@ class Shell:
         except RuntimeError:  # the main loop has ended
             self._stop.set()
 
-    async def _login(self, **_kwargs: Any) -> kopf.ConnectionInfo:
+    async def _login(self, **_kwargs: Any) -> kopf.AiohttpSession:
         found = await self._connection.credentials()
-        scheme, _, token = (found.authorization or "").partition(" ")
-        return kopf.ConnectionInfo(
+        info = kopf.ConnectionInfo(
             server=found.server,
             ca_path=found.ca_path,
             certificate_path=found.certificate_path,
             private_key_path=found.private_key_path,
             insecure=found.insecure,
-            proxy_url=found.proxy,
-            scheme=scheme or None,
-            token=token or None,
         )
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            headers={"Authorization": found.authorization} if found.authorization else None,
+            proxy=found.proxy,
+            response_class=_BoundedResponse,
+        )
+        return kopf.AiohttpSession(server=found.server, aiohttp_session=session)
+
+
+class _BoundedResponse(aiohttp.ClientResponse):
+    """An answer that Python can read, however deep the objects in it are nested (`cluster.wire`): kopf ends all watches
+    when it can't read one object."""
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        await super().start(connection)
+        if "watch" in self.url.query:
+            self.content = cast(aiohttp.StreamReader, _BoundedLines(self.content))
+        return self
+
+    async def json(self, **_: Any) -> Any:
+        """Read a whole answer."""
+        return wire.parse(await self.read())
+
+
+class _BoundedLines:
+    """The lines of a watch, as kopf reads them: an object each."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """Whole lines, as they come."""
+        begun = bytearray()
+        async for chunk in self._content.iter_chunked(size):
+            whole, newline, rest = chunk.rpartition(b"\n")
+            if not newline:
+                begun += rest
+                continue
+            lines = (bytes(begun) + whole).split(b"\n")
+            begun = bytearray(rest)
+            yield b"".join(wire.bounded_line(line) + b"\n" for line in lines)
 
 
 class _EndlessBackoffs:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from modelsync.api import names
-from modelsync.api.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Key, Kind, name_of, uid_of
+from modelsync.api.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Key, Kind, name_of, namespace_of, uid_of
 from modelsync.cluster.cache import CHILD_KINDS, Cache
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import KindMissingError
@@ -56,7 +56,7 @@ class Sweeper:
                 try:
                     async for page in self._cluster.pages(kind, namespace, labels=_selector(kind)):
                         for obj in page:
-                            live.add((Key(obj["metadata"]["namespace"], name_of(obj)), uid_of(obj)))
+                            live.add((Key(namespace_of(obj), name_of(obj)), uid_of(obj)))
                             changed = self._cache.put(kind, obj)
                             missed += bool(changed)
                             affected |= changed

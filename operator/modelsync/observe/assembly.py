@@ -8,6 +8,9 @@ from modelsync.api.kinds import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
     ENDPOINT_SLICE,
+    HTTP_ROUTE,
+    MODEL_DEPLOYMENT,
+    POD,
     POD_DISRUPTION_BUDGET,
     SERVICE,
     Key,
@@ -19,6 +22,8 @@ from modelsync.api.kinds import (
     uid_of,
 )
 from modelsync.observe.family import Family
+from modelsync.observe.fields import mapping
+from modelsync.observe.shape import all_shaped, shaped
 
 CONTROLLED_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET)
 """Kinds of children that count only when the ModelDeployment is their controller, whatever their labels say."""
@@ -43,10 +48,15 @@ def assemble(
     gateway_api: bool,
     rivals: Rivals,
 ) -> Family:
-    """Return the family of `owner`, without children and a route that it does not control."""
+    """Return the family of `owner`, without children and a route that it does not control. `owner` has name and uid."""
+    owner = shaped(MODEL_DEPLOYMENT, owner) or owner
     uid = uid_of(owner)
-    own = {kind: by_name(obj for obj in found if is_controlled_by(obj, uid)) for kind, found in children.items()}
-    foreign = {kind: tuple(obj for obj in found if not is_controlled_by(obj, uid)) for kind, found in children.items()}
+    found_by_kind = {kind: all_shaped(kind, found) for kind, found in children.items()}
+    own = {kind: by_name(obj for obj in found if is_controlled_by(obj, uid)) for kind, found in found_by_kind.items()}
+    foreign = {
+        kind: tuple(obj for obj in found if not is_controlled_by(obj, uid)) for kind, found in found_by_kind.items()
+    }
+    route = shaped(HTTP_ROUTE, route) if route is not None else None
     foreign_route = route is not None and not is_controlled_by(route, uid)
     return Family(
         key=key,
@@ -55,12 +65,12 @@ def assemble(
         deployments=own[DEPLOYMENT],
         services=own[SERVICE],
         budgets=own[POD_DISRUPTION_BUDGET],
-        pods=tuple(pods),
-        slices=tuple(slices),
+        pods=tuple(all_shaped(POD, pods)),
+        slices=tuple(all_shaped(ENDPOINT_SLICE, slices)),
         route=None if foreign_route else route,
         gateway_api=gateway_api,
-        rival_routes=rivals.routes,
-        rival_owners=rivals.owners,
+        rival_routes=tuple(all_shaped(HTTP_ROUTE, rivals.routes)),
+        rival_owners=tuple(all_shaped(MODEL_DEPLOYMENT, rivals.owners)),
         foreign={kind: found for kind, found in foreign.items() if found},
         foreign_route=route if foreign_route else None,
     )
@@ -93,7 +103,7 @@ def children_to_read(known: Family) -> list[tuple[Kind, str]]:
 def _revisions_in_status(owner: Object) -> set[str]:
     """Return the stable revision, the ones being rolled out and the one kept warm. Never raises, whatever the status
     contains."""
-    status = owner.get("status") or {}
+    status = mapping(owner.get("status"))
     moves = [status.get(part) for part in ("target", "canary", "previous")]
     found = [move.get("revision") for move in moves if isinstance(move, Mapping)]
     promoted = status.get("promoted")

@@ -6,6 +6,8 @@ from typing import Any
 
 from modelsync.api.kinds import Object
 
+MIN_YEAR, MAX_YEAR = 1970, 9000
+
 
 def mapping(value: Any) -> Object:
     """`value` as a dict; empty if it is not a mapping."""
@@ -47,11 +49,13 @@ def restarts(status: Object) -> int:
 
 
 def parse_time(value: Any) -> datetime | None:
-    """Read a Kubernetes timestamp; None for anything else."""
+    """Read a Kubernetes timestamp; None for anything else, and for a year that no clock shows: adding to it fails."""
     if not isinstance(value, str):
         return None
     try:
         parsed = datetime.fromisoformat(value)
     except ValueError:
+        return None
+    if not MIN_YEAR <= parsed.year <= MAX_YEAR:
         return None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

@@ -138,7 +138,7 @@ def gather(
     revisions = revision_views(found, candidate, holds, sightings, now, with_earlier(exams, found.status))
     observed = Observed(
         now=now,
-        generation=int(family.owner["metadata"].get("generation") or 0),
+        generation=family.owner["metadata"].get("generation") or 0,
         policy=policy(spec, settings),
         requests=Requests.of(annotations_of(family.owner)),
         state=found.state,

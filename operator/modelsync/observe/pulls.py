@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from modelsync.api.kinds import Object
 from modelsync.api.pod_contract import TerminationMessage
+from modelsync.observe.fields import init_container_statuses, mapping, parse_time
 
 UNTOLD = "Untold"
 """The outcome of a pull that ended without a result: it was killed or ran out of memory."""
@@ -28,30 +29,24 @@ class EndedPull:
 
 def ended_pulls(pod: Object) -> Iterator[EndedPull]:
     """The finished pulls that the pod's status still contains: the last two of each init container."""
-    status = pod.get("status")
-    for container in (status.get("initContainerStatuses") if isinstance(status, Mapping) else None) or ():
+    for container in init_container_statuses(pod):
         for state in ("lastState", "state"):
-            ended = (container.get(state) or {}).get("terminated")
+            ended = mapping(mapping(container.get(state)).get("terminated"))
             if ended and (pull := _read(str(container.get("name")), ended)) is not None:
                 yield pull
 
 
 def _read(container: str, ended: Mapping[str, Any]) -> EndedPull | None:
-    try:
-        at = datetime.fromisoformat(str(ended.get("finishedAt")))
-    except ValueError:
+    at = parse_time(ended.get("finishedAt"))
+    if at is None:
         return None
     result = TerminationMessage.parse(ended.get("message"))
     if result is None:
-        return None if ended.get("exitCode") == 0 else EndedPull(container, _utc(at), UNTOLD, 0, 0.0)
+        return None if ended.get("exitCode") == 0 else EndedPull(container, at, UNTOLD, 0, 0.0)
     return EndedPull(
         container=container,
-        at=_utc(at),
+        at=at,
         outcome=result.outcome or UNTOLD,
         fetched=max(0, result.bytes - result.reused_bytes),
         seconds=float(result.seconds),
     )
-
-
-def _utc(at: datetime) -> datetime:
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -19,6 +19,7 @@ from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.api.status import ModelDeploymentStatus
 from modelsync.observe import conflicts, question
 from modelsync.observe.family import Family
+from modelsync.observe.fields import mapping, objects
 from modelsync.policy.effective import registry_of
 from modelsync.policy.validation import problems as spec_problems
 from modelsync.registry.model import Question
@@ -141,7 +142,7 @@ def _policy_problems(spec: ModelDeploymentSpec, settings: OperatorSettings) -> l
 
 def status_of(family: Family) -> ModelDeploymentStatus:
     """Read the status without the parts that cannot be read: a status that stops the planner would disable a hold."""
-    raw: dict[str, Any] = dict(family.owner.get("status") or {})
+    raw: dict[str, Any] = mapping(family.owner.get("status"))
     while True:
         try:
             return ModelDeploymentStatus.model_validate(raw)
@@ -162,7 +163,7 @@ def _spec(owner: Object) -> tuple[ModelDeploymentSpec, list[FieldProblem]]:
 
     The CRD rejects everything that this rejects, so only objects older than the CRD's rules have such parts.
     """
-    raw = dict(owner.get("spec") or {})
+    raw = mapping(owner.get("spec"))
     wrong: list[FieldProblem] = []
     while True:
         try:
@@ -239,8 +240,8 @@ def _in_play(family: Family, state: State) -> set[Revision]:
         if revision and (deployment.get("spec") or {}).get("replicas"):
             found.add(revision)
     if family.route is not None:
-        for rule in (family.route.get("spec") or {}).get("rules") or ():
-            for backend in rule.get("backendRefs") or ():
+        for rule in objects(mapping(family.route.get("spec")).get("rules")):
+            for backend in objects(rule.get("backendRefs")):
                 if revision := names.revision_of(family.key.name, str(backend.get("name"))):
                     found.add(revision)
     if (service := plain_service(family)) is not None:

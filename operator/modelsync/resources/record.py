@@ -12,6 +12,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from modelsync.api import duration, names
+from modelsync.api.kinds import name_of
 from modelsync.api.parts import MODEL
 from modelsync.api.problems import explain
 from modelsync.api.registry import Registry
@@ -25,6 +26,9 @@ from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs, re
 
 FORMAT = 1
 """Format version of `data`. A newer operator must read every older format."""
+
+
+_PARTS = ("metadata", "spec")
 
 
 class RecordError(ValueError):
@@ -83,10 +87,10 @@ class Record:
 
         Without an owner (an orphaning delete, a restore from a backup) the name label says whose it is, with uid "".
         """
-        meta = controller_revision.get("metadata") or {}
-        name = meta.get("name", "")
+        name = name_of(controller_revision)
         data = controller_revision.get("data")
         try:
+            meta = controller_revision["metadata"]
             if not isinstance(data, dict) or data.get("format") != FORMAT:
                 found = data.get("format") if isinstance(data, dict) else None
                 raise RecordError(
@@ -110,7 +114,7 @@ class Record:
                 pre_stop=duration.parse(data["preStop"]),
                 created=_time(meta.get("creationTimestamp")),
                 image_was_default=data.get("imageWasDefault") is not False,
-                template=data["deployment"],
+                template=_template(data["deployment"]),
             )
         except RecordError as error:
             raise RecordError(f"ControllerRevision {name}: {error}") from None
@@ -205,4 +209,12 @@ def _owner(meta: Mapping[str, Any]) -> Owner:
 def _time(text: Any) -> datetime:
     if not text:
         return datetime.min.replace(tzinfo=UTC)
-    return datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    parsed = datetime.fromisoformat(str(text))
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _template(deployment: Any) -> Object:
+    """A Deployment that replicas can be added to. Raises TypeError."""
+    if not isinstance(deployment, dict) or not all(isinstance(deployment.get(part), dict) for part in _PARTS):
+        raise TypeError("deployment")
+    return deployment

@@ -125,7 +125,10 @@ def _load_step(step: StepStatus) -> Step:
         return SetWeight(step.set_weight)
     if step.pause is None or step.pause.duration is None:
         return Pause()
-    return Pause(duration.parse(step.pause.duration))
+    try:
+        return Pause(duration.parse(step.pause.duration))
+    except ValueError:
+        return Pause()  # not written by modelsync: a person ends it
 
 
 def _dump_canary(canary: Canary | None) -> CanaryStatus | None:

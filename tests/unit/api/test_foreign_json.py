@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsync.api.foreign_json import MAX_DEPTH, ForeignJSONError, read_json, read_object
+from modelsync.api.foreign_json import MAX_DEPTH, ForeignJSONError, read_json, read_object, without_deep_values
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
@@ -96,3 +96,23 @@ def test_reading_is_linear(text: str) -> None:
 
 def test_the_depth_that_is_allowed_is_read() -> None:
     assert read_json("[" * MAX_DEPTH + "]" * MAX_DEPTH, max_bytes=MANY)
+
+
+def test_a_string_that_never_ends_is_read_once() -> None:
+    began = time.process_time()
+    with pytest.raises(ForeignJSONError):
+        read_json("[]" * 40 + '"' + '\\"' * 400_000, max_bytes=1 << 20)
+    assert time.process_time() - began < 2, "each of its quotes was tried as the beginning of another one"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"a": [[[1]]], "b": "]]["}', '{"a": [null], "b": "]]["}'),
+        ("[[1], [[2], 3]]", "[[1], [null, 3]]"),
+        ("[1]", "[1]"),
+        ("[[[", "[[["),
+    ],
+)
+def test_values_beyond_a_depth_become_null(text: str, expected: str) -> None:
+    assert without_deep_values(text, 2) == expected
