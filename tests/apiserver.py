@@ -52,7 +52,21 @@ class ApiServer:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> Any:
-        """Send one request and return what came back. Raises RefusedError."""
+        """Send one request and return the parsed answer. Raises RefusedError."""
+        text = self.text(method, path, body, query=query, content_type=content_type, accept=accept)
+        return json.loads(text) if text else {}
+
+    def text(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: dict[str, str] | None = None,
+        content_type: str = "application/json",
+        accept: str = "*/*",
+    ) -> str:
+        """Send one request and return the answer as it is. Raises RefusedError."""
         request = self._client.param_serialize(
             method,
             path,
@@ -68,7 +82,7 @@ class ApiServer:
             with suppress(ValueError, KeyError, TypeError):
                 text = json.loads(text)["message"]
             raise RefusedError(response.status, text)
-        return json.loads(text) if text else {}
+        return text
 
     def send_text(self, method: str, path: str, body: str) -> None:
         """Send a body as it is written. Raises RefusedError."""

@@ -1,4 +1,7 @@
-"""Compares the operator's requests, from the API server's audit log, with the table of its permissions."""
+"""Compares the operator's requests, from the API server's audit log, with the table of its permissions.
+
+Requests that the policy for its account refused are missing, too: it must never refuse what the operator needs.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from generate.operator_policy import SAYS
 from modelsync.cluster.permissions import LEADING, WORK
 
 
@@ -28,6 +32,7 @@ SELDOM = frozenset(
         Use("", "configmaps", "get"),  # a registry with a private authority: tests/integration/controller
         Use("", "secrets", "delete"),  # with the record of a pruned revision
         Use("apps", "controllerrevisions", "delete"),  # beyond spec.revisionHistoryLimit
+        Use("apps", "controllerrevisions", "patch"),  # adoption of an orphan
         Use("apps", "controllerrevisions", "get"),  # a record that a killed leader created unnoticed
         Use("events.k8s.io", "events", "patch"),  # the same event again within minutes
         Use("gateway.networking.k8s.io", "httproutes", "delete"),  # spec.traffic.gateway removed
@@ -38,7 +43,7 @@ SELDOM = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Uses:
-    """The requests of the operator's accounts, and which of them RBAC refused."""
+    """The requests of the operator's accounts, and which of them RBAC or the policy for the account refused."""
 
     asked: frozenset[Use]
     refused: frozenset[Use]
@@ -65,13 +70,16 @@ def uses(audit_log: Path) -> Uses:
         asked.add(use)
         about = (event["user"]["username"], use.group, use.resource, target.get("namespace"), target.get("name"))
         # Not by status 403, which requests in a terminating namespace get, too.
-        if (event.get("annotations") or {}).get("authorization.k8s.io/decision") != "forbid":
+        response = event.get("responseStatus") or {}
+        if f"denied request: {SAYS}" in (response.get("message") or ""):
+            refused.add(use)
+        elif (event.get("annotations") or {}).get("authorization.k8s.io/decision") != "forbid":
             allowed.add(about)
         elif (
             about not in allowed
         ):  # otherwise an uninstallation removed the permissions while the operator was still running
             refused.add(use)
-        if use.verb == "patch" and (event.get("responseStatus") or {}).get("code") == 201:
+        if use.verb == "patch" and response.get("code") == 201:
             asked.add(use._replace(verb="create"))  # server-side apply of a new object needs both
     return Uses(frozenset(asked), frozenset(refused))
 

@@ -161,10 +161,19 @@ class Servers:
 
 
 def operator_account() -> list[dict[str, Any]]:
-    """The operator's namespace, account and permissions, from the manifests generated from the chart."""
+    """The operator's namespace, account, permissions and their bound, from the manifests generated from the chart.
+
+    Without the policy for users: it lets only one operator's stamps through.
+    """
     wanted = {"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+    bound = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
     documents = yaml.safe_load_all((REPOSITORY / "deploy" / "install.yaml").read_text())
-    return [document for document in documents if document["kind"] in wanted]
+    return [
+        document
+        for document in documents
+        if document["kind"] in wanted
+        or (document["kind"] in bound and document["metadata"]["name"] == "modelsync-operator")
+    ]
 
 
 def webhook_secret(name_space: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import hashlib
 import http.client
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,15 +245,28 @@ class Admin:
         xxhash_digests: Mapping[str, bool] | None = None,
         url_expiry_seconds: float | None = None,
         registry_tag_events: bool | None = None,
+        page_sizes: tuple[int, int] | None = None,
+        lacking: Sequence[str] | None = None,
     ) -> None:
-        """Change the server features, which entities use XXH128 digests, the lifetime of presigned URLs, and whether
-        the tags of a version fire automations of the registries that link it."""
+        """Change how the server behaves; what is not given stays.
+
+        Args:
+            features: W&B's flags for what a server supports.
+            xxhash_digests: which entities use XXH128 digests.
+            url_expiry_seconds: the lifetime of presigned URLs.
+            registry_tag_events: whether tags of a version fire automations of the registries that link it.
+            page_sizes: of links, tags and aliases: when the client does not say (50), and at most (10,000).
+            lacking: parts of the schema that an older server does not have, such as `TagConnection.pageInfo` or
+                `Artifact.artifactMemberships(first)`; all others come back.
+        """
         self._call(
             "configure",
             features=dict(features or {}),
             xxhash_digests=dict(xxhash_digests or {}),
             url_expiry_seconds=url_expiry_seconds,
             registry_tag_events=registry_tag_events,
+            page_sizes=page_sizes,
+            lacking=None if lacking is None else list(lacking),
         )
 
     def rate_limit(self, limit: int | None, *, window_seconds: float = 60.0, send_retry_after: bool = False) -> None:

@@ -16,7 +16,9 @@ from aiohttp import hdrs, web
 from wandb_standin.blobs import Blob
 from wandb_standin.errors import RefusedError
 from wandb_standin.faults import Fault
+from wandb_standin.graphql_endpoint import build
 from wandb_standin.model import REGISTRY_PREFIX, Artifact, Collection, Entity, Membership, Organization, Project, Role
+from wandb_standin.paging import PageSizes
 from wandb_standin.state import ServerState
 from wandb_standin.storage import receive
 
@@ -151,6 +153,8 @@ class AdminApi:
         xxhash_digests: dict[str, bool] | None = None,
         url_expiry_seconds: float | None = None,
         registry_tag_events: bool | None = None,
+        page_sizes: tuple[int, int] | None = None,
+        lacking: list[str] | None = None,
     ) -> None:
         self._server.features |= features or {}
         for entity, on in (xxhash_digests or {}).items():
@@ -160,6 +164,14 @@ class AdminApi:
             self._server.signer.expiry_seconds = url_expiry_seconds
         if registry_tag_events is not None:
             self._server.automations.registry_tag_events = registry_tag_events
+        if page_sizes is not None:
+            self._server.page_sizes = PageSizes(*page_sizes)
+        if lacking is not None:
+            try:
+                build(frozenset(lacking))
+            except LookupError as error:
+                raise RefusedError(str(error)) from None
+            self._server.lacking = frozenset(lacking)
 
     def rate_limit(self, limit: int | None, window_seconds: float = 60.0, send_retry_after: bool = False) -> None:
         self._server.rate_limiter.configure(limit, window_seconds, send_retry_after=send_retry_after)

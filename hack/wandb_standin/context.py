@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from wandb_standin.errors import not_found, not_logged_in, permission_denied
 from wandb_standin.model import Artifact, Collection, Entity, Project, Role, User
+from wandb_standin.paging import PageSizes
 from wandb_standin.presign import Signer
 from wandb_standin.store import Store
 
@@ -26,6 +27,7 @@ class Context:
     base_url: str
     user: User | None
     features: dict[str, bool]
+    page_sizes: PageSizes = field(default_factory=PageSizes)
     check_ref: Callable[[str], None] = lambda ref: None
     refs: list[str] = field(default_factory=list)
 

@@ -26,7 +26,7 @@ class Endpoints:
 
     def __init__(self, server: ServerState) -> None:
         self._server = server
-        self._graphql = GraphQL()
+        self._by_schema: dict[frozenset[str], GraphQL] = {}
 
     def routes(self) -> list[web.RouteDef]:
         """The routes for the application's router."""
@@ -39,6 +39,13 @@ class Endpoints:
             web.post("/sdk/otel/v1/{signal}", self._telemetry),
             web.get("/healthz", self._healthy),
         ]
+
+    @property
+    def _graphql(self) -> GraphQL:
+        lacking = self._server.lacking
+        if lacking not in self._by_schema:
+            self._by_schema[lacking] = GraphQL(lacking)
+        return self._by_schema[lacking]
 
     async def _fault_of(
         self, request: web.Request, operation: str, file: str | None = None
@@ -95,7 +102,8 @@ class Endpoints:
             body = json.loads(await request.read())
         except ValueError:
             body = None
-        parsed = self._graphql.read(body)
+        graphql = self._graphql
+        parsed = graphql.read(body)
         entry = request[ENTRY]
         entry.operation = "invalid" if isinstance(parsed, Answer) else parsed.operation
         try:
@@ -127,9 +135,10 @@ class Endpoints:
             base_url=_base_url(request),
             user=user,
             features=self._server.features,
+            page_sizes=self._server.page_sizes,
             check_ref=lambda ref: self._check_ref(entry, parsed.operation, ref),
         )
-        answer = self._graphql.run(parsed, context)
+        answer = graphql.run(parsed, context)
         entry.refs = context.refs
         return _json(answer, verdict.headers)
 

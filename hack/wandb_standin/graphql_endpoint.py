@@ -68,8 +68,9 @@ class Answer:
 class GraphQL:
     """The endpoint without its transport."""
 
-    def __init__(self) -> None:
-        self._schema = build()
+    def __init__(self, lacking: frozenset[str] = frozenset()) -> None:
+        """`lacking`: see `build`."""
+        self._schema = build(lacking)
         self._documents: OrderedDict[str, DocumentNode | Answer] = OrderedDict()
 
     def read(self, body: object) -> Request | Answer:
@@ -131,11 +132,14 @@ class GraphQL:
 
 
 @cache
-def build() -> GraphQLSchema:
+def build(lacking: frozenset[str] = frozenset()) -> GraphQLSchema:
     """The schema with its resolvers; shared by all servers of the process, since it holds no state.
 
+    Args:
+        lacking: what an older server does not have: `Type.field`, or `Type.field(argument)`.
+
     Raises:
-        LookupError: a resolver is for a field that the schema does not have.
+        LookupError: a resolver is for a field that the schema does not have, or nothing has the name of `lacking`.
     """
     schema = build_schema(resources.files(__package__).joinpath("schema.graphql").read_text())
     for kind in schema.type_map.values():
@@ -153,7 +157,26 @@ def build() -> GraphQLSchema:
         owner.fields[field_name].resolve = _adapted(function)
     _scalar(schema, "DateTime").coerce_output_value = _show_time
     _scalar(schema, "Int64").coerce_output_value = _show_integer
+    for part in lacking:
+        _remove(schema, part)
     return schema
+
+
+def _remove(schema: GraphQLSchema, part: str) -> None:
+    owner_name, _, rest = part.partition(".")
+    field_name, _, argument = rest.rstrip(")").partition("(")
+    owner = schema.type_map.get(owner_name)
+    owners = [owner]
+    if isinstance(owner, GraphQLInterfaceType):
+        owners += schema.get_implementations(owner).objects
+    for each in owners:
+        found = each.fields if isinstance(each, GraphQLObjectType | GraphQLInterfaceType) else {}
+        if field_name not in found or (argument and argument not in found[field_name].args):
+            raise LookupError(f"no {part} in the schema; write Type.field or Type.field(argument)")
+        if argument:
+            del found[field_name].args[argument]
+        else:
+            del found[field_name]
 
 
 @cache

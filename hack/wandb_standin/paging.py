@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from wandb_standin.errors import RefusedError
 
 T = TypeVar("T")
-MAX_PAGE = 10_000
+
+
+@dataclass
+class PageSizes:
+    """How many items a page has when the client does not say, and at most."""
+
+    default: int = 50
+    most: int = 10_000
 
 
 def connection(
-    items: Sequence[T], after: str | None = None, first: int | None = None, *, show: Callable[[T], Any] | None = None
+    items: Sequence[T],
+    after: str | None = None,
+    first: int | None = None,
+    *,
+    show: Callable[[T], Any] | None = None,
+    sizes: PageSizes | None = None,
 ) -> dict[str, Any]:
     """One page of the items as edges with cursors.
 
     Args:
         items: everything, in a stable order.
         after: cursor of the last item of the previous page.
-        first: maximum number of items; 50 if not given.
+        first: maximum number of items.
         show: converts an item; the identity if not given.
+        sizes: the server's own limits.
 
     Raises:
         RefusedError: an invalid cursor, or a negative size.
     """
     start = _position(after) + 1 if after else 0
-    size = 50 if first is None else min(first, MAX_PAGE)
+    sizes = sizes or PageSizes()
+    size = min(sizes.default if first is None else first, sizes.most)
     if size < 0:
         raise RefusedError("first must not be negative")
     page = items[start : start + size]

@@ -12,6 +12,7 @@ from wandb_standin.blobs import Blobs
 from wandb_standin.faults import Faults
 from wandb_standin.features import DEFAULT_FEATURES
 from wandb_standin.model import Role
+from wandb_standin.paging import PageSizes
 from wandb_standin.presign import DEFAULT_EXPIRY_SECONDS, Signer
 from wandb_standin.rate_limit import RateLimiter
 from wandb_standin.request_log import RequestLog
@@ -60,6 +61,9 @@ class ServerState:
         self.rate_limiter = RateLimiter()
         self.signer = Signer(settings.url_expiry_seconds)
         self.features = dict.fromkeys(DEFAULT_FEATURES, True) | settings.features
+        self.page_sizes = PageSizes()
+        self.lacking: frozenset[str] = frozenset()
+        """Parts of the schema that this server does not have."""
         self._seed()
 
     def _seed(self) -> None:

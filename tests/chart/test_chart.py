@@ -54,6 +54,12 @@ EVERYTHING: dict[str, Any] = {
         "dashboards": {"enabled": True},
     },
     "networkPolicy": {"webhookFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "egress": [{"ports": [{"port": 443}]}]},
+    "modelNetworkPolicy": {
+        "enabled": True,
+        "namespaces": ["modelsync-system"],
+        "trafficFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "gateways"}}}],
+        "metricsFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
+    },
 }
 
 
@@ -195,6 +201,18 @@ def test_with_watch_namespaces_it_has_a_role_in_each_and_no_cluster_role(render:
         "--namespace=team-a",
         "--namespace=team-b",
     ]
+
+
+def test_with_watch_namespaces_it_may_read_its_own_credentials_and_nothing_else_beside_them(render: Render) -> None:
+    """`settings.registries`: their Secrets and CA bundles are in the operator's namespace."""
+    registry = DEFAULT | {"caBundle": {"configMapKeyRef": {"name": "corp-ca", "key": "ca.crt"}}}
+    values = {"settings": {"registries": [registry]}, "watchNamespaces": ["team-a"]}
+    found = rules(one(render(**values), "Role", "modelsync-lease"))
+    own = {("", "secrets", "get", ("team-key",)), ("", "configmaps", "get", ("corp-ca",))}
+    assert own <= found
+    assert {rule for rule in found - own if rule[1] != "leases"} == set()
+    everywhere = one(render(settings=values["settings"]), "Role", "modelsync-lease")
+    assert rules(everywhere) == wanted(permissions.LEADING, "modelsync"), "the cluster role covers it"
 
 
 def test_the_role_names_the_lease_as_the_code_does(render: Render) -> None:
@@ -389,6 +407,22 @@ def test_the_operator_takes_every_option_that_the_chart_gives_it(render: Render)
         ({"settings": {"registry": {"baseURL": "https://wandb.example.com"}}}, r"missing property 'auth'"),
         ({"settings": {"registry": DEFAULT | {"baseURL": "wandb.example.com"}}}, r"does not match pattern"),
         ({"settings": {"registry": DEFAULT | {"pollInterval": "soon"}}}, r"'soon' does not match pattern"),
+        (
+            {"modelNetworkPolicy": {"enabled": True, "namespaces": ["prod"]}},
+            r"at '/modelNetworkPolicy/trafficFrom': minItems: got 0, want 1",
+        ),
+        (
+            {"modelNetworkPolicy": {"enabled": True, "trafficFrom": [{"podSelector": {}}]}},
+            r"at '/modelNetworkPolicy/namespaces': minItems: got 0, want 1",
+        ),
+        (
+            {"modelNetworkPolicy": {"enabled": True, "namespaces": ["prod"], "trafficFrom": [{}]}},
+            r"at '/modelNetworkPolicy/trafficFrom/0': minProperties: got 0, want 1",
+        ),
+        (
+            {"admissionPolicy": {"boundOperator": "no"}},
+            r"at '/admissionPolicy/boundOperator': got string, want boolean",
+        ),
         ({"log": {"format": "xml"}}, r"at '/log/format': value must be one of 'json', 'console'"),
     ],
     ids=lambda part: part if isinstance(part, str) else "",

@@ -58,13 +58,13 @@ def collection_project(source: Collection, ctx: Context) -> Project | None:
 
 
 @resolver("ArtifactSequence.tags", "ArtifactPortfolio.tags")
-def collection_tags(source: Collection, ctx: Context) -> dict[str, Any]:
-    return {"edges": [{"node": tag} for tag in source.tags]}
+def collection_tags(source: Collection, ctx: Context, after: str | None = None, first: int | None = None) -> Any:
+    return connection(source.tags, after, first, sizes=ctx.page_sizes)
 
 
 @resolver("ArtifactSequence.aliases", "ArtifactPortfolio.aliases")
 def collection_aliases(source: Collection, ctx: Context, after: str | None = None, first: int | None = None) -> Any:
-    return connection([a for m in source.memberships for a in m.aliases], after, first)
+    return connection([a for m in source.memberships for a in m.aliases], after, first, sizes=ctx.page_sizes)
 
 
 @resolver("ArtifactSequence.artifactMembership", "ArtifactPortfolio.artifactMembership")
@@ -75,7 +75,7 @@ def collection_membership(source: Collection, ctx: Context, alias_name: str) -> 
 
 @resolver("ArtifactSequence.artifactMemberships", "ArtifactPortfolio.artifactMemberships")
 def collection_memberships(source: Collection, ctx: Context, after: str | None = None, first: int | None = None) -> Any:
-    return connection(source.memberships, after, first)
+    return connection(source.memberships, after, first, sizes=ctx.page_sizes)
 
 
 @resolver("ArtifactSequence.artifacts", "ArtifactPortfolio.artifacts")

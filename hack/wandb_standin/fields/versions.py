@@ -59,4 +59,4 @@ def artifact_used_by(source: Artifact, ctx: Context, after: str | None = None, f
 @resolver("Artifact.artifactMemberships")
 def artifact_memberships(source: Artifact, ctx: Context, after: str | None = None, first: int | None = None) -> Any:
     visible = [m for m in source.memberships if ctx.can_see_collection(m.artifact_collection)]
-    return connection(visible, after, first)
+    return connection(visible, after, first, sizes=ctx.page_sizes)

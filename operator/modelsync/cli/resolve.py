@@ -118,7 +118,7 @@ def command(
 
 
 def document(answer: Resolved, holds: HoldRead | None) -> dict[str, Any]:
-    """The output of `-o json` for a version. `held` is null when the holds could not be read."""
+    """The output of `-o json` for a version. `held` is null when the holds could not be read to the end."""
     return {
         "outcome": "Resolved",
         "ref": str(answer.ref),
@@ -211,7 +211,7 @@ def _rows(answer: Resolved, holds: HoldRead | None) -> list[tuple[str, str, str]
         ("created", answer.created_at, ""),
     ]
     if holds is None:
-        rows.append(("held", "unknown: its collection could not be read", "yellow"))
+        rows.append(("held", "unknown: its links, or tags and aliases of its collection, could not be read", "yellow"))
     elif not holds.marks:
         rows.append(("held", "no", "green"))
     for mark in sorted(holds.marks) if holds else ():

@@ -16,6 +16,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient
 
 from modelsync.api import names
+from modelsync.api.foreign_text import foreign_text
 from modelsync.api.kinds import CONTROLLER_REVISION, Kind, Object, resource_version_of, uid_of
 from modelsync.cluster import wire
 from modelsync.cluster.errors import (
@@ -34,6 +35,8 @@ WRITE_TIMEOUT = timedelta(seconds=5)
 """At most lease duration minus renew deadline (`lease`), so that a write sent before the deadline also ends before the
 lease does."""
 PAGE_SIZE = 500
+MAX_MESSAGE = 1000
+"""Characters of the API server's own words in a message."""
 MAX_LIST_RESTARTS = 3
 
 
@@ -344,7 +347,7 @@ def _error(what: str, status: int, headers: Mapping[str, str], content: bytes) -
         parsed = None
     answer = parsed if isinstance(parsed, dict) and parsed.get("kind") == "Status" else {}
     server_message = " ".join(str(answer.get("message") or f"HTTP {status}").split())
-    message = f"{what}: {server_message}"
+    message = f"{what}: {foreign_text(server_message, limit=MAX_MESSAGE)}"  # may quote an admission webhook
     reason = answer.get("reason")
     if status == 409:
         return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)

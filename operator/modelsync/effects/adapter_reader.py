@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import structlog
 
+from modelsync.api.foreign_text import foreign_text
 from modelsync.api.kinds import Key
 from modelsync.api.model_ref import CollectionRef
 from modelsync.api.pod_contract import EXIT_CONTENT
@@ -126,7 +127,7 @@ class AdapterReader:
             return Failing(str(error))
         except Exception as error:  # a defect: other adapters must still be read, and this one is retried
             log.exception("adapter.failed", artifact=artifact.ref)
-            return Failing(f"{type(error).__name__}: {error}")
+            return Failing(f"{type(error).__name__}: {foreign_text(str(error))}")
 
     def _schedule_retry(self, entry: _Entry) -> None:
         backoff = self._backoffs.setdefault(entry, _Backoff())

@@ -29,6 +29,7 @@ from modelsync.api.kinds import (
     is_controlled_by,
     labels_of,
     name_of,
+    uid_of,
 )
 from modelsync.api.routing import Routing
 from modelsync.api.settings import OperatorSettings
@@ -280,8 +281,14 @@ class _Pass:
         if forget:
             child = names.child(self._owner.name, revision)
             await self._delete(CONTROLLER_REVISION, self.gathered.read.family.records.get(child))
-            secret = names.fuse_secret(self._owner.name, revision)
-            await self.cluster.delete(SECRET, self._owner.namespace, secret)
+            await self._delete_fuse(revision)
+
+    async def _delete_fuse(self, revision: Revision) -> None:
+        """Delete the Secret of the fuse. Somebody else's Secret of that name stays."""
+        name = names.fuse_secret(self._owner.name, revision)
+        found = await self.cluster.find(SECRET, self._owner.namespace, name)
+        if found is not None and is_controlled_by(found, self._owner.uid):
+            await self.cluster.delete(SECRET, self._owner.namespace, name, uid=uid_of(found))
 
     # --- records ---
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from modelsync.api.foreign_text import foreign_text
 from modelsync.api.kinds import Object, name_of
 from modelsync.api.pod_contract import EXIT_CONTENT, TerminationMessage
 from modelsync.observe.fields import (
@@ -231,5 +232,4 @@ def _last_lines(value: Any, count: int) -> str:
 
 
 def _line(value: Any) -> str:
-    text = " ".join(str(value or "").split())
-    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
+    return foreign_text(str(value or ""), limit=MAX_MESSAGE)

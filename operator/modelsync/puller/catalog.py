@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from modelsync.api.foreign_text import foreign_text
 from modelsync.api.model_ref import ModelRef
 from modelsync.puller.digests import Algorithm, is_artifact_digest
 from modelsync.puller.errors import BadManifestError, DeniedError, NotFoundError, UnreachableError
-from modelsync.puller.file_names import shown
 from modelsync.puller.retry import Backoff
 from modelsync.registry import errors as registry
 from modelsync.registry.graphql import GraphQL, Response
@@ -122,7 +122,7 @@ class Catalog:
         if state != "COMMITTED":
             raise NotFoundError(
                 f"artifact {artifact_id} is still being logged to {self._api.base_url} (its state is "
-                f"{shown(str(state))}); pull again when it is committed"
+                f"{foreign_text(str(state))}); pull again when it is committed"
             )
         url = _dig(artifact, "currentManifest", "file", "directUrl")
         if not isinstance(digest, str) or not is_artifact_digest(digest) or not isinstance(url, str):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelsync.api.foreign_json import ForeignJSONError, RepeatedKeyError, read_json
+from modelsync.api.foreign_text import foreign_text
 from modelsync.puller.digests import Algorithm, hasher, hex_of
 from modelsync.puller.errors import BadManifestError, ManifestMismatchError, UnsafeNameError, UnsupportedReferenceError
 from modelsync.puller.file_names import check_names, shown
@@ -83,6 +84,11 @@ def _manifest_digest(digests: Iterable[tuple[str, str]], algorithm: Algorithm) -
     return hashed.hexdigest()
 
 
+def _quoted(value: Any) -> str:
+    """What the author wrote, for a message."""
+    return foreign_text(repr(value))
+
+
 def _contents(content: bytes) -> dict[str, dict[str, Any]]:
     try:
         document = read_json(content, max_bytes=MAX_MANIFEST_BYTES)
@@ -100,7 +106,7 @@ def _contents(content: bytes) -> dict[str, dict[str, Any]]:
     version = document.get("version") if isinstance(document, dict) else None
     if version != 1:
         raise BadManifestError(
-            f"the manifest has version {shown(repr(version))}; this modelsync reads version 1; use a newer modelsync"
+            f"the manifest has version {_quoted(version)}; this modelsync reads version 1; use a newer modelsync"
         )
     contents = document.get("contents")
     if not isinstance(contents, dict) or not all(isinstance(entry, dict) for entry in contents.values()):
@@ -110,8 +116,9 @@ def _contents(content: bytes) -> dict[str, dict[str, Any]]:
 
 def _entry(path: str, fields: dict[str, Any], artifact_algorithm: Algorithm) -> Entry:
     if (ref := fields.get("ref")) is not None:
+        target = foreign_text(str(ref))  # maybe a signed URL
         raise UnsupportedReferenceError(
-            f"{shown(path)} is a reference to {shown(str(ref))}, not a file stored by W&B, and references are not "
+            f"{shown(path)} is a reference to {target}, not a file stored by W&B, and references are not "
             "pulled; nothing was published; log the artifact with its files (`artifact.add_file` or `add_dir`)",
             file=path,
         )
@@ -119,7 +126,7 @@ def _entry(path: str, fields: dict[str, Any], artifact_algorithm: Algorithm) -> 
     named = extra.get("alg") if isinstance(extra, dict) else None
     if named not in (None, *Algorithm):
         raise BadManifestError(
-            f"{shown(path)} has a digest of type {shown(repr(named))}; this modelsync verifies "
+            f"{shown(path)} has a digest of type {_quoted(named)}; this modelsync verifies "
             f"{' and '.join(Algorithm)}; use a newer modelsync",
             file=path,
         )
@@ -135,14 +142,14 @@ def _entry(path: str, fields: dict[str, Any], artifact_algorithm: Algorithm) -> 
     digest = fields.get("digest")
     if not isinstance(digest, str) or hex_of(digest) is None:
         raise BadManifestError(
-            f"{shown(path)} has the digest {shown(repr(digest))}, which is not the base64 of 16 bytes; the artifact "
+            f"{shown(path)} has the digest {_quoted(digest)}, which is not the base64 of 16 bytes; the artifact "
             "must be logged again",
             file=path,
         )
     size = fields.get("size")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
         raise BadManifestError(
-            f"{shown(path)} has the size {shown(repr(size))}, which is not a number of bytes; the artifact must be "
+            f"{shown(path)} has the size {_quoted(size)}, which is not a number of bytes; the artifact must be "
             "logged again",
             file=path,
         )

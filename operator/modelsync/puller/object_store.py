@@ -21,6 +21,8 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError
 
+from modelsync.api.foreign_text import foreign_text
+
 CHUNK_BYTES = 2**18
 """Written and hashed while still in a core's cache; larger and smaller chunks were slower."""
 CONNECT_SECONDS = 10.0
@@ -196,11 +198,11 @@ class ObjectStore:
             pool.clear()
 
     def _get(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        scheme, host = _place(url)
+        if scheme not in ("http", "https") or not host:
             raise ObjectMissingError("the registry returned no http(s) URL for it")
-        with _attempt(f"request to {parts.hostname}"):
-            return self._pool(parts.scheme, parts.hostname).request(
+        with _attempt(f"request to {foreign_text(host)}"):
+            return self._pool(scheme, host).request(
                 "GET",
                 url,
                 headers={**self._options["headers"], **headers},
@@ -218,6 +220,15 @@ class ObjectStore:
                     urllib3.ProxyManager(proxy, **self._options) if proxy else urllib3.PoolManager(**self._options)
                 )
             return self._pools[proxy]
+
+
+def _place(url: str) -> tuple[str, str]:
+    """The scheme and host of a URL; empty if it has none."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or ""
+    except ValueError:
+        return "", ""
 
 
 @contextmanager
@@ -275,8 +286,8 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return float(text)
     try:
         date = parsedate_to_datetime(text) if text else None
-    except ValueError:
+        if date is None:
+            return 0.0
+        return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):
         return 0.0
-    if date is None:
-        return 0.0
-    return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())

@@ -1,5 +1,6 @@
 """Why a W&B server gave no usable answer. Each message is one line for the user; none contains a key."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +14,11 @@ class GraphQLError:
     """Response keys (aliases) and list indices from the root; empty when the error is about the whole request."""
     code: str = ""
     """`extensions.code`; empty if there is none."""
+
+
+def in_short(errors: Sequence[GraphQLError]) -> str:
+    """The first messages, for a message of ours; empty if there are none."""
+    return "; ".join(error.message for error in errors[:3])
 
 
 class RegistryError(Exception):
@@ -51,10 +57,12 @@ class ThrottledError(RegistryError):
 class UnreachableError(RegistryError):
     """No answer: network, TLS, proxy, timeout, 5xx, or an interrupted response."""
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, too_large: bool = False) -> None:
         super().__init__(message)
         self.status = status
         """The 5xx status of the server, or of a proxy in front of it; None when nothing answered."""
+        self.too_large = too_large
+        """The response was longer than is read; one to a smaller query may be shorter."""
 
 
 class RefusedError(RegistryError):

@@ -23,7 +23,17 @@ from modelsync.registry.errors import (
     UnreachableError,
 )
 from modelsync.registry.graphql import GraphQL, Response, clock, now_utc
-from modelsync.registry.query import DIGEST_ALGORITHM, OPERATION, ArtifactById, CollectionPage, Path, Unit, document
+from modelsync.registry.query import (
+    OPERATION,
+    ArtifactById,
+    CollectionPage,
+    LinksPage,
+    Path,
+    TagsPage,
+    Unit,
+    document,
+    refused_parts,
+)
 
 BATCH = 20
 """References per request. Whether W&B limits the complexity of a query is not documented, so keep it small."""
@@ -41,6 +51,7 @@ class Reply:
 
     value: Any
     errors: tuple[GraphQLError, ...]
+    """Those at, above or below the unit, and those that name no path."""
     project_missing: bool
     """The enclosing project was null."""
     status: int
@@ -65,6 +76,7 @@ class ServerTraits:
 
     batch: int = BATCH
     without: set[str] = field(default_factory=set)
+    """What the server does not have (`query.DIGEST_ALGORITHM`, …)."""
     successes: int = 0
     throttled: ThrottledError | None = None
 
@@ -111,8 +123,12 @@ def _place(unit: Unit) -> tuple[str, ...]:
     match unit:
         case CollectionPage(collection=home, after=after):
             return ("p", home.entity, home.project, home.collection, "page", after or "")
+        case TagsPage(collection=home, after=after):
+            return ("p", home.entity, home.project, home.collection, "tags", after)
         case ArtifactById(artifact_id=artifact_id):
             return ("a", artifact_id)
+        case LinksPage(artifact_id=artifact_id, after=after):
+            return ("a", artifact_id, "links", after)
         case ModelRef():
             return ("p", unit.entity, unit.project, unit.collection, "alias", unit.alias)
 
@@ -146,7 +162,8 @@ class _Exchange:
         if self._stopped is not None:
             self._fail(chunk, self._stopped)
             return ()
-        request = document(chunk, without=self._traits.without)
+        without = frozenset(self._traits.without)
+        request = document(chunk, without=without)
         asked_at, asked = now_utc(), clock()
         try:
             response = await self._api.execute(request.query, request.variables, operation=OPERATION)
@@ -154,19 +171,21 @@ class _Exchange:
             reply = NoReply(error, asked_at, now_utc(), asked)
             if partial := _as_response(reply, request.paths.values()):
                 return self._keep(chunk, partial, request.paths)
-            return self._again_after(error, chunk, reply)
+            return self._again_after(error, chunk, reply, without)
         self._down = 0
         self._traits.succeeded()
         return self._keep(chunk, response, request.paths)
 
-    def _again_after(self, error: RegistryError, chunk: Sequence[Unit], reply: NoReply) -> Sequence[Sequence[Unit]]:
+    def _again_after(
+        self, error: RegistryError, chunk: Sequence[Unit], reply: NoReply, sent_without: frozenset[str]
+    ) -> Sequence[Sequence[Unit]]:
         match error:
-            case RefusedError(messages=messages) if DIGEST_ALGORITHM not in self._traits.without and any(
-                DIGEST_ALGORITHM in text for text in messages
-            ):
-                self._traits.without.add(DIGEST_ALGORITHM)
+            case RefusedError(messages=messages) if lacking := refused_parts(messages) - sent_without:
+                self._traits.without |= lacking
                 return (chunk,)
-            case RefusedError() | NotFoundError() | DeniedError(status=403) if len(chunk) > 1:
+            case RefusedError() | NotFoundError() | DeniedError(status=403) | UnreachableError(too_large=True) if (
+                len(chunk) > 1
+            ):
                 middle = len(chunk) // 2
                 return (chunk[:middle], chunk[middle:])
             case UnreachableError(status=int()) if len(chunk) > 1:
@@ -175,6 +194,8 @@ class _Exchange:
                 self._down += 1
                 if self._down >= _GIVE_UP_AFTER:
                     self._stopped = reply
+            case UnreachableError(too_large=True):
+                pass
             case ThrottledError():
                 self._traits.throttled = error
                 self._stopped = reply
@@ -197,6 +218,8 @@ class _Exchange:
                     again.append([unit])
                     continue
                 errors = at_large
+            elif value is not None:
+                errors += tuple(error for error in at_large if error not in errors)
             self.results[unit] = Reply(
                 value=value,
                 errors=errors,

@@ -26,6 +26,7 @@ import aiohttp
 
 from modelsync import __version__
 from modelsync.api.foreign_json import ForeignJSONError, read_object
+from modelsync.api.foreign_text import foreign_text
 from modelsync.registry.credential import Credential
 from modelsync.registry.errors import (
     DeniedError,
@@ -36,12 +37,15 @@ from modelsync.registry.errors import (
     RegistryError,
     ThrottledError,
     UnreachableError,
+    in_short,
 )
 
 TIMEOUT = timedelta(seconds=30)
 CONNECT_TIMEOUT = timedelta(seconds=10)
 MAX_ANSWER_BYTES = 32 * 2**20
 """A response is held in memory; 20 references with large metadata stay far below this."""
+MAX_ERRORS = 100
+"""Of a response. A batch has some twenty parts."""
 MAX_ANSWER_DEPTH = 64
 """Nesting of a response; those to our queries are about 15 deep."""
 
@@ -213,10 +217,7 @@ class GraphQL:
         answer = _json_object(content)
         if answer is None or not ("data" in answer or "errors" in answer):
             raise self._failure_without_graphql(status, headers)
-        listed = answer.get("errors")
-        errors = tuple(
-            self._error(each) for each in (listed if isinstance(listed, list) else ()) if isinstance(each, Mapping)
-        )
+        errors = self._errors(answer.get("errors"))
         data = answer.get("data")
         if isinstance(data, Mapping) and (status < 400 or any(value is not None for value in data.values())):
             return Response(data, errors, status, asked_at, answered_at, asked)
@@ -243,7 +244,7 @@ class GraphQL:
         """POST `body`. Raises UnreachableError, outside the except block: aiohttp's errors contain the headers."""
         if self._session is None:
             self._session = new_session()
-        problem = ""
+        problem, too_large = "", False
         try:
             async with self._session.post(
                 f"{self.base_url}/graphql",
@@ -265,7 +266,7 @@ class GraphQL:
                 async for chunk in response.content.iter_chunked(2**16):
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:
-                        problem = f"the response is larger than {MAX_ANSWER_BYTES // 2**20} MiB"
+                        problem, too_large = f"the response is larger than {MAX_ANSWER_BYTES // 2**20} MiB", True
                         response.close()
                         break
                 else:
@@ -289,7 +290,7 @@ class GraphQL:
             problem = f"the connection broke off ({type(error).__name__})"
         except OSError as error:
             problem = error.strerror or type(error).__name__
-        raise UnreachableError(f"{self.base_url} cannot be reached: {self._clean(problem)}")
+        raise UnreachableError(f"{self.base_url} cannot be reached: {self._clean(problem)}", too_large=too_large)
 
     def _failure_of_status(self, status: int, headers: Mapping[str, str], at: datetime) -> RegistryError | None:
         """The error that the status alone implies, whatever the body contains; None if there is none."""
@@ -318,8 +319,8 @@ class GraphQL:
         return None
 
     def _failure_without_data(self, status: int, errors: Sequence[GraphQLError]) -> RegistryError:
-        messages = tuple(error.message for error in errors)
-        details = f": {'; '.join(messages[:3])}" if messages else ""
+        said = in_short(errors)
+        details = f": {said}" if said else ""
         if status == 403:
             message = f"{self.base_url} answered 403{details}; check what the API key's user has access to"
             return DeniedError(message, status=status, errors=tuple(errors))
@@ -327,6 +328,8 @@ class GraphQL:
             return NotFoundError(f"{self.base_url} answered 404{details}", errors=tuple(errors))
         if status >= 500:
             return UnreachableError(f"{self.base_url} answered {status}{details}", status=status)
+        # An error of validation names no path; one that does may quote what somebody else has named.
+        messages = tuple(error.message for error in errors if not error.path)
         return RefusedError(f"{self.base_url} refused the query ({status}){details}", status=status, messages=messages)
 
     def _failure_without_graphql(self, status: int, headers: Mapping[str, str]) -> RegistryError:
@@ -341,20 +344,26 @@ class GraphQL:
             "is a W&B server, without a login page or proxy in front of it"
         )
 
+    def _errors(self, listed: Any) -> tuple[GraphQLError, ...]:
+        """What is no list of objects is an error too: the server has left something out."""
+        entries = listed if isinstance(listed, list) else [listed] if listed else []
+        errors = tuple(self._error(each if isinstance(each, Mapping) else {}) for each in entries[:MAX_ERRORS])
+        more = len(entries) - len(errors)
+        return (*errors, GraphQLError(f"{more} more errors")) if more else errors
+
     def _error(self, entry: Mapping[str, Any]) -> GraphQLError:
-        path = entry.get("path")
+        message, path = entry.get("message"), entry.get("path")
         extensions = entry.get("extensions")
         code = extensions.get("code") if isinstance(extensions, Mapping) else None
         return GraphQLError(
-            message=self._clean(str(entry.get("message") or "error without a message")),
+            message=self._clean(message if isinstance(message, str) and message else "error without a message"),
             path=tuple(step for step in path if isinstance(step, (str, int))) if isinstance(path, list) else (),
-            code=code if isinstance(code, str) else "",
+            code=self._clean(code) if isinstance(code, str) else "",
         )
 
     def _clean(self, text: str) -> str:
         """Turn text from a server into one printable line without the key: it goes into conditions and terminals."""
-        line = " ".join("".join(c if c.isprintable() else " " for c in self._credential.scrub(text)).split())
-        return line if len(line) <= 300 else line[:299] + "…"
+        return foreign_text(self._credential.scrub(text))
 
 
 def _proxy_for(url: str) -> str | None:

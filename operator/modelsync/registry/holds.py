@@ -41,8 +41,8 @@ class HoldRead:
 def hold_reads(answers: Answers, question: Question) -> Mapping[str, HoldRead]:
     """Return the hold marks on each digest that `question` covers. A digest missing from the result is unknown.
 
-    A digest is known when its artifact and its collection were both read. If only one of them could be read and it
-    shows a mark, the digest is in the result too, with every latched mark kept.
+    A digest is known when its artifact and its collection were both read, with all their links, tags and aliases. If
+    only a part could be read and it shows a mark, the digest is in the result too, with every latched mark kept.
     """
     found = _marks_found(answers, question)
     reads = {}
@@ -51,7 +51,8 @@ def hold_reads(answers: Answers, question: Question) -> Mapping[str, HoldRead]:
         homes = {view.collection for view in views} | {home for mark in latched if (home := mark.home) is not None}
         collections = {home: kept.positive for home in homes if (kept := answers.collections.get(home))}
         marks = {mark for mark, _ in found[digest]}
-        if all(view.read for view in views) and all(collections.get(view.collection) for view in views):
+        homes_read = all((read := collections.get(view.collection)) and read.whole for view in views)
+        if homes_read and all(view.read for view in views):
             marks |= {mark for mark in latched if _still_stands(mark, collections, question.hold)}
             behind = [view.read for view in views if view.read] + [read for read in collections.values() if read]
         elif marks:
@@ -109,7 +110,7 @@ class _View:
 
     collection: CollectionRef
     read: Answered | None
-    """The answer about the artifact; None when it has not been read."""
+    """The answer about the artifact; None when it has not been read, or not wholly."""
 
 
 def _views(answers: Answers, question: Question) -> Mapping[str, list[_View]]:
@@ -120,23 +121,24 @@ def _views(answers: Answers, question: Question) -> Mapping[str, list[_View]]:
     for ref in sorted(question.refs):
         kept = answers.refs.get(ref)
         if kept and kept.positive:
-            views[kept.positive.digest].append(_View(ref.in_collection, kept.positive))
+            read = kept.positive if kept.positive.whole else None
+            views[kept.positive.digest].append(_View(ref.in_collection, read))
     return views
 
 
 def _read_of(
     served: ServedVersion, answers: Answers, newest: Mapping[str, tuple[Artifact, Link, Answered]]
 ) -> Answered | None:
-    """The answer about the content of `served`; None when it has not been read.
+    """The answer about the content of `served`; None when it has not been read, or not wholly.
 
     Ids are local to a server. After a move to another server the same id may belong to different content, which is not
     a read of this digest; and the same digest under the same name counts as read, whatever its id.
     """
     if (seen := newest.get(served.artifact_id)) is not None and seen[0].digest == served.digest:
-        return seen[2]
+        return seen[2] if seen[0].whole else None
     place = answers.refs.get(served.collection.at(served.version))
     if place is not None and place.positive is not None and place.positive.digest == served.digest:
-        return place.positive
+        return place.positive if place.positive.whole else None
     return None
 
 
@@ -185,7 +187,7 @@ def _still_stands(mark: HoldMark, collections: Mapping[CollectionRef, Collection
     if mark.via is HoldSource.VERSION_TAG:
         return False
     read = collections.get(mark.home) if mark.home is not None else None
-    if read is None:
+    if read is None or not read.whole:
         return True
     if mark.via is HoldSource.COLLECTION_TAG:
         return mark.name in read.tags and _marks_version(mark.name, mark.version, names)

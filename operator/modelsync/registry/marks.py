@@ -86,8 +86,8 @@ class MarkIndex:
         """When the newest read that shows `mark` gone was asked for; None as long as nothing shows that.
 
         That takes a positive read of the mark's own place, newer than all that showed the mark: the artifact for a tag
-        on a version, else the collection. By alias, no version of the collection may have an alias of that name, and
-        the carrier of each hold alias must be known.
+        on a version, else the collection, to the ends of its lists. By alias, no version of the collection may have an
+        alias of that name, and the carrier of each hold alias must be known.
         """
         server = self._servers.get(server_key(base_url))
         return server.absence(mark) if server is not None else None
@@ -368,7 +368,7 @@ class _Server:
                 return None  # one of several artifacts with these bytes
             return max(known, key=lambda read: read.asked, default=None)
         place = self._collections.get(home) if (home := _home(mark.collection)) is not None else None
-        if place is None or not isinstance(read := place.read, CollectionRead):
+        if place is None or not isinstance(read := place.read, CollectionRead) or not read.whole:
             return None
         if mark.via is HoldSource.COLLECTION_TAG:
             return read if mark.name not in read.tags else None

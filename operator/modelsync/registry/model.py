@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from modelsync.api.hold import HoldMark
+from modelsync.api.hold import HoldMark, HoldSource
 from modelsync.api.model_ref import CollectionRef, ModelRef
 
 # --- questions ------------------------------------------------------------------------------------------------------
@@ -52,8 +52,17 @@ class Question:
 
     @property
     def all_refs(self) -> frozenset[ModelRef]:
-        """The requested aliases, and each served version by its own name."""
-        return self.refs | {served.collection.at(served.version) for served in self.served}
+        """The requested aliases, each served version by its own name, and each version that had a mark of its own.
+
+        The last may belong to another ModelDeployment, which may be gone: the mark ends when its version is read.
+        """
+        served = {served.collection.at(served.version) for served in self.served}
+        marked = {
+            home.at(mark.version)
+            for mark in self.latched
+            if mark.via is HoldSource.VERSION_TAG and (home := mark.home) is not None
+        }
+        return self.refs | served | marked
 
     @property
     def collections(self) -> frozenset[CollectionRef]:
@@ -103,6 +112,8 @@ class Artifact:
     source_version: str | None
     links: tuple[Link, ...]
     """Every link that this credential can see."""
+    whole: bool = True
+    """All links, and all tags of their collections, were read. If not, a mark that is missing proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +139,11 @@ class Resolved(Answered):
     """Aliases of this version in this collection, without W&B's own `v7`."""
     collection_tags: frozenset[str]
     artifact: Artifact
+
+    @property
+    def whole(self) -> bool:
+        """See Artifact.whole."""
+        return self.artifact.whole
 
     @property
     def entity(self) -> str:
@@ -240,6 +256,8 @@ class CollectionRead(Answered):
     """Every alias of every version, without W&B's own `v7`."""
     hold_aliases: frozenset[AliasedVersion]
     """The versions that carry an alias matching a hold pattern, as far as they could be read."""
+    whole: bool = True
+    """All tags and aliases were read. If not, a mark that is missing proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +265,11 @@ class ArtifactRead(Answered):
     """A served version, read by its id because its collection no longer shows it under its name."""
 
     artifact: Artifact
+
+    @property
+    def whole(self) -> bool:
+        """See Artifact.whole."""
+        return self.artifact.whole
 
 
 # --- failures -------------------------------------------------------------------------------------------------------

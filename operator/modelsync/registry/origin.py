@@ -34,23 +34,27 @@ class Origin:
 async def origin(api: GraphQL, artifact_id: str) -> Origin | None:
     """Query who logged the artifact; None where the server does not return it. Raises RegistryError."""
     answer = await api.execute(_QUERY, {"id": artifact_id}, operation=OPERATION)
-    creator = (answer.data.get("artifact") or {}).get("createdBy")
-    if not isinstance(creator, Mapping):
-        return None
+    creator = _mapping(_mapping(answer.data.get("artifact")).get("createdBy"))
     if creator.get("__typename") == "User":
-        return Origin(user=str(creator.get("username") or "")) if creator.get("username") else None
+        user = creator.get("username")
+        return Origin(user=user) if isinstance(user, str) and user else None
     return _run(api.base_url, creator)
 
 
 def _run(base_url: str, creator: Mapping[str, Any]) -> Origin | None:
-    project = creator.get("project") or {}
-    parts = ((project.get("entity") or {}).get("name"), project.get("name"), creator.get("name"))
-    if not all(parts):
+    project = _mapping(creator.get("project"))
+    parts = (_mapping(project.get("entity")).get("name"), project.get("name"), creator.get("name"))
+    if not all(isinstance(part, str) and part for part in parts):
         return None
-    entity, place, name = map(str, parts)
+    entity, place, name = parts
+    title = creator.get("displayName")
     app = _CLOUD_APP if base_url == _CLOUD_API else base_url
     return Origin(
         run=f"{entity}/{place}/{name}",
-        title=str(creator["displayName"]) if creator.get("displayName") else None,
+        title=title if isinstance(title, str) and title else None,
         url=f"{app}/{entity}/{place}/runs/{name}",
     )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

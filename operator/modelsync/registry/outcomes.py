@@ -6,11 +6,13 @@ and for what this key cannot see, so `Missing` means either.
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from heapq import nsmallest
 from typing import Literal
 
+from modelsync.api.foreign_text import foreign_text
 from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry import wire
-from modelsync.registry.errors import DeniedError, GraphQLError, NotFoundError, ThrottledError
+from modelsync.registry.errors import DeniedError, GraphQLError, NotFoundError, ThrottledError, in_short
 from modelsync.registry.exchange import NoReply, Reply
 from modelsync.registry.model import (
     ArtifactOutcome,
@@ -27,6 +29,11 @@ from modelsync.registry.model import (
 
 _DENIED = ("permission", "forbidden", "unauthorized", "unauthenticated", "access denied", "not authorized")
 _MISSING = ("not found", "not_found", "does not exist", "could not find")
+
+MAX_NAME = 128
+"""Characters of an alias, at W&B."""
+MAX_SIMILAR = 1000
+"""Aliases that a misspelt one is compared with: that takes long."""
 
 _What = Literal["project", "collection", "alias", "version"]
 
@@ -56,26 +63,23 @@ def of_ref(ref: ModelRef, reply: Reply | NoReply, collection: CollectionOutcome)
     return _failure(ref, reply, what, known)
 
 
-def of_collection(collection: CollectionRef, replies: Collection[Reply | NoReply]) -> CollectionOutcome:
-    """Classify the replies about a collection, one per page of its aliases. `hold_aliases` stays empty."""
-    pages: list[wire.AliasesPage] = []
-    for number, reply in enumerate(replies, start=1):
-        if not isinstance(reply, Reply) or reply.value is None:
-            return _failure(collection, reply, "collection")
-        try:
-            pages.append(wire.aliases_page(reply.value))
-        except wire.UnexpectedShapeError as error:
-            return _odd(collection, reply, error)
-        if number == len(replies) and pages[-1].next is not None:
-            return _odd(collection, reply, wire.UnexpectedShapeError(f"more than {number} pages of aliases"))
+def of_collection(collection: CollectionRef, reply: Reply | NoReply) -> CollectionOutcome:
+    """Classify the reply about a collection's first page. `hold_aliases` stays empty; `lists.py` adds further pages."""
+    if not isinstance(reply, Reply) or reply.value is None:
+        return _failure(collection, reply, "collection")
+    try:
+        page = wire.aliases_page(reply.value)
+    except wire.UnexpectedShapeError as error:
+        return _odd(collection, reply, error)
     return CollectionRead(
         collection=collection,
-        tags=pages[-1].tags,
-        aliases=frozenset().union(*(page.aliases for page in pages)),
+        tags=page.tags,
+        aliases=page.aliases,
         hold_aliases=frozenset(),
-        asked_at=min(reply.asked_at for reply in replies),
-        answered_at=max(reply.answered_at for reply in replies),
-        asked=min(reply.asked for reply in replies),
+        whole=not is_partial(reply),
+        asked_at=reply.asked_at,
+        answered_at=reply.answered_at,
+        asked=reply.asked,
     )
 
 
@@ -87,6 +91,14 @@ def of_artifact(artifact_id: str, reply: Reply | NoReply) -> ArtifactOutcome:
         except wire.UnexpectedShapeError as error:
             return _odd(artifact_id, reply, error)
     return _failure(artifact_id, reply, "version")
+
+
+def is_partial(reply: Reply | NoReply) -> bool:
+    """Whether an error of the server may have left out something of the reply that is there.
+
+    Not for what this key may not see: that is left out in any case, with an error or as null.
+    """
+    return isinstance(reply, Reply) and any(_meaning([error], 200) == "unknown" for error in reply.errors)
 
 
 def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Collection[str] = ()) -> Failure:
@@ -109,10 +121,10 @@ def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Colle
             return Unreachable(
                 subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at, asked=asked
             )
-        details = "; ".join(each.message for each in error.errors)
+        details = in_short(error.errors)
         what = "project" if "project" in details.lower() else what
     else:
-        details = "; ".join(each.message for each in reply.errors)
+        details = in_short(reply.errors)
         match _meaning(reply.errors, reply.status):
             case "denied":
                 message = f"{subject}: {details or 'permission denied'}; check what the API key's user has access to"
@@ -163,8 +175,10 @@ def _missing(subject: Subject, what: _What, known: Collection[str]) -> str:
     name = subject.alias if isinstance(subject, ModelRef) else ""
     if what == "version":
         return f"{home} has no version {name}; it was deleted or unlinked, or never existed"
-    close = get_close_matches(name, known, n=1)
-    listed = ", ".join(sorted(known)[:8]) + (", …" if len(known) > 8 else "")
+    similar = nsmallest(MAX_SIMILAR, (each for each in known if len(each) <= MAX_NAME))
+    close = [foreign_text(each) for each in get_close_matches(name, similar, n=1)]
+    listed = ", ".join(foreign_text(each, limit=MAX_NAME) for each in nsmallest(8, known))
+    listed += ", …" if len(known) > 8 else ""
     hint = f"did you mean {close[0]!r}? " if close else ""
     has = f"its aliases are {listed}" if known else "none of its versions has an alias"
     return f"{home} has no alias {name!r}; {hint}{has}"

@@ -1,7 +1,7 @@
 """Answers questions about versions, aliases and hold marks from a W&B server.
 
 One read is one request where possible: all references, and the tags and aliases of their collections. A second request
-is sent only for what the first one showed to be missing: further pages of aliases, versions that carry a hold alias,
+is sent only for what the first one showed to be missing: further pages of a list, versions that carry a hold alias,
 served versions that their collection no longer lists. It must never retry or cache an answer.
 """
 
@@ -15,9 +15,11 @@ from modelsync.registry.errors import NotGraphQLError, RegistryError, Unreachabl
 from modelsync.registry.exchange import NoReply, Reply, ServerTraits, ask
 from modelsync.registry.graphql import GraphQL
 from modelsync.registry.holds import is_hold_alias
+from modelsync.registry.lists import Lists
 from modelsync.registry.model import (
     AliasedVersion,
     ArtifactOutcome,
+    ArtifactRead,
     CollectionOutcome,
     CollectionRead,
     Denied,
@@ -30,10 +32,7 @@ from modelsync.registry.model import (
 )
 from modelsync.registry.organizations import Organizations
 from modelsync.registry.query import ArtifactById, CollectionPage, Unit
-from modelsync.registry.wire import UnexpectedShapeError, aliases_page
-
-MAX_ALIAS_PAGES = 100
-"""Pages of aliases read per collection: a server that always reports a next page must not block the rest."""
+from modelsync.registry.wire import cut_of_artifact, cut_of_membership
 
 
 class Resolver:
@@ -73,7 +72,7 @@ def failed(questions: Iterable[Question], error: RegistryError, at: datetime, mo
     """The result of a read that could not be started because of `error`; `moment` is `at` by `graphql.clock`."""
     reply = NoReply(error, at, at, moment)
     asked = list(questions)
-    collections = {home: outcomes.of_collection(home, [reply]) for question in asked for home in question.collections}
+    collections = {home: outcomes.of_collection(home, reply) for question in asked for home in question.collections}
     refs = {
         ref: outcomes.of_ref(ref, reply, collections[ref.in_collection])
         for question in asked
@@ -93,6 +92,7 @@ class _ReadSession:
         self._api = api
         self._traits = traits
         self._organizations = organizations
+        self._lists = Lists(self._ask, without=traits.without)
 
     async def read(self, refs: Iterable[ModelRef], homes: Iterable[CollectionRef]) -> None:
         """Read references and collections; `homes` contains every collection of `refs`."""
@@ -100,11 +100,19 @@ class _ReadSession:
         asked_homes = {home: self._organizations.actual(home) for home in homes}
         first: set[Unit] = {*asked_refs.values(), *(CollectionPage(home) for home in asked_homes.values())}
         replies = await self._ask(first)
-        pages = await self._further_pages({home: [replies[CollectionPage(home)]] for home in asked_homes.values()})
         for home, actual in asked_homes.items():
-            self.collections[home] = outcomes.of_collection(home, pages[actual])
+            self._lists.note_collection(actual, replies[CollectionPage(actual)])
+            self.collections[home] = outcomes.of_collection(home, replies[CollectionPage(actual)])
         for ref, actual_ref in asked_refs.items():
             self.refs[ref] = outcomes.of_ref(ref, replies[actual_ref], self.collections[ref.in_collection])
+            self._note_cut(self.refs[ref], replies[actual_ref])
+        await self._lists.follow()
+        for home, actual in asked_homes.items():
+            if isinstance(read := self.collections[home], CollectionRead):
+                self.collections[home] = self._lists.collection(read, actual)
+        for ref in asked_refs:
+            if isinstance(outcome := self.refs[ref], Resolved):
+                self.refs[ref] = self._lists.resolved(outcome)
 
     async def follow_up(self, served: Iterable[ServedVersion], patterns: Iterable[str]) -> None:
         """Read which versions carry hold aliases, and the served versions that their collection does not list."""
@@ -125,29 +133,32 @@ class _ReadSession:
         replies = await self._ask({*unknown, *(ArtifactById(each) for each in lost)})
         for artifact_id in lost:
             self.artifacts[artifact_id] = outcomes.of_artifact(artifact_id, replies[ArtifactById(artifact_id)])
+            self._note_cut(self.artifacts[artifact_id], replies[ArtifactById(artifact_id)])
+        await self._lists.follow()
+        for artifact_id in lost:
+            if isinstance(found := self.artifacts[artifact_id], ArtifactRead):
+                self.artifacts[artifact_id] = replace(found, artifact=self._lists.artifact(found.artifact))
         for home, aliases in carriers.items():
-            found = set()
+            versions = set()
             for alias, ref in aliases.items():
                 read = self.collections[home]
                 version = known.get((ref.in_collection, alias)) or outcomes.of_ref(ref, replies[ref], read)
                 if isinstance(version, Resolved):
-                    found.add(AliasedVersion(alias, version.version, version.artifact_id, version.digest))
-            if found and isinstance(read := self.collections[home], CollectionRead):
-                self.collections[home] = replace(read, hold_aliases=frozenset(found))
+                    versions.add(AliasedVersion(alias, version.version, version.artifact_id, version.digest))
+            if versions and isinstance(read := self.collections[home], CollectionRead):
+                self.collections[home] = replace(read, hold_aliases=frozenset(versions))
 
-    async def _further_pages(
-        self, pages: dict[CollectionRef, list[Reply | NoReply]]
-    ) -> Mapping[CollectionRef, list[Reply | NoReply]]:
-        """Follow the cursors of collections with more than one page of aliases."""
-        for _ in range(MAX_ALIAS_PAGES):
-            following = {home: cursor for home, got in pages.items() if (cursor := _next_page(got[-1]))}
-            if not following:
-                break
-            units: list[Unit] = [CollectionPage(home, cursor) for home, cursor in following.items()]
-            replies = await self._ask(units)
-            for home, cursor in following.items():
-                pages[home].append(replies[CollectionPage(home, cursor)])
-        return pages
+    def _note_cut(self, outcome: Outcome | ArtifactOutcome, reply: Reply | NoReply) -> None:
+        """Note the lists of a positive answer that are not whole."""
+        if not isinstance(outcome, Resolved | ArtifactRead) or not isinstance(reply, Reply):
+            return
+        if outcomes.is_partial(reply):
+            self._lists.note_partial(outcome.artifact.artifact_id)
+        if not outcome.artifact.whole:
+            if isinstance(outcome, Resolved):
+                self._lists.note(cut_of_membership(reply.value, outcome.ref))
+            else:
+                self._lists.note(cut_of_artifact(reply.value))
 
     async def _ask(self, units: Iterable[Unit]) -> Mapping[Unit, Reply | NoReply]:
         replies = await ask(self._api, units, self._traits)
@@ -172,12 +183,3 @@ class _ReadSession:
 
 def _no_project(outcome: Outcome | CollectionOutcome) -> bool:
     return isinstance(outcome, Missing) and outcome.what == "project"
-
-
-def _next_page(reply: Reply | NoReply) -> str | None:
-    if not isinstance(reply, Reply) or reply.value is None:
-        return None
-    try:
-        return aliases_page(reply.value).next
-    except UnexpectedShapeError:
-        return None

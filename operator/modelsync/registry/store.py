@@ -120,7 +120,7 @@ class Store:
         )
 
     def is_answered(self, key: Key) -> bool:
-        """Whether the newest answers cover the whole question of `key`."""
+        """Whether the newest answers cover the whole question of `key`, with lists that were read to their ends."""
         question = self._questions.get(key)
         if question is None:
             return False
@@ -208,7 +208,7 @@ def _known(table: Mapping[_Name, _Known], names: Iterable[_Name]) -> dict[_Name,
 
 
 def _is_positive(kept: Kept[Positive] | None) -> bool:
-    return kept is not None and kept.latest is kept.positive
+    return kept is not None and kept.positive is kept.latest and kept.positive.whole
 
 
 def _items(question: Question | None) -> frozenset[Subject]:
@@ -234,4 +234,4 @@ def _what_matters(read: CollectionRead | Failure, question: Question) -> object:
         return read
     held = frozenset(alias for alias in read.aliases if is_hold_alias(alias, question.hold.aliases))
     carriers = frozenset(each for each in read.hold_aliases if each.alias in held)
-    return (read.collection, read.tags, held, carriers)
+    return (read.collection, read.tags, held, carriers, read.whole)

@@ -1,21 +1,27 @@
 """Runs the operator in this process against a real API server, with the W&B stand-in; the tests simulate the kubelet.
 
+The operator has its own account, with the rights and under the admission policy of the chart; the tests are the
+administrator.
+
 Pods select a node of the test, which has no kubelet. Deployments, ReplicaSets, scheduling and EndpointSlices are
 handled by the cluster's own controllers, and routes by its own gateway.
 """
 
 import asyncio
 import itertools
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+import account
 from apiserver import ApiServer, RefusedError
 from modelsync.api import kinds, names
 from modelsync.api.settings import OperatorSettings
@@ -36,6 +42,16 @@ def api() -> ApiServer:
     found = ApiServer()
     found.install_definition()
     return found
+
+
+@pytest.fixture(scope="session")
+def operator_kubeconfig(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The kubeconfig of the operator's account. At the end, the policy must have had nothing against its writes."""
+    with account.bounded(api) as made:
+        before = account.objections(api, made.policy)
+        path = tmp_path_factory.mktemp("operator") / "kubeconfig"
+        yield made.write_kubeconfig(api, Path(os.environ["KUBECONFIG"]), path)
+        assert account.objections(api, made.policy) == before
 
 
 @pytest.fixture
@@ -79,6 +95,7 @@ class World:
     api: ApiServer
     namespace: str
     standin: StandIn
+    kubeconfig: Path
     settings: OperatorSettings = field(init=False)
 
     def __post_init__(self) -> None:
@@ -274,17 +291,21 @@ class World:
 
     # --- the operator ---
 
-    @asynccontextmanager
-    async def operator(self, *, metrics_port: int | None = None, **settings: Any) -> AsyncIterator[asyncio.Event]:
-        """Run the operator for this namespace only, and stop it as SIGTERM does."""
-        options = Options(
+    def options(self, *, metrics_port: int | None = None, **settings: Any) -> Options:
+        """The options of an operator for this namespace only."""
+        return Options(
             settings=self.settings.model_copy(update=settings),
             lease_namespace=self.namespace,
+            kubeconfig=self.kubeconfig,
             namespaces=(self.namespace,),
             metrics_port=metrics_port,
         )
+
+    @asynccontextmanager
+    async def operator(self, *, metrics_port: int | None = None, **settings: Any) -> AsyncIterator[asyncio.Event]:
+        """Run the operator for this namespace only, and stop it as SIGTERM does."""
         stop = asyncio.Event()
-        task = asyncio.create_task(run_until(stop, options))
+        task = asyncio.create_task(run_until(stop, self.options(metrics_port=metrics_port, **settings)))
         try:
             yield stop
         finally:
@@ -321,11 +342,13 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 
 @pytest_asyncio.fixture
-async def world(cluster: Cluster, api: ApiServer, namespace: str, standin: StandIn) -> AsyncIterator[World]:
+async def world(
+    cluster: Cluster, api: ApiServer, namespace: str, standin: StandIn, operator_kubeconfig: Path
+) -> AsyncIterator[World]:
     lease = await cluster.find(kinds.LEASE, "modelsync-system", "modelsync")
     if lease is not None and is_held(lease):
         pytest.fail("another operator runs in this cluster (from `make demo`?); stop it: `make demo-down`")
-    made = World(cluster, api, namespace, standin)
+    made = World(cluster, api, namespace, standin, operator_kubeconfig)
     made.add_node()
     yield made
     made.remove_node()

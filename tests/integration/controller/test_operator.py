@@ -11,7 +11,6 @@ from integration.controller.conftest import World, until
 from modelsync.api import kinds, names
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import ClusterError, ConflictError, InvalidError
-from modelsync.controller.options import Options
 from modelsync.controller.run import run_until
 
 
@@ -230,6 +229,45 @@ async def test_a_recreated_model_deployment_has_new_children(world: World) -> No
                 assert owner["uid"] != old, name
 
 
+async def test_the_fuse_of_a_forgotten_revision_is_deleted_and_a_foreign_secret_of_that_name_is_not(
+    world: World,
+) -> None:
+    rollout = {"steps": [], "keepPrevious": {"replicas": 0, "duration": "0s"}}
+
+    async def promote(text: str) -> str:
+        world.point(version := world.log(text))
+        await world.until_status(f"{version} serves", lambda status: is_stable(status, version))
+        return str((await world.status())["promoted"][-1])
+
+    async def until_forgotten(revision: str) -> None:
+        async def forgotten() -> bool:
+            return f"ControllerRevision/chat-{revision}" not in await world.objects()
+
+        await until(f"{revision} is forgotten", forgotten)
+
+    async with world.operator(), world.kubelet():
+        world.point(world.log())
+        await world.give_credential()
+        await world.deploy(revisionHistoryLimit=1, rollout=rollout)
+        first = (await world.until_phase("Healthy"))["promoted"][-1]
+        second = await promote("second")
+        fuse = f"chat-{second}-fuse"
+        await world.cluster.delete(kinds.SECRET, world.namespace, fuse)
+        theirs = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": fuse}, "stringData": {"key": "theirs"}}
+        await world.cluster.create(kinds.SECRET, world.namespace, theirs)
+        await promote("third")
+        await until_forgotten(first)
+        await promote("fourth")
+        await until_forgotten(second)
+        secrets = {name for name in await world.objects() if name.startswith("Secret/chat-")}
+        assert f"Secret/chat-{first}-fuse" not in secrets
+        assert f"Secret/{fuse}" in secrets
+
+
+def is_stable(status: dict[str, Any], version: str) -> bool:
+    return bool(status.get("promoted")) and status["promoted"][-1].startswith(f"{version}-")
+
+
 async def test_without_a_gateway_the_service_carries_the_traffic(world: World) -> None:
     world.point(world.log())
     await world.give_credential()
@@ -319,13 +357,11 @@ async def lease_is_held(world: World) -> bool:
 
 
 async def stand_by(world: World, stop: asyncio.Event) -> None:
-    options = Options(settings=world.settings, lease_namespace=world.namespace, namespaces=(world.namespace,))
-    assert await run_until(stop, options) == 0
+    assert await run_until(stop, world.options()) == 0
 
 
 async def test_an_operator_that_lost_its_lease_exits_at_once_with_code_1(world: World) -> None:
-    options = Options(settings=world.settings, lease_namespace=world.namespace, namespaces=(world.namespace,))
-    running = asyncio.create_task(run_until(asyncio.Event(), options))
+    running = asyncio.create_task(run_until(asyncio.Event(), world.options()))
 
     async def held() -> bool:
         found = await world.cluster.list_all(kinds.LEASE, world.namespace)

@@ -141,3 +141,18 @@ def test_the_help_lists_every_exit_code(resolve: Resolve) -> None:
         "4",
         "70",
     ]
+
+
+def test_a_hold_beyond_the_first_page_of_tags_is_shown(resolve: Resolve, project: Project, admin: Admin) -> None:
+    project.log(aliases=["production"])
+    for number in range(60):
+        admin.add_collection_tag(str(project.home()), f"approved v{number}")
+    admin.add_collection_tag(str(project.home()), "regulatory-hold")
+    admin.configure(page_sizes=(50, 50))
+    try:
+        assert json.loads(resolve(str(project.ref("production")), "-o", "json").stdout)["held"] is True
+        admin.configure(lacking=["ArtifactCollection.tags(first)"])
+        assert json.loads(resolve(str(project.ref("production")), "-o", "json").stdout)["held"] is None
+        assert "unknown" in resolve(str(project.ref("production"))).stdout
+    finally:
+        admin.configure(page_sizes=(50, 10_000), lacking=[])

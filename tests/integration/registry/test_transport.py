@@ -24,6 +24,7 @@ from modelsync.registry.errors import (
     UnreachableError,
 )
 from modelsync.registry.graphql import (
+    MAX_ERRORS,
     MAX_WAIT,
     GraphQL,
     InvalidBaseURLError,
@@ -212,6 +213,34 @@ async def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(odd: Odd
     assert "redirects are not followed" in str(error)
     assert "secret" not in str(error)
     assert len(odd.requests) == 1
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 404, 500])
+async def test_a_signed_url_that_a_server_quotes_is_in_no_error(odd: Odd, status: int) -> None:
+    url = "https://me:5ecre7@bucket.s3.amazonaws.com/models/a.bin?X-Amz-Credential=5ecre7&X-Amz-Signature=5ecre7"
+    errors = [{"message": f"GET {url}: connection reset", "extensions": {"code": url}}] * 1000
+    odd.answers(lambda: web.json_response({"errors": errors, "data": None}, status=status))
+    error = await failure(odd.url)
+    assert "bucket.s3.amazonaws.com/models/a.bin… connection reset" in str(error)
+    assert "5ecre7" not in str(error) + repr(error.__dict__)
+    assert len(str(error)) < 1500
+
+
+async def test_a_location_is_shown_without_user_and_query(odd: Odd) -> None:
+    location = "https://me:5ecre7@login.example.com/start;token=5ecre7?next=https%3A%2F%2Fa%3Fsig%3D5ecre7#5ecre7"
+    odd.answers(lambda: web.Response(status=302, headers={"location": location}))
+    error = await failure(odd.url)
+    assert "https://login.example.com/start" in str(error)
+    assert "5ecre7" not in str(error)
+
+
+async def test_errors_that_are_not_listed_one_by_one_still_count(odd: Odd) -> None:
+    for errors in ([{"message": "x"}] * 1000, "timeout", {"message": "timeout"}, [None]):
+        odd.answers(lambda errors=errors: web.json_response({"data": {"a": {}}, "errors": errors}))  # type: ignore[misc]
+        async with GraphQL(odd.url, Credential(KEY)) as api:
+            response = await api.execute(VIEWER)
+        assert 1 <= len(response.errors) <= MAX_ERRORS + 1
+        assert response.errors[-1].path == ()
 
 
 async def test_the_key_is_sent_as_wandb_does_and_once_only_in_the_header(odd: Odd) -> None:

@@ -192,6 +192,43 @@ def test_files_come_in_pages(standin: StandIn, admin: Admin, collection: str) ->
     assert seen == names
 
 
+LISTS = """query Lists($after: String) { project(entityName: "acme-ml", name: "lists") {
+  artifactCollection(name: "chat") { tags(first: 3, after: $after) {
+    pageInfo { hasNextPage endCursor } edges { node { name } } } } } }"""
+
+
+def test_a_page_has_at_most_what_the_server_allows(standin: StandIn, admin: Admin) -> None:
+    admin.log_artifact("acme-ml", "lists", "chat", {"a": b"1"})
+    for name in "abcde":
+        admin.add_collection_tag("acme-ml/lists/chat", name)
+    admin.configure(page_sizes=(1, 2))
+    try:
+        names: list[str] = []
+        after = None
+        for _ in range(3):
+            page = graphql(standin.url, LISTS, after=after).json["data"]["project"]["artifactCollection"]["tags"]
+            names += [edge["node"]["name"] for edge in page["edges"]]
+            after = page["pageInfo"]["endCursor"]
+        assert names == [*"abcde"]
+        assert page["pageInfo"]["hasNextPage"] is False
+    finally:
+        admin.configure(page_sizes=(50, 10_000))
+
+
+def test_an_older_server_refuses_what_it_lacks_until_that_is_given_back(standin: StandIn, admin: Admin) -> None:
+    admin.configure(lacking=["TagConnection.pageInfo"])
+    refused = graphql(standin.url, LISTS)
+    admin.configure(lacking=["ArtifactCollection.tags(first)"])
+    refused_too = graphql(standin.url, LISTS)
+    admin.configure(lacking=[])
+    assert (refused.status, refused_too.status) == (400, 400)
+    assert "TagConnection" in refused.json["errors"][0]["message"]
+    assert "'first'" in refused_too.json["errors"][0]["message"]
+    assert graphql(standin.url, LISTS).status == 200
+    with pytest.raises(Exception, match=r"no Tag\.colour in the schema"):
+        admin.configure(lacking=["Tag.colour"])
+
+
 def test_a_version_is_found_by_its_id_after_the_alias_has_moved_on(
     standin: StandIn, admin: Admin, source: str, collection: str
 ) -> None:

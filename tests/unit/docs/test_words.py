@@ -21,6 +21,7 @@ OTHERS = {
     "InferenceService",  # KServe's
     "InvalidSelector",  # of an HPA's condition
     "False",
+    "Ignore",  # of an admission policy's failurePolicy
     "True",
     "PartiallyInvalid",  # of an HTTPRoute's condition
     "ReadOnlyMany",  # access modes of a volume

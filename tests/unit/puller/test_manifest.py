@@ -113,6 +113,12 @@ def test_a_reference_is_refused_by_name_and_never_skipped() -> None:
     assert caught.value.exit_code == 4
 
 
+def test_a_reference_is_shown_without_its_signature() -> None:
+    with pytest.raises(UnsupportedReferenceError, match="https://bucket/key…, not") as caught:
+        read({"w.bin": {"digest": "etag", "ref": "https://me:5ecre7@bucket/key?X-Amz-Signature=5ecre7"}})
+    assert "5ecre7" not in str(caught.value)
+
+
 def test_an_md5_artifact_may_not_smuggle_in_the_weaker_hash() -> None:
     with pytest.raises(BadManifestError, match="XXH128 digest in an artifact whose digests are MD5"):
         read({"a": {"digest": EMPTY_MD5, "extra": {"alg": "XXH128"}}})

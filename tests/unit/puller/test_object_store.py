@@ -72,7 +72,10 @@ def test_a_status_says_what_to_do_next(
     assert "signature" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("7", 7.0), ("", 0.0), ("soon", 0.0), ("-1", 0.0)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7", 7.0), ("", 0.0), ("soon", 0.0), ("-1", 0.0), ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0.0)],
+)
 def test_retry_after_is_read_and_nonsense_ignored(store: FileStore, text: str, seconds: float) -> None:
     store.answers.append((503, {"Retry-After": text}))
     with pytest.raises(TransientError) as caught:
@@ -181,9 +184,17 @@ def test_a_connection_with_bytes_left_on_it_is_not_used_again(store: FileStore) 
             assert body.read(100) == CONTENT[:100]
 
 
-def test_only_http_urls_are_asked(store: FileStore) -> None:
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "http://[", "http://", "//host/file", ""])
+def test_only_http_urls_are_asked(url: str) -> None:
     with pytest.raises(ObjectMissingError):
-        client().open("file:///etc/passwd", start=0, end=1, size=1)
+        client().open(url, start=0, end=1, size=1)
+
+
+@pytest.mark.parametrize("url", ["http://user:5ecre7@127.0.0.1:1/a?sig=5ecre7", "http://127.0.0.1:99999/?sig=5ecre7"])
+def test_a_url_that_cannot_be_asked_is_not_shown(url: str) -> None:
+    with pytest.raises(AttemptError) as caught:
+        client().open(url, start=0, end=1, size=1)
+    assert "5ecre7" not in str(caught.value)
 
 
 def test_proxies_come_from_the_environment(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:

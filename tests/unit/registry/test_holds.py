@@ -7,7 +7,7 @@ import pytest
 
 from modelsync.api.hold import HoldMark, HoldSource
 from modelsync.registry.holds import HoldRead, hold_reads
-from modelsync.registry.model import AliasedVersion, Answers, HoldNames, Question, ServedVersion
+from modelsync.registry.model import AliasedVersion, Answers, Artifact, HoldNames, Question, ServedVersion
 from unit.registry.facts import (
     CHAT,
     SOURCE,
@@ -274,6 +274,56 @@ def test_a_mark_whose_name_is_no_hold_any_more_is_not_found() -> None:
     answers = known(resolved(V7, 7, content=artifact(7, tags=("regulatory-hold",))), collection())
     question = Question(refs=frozenset(), served=frozenset({SERVED}), hold=HoldNames(tags=frozenset({"frozen"})))
     assert hold_reads(answers, question)["d7"].marks == frozenset()
+
+
+def cut(tags: Iterable[str] = ()) -> Artifact:
+    return replace(artifact(7, tags=tags), whole=False)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param(known(resolved(V7, 7, content=cut()), collection()), id="links"),
+        pytest.param(known(resolved(V7, 7), replace(collection(), whole=False)), id="tags or aliases"),
+        pytest.param(
+            known(resolved(V7, 7), collection(), resolved(PRODUCTION, 7, content=cut(), asked=1)), id="by an alias"
+        ),
+        pytest.param(
+            known(missing(V7), collection(), by_id(cut(), asked=1)), id="an artifact that its collection does not show"
+        ),
+    ],
+)
+def test_a_list_that_was_not_read_to_its_end_leaves_the_digest_unknown(answers: Answers) -> None:
+    assert read(answers) is None
+
+
+def test_a_version_that_an_alias_names_is_unknown_too_and_so_is_a_copy_of_what_serves() -> None:
+    answers = known(resolved(PRODUCTION, 7, content=cut()), collection())
+    assert hold_reads(answers, asked(served=())) == {}
+    copied = replace(SERVED, artifact_id="artifact-of-another-server")
+    answers = known(resolved(V7, 7, content=cut()), collection())
+    assert hold_reads(answers, asked(served=[copied])) == {}
+
+
+def test_a_mark_on_what_was_read_of_a_list_counts_and_nothing_latched_ends() -> None:
+    latched = mark(HoldSource.COLLECTION_TAG, "regulatory-hold", place="acme/llms/chat", version="v21")
+    answers = known(resolved(V7, 7, content=cut(tags=("regulatory-hold",))), collection())
+    found = read(answers, latched=[latched])
+    assert found is not None
+    assert found.marks == {latched, mark(HoldSource.VERSION_TAG, "regulatory-hold")}
+
+
+@pytest.mark.parametrize("via", [HoldSource.COLLECTION_TAG, HoldSource.ALIAS])
+def test_a_latched_mark_in_a_collection_that_was_not_read_to_its_end_stands(via: HoldSource) -> None:
+    latched = mark(via, "regulatory-hold", place=str(SOURCE), version="v21")
+    answers = known(resolved(V7, 7), collection(), replace(collection(SOURCE), whole=False))
+    found = read(answers, latched=[latched])
+    assert found is not None
+    assert found.marks == {latched}
+    answers = known(resolved(V7, 7), collection(), collection(SOURCE))
+    found = read(answers, latched=[latched])
+    assert found is not None
+    assert found.marks == frozenset()
 
 
 def test_the_newest_read_counts_although_the_clock_was_set_back() -> None:

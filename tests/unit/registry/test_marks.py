@@ -244,6 +244,16 @@ def test_a_tag_on_a_collection_is_shown_gone_by_a_read_of_that_collection(scene:
     assert scene.absence(WHOLE) == at(2)
 
 
+@pytest.mark.parametrize("gone", [WHOLE, ALIASED])
+def test_a_collection_whose_lists_were_not_read_to_their_ends_shows_nothing_gone(scene: Scene, gone: HoldMark) -> None:
+    store = scene.pair(PRODUCTION)
+    add(store, resolved(PRODUCTION, 7, collection_tags=HOLD), collection(tags=HOLD, aliases=HOLD, carriers=[carrier()]))
+    add(store, resolved(PRODUCTION, 7, asked=1), replace(collection(asked=OUT + 2), whole=False))
+    assert scene.absence(gone) is None
+    add(store, collection(asked=OUT + 3))
+    assert scene.absence(gone) == at(OUT + 3)
+
+
 def test_an_alias_is_gone_only_when_no_version_has_it(scene: Scene) -> None:
     store = scene.pair(PRODUCTION)
     add(store, collection(aliases=HOLD, carriers=[carrier()]))

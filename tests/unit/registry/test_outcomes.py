@@ -1,5 +1,6 @@
 """How a reply without a positive answer is classified."""
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -47,7 +48,7 @@ def test_no_reply_is_classified_by_its_error_for_references_collections_and_arti
     no_reply = NoReply(error, T0, T0)
     found = (
         outcomes.of_ref(REF, no_reply, unreachable(CHAT)),
-        outcomes.of_collection(CHAT, [no_reply]),
+        outcomes.of_collection(CHAT, no_reply),
         outcomes.of_artifact("QXJ0", no_reply),
     )
     assert [type(outcome) for outcome in found] == [kind] * 3
@@ -107,3 +108,14 @@ def test_an_answer_of_an_odd_shape_moves_nothing_and_names_the_part() -> None:
     found = outcomes.of_ref(REF, reply({"artifact": {"id": 5}}), collection())
     assert isinstance(found, Unreachable)
     assert "does not match W&B's schema (versionIndex" in found.message
+
+
+def test_aliases_in_a_message_are_printable_few_and_short() -> None:
+    aliases = {f"\x1b[31m-{number:05}-{'x' * 9999}" for number in range(2000)} | {"production"}
+    began = time.process_time()
+    found = outcomes.of_ref(REF, reply(), collection(aliases=aliases))
+    assert isinstance(found, Missing)
+    assert "did you mean 'production'?" in found.message
+    assert found.message.isprintable()
+    assert len(found.message) < 2000
+    assert time.process_time() - began < 2

@@ -8,7 +8,21 @@ from graphql import GraphQLSchema, build_schema, parse, validate
 
 from modelsync.api.model_ref import CollectionRef, ModelRef
 from modelsync.registry.exchange import BATCH, ServerTraits, batches
-from modelsync.registry.query import DIGEST_ALGORITHM, ArtifactById, CollectionPage, Unit, document
+from modelsync.registry.query import (
+    DIGEST_ALGORITHM,
+    LINKS_FIRST,
+    LINKS_PAGE_INFO,
+    TAGS_FIRST,
+    TAGS_PAGE_INFO,
+    ArtifactById,
+    CollectionPage,
+    LinksPage,
+    TagsPage,
+    Unit,
+    document,
+    refused_parts,
+)
+from wandb_standin.graphql_endpoint import build
 
 CHAT = CollectionRef("acme", "wandb-registry-model", "chat llm")
 OTHER = CollectionRef("acme-ml", "llms", "chat")
@@ -27,6 +41,9 @@ def schema() -> GraphQLSchema:
         [ArtifactById("QXJ0")],
         [CollectionPage(CHAT, after="YQ=="), ArtifactById("QXJ0")],
         [CHAT.at("production"), CHAT.at("v7"), CollectionPage(CHAT), OTHER.at("production"), ArtifactById("QXJ0")],
+        [TagsPage(CHAT, "YQ==")],
+        [LinksPage("QXJ0", "YQ==")],
+        [TagsPage(CHAT, "YQ=="), LinksPage("QXJ0", "YQ=="), LinksPage("QXJ1", "YQ=="), CollectionPage(CHAT, "YQ==")],
     ],
 )
 @pytest.mark.parametrize("without", [(), (DIGEST_ALGORITHM,)])
@@ -37,8 +54,42 @@ def test_each_document_is_valid_against_the_schema(
     assert validate(schema, parse(written.query)) == []
     assert set(written.paths) == set(units)
     assert (DIGEST_ALGORITHM in written.query) == (
-        not without and any(not isinstance(u, CollectionPage) for u in units)
+        not without and any(isinstance(u, ModelRef | ArtifactById) for u in units)
     )
+
+
+PARTS = {
+    TAGS_FIRST: "ArtifactCollection.tags(first)",
+    TAGS_PAGE_INFO: "TagConnection.pageInfo",
+    LINKS_FIRST: "Artifact.artifactMemberships(first)",
+    LINKS_PAGE_INFO: "ArtifactCollectionMembershipConnection.pageInfo",
+    DIGEST_ALGORITHM: "Artifact.digestAlgorithm",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_a_server_lacks_is_named_by_its_refusal_and_left_out_after_that(part: str) -> None:
+    older = build(frozenset({PARTS[part]}))
+    units: list[Unit] = [CHAT.at("production"), CollectionPage(CHAT)]
+    refusal = [error.message for error in validate(older, parse(document(units).query))]
+    assert refused_parts(refusal) == {part}
+    assert validate(older, parse(document(units, without={part}).query)) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "parts"),
+    [
+        ('Unknown argument "first" on field "artifactMemberships" of type "Artifact".', {LINKS_FIRST}),
+        ('Unknown argument "first" on field "ArtifactSequence.tags".', {TAGS_FIRST}),
+        ('Cannot query field "pageInfo" on type "TagConnection".', {TAGS_PAGE_INFO}),
+        ('Cannot query field "pageInfo" on type "ArtifactMembershipConnection".', {LINKS_PAGE_INFO}),
+        ("Field 'pageInfo' doesn't exist", {TAGS_PAGE_INFO, LINKS_PAGE_INFO}),
+        ('Cannot query field "pageInfo" on type "ArtifactAliasConnection".', set()),
+        ("query is too complex", set()),
+    ],
+)
+def test_the_words_of_other_servers_for_the_same_are_understood(message: str, parts: set[str]) -> None:
+    assert refused_parts([message]) == parts
 
 
 def test_several_aliases_of_one_project_stand_under_one_project_field() -> None:

@@ -1,5 +1,6 @@
 """Which answers are kept, and which keys are notified."""
 
+from dataclasses import replace
 from typing import Any
 
 from modelsync.api.model_ref import CollectionRef, ModelRef
@@ -149,3 +150,17 @@ def test_a_key_is_answered_when_alias_collection_and_each_served_version_were_re
     store.add(reading(collection(asked=6), missing(PRODUCTION, asked=6)))
     assert not store.is_answered(A)
     assert not store.is_answered(B)
+
+
+def test_lists_that_were_not_read_to_their_ends_answer_no_key_and_are_news_when_they_are() -> None:
+    store = Store()
+    store.ask(A, QUESTION)
+    cut = replace(artifact(7), whole=False)
+    assert store.add(reading(resolved(PRODUCTION, 7), replace(collection(), whole=False))) == {A}
+    assert not store.is_answered(A)
+    assert store.add(reading(collection(asked=1))) == {A}
+    assert store.is_answered(A)
+    assert store.add(reading(resolved(PRODUCTION, 7, content=cut, asked=2))) == {A}
+    assert not store.is_answered(A)
+    assert store.add(reading(resolved(PRODUCTION, 7, asked=3))) == {A}
+    assert store.is_answered(A)

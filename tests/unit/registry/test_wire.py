@@ -106,6 +106,25 @@ def test_an_answer_of_another_shape_is_named_by_its_part(data: Any, where: str) 
 
 
 def test_a_next_page_without_a_cursor_is_not_taken_for_the_last() -> None:
-    data = home("chat") | {"aliases": {"pageInfo": {"hasNextPage": True, "endCursor": None}, "edges": []}}
-    with pytest.raises(wire.UnexpectedShapeError, match="no cursor"):
-        wire.aliases_page(data)
+    end = {"pageInfo": {"hasNextPage": True, "endCursor": None}, "edges": []}
+    page = wire.aliases_page(home("chat") | {"aliases": end, "tags": end})
+    assert page.rest == page.tags_rest == wire.Rest(after=None)
+    assert not wire.resolved(membership(artifact={"artifactMemberships": end}), REF, AT, AT).artifact.whole
+
+
+def test_links_that_the_server_left_out_with_an_error_are_not_whole() -> None:
+    read = wire.resolved(membership(artifact={"artifactMemberships": None}), REF, AT, AT)
+    assert not read.artifact.whole
+    assert wire.cut_of_membership(membership(artifact={"artifactMemberships": None}), REF) == wire.Cut(
+        links={"QXJ0": wire.Rest(after=None)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("length", "whole"),
+    [(0, True), (19, True), (20, False), (32, False), (49, True), (50, False), (51, True)],
+)
+def test_without_page_info_a_list_is_whole_unless_it_is_as_long_as_a_page(length: int, whole: bool) -> None:
+    tags = tuple(f"tag-{number}" for number in range(length))
+    read = wire.resolved(membership(artifactCollection=home("chat llm", tags=tags)), REF, AT, AT)
+    assert read.artifact.whole is whole

@@ -11,12 +11,12 @@ from stage.rights import GRANTED, NEVER_ASKED, SELDOM, Use, uses
 ACCOUNT = "system:serviceaccount:modelsync-system:modelsync"
 
 
-def event(use: Use, *, code: int = 200, user: str = ACCOUNT, decision: str = "allow") -> str:
+def event(use: Use, *, code: int = 200, message: str = "", user: str = ACCOUNT, decision: str = "allow") -> str:
     resource, _, subresource = use.resource.partition("/")
     body: dict[str, Any] = {
         "verb": use.verb,
         "user": {"username": user},
-        "responseStatus": {"code": code},
+        "responseStatus": {"code": code, "message": message},
         "annotations": {"authorization.k8s.io/decision": decision},
         "objectRef": {"resource": resource, "apiGroup": use.group, "subresource": subresource},
     }
@@ -39,6 +39,15 @@ def test_a_right_on_one_object_is_missing_where_another_was_asked_for(tmp_path: 
     lease = Use("coordination.k8s.io", "leases", "get")
     assert lease in GRANTED
     assert uses(log(tmp_path, event(lease, code=403, decision="forbid"))).missing == {lease}
+
+
+def test_a_write_that_the_policy_for_the_account_refused_is_missing(tmp_path: Path) -> None:
+    deleted = Use("", "pods", "delete")
+    message = (
+        "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'modelsync-operator' with binding 'modelsync-operator' "
+        "denied request: the operator may not delete pods prod/x: it is not modelsync's"
+    )
+    assert uses(log(tmp_path, event(deleted), event(deleted, code=403, message=message))).missing == {deleted}
 
 
 def test_rights_that_an_uninstallation_has_taken_away_are_not_missing(tmp_path: Path) -> None:
