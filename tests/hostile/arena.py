@@ -142,7 +142,9 @@ class Arena:
         spaces = [api.make_namespace(), api.make_namespace()]
         for each in spaces:
             stack.callback(api.call, "DELETE", f"/api/v1/namespaces/{each}")
-        bystander, tenant = (World(cast(Any, None), api, each, standin) for each in spaces)
+        bystander, tenant = (
+            World(cast(Any, None), api, each, standin, Path(os.environ["KUBECONFIG"])) for each in spaces
+        )
         settings = {
             "allowedRegistries": [standin.url, *(f"http://127.0.0.{n}:18090" for n in range(2, 10))],
             "servingImage": "docker.io/library/nothing-runs-here:v1",

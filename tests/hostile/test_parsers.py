@@ -168,13 +168,13 @@ PARSERS = (
     Parser("a record", _record, (RecordError,), family.valid()["record"]),
     Parser(
         "what a reference names",
-        lambda value: outcomes.of_ref(REF, _reply(value), outcomes.of_collection(REF.in_collection, [_reply(None)])),
+        lambda value: outcomes.of_ref(REF, _reply(value), outcomes.of_collection(REF.in_collection, _reply(None))),
         (),
         {**_LINK, "artifact": _VERSION},
     ),
     Parser(
         "a collection",
-        lambda value: outcomes.of_collection(REF.in_collection, [_reply(value)]),
+        lambda value: outcomes.of_collection(REF.in_collection, _reply(value)),
         (),
         {**_HOME, "aliases": _PAGE},
     ),
