@@ -29,7 +29,7 @@ DEPENDENCIES = (
     Dependency(
         "W&B's answer",
         "the same. A webhook only makes it faster; without one, the mark is seen with the next poll (`pollInterval`, "
-        "at most `hold.pollInterval`)",
+        "at most the administrator's)",
         "tests/golden/scenarios.py",
     ),
     Dependency(
