@@ -124,15 +124,19 @@ class Stage:
         *,
         faults: Mapping[str, Any] | None = None,
         size_bytes: int = 65536,
+        name: str | None = None,
         **content: Any,
     ) -> Version:
         """Log a small model that answers `text`, and link it to the registry; returns the registry's version.
 
-        `content` are further arguments of `make_model`, such as `exam`.
+        `name` is in its files: two collections get the same bytes with the same name. `content` are further arguments
+        of `make_model`, such as `exam`.
         """
         # Streams that last seconds, so that every traffic shift happens during some.
         behaviour = {"ttft_seconds": 0.1, "token_seconds": 0.05, "tokens": 100, **(faults or {})}
-        files = make_model(None, name=collection, version_text=text, faults=behaviour, size_bytes=size_bytes, **content)
+        files = make_model(
+            None, name=name or collection, version_text=text, faults=behaviour, size_bytes=size_bytes, **content
+        )
         return self.log_files(collection, files)
 
     def log_files(self, collection: str, files: Mapping[str, bytes]) -> Version:

@@ -9,6 +9,7 @@ from e2e.conftest import Scene
 from e2e.test_hold import LAST_BYTE_SECONDS, answers_of, last_byte_after
 from modelsync.api import kinds, names
 from stage import Deployment, model_deployment
+from stage.stage import condition
 from traffic import Traffic
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -94,7 +95,7 @@ async def test_orphans(scene: Scene) -> None:
 async def test_the_same_bytes_held_under_another_name(scene: Scene) -> None:
     deployment = await scene.serving()
     twin = f"{scene.collection} twin"
-    scene.stage.log_version(twin, "I am the first version")
+    scene.stage.log_version(twin, "I am the first version", name=scene.collection)
     path = scene.path.replace(scene.collection, twin)
     scene.stage.registry.set_alias(f"{path}:v0", "production")
     server = scene.stage.servers.registry_url
@@ -116,3 +117,20 @@ async def test_a_record_that_is_gone(scene: Scene) -> None:
         await scene.stage.kube.delete(kinds.CONTROLLER_REVISION, scene.namespace, kinds.name_of(record))
     async with deployment.traffic() as traffic:
         await held(scene, deployment, traffic, within=POLLED_SECONDS)
+
+
+async def test_a_registry_that_falls_silent(scene: Scene) -> None:
+    """It cannot show a mark, so that is decided and said: forward moves stop, what serves goes on (hold.onStale)."""
+    deployment = await scene.serving(hold={"maxStaleness": "1m"})
+    async with deployment.traffic() as traffic:
+        scene.stage.registry.set_fault(status=503)
+        status = await deployment.until(
+            "marks are not known", lambda status: condition(status, "HoldsKnown").get("status") == "False", timeout=120
+        )
+        assert condition(status, "HoldsKnown")["reason"] == "Stale"
+        assert condition(status, "Available")["status"] == "True"
+        scene.stage.registry.lift_fault()
+        await deployment.until(
+            "marks are known again", lambda status: condition(status, "HoldsKnown").get("status") == "True"
+        )
+    assert traffic.lost() == [], traffic.explain()
