@@ -134,11 +134,12 @@ test: CLUSTER := test
 test: verify ## everything that CI runs
 	@$(MAKE) --no-print-directory test-chart
 	@$(MAKE) --no-print-directory test-gitops
-# Unit tests and model check keep one core busy, integration tests mostly wait; each prints when it is through. The
-# end-to-end tests come alone: they hold a hold to a second.
+# Unit tests and model check keep one core busy, integration tests mostly wait; each prints when it is through. What has
+# bounds of time comes alone: hostile tenants, and the end-to-end tests, which hold a hold to a second.
 	@trap '$(MAKE) --no-print-directory cluster-down CLUSTER=$(CLUSTER)' EXIT; \
 	$(MAKE) --no-print-directory cluster-up CLUSTER=$(CLUSTER); \
 	$(MAKE) --no-print-directory -j2 --output-sync=target test-pure test-integration CLUSTER=$(CLUSTER); \
+	$(MAKE) --no-print-directory test-hostile CLUSTER=$(CLUSTER); \
 	$(MAKE) --no-print-directory e2e CLUSTER=$(CLUSTER); \
 	$(MAKE) --no-print-directory test-docs CLUSTER=$(CLUSTER)
 

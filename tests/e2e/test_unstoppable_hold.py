@@ -120,16 +120,17 @@ async def test_a_record_that_is_gone(scene: Scene) -> None:
 
 
 async def test_a_registry_that_falls_silent(scene: Scene) -> None:
-    """It cannot show a mark, so that is decided and said: forward moves stop, what serves goes on (hold.onStale)."""
+    """It cannot show a mark. That is reported and stops forward moves; what serves goes on (`hold.onStale`)."""
     deployment = await scene.serving(hold={"maxStaleness": "1m"})
     async with deployment.traffic() as traffic:
-        scene.stage.registry.set_fault(status=503)
-        status = await deployment.until(
-            "marks are not known", lambda status: condition(status, "HoldsKnown").get("status") == "False", timeout=120
-        )
+        with scene.stage.registry.fault("reset"):
+            status = await deployment.until(
+                "marks are not known",
+                lambda status: condition(status, "HoldsKnown").get("status") == "False",
+                timeout=120,
+            )
         assert condition(status, "HoldsKnown")["reason"] == "Stale"
         assert condition(status, "Available")["status"] == "True"
-        scene.stage.registry.lift_fault()
         await deployment.until(
             "marks are known again", lambda status: condition(status, "HoldsKnown").get("status") == "True"
         )

@@ -42,9 +42,9 @@ def scenario(
     finding: int,
     name: str,
     *,
-    safe: float = 10.0,
+    safe: float = 5.0,
     peak: int = 320 * MIB,
-    lag: float = 3.0,
+    lag: float = 1.5,
     broken: str | None = None,
 ) -> Callable[[Callable[[Arena], Iterator[None]]], Attack]:
     """Add the decorated function: it attacks, yields while the bystander gets its hold, and ends what it started.
