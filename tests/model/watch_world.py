@@ -34,8 +34,7 @@ from modelsync.api.kinds import (
     uid_of,
 )
 from modelsync.api.model_ref import CollectionRef, ModelRef
-from modelsync.api.registry import Registry
-from modelsync.api.settings import OperatorSettings
+from modelsync.api.settings import OperatorSettings, OwnRegistry
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.credentials import RegistryCredentials
@@ -116,7 +115,7 @@ class Setting:
 
     @property
     def settings(self) -> OperatorSettings:
-        own = Registry.model_validate(_registry(SERVER, OPERATOR_KEY)) if self.own_credential else None
+        own = OwnRegistry.model_validate(_registry(SERVER, OPERATOR_KEY)) if self.own_credential else None
         return OperatorSettings(allowed_registries=(SERVER, OTHER), registries=(own,) if own is not None else ())
 
 

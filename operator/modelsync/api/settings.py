@@ -84,6 +84,39 @@ class HoldSettings(_Part):
     )
 
 
+NamespacePattern = Annotated[
+    str, Matches(r"^[-a-z0-9*]+$", "is not a namespace or a pattern for some; use lowercase letters, digits, - and *")
+]
+ProjectPattern = Annotated[
+    str,
+    Matches(
+        r"^[^\s/:?\[\]][^/:?\[\]]*/[^/:?\[\]]*[^\s/:?\[\]]$",
+        "is not an entity and a project; write them like acme/wandb-registry-model, with * for any characters",
+    ),
+]
+
+
+class ResolveFor(_Part):
+    """For whom the operator's own credential resolves references."""
+
+    namespaces: Annotated[tuple[NamespacePattern, ...], Field(min_length=1, max_length=256)] = Field(
+        description="Namespaces whose ModelDeployments may use it; * matches any characters."
+    )
+    projects: Annotated[tuple[ProjectPattern, ...], Field(min_length=1, max_length=256)] = Field(
+        description="What they may name, as entity/project; * matches any characters."
+    )
+
+
+class OwnRegistry(Registry):
+    """A W&B server and the operator's own credential for it."""
+
+    resolve_for: Annotated[tuple[ResolveFor, ...], Field(max_length=64)] = Field(
+        (),
+        description="Lets the credential also resolve references of ModelDeployments that leave spec.registry out: only "
+        "in these namespaces, and only of these projects. Their pods still pull with the default registry's Secret.",
+    )
+
+
 def _default_puller() -> str:
     try:
         return f"modelsync:{installed_version('modelsync')}"
@@ -100,12 +133,13 @@ class OperatorSettings(_Part):
         "whole. The Secret and the ConfigMap are looked up in the ModelDeployment's own namespace. Its server needs no "
         "entry in allowedRegistries.",
     )
-    registries: Annotated[tuple[Registry, ...], Field(max_length=16)] = Field(
+    registries: Annotated[tuple[OwnRegistry, ...], Field(max_length=16)] = Field(
         (),
         description="The operator's own credentials, one for each W&B server, with the fields of spec.registry. The "
         "Secret and the ConfigMap are in the operator's namespace. With such a credential everything that serves from "
         "this server is watched for holds, in addition to the credentials of the ModelDeployments. It must be able to "
-        "read every collection that they use; it is never given to a pod.",
+        "read every collection that they use; it is never given to a pod. With resolveFor, a list of namespaces and "
+        "projects (entity/project), it also resolves references of ModelDeployments without spec.registry.",
     )
     allowed_registries: tuple[ServerURL, ...] = Field(
         ("https://api.wandb.ai",),
@@ -141,7 +175,7 @@ class OperatorSettings(_Part):
 
     @field_validator("registries")
     @classmethod
-    def _one_for_each_server(cls, registries: tuple[Registry, ...]) -> tuple[Registry, ...]:
+    def _one_for_each_server(cls, registries: tuple[OwnRegistry, ...]) -> tuple[OwnRegistry, ...]:
         for number, each in enumerate(registries):
             if any(same_server(each.base_url, other.base_url) for other in registries[:number]):
                 raise ValueError(f"{each.base_url} is listed twice; list each server once")

@@ -60,9 +60,10 @@ class RegistryCredentials:
             interval=registry.poll_interval,
         )
 
-    def credential_problem(self, key: Key, registry: Registry) -> str | None:
+    def credential_problem(self, key: Key, registry: Registry, *, own: bool = False) -> str | None:
         """Return why the credential could not be read the last time, or None."""
-        return self._credential_problems.get(_identity(key.namespace, registry.auth.secret_key_ref))
+        namespace = self._own_namespace if own else key.namespace
+        return self._credential_problems.get(_identity(namespace, registry.auth.secret_key_ref))
 
     def _provider(self, identity: _Identity) -> CredentialProvider:
         async def provide() -> Credential:

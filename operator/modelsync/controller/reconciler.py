@@ -261,15 +261,16 @@ class Reconciler:
         adapters: Known = {}
         if found.registry is not None:
             try:
-                registry = capped(found.registry, self._settings)
-                subscription = await self._credentials.subscription(family.key, registry, found.question)
+                own = found.own is not None
+                registry = capped(found.own or found.registry, self._settings)
+                subscription = await self._credentials.subscription(family.key, registry, found.question, own=own)
             except RegistryConfigError as error:
                 refusal = str(error)
             else:
                 self._poller.subscribe(family.key, subscription)
                 if found.spec.serving.lora:
                     adapters = self._adapters.known(subscription)
-                refusal = self._credentials.credential_problem(family.key, found.registry)
+                refusal = self._credentials.credential_problem(family.key, registry, own=own)
         else:
             self._poller.unsubscribe(family.key)
         watched = await self._guard.watch(family.key, watches(found, self._settings))

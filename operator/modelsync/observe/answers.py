@@ -135,8 +135,13 @@ def registry_view(
     refusal: Refusal | None,
     candidate: Candidate | None,
     asked_at: datetime | None,
+    *,
+    own: bool = False,
 ) -> RegistryView:
-    """The outcome of the last query of `registry`. `candidate` and `asked_at` are from the last positive answers."""
+    """The outcome of the last query of `registry`; with `own`, by the operator's own credential.
+
+    `candidate` and `asked_at` are from the last positive answers.
+    """
     server = server_of(registry)
     if refusal is not None:
         message = refusal.message
@@ -150,7 +155,9 @@ def registry_view(
     result, message = outcome(latest)
     if message and key != MODEL:
         message = f"{field_of(key)}: {message}"
-    if result is RegistryOutcome.DENIED and registry is not None:
+    if result is RegistryOutcome.DENIED and own:
+        message = f"{message} (the operator's own credential for this server)"
+    elif result is RegistryOutcome.DENIED and registry is not None:
         ref = registry.auth.secret_key_ref
         whose = "the administrator's default registry" if spec.registry is None else "spec.registry.auth"
         message = f"{message} ({whose}: Secret {ref.name}, key {ref.key})"

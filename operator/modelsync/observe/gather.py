@@ -145,7 +145,13 @@ def gather(
         registry=replace(
             _unless_unread(
                 registry_view(
-                    spec, found.registry, answers, _refused(found, refusal, sightings, now), candidate, asked_at
+                    spec,
+                    found.registry,
+                    answers,
+                    _refused(found, refusal, sightings, now),
+                    candidate,
+                    asked_at,
+                    own=found.own is not None,
                 ),
                 pinned,
             ),

@@ -88,7 +88,9 @@ def watches(found: Read, settings: OperatorSettings) -> tuple[Watch, ...]:
     asked = registry_of(found.spec, settings)
     interval = capped(asked, settings).poll_interval if asked is not None else None
     names = hold_names(found.spec, settings)
-    return _watches(contents, found.state.holds, names, settings, asked=found.registry, interval=interval)
+    # With the operator's own credential, nobody asks with the one that the registry names.
+    by = found.registry if found.own is None else None
+    return _watches(contents, found.state.holds, names, settings, asked=by, interval=interval)
 
 
 def unplanned_watches(found: Unplanned, settings: OperatorSettings) -> tuple[Watch, ...]:

@@ -14,13 +14,13 @@ from modelsync.api import names, reasons
 from modelsync.api.kinds import Object, labels_of
 from modelsync.api.problems import FieldProblem, explain
 from modelsync.api.registry import Registry
-from modelsync.api.settings import OperatorSettings
+from modelsync.api.settings import OperatorSettings, OwnRegistry
 from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.api.status import ModelDeploymentStatus
 from modelsync.observe import conflicts, question
 from modelsync.observe.family import Family
 from modelsync.observe.fields import mapping, objects
-from modelsync.policy.effective import registry_of
+from modelsync.policy.effective import own_registry, registry_of
 from modelsync.policy.validation import problems as spec_problems
 from modelsync.registry.model import Question
 from modelsync.resources.children import selected_revision
@@ -59,6 +59,8 @@ class Read:
     question: Question
     registry: Registry | None
     """The registry to query, from the spec or the administrator's default; None if none may be queried."""
+    own: OwnRegistry | None
+    """The operator's own credential to query it with, instead of the one in `registry`."""
     not_to_ask: str | None
     """Why `registry` is None. A credential must never be sent to a server that is not allowed."""
 
@@ -106,6 +108,8 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         )
         or None
     )
+    # A registry that cannot be read is reported; the default does not replace it.
+    registry = registry_of(spec, settings) if not_to_ask is None else None
     return Read(
         family=family,
         owner=Owner.of(family.owner),
@@ -118,8 +122,8 @@ def read(family: Family, settings: OperatorSettings) -> Read:
         revisions_in_play=frozenset(playing),
         in_play=tuple(in_play),
         question=question.question(spec, settings, in_play, state.holds),
-        # A registry that cannot be read is reported; the default does not replace it.
-        registry=registry_of(spec, settings) if not_to_ask is None else None,
+        registry=registry,
+        own=own_registry(spec, family.key.namespace, settings) if registry is not None else None,
         not_to_ask=not_to_ask,
     )
 

@@ -5,10 +5,12 @@ Only this module decides which of the two applies. It must never reject anything
 
 from dataclasses import dataclass
 from datetime import timedelta
+from fnmatch import fnmatchcase
 
 from modelsync.api.hold import HoldAction, OnStale
+from modelsync.api.model_ref import InvalidReferenceError, ModelRef
 from modelsync.api.registry import Registry
-from modelsync.api.settings import OperatorSettings, same_server
+from modelsync.api.settings import OperatorSettings, OwnRegistry, same_server
 from modelsync.api.spec import ModelDeploymentSpec
 
 _POLLS = 3
@@ -38,6 +40,32 @@ def registry_of(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Regist
         return None
     longest = hold_rules(spec, settings).max_staleness / _POLLS
     return registry if registry.poll_interval <= longest else registry.model_copy(update={"poll_interval": longest})
+
+
+def own_registry(spec: ModelDeploymentSpec, namespace: str, settings: OperatorSettings) -> OwnRegistry | None:
+    """The operator's own credential, if it resolves the references of this ModelDeployment; else None.
+
+    Only for a spec without a registry, and only if the administrator lists every project that it names for the
+    namespace: otherwise a tenant could read with it what the tenant's own key cannot.
+    """
+    default = settings.registry
+    if spec.registry is not None or default is None:
+        return None
+    own = next((each for each in settings.registries if same_server(each.base_url, default.base_url)), None)
+    if own is None:
+        return None
+    projects = [
+        project
+        for rule in own.resolve_for
+        if any(fnmatchcase(namespace, pattern) for pattern in rule.namespaces)
+        for project in rule.projects
+    ]
+    try:
+        named = {(ref.entity, ref.project) for ref in map(ModelRef.parse, spec.references.values())}
+    except InvalidReferenceError:
+        return None
+    listed = all(any(fnmatchcase("/".join(each), pattern) for pattern in projects) for each in named)
+    return own if listed else None
 
 
 def capped(registry: Registry, settings: OperatorSettings) -> Registry:

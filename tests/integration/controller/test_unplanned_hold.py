@@ -11,6 +11,7 @@ import structlog
 from integration.controller.conftest import World, until
 from modelsync.api import kinds, names
 from modelsync.api.registry import Registry
+from modelsync.api.settings import OwnRegistry
 
 HOLD = "regulatory-hold"
 KEPT = "modelsync.test/kept"
@@ -190,19 +191,42 @@ async def test_a_hold_acts_when_planning_raises(world: World, monkeypatch: pytes
     assert "reconcile.failed" in {line["event"] for line in lines}
 
 
+def own_registry(world: World, **parts: Any) -> dict[str, Any]:
+    auth = {"secretKeyRef": {"name": "operators", "key": "WANDB_API_KEY"}}
+    return {"baseURL": world.standin.url, "auth": auth, **parts}
+
+
 async def test_the_operators_own_credential_sees_a_hold_that_no_other_credential_can(world: World) -> None:
     own = world.secret()
     own["metadata"]["name"] = "operators"
     await world.cluster.apply(kinds.SECRET, world.namespace, own)
-    registry = Registry.model_validate(
-        {"baseURL": world.standin.url, "auth": {"secretKeyRef": {"name": "operators", "key": "WANDB_API_KEY"}}}
-    )
-    async with world.operator(registries=(registry,)), world.kubelet():
+    async with world.operator(registries=(OwnRegistry.model_validate(own_registry(world)),)), world.kubelet():
         await serving(world)
         await world.cluster.delete(kinds.SECRET, world.namespace, "wandb")
         await world.until_message("ModelResolved", "wandb")
         world.admin.add_tag(f"{world.path}:v0", HOLD)
         await world.until_status("the hold", lambda status: status.get("holds"))
+
+
+async def test_the_operators_own_credential_resolves_what_is_listed_for_the_namespace(world: World) -> None:
+    own = world.secret()
+    own["metadata"]["name"] = "operators"
+    await world.cluster.apply(kinds.SECRET, world.namespace, own)
+    default = Registry.model_validate(
+        {"baseURL": world.standin.url, "auth": {"secretKeyRef": {"name": "wandb", "key": "WANDB_API_KEY"}}}
+    )
+    rule = {"namespaces": [world.namespace], "projects": [f"acme/{world.namespace}"]}
+    listed = OwnRegistry.model_validate(own_registry(world, pollInterval="1s", resolveFor=[rule]))
+    world.point(world.log())
+    body = world.model_deployment()
+    del body["spec"]["registry"]
+    async with world.operator(registry=default, registries=(listed,)), world.kubelet():
+        await world.cluster.create(kinds.MODEL_DEPLOYMENT, world.namespace, body)
+        await world.until_phase("Healthy")
+        await world.cluster.merge(
+            kinds.MODEL_DEPLOYMENT, world.namespace, "chat", {"spec": {"modelRef": "acme/elsewhere/chat:production"}}
+        )
+        await world.until_message("ModelResolved", "wandb")
 
 
 async def test_a_spec_cannot_make_the_watch_slower_than_the_administrator_wants(world: World) -> None:

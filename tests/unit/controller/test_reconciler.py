@@ -52,10 +52,10 @@ def reconciler(api: Api, found: Family) -> Reconciler:
     async def live(_known: Family) -> Family:
         return found
 
-    async def subscription(*_: Any) -> Any:
+    async def subscription(*_: Any, **__: Any) -> Any:
         return SimpleNamespace()
 
-    def nothing(*_: Any) -> None:
+    def nothing(*_: Any, **__: Any) -> None:
         return None
 
     async def no_watches(*_: Any) -> dict[Any, Any]:
