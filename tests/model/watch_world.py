@@ -48,6 +48,7 @@ from modelsync.effects.cut_off import Cutter
 from modelsync.effects.silence_unplanned import UnplannedSilencer
 from modelsync.effects.silences import Silences
 from modelsync.observe.question import administrator_names
+from modelsync.registry.graphql import clock
 from modelsync.registry.marks import MarkIndex
 from modelsync.registry.model import (
     Answers,
@@ -269,7 +270,7 @@ def _home(name: str) -> CollectionRef:
 def _answer(registries: Registries, server: str, secret: str, question: Question) -> Reading:
     """What a credential reads: everything, or nothing if its key does not work. The other server has the same bytes
     under the same names, and never a mark."""
-    times: dict[str, Any] = {"asked_at": ASKED, "answered_at": ASKED, "asked": 1.0}
+    times: dict[str, Any] = {"asked_at": ASKED, "answered_at": ASKED, "asked": clock()}
     refs: dict[ModelRef, Any] = {}
     for ref in question.all_refs:
         known = ref.collection in (CHAT, TWIN)

@@ -112,8 +112,9 @@ class OwnRegistry(Registry):
 
     resolve_for: Annotated[tuple[ResolveFor, ...], Field(max_length=64)] = Field(
         (),
-        description="Lets the credential also resolve references of ModelDeployments that leave spec.registry out: only "
-        "in these namespaces, and only of these projects. Their pods still pull with the default registry's Secret.",
+        description="Lets the credential also resolve references of ModelDeployments that leave spec.registry out, "
+        "only in these namespaces and only of these projects. Their pods still pull with the default registry's "
+        "Secret.",
     )
 
 

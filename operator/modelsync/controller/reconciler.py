@@ -43,6 +43,7 @@ from modelsync.observe.spec_status import UnreadableError, read, status_of
 from modelsync.observe.unplanned import orphans_beside, unplanned_of
 from modelsync.observe.upkeep import upkeep
 from modelsync.policy.effective import capped
+from modelsync.registry.graphql import clock
 from modelsync.registry.poller import Poller, Subscription
 from modelsync.report.report import Report, report, unreadable_spec
 from modelsync.resources.objects import Owner
@@ -284,6 +285,7 @@ class Reconciler:
             refusal=refusal,
             sightings=self._sightings,
             now=self._now(),
+            instant=clock(),
             exams=self._exams.poll(family.key, family.pods),
             adapters=adapters,
         )

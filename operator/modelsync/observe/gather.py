@@ -34,7 +34,7 @@ from modelsync.observe.answers import (
     remembered,
 )
 from modelsync.observe.exams import with_earlier
-from modelsync.observe.hold_watch import NO_MARKS, Marks, Watch, merge_reads
+from modelsync.observe.hold_watch import NO_MARKS, Marks, Watch, merge_reads, on_clock
 from modelsync.observe.question import server_of
 from modelsync.observe.revisions import revision_views
 from modelsync.observe.route import route_view
@@ -104,13 +104,14 @@ def gather(
     refusal: str | None,
     sightings: Sightings,
     now: datetime,
+    instant: float | None = None,
     exams: Mapping[Revision, Exam] = MappingProxyType({}),
     adapters: Known = MappingProxyType({}),
 ) -> Gathered:
     """Combine what was read with the registry's last answers and the exams of the pods.
 
     `marks` are those that any credential sees; `refusal` is the reason why the registry is not queried; `adapters` has
-    the results of reading LoRA adapters.
+    the results of reading LoRA adapters; `instant` is `now` in seconds of the clock that orders answers.
     """
     family, spec = found.family, found.spec
     positive = positives(spec, answers)
@@ -135,6 +136,7 @@ def gather(
         (hold_reads(each.question, known, server_of(each.registry)) for each, known in watched.items()),
         found.state.holds,
     )
+    holds = on_clock(holds, now, instant)
     revisions = revision_views(found, candidate, holds, sightings, now, with_earlier(exams, found.status))
     observed = Observed(
         now=now,

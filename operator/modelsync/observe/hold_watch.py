@@ -9,8 +9,8 @@ from what the spec asks for.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from modelsync.api.hold import HoldMark
@@ -23,6 +23,9 @@ from modelsync.policy.effective import capped, is_allowed_server, registry_of
 from modelsync.registry.model import Answers, HoldNames, Question
 from modelsync.resources.revision import Artifact
 from modelsync.rollout.model import Hold, HoldRead
+
+CLOCK_STEP = timedelta(seconds=10)
+"""A clock that differs by less from the one that cannot be set was not set."""
 
 PREFERENCE = timedelta(seconds=60)
 """A read by the spec's registry that is older than one by a watch by this much no longer counts."""
@@ -154,6 +157,24 @@ def merge_reads(
             if known is None or _counts(read, known, held_by[digest]):
                 merged[digest] = read
     return merged
+
+
+def on_clock(reads: Mapping[str, HoldRead], now: datetime, instant: float | None) -> Mapping[str, HoldRead]:
+    """The reads with times by the clock that says `now`, although it may have been set since.
+
+    `instant` is now in seconds of the clock that orders reads, which nobody can set. Otherwise, an operator whose clock
+    was set back would take old knowledge of marks for fresh, and one whose clock was set forward fresh knowledge for
+    old. Differences of less than `CLOCK_STEP` are left: a quiet world must not make new times.
+    """
+    return {digest: _on_clock(read, now, instant) for digest, read in reads.items()} if instant is not None else reads
+
+
+def _on_clock(read: HoldRead, now: datetime, instant: float) -> HoldRead:
+    asked_at = now - timedelta(seconds=instant - read.asked)
+    if not read.asked or abs(asked_at - read.asked_at) < CLOCK_STEP:
+        return read
+    # In whole seconds: a time that differs a little in each pass would be written to the status in each pass.
+    return replace(read, asked_at=asked_at.replace(microsecond=0))
 
 
 def _counts(read: HoldRead, known: HoldRead, held_by: Collection[str]) -> bool:

@@ -1,5 +1,6 @@
 """What serves is watched where its record was pulled from, whatever became of the spec."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from modelsync.api.hold import HoldMark, HoldSource
 from modelsync.api.settings import OperatorSettings
 from modelsync.observe.family import Family
-from modelsync.observe.hold_watch import PREFERENCE, merge_reads, watches
+from modelsync.observe.hold_watch import PREFERENCE, merge_reads, on_clock, watches
 from modelsync.observe.spec_status import read
 from modelsync.rollout.model import Hold, HoldRead
 from unit.observe.builders import KEY, SETTINGS, a_record, model_deployment, spec
@@ -109,3 +110,24 @@ def test_only_the_server_that_showed_a_latched_mark_can_show_it_gone() -> None:
     latched = Hold(MARK, NOW - timedelta(hours=1), "https://a")
     assert merge_reads({"d": own}, [{"d": gone}], [latched])["d"] == gone
     assert merge_reads({"d": own}, [{"d": gone}], [replace(latched, server="https://b")])["d"] == own
+
+
+# --- a clock that was set ---
+
+
+def asked(ago: float, by_the_clock: float) -> Mapping[str, HoldRead]:
+    """A read of `ago` seconds ago, by a clock that has been set since and says `by_the_clock`."""
+    at = NOW - timedelta(seconds=by_the_clock)
+    return {"d": HoldRead("d", (), alias_mark_elsewhere=False, asked_at=at, asked=1000.0 - ago)}
+
+
+@pytest.mark.parametrize("by_the_clock", [-600.0, 600.0], ids=["set back", "set forward"])
+def test_the_age_of_a_read_does_not_follow_a_clock_that_is_set(by_the_clock: float) -> None:
+    (read,) = on_clock(asked(90, by_the_clock), NOW, 1000.0).values()
+    assert NOW - read.asked_at == timedelta(seconds=90)
+
+
+def test_a_clock_that_was_not_set_makes_no_new_times() -> None:
+    reads = asked(90, 91)
+    assert on_clock(reads, NOW, 1000.0) == reads
+    assert on_clock(reads, NOW, None) is reads
