@@ -22,24 +22,24 @@ DEPENDENCIES = (
     Dependency(
         "one credential that works, for the server that a version was pulled from: the operator's own "
         "(`settings.registries`), the Secret with which it was pulled, or the spec's",
-        "no new mark is seen; holds that were seen stay. After `hold.maxStaleness`: no forward move, `HoldsKnown` "
-        "False, an alert, and with `hold.onStale: Block` no traffic",
+        "no new mark is seen; holds that were seen stay. After `hold.maxStaleness`, no rollout proceeds, `HoldsKnown` "
+        "is False, an alert fires, and with `hold.onStale: Block` clients get 503",
         "tests/unit/rollout/test_staleness.py",
     ),
     Dependency(
         "W&B's answer",
         "the same. A webhook only makes it faster; without one, the mark is seen with the next poll (`pollInterval`, "
-        "at most the administrator's)",
+        "at most the administrator's `settings.hold.pollInterval`)",
         "tests/golden/scenarios.py",
     ),
     Dependency(
         "an operator that leads",
-        "the version serves on until another replica leads; marks are the first thing that it reads",
+        "the version keeps serving until another replica leads, which reads the marks first of all",
         "tests/e2e/test_operator.py",
     ),
     Dependency(
         "the API server, for one write of the route",
-        "the fuse of the pods acts all the same; the write is tried again until it succeeds",
+        "the fuse still silences the pods; the write is retried until it succeeds",
         "tests/model/test_model.py",
     ),
     Dependency(
@@ -49,12 +49,12 @@ DEPENDENCIES = (
     ),
     Dependency(
         "the middleware in the pod",
-        "the pod is deleted with a grace of one second instead of falling silent at once",
+        "the pod answers until it is deleted, with a grace of one second",
         "tests/e2e/test_fuse.py",
     ),
     Dependency(
         "the node's kubelet",
-        "a pod that neither answers nor can be deleted runs on; no route and no Service leads to it",
+        "a pod that neither acknowledges nor can be deleted keeps running; no route and no Service leads to it",
     ),
 )
 
@@ -74,7 +74,7 @@ def _list() -> str:
             raise FileNotFoundError(f"{each.checked_by}: named in {Path(__file__).name}, but it does not exist")
         lines.append(f"| {each.what} | {each.without_it} | {f'`{each.checked_by}`' if each.checked_by else '–'} |\n")
     lines.append(
-        "\nWhile one of these credentials works, none of the following stops it. The model check\n"
+        "\nWhile one credential of the first row works, none of the following stops a hold. The model check\n"
         "(`tests/model/test_watch.py`) tries every order of two of them, before and after a mark:\n\n"
     )
     lines += [f"* {name}\n" for name in _disturbances()]

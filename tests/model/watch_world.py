@@ -546,15 +546,15 @@ DISTURBANCES: Mapping[str, Change] = {
     "the key dies": lambda world: _registries(alive=world.registries.alive - {CHAT})(world),
     "the spec names another key": lambda world: _with_spec(world, registry=_registry(SERVER, "dead")),
     "the spec names another server": lambda world: _with_spec(world, registry=_registry(OTHER, CHAT)),
-    "the spec names a server that is none": lambda world: _with_spec(world, registry=_registry("http://[1]", CHAT)),
-    "the reference is none": lambda world: _with_spec(world, modelRef="acme/wandb-registry-/chat:production"),
+    "the spec names an invalid server": lambda world: _with_spec(world, registry=_registry("http://[1]", CHAT)),
+    "the reference is invalid": lambda world: _with_spec(world, modelRef="acme/wandb-registry-/chat:production"),
     "the spec cannot be read": lambda world: _edit(world, lambda obj: {**obj, "spec": {}}, kind=names.KIND),
-    "the spec mends": lambda world: _edit(
+    "the spec is repaired": lambda world: _edit(
         world, lambda obj: {**obj, "spec": model_deployment(CHAT)["spec"]}, kind=names.KIND
     ),
-    "it is suspended": lambda world: _with_spec(world, suspend=True),
+    "the ModelDeployment is suspended": lambda world: _with_spec(world, suspend=True),
     "the alias moves on": _registries(alias=SAFE),
-    "a finalizer keeps it while it is being deleted": lambda world: _edit(
+    "it is being deleted, and a finalizer keeps it": lambda world: _edit(
         world,
         lambda obj: {**obj, "metadata": {**obj["metadata"], "deletionTimestamp": "2026-11-21T09:00:00Z"}},
         kind=names.KIND,

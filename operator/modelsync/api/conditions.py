@@ -37,8 +37,8 @@ MEANING: Mapping[ConditionType, str] = {
     ConditionType.RECONCILING: "A change is in progress and needs no user.",
     ConditionType.STALLED: "Nothing proceeds until a user acts; the message says what to do.",
     ConditionType.ON_HOLD: "The version that the alias names is on hold, or a hold made an earlier version serve.",
-    ConditionType.HOLDS_KNOWN: "The registry has reported, within hold.maxStaleness, which hold marks are on what "
-    "serves and on what is rolled out. False: a hold that is set now is not seen.",
+    ConditionType.HOLDS_KNOWN: "Within `hold.maxStaleness` the registry has reported the hold marks of what serves "
+    "and of what is rolled out. False: a hold that is set now is not seen; the message says what to do.",
     ConditionType.ROLLED_BACK: "The version that the alias names failed and was rolled back; the alias still names it.",
     ConditionType.MODEL_RESOLVED: "The registry resolved the alias. Unknown while it does not answer.",
     ConditionType.MODEL_VERIFIED: "The files of the revision being rolled out, else of the stable, match the "

@@ -65,9 +65,9 @@ class Reason(StrEnum):
     REGULATORY_HOLD = "RegulatoryHold"  # a hold in the registry forbids serving the version
     FALLBACK = "Fallback"  # the stable is on hold; an earlier version takes over
     HOLD_LIFTED = "HoldLifted"  # the registry confirmed that the hold is gone
-    HOLDS_STALE = "HoldsStale"  # the marks of a version were not read for longer than `hold.maxStaleness`
-    STALE = "Stale"  # the knowledge of hold marks is older than `hold.maxStaleness`
-    FRESH = "Fresh"  # the knowledge of hold marks is recent
+    HOLDS_STALE = "HoldsStale"  # a rollout waits, or traffic is blocked: marks were not read for `hold.maxStaleness`
+    STALE = "Stale"  # hold marks were not read for `hold.maxStaleness`: a hold that is set now is not seen
+    FRESH = "Fresh"  # the hold marks were read within `hold.maxStaleness`
     SILENCED = "Silenced"  # the pods of a held version were ordered to stop responding
 
     # --- model files ---

@@ -164,7 +164,7 @@ def _event(revision: Revision, why: Held) -> Event:
     what = (
         f"{mark.collection}:{mark.version} must not serve: {WORDING[mark.via].owner} {mark.name!r} puts it on hold"
         if mark is not None
-        else f"{revision} must not serve: its content is unknown while a hold is in force"
+        else f"{revision} must not serve: a hold is in force, and nothing shows what this revision contains"
     )
     return Event("Warning", Reason.REGULATORY_HOLD, "Hold", f"{what}; its traffic is blocked and its pods are deleted")
 

@@ -434,7 +434,7 @@ class Reconciler:
 
 
 def _is_being_deleted(owner: Object) -> bool:
-    """Such a ModelDeployment gets no more writes; the garbage collector deletes its children."""
+    """Such a ModelDeployment gets no plan: only holds act, and the garbage collector deletes its children."""
     return bool(owner["metadata"].get("deletionTimestamp"))
 
 

@@ -59,7 +59,7 @@ def _stale(context: ReportContext, revisions: list[Revision], limit: str) -> str
     since = f"since {oldest:%Y-%m-%d %H:%M:%S} UTC"
     parts = [
         f"the hold marks of {_names(context, revisions)} have not been read {since} from {_servers(facts, revisions)}, "
-        f"longer than hold.maxStaleness ({limit}): a hold that is set there is not seen",
+        f"longer than hold.maxStaleness ({limit}): a hold set since then is not seen",
         _effect(facts, revisions),
     ]
     if nameless := [revision for revision in revisions if not facts.view(revision).digests]:
@@ -75,7 +75,7 @@ def _stale(context: ReportContext, revisions: list[Revision], limit: str) -> str
 def _effect(facts: Facts, revisions: list[Revision]) -> str:
     if any(facts.barred(revision) for revision in revisions):
         return "no traffic goes there until the marks are read again; then it returns by itself"
-    return "what serves goes on serving, and no rollout proceeds on that; to stop it all, set spec.replicas to 0"
+    return "what serves keeps serving, but no rollout to it proceeds; to stop all that serves, set spec.replicas to 0"
 
 
 def _names(context: ReportContext, revisions: list[Revision]) -> str:

@@ -87,8 +87,8 @@ def test_silence_is_told_so_that_an_sre_knows_at_night_what_to_do() -> None:
     assert (condition.status, condition.reason) == ("False", "Stale")
     assert condition.message == (
         "the hold marks of v2 (v2-22222222) have not been read since 2025-12-31 23:53:00 UTC from "
-        "https://wandb.example.com, longer than hold.maxStaleness (5m): a hold that is set there is not seen; what "
-        "serves goes on serving, and no rollout proceeds on that; to stop it all, set spec.replicas to 0; check "
+        "https://wandb.example.com, longer than hold.maxStaleness (5m): a hold set since then is not seen; what "
+        "serves keeps serving, but no rollout to it proceeds; to stop all that serves, set spec.replicas to 0; check "
         "the server, the network and the API key (kubectl modelsync doctor); last answer: Unreachable, connection "
         "refused"
     )
