@@ -34,12 +34,13 @@ from modelsync.effects.exams import ExamPoller
 from modelsync.effects.silences import Silences
 from modelsync.observe.adapters import Known
 from modelsync.observe.adoption import adoptable
+from modelsync.observe.answers import OWN_CREDENTIAL_REFUSED
 from modelsync.observe.assembly import all_children
 from modelsync.observe.family import Family
 from modelsync.observe.gather import Gathered, gather
 from modelsync.observe.hold_watch import places, watches
 from modelsync.observe.sightings import Sightings
-from modelsync.observe.spec_status import UnreadableError, read, status_of
+from modelsync.observe.spec_status import Read, UnreadableError, read, status_of
 from modelsync.observe.unplanned import orphans_beside, unplanned_of
 from modelsync.observe.upkeep import upkeep
 from modelsync.policy.effective import capped
@@ -256,7 +257,7 @@ class Reconciler:
         return decision
 
     async def _planned(self, family: Family) -> Decision:
-        found = read(family, self._settings)
+        found = self._with_usable_credential(read(family, self._settings))
         refusal = found.not_to_ask
         subscription: Subscription | None = None
         adapters: Known = {}
@@ -266,7 +267,7 @@ class Reconciler:
                 registry = capped(found.own or found.registry, self._settings)
                 subscription = await self._credentials.subscription(family.key, registry, found.question, own=own)
             except RegistryConfigError as error:
-                refusal = str(error)
+                refusal = str(error) if not own else OWN_CREDENTIAL_REFUSED
             else:
                 self._poller.subscribe(family.key, subscription)
                 if found.spec.serving.lora:
@@ -300,6 +301,16 @@ class Reconciler:
         alias, pods = str(found.spec.model_ref), family.pods
         self._instrumentation.on_decided(family.key, gathered.observed, decided, status, alias=alias, pods=pods)
         return Decision(gathered, decided, found_report, status.wire())
+
+    def _with_usable_credential(self, found: Read) -> Read:
+        """Without the operator's own credential while it cannot be read: then the tenant's Secret is used as before."""
+        if found.own is None:
+            return found
+        problem = self._credentials.credential_problem(found.family.key, found.own, own=True)
+        if problem is None:
+            return found
+        log.warning("own_credential.unavailable", server=found.own.base_url, problem=problem)
+        return replace(found, own=None)
 
     def _report(self, gathered: Gathered, decided: Plan) -> Report:
         observed = gathered.observed

@@ -20,6 +20,12 @@ from modelsync.registry.model import Answers, Denied, Failure, Kept, Missing, Qu
 from modelsync.resources.revision import Artifact
 from modelsync.rollout.model import Candidate, HoldRead, Part, RegistryOutcome, RegistryView
 
+OWN_CREDENTIAL_REFUSED = (
+    "the operator's own credential for this server cannot be used, or may not read this reference; ask the administrator "
+    "(settings.registries; the operator's log says why)"
+)
+"""Without the server's answer, which may name what only the administrator may know."""
+
 DELETED = "DELETED"
 COMMITTED = "COMMITTED"
 
@@ -156,7 +162,7 @@ def registry_view(
     if message and key != MODEL:
         message = f"{field_of(key)}: {message}"
     if result is RegistryOutcome.DENIED and own:
-        message = f"{message} (the operator's own credential for this server)"
+        message = OWN_CREDENTIAL_REFUSED
     elif result is RegistryOutcome.DENIED and registry is not None:
         ref = registry.auth.secret_key_ref
         whose = "the administrator's default registry" if spec.registry is None else "spec.registry.auth"
