@@ -21,8 +21,8 @@ from modelsync.resources.revision import Artifact
 from modelsync.rollout.model import Candidate, HoldRead, Part, RegistryOutcome, RegistryView
 
 OWN_CREDENTIAL_REFUSED = (
-    "the operator's own credential for this server cannot be used, or may not read this reference; ask the administrator "
-    "(settings.registries; the operator's log says why)"
+    "the operator's own credential for this server cannot be used, or may not read this reference; ask the "
+    "administrator (settings.registries; the operator's log says why)"
 )
 """Without the server's answer, which may name what only the administrator may know."""
 
