@@ -39,6 +39,9 @@ FUSE_LABEL = f"{GROUP}/fuse"
 CREDENTIAL_LABEL = f"{GROUP}/wandb-credential"
 """`"true"` on a Secret that modelsync may read. It never reads a Secret without this label."""
 
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+"""On an EndpointSlice: the name of its Service."""
+
 APP_NAME_LABEL = "app.kubernetes.io/name"
 APP_INSTANCE_LABEL = "app.kubernetes.io/instance"
 APP_VERSION_LABEL = "app.kubernetes.io/version"

@@ -62,6 +62,8 @@ class Cache:
     def __init__(self) -> None:
         self._owners: dict[Key, Entry] = {}
         self._children: dict[Key, dict[tuple[Kind, str], Entry]] = defaultdict(dict)
+        self._key_of: dict[tuple[Kind, Key], Key] = {}
+        """Under which key each child is stored, by its own namespace and name: an edit of its label moves it."""
         self._routes: dict[Key, Entry] = {}
         """All HTTPRoutes, ours and others', by namespace and name."""
         self._claims = ClaimIndex()
@@ -86,17 +88,7 @@ class Cache:
         if kind == HTTP_ROUTE:
             # Also by its name: an edit may have removed its label.
             return self._put_route(place, obj, deleted) | ({key} if key else set()) | ({place} & self._owners.keys())
-        if key is None:
-            return set()
-        children = self._children[key]
-        if deleted:
-            if (stored := children.get((kind, place.name))) and stored.uid == uid_of(obj):
-                del children[(kind, place.name)]
-            if not children:
-                del self._children[key]
-        else:
-            children[(kind, place.name)] = pack(obj)
-        return {key}
+        return self._put_child(kind, place, key, obj, deleted)
 
     def owner(self, key: Key) -> Object | None:
         """Return the ModelDeployment, or None."""
@@ -167,8 +159,8 @@ class Cache:
             return self._owners.get(place)
         if kind == HTTP_ROUTE:
             return self._routes.get(place)
-        key = owner_key(obj)
-        return self._children.get(key, {}).get((kind, place.name)) if key else None
+        key = self._key_of.get((kind, place))
+        return self._children.get(key, {}).get((kind, place.name)) if key is not None else None
 
     def _of(self, kind: Kind, namespace: str | None) -> Iterator[tuple[Key, Entry]]:
         if kind == MODEL_DEPLOYMENT:
@@ -183,6 +175,22 @@ class Cache:
                 if each == kind
             )
         return ((place, entry) for place, entry in found if namespace in (None, place.namespace))
+
+    def _put_child(self, kind: Kind, place: Key, key: Key | None, obj: Object, deleted: bool) -> set[Key]:
+        """Store a child under `key`, and remove it from where it was before an edit of its label."""
+        before = self._key_of.get((kind, place))
+        stored = self._children[before].get((kind, place.name)) if before is not None else None
+        if deleted and (stored is None or stored.uid != uid_of(obj)):
+            return {key} if key is not None else set()
+        if before is not None and (deleted or before != key):
+            del self._key_of[kind, place]
+            self._children[before].pop((kind, place.name), None)
+            if not self._children[before]:
+                del self._children[before]
+        if key is not None and not deleted:
+            self._key_of[kind, place] = key
+            self._children[key][kind, place.name] = pack(obj)
+        return {each for each in (before, key) if each is not None}
 
     def _put_owner(self, key: Key, obj: Object, deleted: bool) -> set[Key]:
         stored = self._owners.get(key)

@@ -118,8 +118,8 @@ class Recorder:
             "action": event.action[:MAX_ACTION],
             "note": _cut(event.note),
             "regarding": {
-                "apiVersion": MODEL_DEPLOYMENT.api_version,
-                "kind": MODEL_DEPLOYMENT.kind,
+                "apiVersion": owner.get("apiVersion") or MODEL_DEPLOYMENT.api_version,
+                "kind": owner.get("kind") or MODEL_DEPLOYMENT.kind,
                 "namespace": metadata["namespace"],
                 "name": metadata["name"],
                 "uid": metadata["uid"],

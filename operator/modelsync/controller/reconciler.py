@@ -153,9 +153,7 @@ class Reconciler:
             await self._without_plan(key, family)
             return None
         self._uids[key] = family.uid
-        if await self._adopt(family):
-            self._queue.add(key)
-            return None
+        family = await self._with_orphans_adopted(family)
         decision = await self._decide(family)
         if decision.writes:
             found = await self._live.family(family)
@@ -222,26 +220,35 @@ class Reconciler:
         self._forget(key)
         if family is None:
             self._guard.release(key, Group.UNPLANNED)
-            await self._guard.act(self._cached.orphans(key), Group.ORPHANS, about=None)
+            orphans = self._cached.orphans(key)
+            if not orphans.serves:
+                self._queue.forget(key)
+            await self._guard.act(orphans, Group.ORPHANS, about=None)
         else:
             await self._guard.act(unplanned_of(family, _latched(family)), Group.UNPLANNED, about=family.owner)
 
-    async def _adopt(self, family: Family) -> bool:
-        """Adopt orphans that verify; returns whether there were any. What does not verify is watched for holds."""
+    async def _with_orphans_adopted(self, family: Family) -> Family:
+        """Adopt orphans that verify, and return the family with them. What does not verify is watched for holds.
+
+        A plan always follows: somebody who keeps taking the owner away must not keep a hold from acting.
+        """
         if not family.foreign and family.foreign_route is None:
             self._guard.release(family.key, Group.ORPHANS)
-            return False
+            return family
         orphans = adoptable(family.key.name, all_children(family), family.foreign_route)
         if orphans:
             try:
-                return bool(await self._applier.adopt(Owner.of(family.owner), orphans))
-            except (ConflictError, UnavailableError, NotLeadingError):
+                await self._applier.adopt(Owner.of(family.owner), orphans)
+            except (UnavailableError, NotLeadingError):
                 raise
-            except ClusterError as error:
-                # Refused by admission, for example. What is owned must not wait for what is not.
+            except ConflictError as error:
                 log.warning("orphan.not_adopted", problem=str(error))
+                self._queue.retry(family.key)
+            except ClusterError as error:
+                log.warning("orphan.not_adopted", problem=str(error))  # refused by admission, for example
+            family = self._cached.family(family.key) or family
         await self._guard.act(orphans_beside(family), Group.ORPHANS, about=family.owner)
-        return False
+        return family
 
     async def _decide(self, family: Family) -> Decision:
         """Decide what to do. Raises ClusterErrors, UnreadableError and whatever a defect raises; before the last two,
@@ -436,7 +443,6 @@ class Reconciler:
         self._guard.release(key, Group.PLANNED)
         self._instrumentation.forget(key)
         self._exams.forget(key)
-        self._queue.forget(key)
         self._refused_writes.pop(key, None)
         if (uid := self._uids.pop(key, None)) is not None:
             self._sightings.forget(uid)

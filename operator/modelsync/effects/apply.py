@@ -322,6 +322,10 @@ class _Pass:
         except AlreadyExistsError:
             # Written by an earlier pass that stopped here, or missing in a stale read. It is immutable, so use it.
             written = await self._own(CONTROLLER_REVISION, name_of(body))
+            if labels_of(written).get(names.NAME_LABEL) != self._owner.name:
+                # Without its label no watch shows it, and each pass would find it missing again.
+                labels = {"metadata": {"labels": body["metadata"]["labels"]}}
+                written = await self.cluster.merge(CONTROLLER_REVISION, self._owner.namespace, name_of(body), labels)
         self.cache.put(CONTROLLER_REVISION, written)
         try:
             return Record.parse(written)

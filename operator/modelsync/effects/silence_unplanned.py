@@ -16,6 +16,7 @@ from modelsync.cluster.cache import Cache
 from modelsync.cluster.client import Cluster
 from modelsync.cluster.errors import ClusterError, KindMissingError, NotFoundError
 from modelsync.effects.cut_off import Cutter
+from modelsync.observe.pods import is_cut
 from modelsync.observe.unplanned import Unplanned
 from modelsync.resources.silenced import route_without, service_without
 from modelsync.rollout.model import Revision
@@ -63,7 +64,7 @@ class UnplannedSilencer:
             await self._patch(SERVICE, live, service_without(live, found.key.name, held))
 
     async def _cut_off(self, found: Unplanned, revision: Revision, uid: str) -> None:
-        pods = [pod for pod in found.pods if labels_of(pod).get(names.REVISION_LABEL) == revision]
+        pods = [pod for pod in found.pods if labels_of(pod).get(names.REVISION_LABEL) == revision and not is_cut(pod)]
         deployment = found.deployments.get(names.child(found.key.name, revision))
         if not pods and (deployment is None or (deployment.get("spec") or {}).get("replicas") == 0):
             return

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from modelsync.api import names
 from modelsync.api.kinds import (
@@ -18,12 +19,16 @@ from modelsync.api.kinds import (
     Object,
     by_name,
     is_controlled_by,
+    labels_of,
     name_of,
     uid_of,
 )
 from modelsync.observe.family import Family
 from modelsync.observe.fields import mapping
 from modelsync.observe.shape import all_shaped, shaped
+
+MAX_SLICES = 512
+"""EndpointSlices that are read live in one pass; each holds up to 100 endpoints, and anybody can label more."""
 
 CONTROLLED_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET)
 """Kinds of children that count only when the ModelDeployment is their controller, whatever their labels say."""
@@ -93,10 +98,11 @@ def children_to_read(known: Family) -> list[tuple[Kind, str]]:
     children = {*known.deployments, *known.services} - {name, names.child(name, names.BLOCKED)}
     children |= {names.child(name, revision) for revision in _revisions_in_status(known.owner)}
     services = {name, *children} | ({*known.services} & {names.child(name, names.BLOCKED)})
+    slices = (each for each in known.slices if labels_of(each).get(names.SERVICE_NAME_LABEL) in services)
     return [
         *((DEPLOYMENT, child) for child in sorted(children)),
         *((SERVICE, child) for child in sorted(services)),
-        *((ENDPOINT_SLICE, name_of(each)) for each in known.slices),
+        *((ENDPOINT_SLICE, name_of(each)) for each in islice(slices, MAX_SLICES)),
     ]
 
 

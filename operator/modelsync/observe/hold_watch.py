@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TypeAlias
 
 from modelsync.api.hold import HoldMark
@@ -23,6 +24,9 @@ from modelsync.policy.effective import capped, is_allowed_server, registry_of
 from modelsync.registry.model import Answers, HoldNames, Question
 from modelsync.resources.revision import Artifact
 from modelsync.rollout.model import Hold, HoldRead
+
+MAX_WATCHED = 256
+"""Artifacts of one ModelDeployment that are asked for with one credential, what runs first."""
 
 CLOCK_STEP = timedelta(seconds=10)
 """A clock that differs by less from the one that cannot be set was not set."""
@@ -111,23 +115,25 @@ def _watches(
     interval: timedelta | None = None,
 ) -> tuple[Watch, ...]:
     """`asked` is the registry that the spec asks; `interval` is the spec's own, if it is shorter."""
-    wanted: dict[tuple[bool, Registry], set[Artifact]] = defaultdict(set)
+    wanted: dict[tuple[bool, Registry], dict[Artifact, None]] = defaultdict(dict)
     for content in contents:
         if (registry := content.registry) is None:
             continue
+        artifacts = dict.fromkeys(content.artifacts)
         for own in settings.registries:
             if same_server(own.base_url, registry.base_url):
-                wanted[True, capped(own, settings)] |= {*content.artifacts}
+                wanted[True, capped(own, settings)] |= artifacts
         if is_allowed_server(registry.base_url, settings) and (asked is None or not _same_access(registry, asked)):
             shortest = min(filter(None, (capped(registry, settings).poll_interval, interval)))
-            wanted[False, registry.model_copy(update={"poll_interval": shortest})] |= {*content.artifacts}
+            wanted[False, registry.model_copy(update={"poll_interval": shortest})] |= artifacts
     return tuple(
         Watch(
             registry,
             Question(
                 refs=frozenset(),
-                served=frozenset(map(served, artifacts)),
-                hold=names,
+                served=frozenset(map(served, islice(artifacts, MAX_WATCHED))),
+                # A tenant's own patterns must not make the operator's own credential ask for more.
+                hold=administrator_names(settings) if own else names,
                 latched=frozenset(
                     hold.mark for hold in latched if not hold.server or same_server(hold.server, registry.base_url)
                 ),

@@ -56,7 +56,7 @@ def with_pods(
         replicas=_replicas(deployment),
         ready=ready,
         pods=len(running),
-        cut=all(_is_cut(pod) for pod in running),
+        cut=all(is_cut(pod) for pod in running),
         ready_since=_ready_since(wanted) if ready else None,
         unready_since=None if ready else _unready_since(running),
         progress_at=_progress_at(deployment, wanted),
@@ -111,7 +111,7 @@ def _replicas(deployment: Object | None) -> int:
     return replicas if isinstance(replicas, int) else 0
 
 
-def _is_cut(pod: Object) -> bool:
+def is_cut(pod: Object) -> bool:
     """Whether it terminates with the short grace period of a CutOff. A pod that drains has a longer one, and a hold
     must still cut it off."""
     grace = mapping(pod.get("metadata")).get("deletionGracePeriodSeconds")

@@ -16,8 +16,6 @@ from modelsync.observe.sightings import Sightings
 from modelsync.observe.spec_status import Read
 from modelsync.rollout.model import Candidate, Exam, HoldRead, Revision, RevisionView
 
-SERVICE_NAME_LABEL = "kubernetes.io/service-name"
-
 
 def revision_views(
     found: Read,
@@ -34,7 +32,7 @@ def revision_views(
         by_revision[labels_of(pod).get(names.REVISION_LABEL, "")].append(pod)
     slices: dict[str, list[Object]] = defaultdict(list)
     for each in family.slices:
-        slices[labels_of(each).get(SERVICE_NAME_LABEL, "")].append(each)
+        slices[labels_of(each).get(names.SERVICE_NAME_LABEL, "")].append(each)
     present = {*found.records, *by_revision} | {
         revision for child in family.deployments if (revision := names.revision_of(name, child))
     }

@@ -9,6 +9,7 @@ whatever an object contains.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import structlog
 
@@ -28,14 +29,14 @@ from modelsync.api.kinds import (
 from modelsync.api.registry import Registry
 from modelsync.observe.family import Family
 from modelsync.resources.children import selected_revision
-from modelsync.resources.pulled import pulled_artifacts, pulled_from, template_spec
+from modelsync.resources.pulled import Pulled, template_spec
 from modelsync.resources.record import Record, RecordError
 from modelsync.resources.revision import Artifact
 from modelsync.resources.silenced import exposed_by_route
 from modelsync.rollout.model import Hold, HoldRead, Revision
 
-MAX_REVISIONS = 64
-"""Revisions of one name that are watched, by name: a tenant who writes more must not slow the watch of others."""
+MAX_RECORDS = 64
+"""Records of one name that are read where nothing that runs shows the content: reading one takes a millisecond."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,14 +47,16 @@ class Content:
 
     artifacts: tuple[Artifact, ...] = ()
     registry: Registry | None = None
+    others: tuple[str, ...] = ()
+    """Digests that it contains, too, but nobody can ask for."""
 
     @property
     def digests(self) -> frozenset[str]:
         """The digests that a hold may be on."""
-        return frozenset(each.digest for each in self.artifacts)
+        return frozenset((*self.others, *(each.digest for each in self.artifacts)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unplanned:
     """The objects of one name for which no plan is made; `latched` are the holds that a status still contains."""
 
@@ -80,37 +83,51 @@ class Unplanned:
         return self.deployments.get(names.child(self.key.name, revision))
 
     @property
-    def exposed(self) -> frozenset[Revision]:
-        """The revisions that have pods or may get some, or that clients reach by the route or the plain Service."""
-        found = {labels_of(pod).get(names.REVISION_LABEL) for pod in self.pods}
-        found |= {names.revision_of(self.key.name, name) for name in self.deployments}
-        if (plain := self.services.get(self.key.name)) is not None:
-            found.add(selected_revision(plain))
-        if self.route is not None:
-            found |= exposed_by_route(self.route, self.key.name)
-        revisions = sorted(each for each in found if isinstance(each, str) and each not in ("", names.BLOCKED))
-        return frozenset(revisions[:MAX_REVISIONS])
+    def exposed(self) -> tuple[Revision, ...]:
+        """The revisions that have pods or may get some, or that clients reach by the route or the plain Service.
 
-    @property
+        What runs comes first: where only some can be looked at, a tenant who adds names must not displace it.
+        """
+        running = {labels_of(pod).get(names.REVISION_LABEL) for pod in self.pods}
+        may_run = {names.revision_of(self.key.name, name) for name in self.deployments}
+        scaled_up = {
+            names.revision_of(self.key.name, name) for name, each in self.deployments.items() if _replicas(each)
+        }
+        plain = self.services.get(self.key.name)
+        selected = {selected_revision(plain)} if plain is not None else set()
+        routed = exposed_by_route(self.route, self.key.name) if self.route is not None else set()
+        ranked = {
+            revision: (revision not in scaled_up, revision not in running, revision not in selected, str(revision))
+            for revision in (*running, *may_run, *selected, *routed)
+            if isinstance(revision, str) and revision not in ("", names.BLOCKED)
+        }
+        return tuple(sorted(ranked, key=lambda revision: ranked[revision]))
+
+    @cached_property
     def contents(self) -> Mapping[Revision, Content]:
-        """What each exposed revision contains: by its record, else by what its template or its pods pull."""
+        """What each exposed revision contains, what runs first: what its template and its pods pull, or if they do not
+        show it, what its record says."""
         pods: dict[Revision, list[Object]] = defaultdict(list)
         for pod in self.pods:
             pods[labels_of(pod).get(names.REVISION_LABEL, "")].append(pod)
-        return {revision: self._content(revision, pods[revision]) for revision in sorted(self.exposed)}
+        found, unread = {}, MAX_RECORDS
+        for revision in self.exposed:
+            template = template_spec(self.deployments.get(names.child(self.key.name, revision)))
+            pulled = Pulled.by(revision, (template, *(pod.get("spec") for pod in pods[revision])))
+            found[revision] = Content(tuple(pulled.parts.values()), pulled.registry, pulled.digests)
+            if not pulled.digests and unread:
+                unread -= 1
+                found[revision] = self._recorded(revision)
+        return found
 
-    def _content(self, revision: Revision, pods: Iterable[Object]) -> Content:
-        name = names.child(self.key.name, revision)
-        if (body := self.records.get(name)) is not None:
-            try:
-                record = Record.parse(body)
-                return Content(tuple(record.parts.values()), record.registry)
-            except RecordError as error:
-                log.error("record.unreadable", problem=str(error))
-        for spec in (template_spec(self.deployments.get(name)), *(pod.get("spec") for pod in pods)):
-            if artifacts := pulled_artifacts(spec):
-                return Content(artifacts, pulled_from(spec))
-        return Content()
+    def _recorded(self, revision: Revision) -> Content:
+        body = self.records.get(names.child(self.key.name, revision))
+        try:
+            record = Record.parse(body) if body is not None else None
+        except RecordError as error:
+            log.error("record.unreadable", problem=str(error))
+            record = None
+        return Content(tuple(record.parts.values()), record.registry) if record is not None else Content()
 
 
 def unplanned_of(family: Family, latched: tuple[Hold, ...]) -> Unplanned:

@@ -35,6 +35,9 @@ OUTDATED = timedelta(seconds=60)
 """A read that shows a mark no longer counts when the mark's place was read without it this much later. Without that,
 one credential that died while it saw the mark would keep it for ever; a shorter time could believe a replica of the
 server that lags behind."""
+PENDING = "PENDING"
+"""The state of an artifact that is still being logged."""
+
 MAX_REMEMBERED = 64
 """Marks that are remembered, for one digest, after the last read that showed them: whoever may write in W&B can set
 and remove marks without end."""
@@ -386,6 +389,8 @@ class _Server:
 
 
 def _marks_of(read: Read, homes: Iterable[Link], names: HoldNames) -> frozenset[HoldMark]:
+    if not isinstance(read, CollectionRead) and read.artifact.state == PENDING:
+        return frozenset()  # its digest is what its author says: no server has seen the bytes yet
     match read:
         case Resolved():
             home = Link(read.collection_ref, read.version, read.aliases, read.collection_tags)

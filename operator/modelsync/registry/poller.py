@@ -73,6 +73,8 @@ FULL_LOOK_SPACING = timedelta(seconds=5)
 """Between two looks for all keys that are caused by webhooks about unknown collections."""
 PARALLEL_POLLS = 8
 """Concurrent polls of one server, by different credentials. Limited per server: a dead one must not block others."""
+MAX_TLS = 64
+"""CA bundles whose TLS contexts are kept, those used last: a bundle can be changed without end."""
 PARALLEL_LOOKS = 16
 """Concurrent looks at one server, by different credentials."""
 
@@ -299,8 +301,10 @@ class _Context:
         """Create a client. Raises InvalidBaseURLError or InvalidCABundleError."""
         context = None
         if server.ca_pem is not None:
-            context = self.tls.get(server.ca_pem) or tls(ca_pem=server.ca_pem)
+            context = self.tls.pop(server.ca_pem, None) or tls(ca_pem=server.ca_pem)
             self.tls[server.ca_pem] = context
+            if len(self.tls) > MAX_TLS:
+                del self.tls[next(iter(self.tls))]
         return GraphQL(server.base_url, credential, ssl_context=context, session=self.session, watch=self.watch)
 
 

@@ -20,6 +20,9 @@ from modelsync.resources.revision import Artifact, is_digest
 MAX_PULLS = 64
 """Init containers that are read; a revision has at most as many parts."""
 
+MAX_DIGESTS = 256
+"""Digests of one revision that count, over all its pods: those of the first ones, so the template goes first."""
+
 MAX_ARGUMENTS = 64
 
 _MAX_ID = 256
@@ -31,7 +34,7 @@ class Pulled:
 
     revision: str
     digests: tuple[str, ...]
-    """Empty if no template shows any, or too many to be believed."""
+    """Empty if no template shows any."""
     parts: Mapping[str, Artifact]
     """Those that can be asked for, by digest: a template does not show which part each one is."""
     registry: Registry | None
@@ -39,16 +42,19 @@ class Pulled:
 
     @classmethod
     def by(cls, revision: str, pod_specs: Iterable[Any]) -> Self:
-        """Read all pod specs of a revision. The registry is that of the first one that shows it."""
-        digests: set[str] = set()
+        """Read the pod specs of a revision, its template first. The registry is that of the first one that shows it."""
+        digests: dict[str, None] = {}
         parts: dict[str, Artifact] = {}
         registry: Registry | None = None
         for each in pod_specs:
             registry = registry or pulled_from(each)
-            digests |= {digest for flags in _pulls(each) if is_digest(digest := flags.get("--digest", ""))}
-            parts = {artifact.digest: artifact for artifact in pulled_artifacts(each)} | parts
-            if len(digests) > MAX_PULLS:
-                return cls(revision, (), {}, None)
+            for flags in _pulls(each):
+                digest = flags.get("--digest", "")
+                if not is_digest(digest) or (len(digests) >= MAX_DIGESTS and digest not in digests):
+                    continue
+                digests[digest] = None
+                if digest not in parts and (artifact := _artifact(flags)) is not None:
+                    parts[digest] = artifact
         return cls(revision, tuple(sorted(digests)), parts, registry)
 
 

@@ -21,7 +21,7 @@ from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.policy.effective import registry_of
 from modelsync.resources.objects import Object, Owner, metadata
 from modelsync.resources.pod import LONGEST_LOAD, Pod, pod_template
-from modelsync.resources.pulled import pulled_from, template_spec
+from modelsync.resources.pulled import MAX_PULLS, pulled_artifacts, pulled_from, template_spec
 from modelsync.resources.revision import NO_OTHERS, Artifact, RevisionInputs, revision_name
 
 FORMAT = 1
@@ -100,16 +100,26 @@ class Record:
             revision = names.revision_of(owner.name, name)
             if revision is None:
                 raise RecordError(f"its name is not that of a revision of {owner.name}")
+            if len(data.get("artifacts") or ()) > MAX_PULLS:
+                raise RecordError(f"it names more than {MAX_PULLS} artifacts")
+            # Ignores fields that a newer operator added, so that a downgrade loses no revision.
+            inputs = RevisionInputs.model_validate(data["inputs"], extra="ignore")
+            artifact = Artifact.model_validate(data["artifact"], extra="ignore")
+            others = {
+                key: Artifact.model_validate(other, extra="ignore")
+                for key, other in (data.get("artifacts") or {}).items()
+            }
+            named = {each.digest for each in (artifact, *others.values())}
+            pulled = {each.digest for each in pulled_artifacts(template_spec(data["deployment"]))}
+            if named != set(inputs.digests.values()) or not pulled <= named:
+                # Somebody else wrote it: a hold on what the pods pull would not find them.
+                raise RecordError("its inputs, its artifacts and its pods do not name the same content")
             return cls(
                 owner=owner,
                 revision=revision,
-                # Ignores fields that a newer operator added, so that a downgrade loses no revision.
-                inputs=RevisionInputs.model_validate(data["inputs"], extra="ignore"),
-                artifact=Artifact.model_validate(data["artifact"], extra="ignore"),
-                others={
-                    key: Artifact.model_validate(other, extra="ignore")
-                    for key, other in (data.get("artifacts") or {}).items()
-                },
+                inputs=inputs,
+                artifact=artifact,
+                others=others,
                 fuse_sha256=str(data["fuseSHA256"]),
                 pre_stop=duration.parse(data["preStop"]),
                 created=_time(meta.get("creationTimestamp")),

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from modelsync.api.kinds import DEPLOYMENT, HTTP_ROUTE, MODEL_DEPLOYMENT, Key
 from modelsync.cluster.cache import Cache
 from unit.observe.builders import live, model_deployment, spec
@@ -52,6 +54,32 @@ def test_a_recreated_object_replaces_the_old_one_although_its_version_is_smaller
     cache = Cache()
     cache.put(DEPLOYMENT, child(900))
     assert cache.put(DEPLOYMENT, child(5) | {"metadata": child(5)["metadata"] | {"uid": "uid-new"}}) == {CHAT}
+
+
+def relabelled(version: int, name: str | None) -> dict[str, Any]:
+    obj = child(version)
+    obj["metadata"]["labels"] = {"modelsync.dev/name": name} if name is not None else {}
+    return obj
+
+
+@pytest.mark.parametrize("name", ["zzz", None], ids=["another name", "no name"])
+def test_an_edit_of_the_label_moves_the_object(name: str | None) -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child(1))
+    other = {Key("prod", name)} if name is not None else set()
+    assert cache.put(DEPLOYMENT, relabelled(2, name)) == {CHAT} | other
+    assert cache.children(CHAT, DEPLOYMENT) == []
+    assert CHAT not in cache.all_keys()
+    assert [len(cache.children(key, DEPLOYMENT)) for key in other] == [1] * len(other)
+    assert cache.put(DEPLOYMENT, child(3)) == {CHAT} | other, "and back"
+    assert [key for key in cache.all_keys() if key != CHAT] == []
+
+
+def test_an_object_is_removed_whatever_its_label_says_when_it_is_deleted() -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child(1))
+    assert CHAT in cache.put(DEPLOYMENT, relabelled(2, "zzz"), deleted=True)
+    assert cache.children(CHAT, DEPLOYMENT) == []
 
 
 def test_managed_fields_and_the_last_applied_configuration_are_not_kept() -> None:

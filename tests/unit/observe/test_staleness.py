@@ -164,13 +164,15 @@ def test_a_pod_of_any_form_leaves_the_content_unknown_or_bounded(template: dict[
     assert gathered(found).read.question.served == frozenset()
 
 
-def test_too_many_digests_to_be_believed_are_none() -> None:
+def test_of_too_many_digests_those_of_the_first_pods_count() -> None:
     def claims(first: int) -> dict[str, Any]:
         pulls = [{"name": f"pull-{n}", "args": ["pull", f"--digest={n + first:08x}"]} for n in range(100)]
         return {"spec": {"initContainers": pulls}}
 
-    found = only_pods(pod(template=claims(0)), pod(template=claims(1000), name="chat-2"))
-    assert gathered(found).observed.revisions[REVISION].digests == ()
+    crowd = [pod(template=claims(1000 * n), name=f"chat-{n}") for n in range(10)]
+    digests = gathered(only_pods(*crowd)).observed.revisions[REVISION].digests
+    assert len(digests) == 256
+    assert f"{0:08x}" in digests
 
 
 def test_pods_labelled_as_many_revisions_do_not_displace_what_serves() -> None:

@@ -15,7 +15,6 @@ from modelsync.observe.family import Family
 from modelsync.observe.hold_watch import unplanned_places, unplanned_watches
 from modelsync.observe.spec_status import read
 from modelsync.observe.unplanned import (
-    MAX_REVISIONS,
     Unplanned,
     held_revisions,
     orphans_beside,
@@ -77,12 +76,38 @@ def test_unknown_content_counts_as_held_only_while_a_hold_is_latched() -> None:
     assert set(held_revisions(replace(left, latched=(Hold(MARK, NOW),)), [], ())) == {"v9-00000009"}
 
 
-def test_a_name_with_thousands_of_revisions_is_watched_in_part() -> None:
-    pods = tuple(
-        live({"kind": "Pod", "metadata": {"name": f"p{n}", "labels": names.labels("chat", f"v{n}-00000000")}})
-        for n in range(2000)
-    )
-    assert len(Unplanned(KEY, pods=pods).exposed) == MAX_REVISIONS
+def test_names_that_somebody_adds_do_not_displace_what_runs() -> None:
+    record, found = serving()
+    (deployment,) = found.deployments.values()
+    decoys = {
+        f"chat-v0-{n:08x}": {
+            **deployment,
+            "metadata": {**deployment["metadata"], "name": f"chat-v0-{n:08x}"},
+            "spec": {"replicas": 0, "template": {"spec": {}}},
+        }
+        for n in range(500)
+    }
+    left = replace(unplanned_of(found, ()), deployments={**decoys, **found.deployments})
+    assert next(iter(left.exposed)) == record.revision
+    assert set(held_revisions(left, READS, ())) == {record.revision}
+    (watch,) = unplanned_watches(left, SETTINGS)
+    assert DIGEST in {each.digest for each in watch.question.served}
+
+
+def test_pods_that_claim_to_pull_anything_do_not_hide_what_the_template_pulls() -> None:
+    record, found = serving()
+    real = pod(found, record)
+    (init,) = real["spec"]["initContainers"]
+
+    def pulls(digest: str) -> Object:
+        return {
+            **init,
+            "args": [f"--digest={digest}" if each.startswith("--digest=") else each for each in init["args"]],
+        }
+
+    decoy = {**real, "spec": {**real["spec"], "initContainers": [pulls(f"{n:032x}") for n in range(64)]}}
+    left = replace(unplanned_of(found, ()), pods=(decoy,) * 5)
+    assert set(held_revisions(left, READS, ())) == {record.revision}
 
 
 # --- orphans and their adoption ---

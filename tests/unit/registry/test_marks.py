@@ -82,6 +82,12 @@ def carrier(digest: str = "d7", name: str = "regulatory-hold") -> AliasedVersion
 # --- marks ---
 
 
+def test_an_artifact_that_is_still_being_logged_marks_nobody_elses_bytes(scene: Scene) -> None:
+    """Its digest is what its author says; no server has seen the bytes."""
+    add(scene.pair(PRODUCTION), resolved(PRODUCTION, 7, content=artifact(7, tags=HOLD, state="PENDING")))
+    assert scene.marks() == set()
+
+
 @pytest.mark.parametrize(
     ("outcomes", "expected"),
     [

@@ -202,3 +202,36 @@ def test_side_artifacts_are_pinned_and_read_back(make_record: Make) -> None:
 def test_a_record_of_an_operator_that_knew_no_side_artifacts_is_read(written: Object) -> None:
     assert "artifacts" not in written["data"]
     assert list(Record.parse(written).parts) == ["model"]
+
+
+def other_digest(data: Object) -> None:
+    data["inputs"]["digests"]["model"] = "ab" * 16
+
+
+def other_artifact(data: Object) -> None:
+    data["artifact"]["digest"] = "ab" * 16
+
+
+def other_pull(data: Object) -> None:
+    pull = data["deployment"]["spec"]["template"]["spec"]["initContainers"][0]
+    pull["args"] = [f"--digest={'ab' * 16}" if each.startswith("--digest=") else each for each in pull["args"]]
+
+
+def other_names(data: Object) -> None:
+    other_digest(data)
+    other_artifact(data)
+
+
+@pytest.mark.parametrize("forge", [other_digest, other_artifact, other_pull, other_names])
+def test_a_record_that_names_other_content_than_its_pods_pull_is_no_record(
+    written: Object, forge: Callable[[Object], None]
+) -> None:
+    forge(written["data"])
+    with pytest.raises(RecordError, match="do not name the same content"):
+        Record.parse(written)
+
+
+def test_a_record_of_thousands_of_artifacts_is_no_record(written: Object) -> None:
+    written["data"]["artifacts"] = {f"adapter/a{n}": written["data"]["artifact"] for n in range(1000)}
+    with pytest.raises(RecordError, match="more than 64 artifacts"):
+        Record.parse(written)
