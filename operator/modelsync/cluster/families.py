@@ -55,6 +55,7 @@ class CachedFamilies:
             route=self._cache.route(key),
             gateway_api=self.gateway_api,
             rivals=self.rivals(key),
+            cached=True,
         )
 
     def orphans(self, key: Key) -> Unplanned:

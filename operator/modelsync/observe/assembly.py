@@ -1,6 +1,6 @@
 """Assembles a Family from raw objects, and lists the children of a ModelDeployment that must be read by name. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -25,7 +25,7 @@ from modelsync.api.kinds import (
 )
 from modelsync.observe.family import Family
 from modelsync.observe.fields import mapping
-from modelsync.observe.shape import all_shaped, shaped
+from modelsync.observe.shape import all_shaped
 
 MAX_SLICES = 512
 """EndpointSlices that are read live in one pass; each holds up to 100 endpoints, and anybody can label more."""
@@ -52,16 +52,24 @@ def assemble(
     route: Object | None,
     gateway_api: bool,
     rivals: Rivals,
+    cached: bool = False,
 ) -> Family:
-    """Return the family of `owner`, without children and a route that it does not control. `owner` has name and uid."""
-    owner = shaped(MODEL_DEPLOYMENT, owner) or owner
+    """Return the family of `owner`, without children and a route that it does not control. `owner` has name and uid.
+
+    With `cached`, all objects are from the cache, which has given them their shape.
+    """
+
+    def shape(kind: Kind, objects: Iterable[Object]) -> list[Object]:
+        return list(objects) if cached else all_shaped(kind, objects)
+
+    (owner,) = shape(MODEL_DEPLOYMENT, (owner,)) or (owner,)
     uid = uid_of(owner)
-    found_by_kind = {kind: all_shaped(kind, found) for kind, found in children.items()}
+    found_by_kind = {kind: shape(kind, found) for kind, found in children.items()}
     own = {kind: by_name(obj for obj in found if is_controlled_by(obj, uid)) for kind, found in found_by_kind.items()}
     foreign = {
         kind: tuple(obj for obj in found if not is_controlled_by(obj, uid)) for kind, found in found_by_kind.items()
     }
-    route = shaped(HTTP_ROUTE, route) if route is not None else None
+    route = next(iter(shape(HTTP_ROUTE, () if route is None else (route,))), None)
     foreign_route = route is not None and not is_controlled_by(route, uid)
     return Family(
         key=key,
@@ -70,12 +78,12 @@ def assemble(
         deployments=own[DEPLOYMENT],
         services=own[SERVICE],
         budgets=own[POD_DISRUPTION_BUDGET],
-        pods=tuple(all_shaped(POD, pods)),
-        slices=tuple(all_shaped(ENDPOINT_SLICE, slices)),
+        pods=tuple(shape(POD, pods)),
+        slices=tuple(shape(ENDPOINT_SLICE, slices)),
         route=None if foreign_route else route,
         gateway_api=gateway_api,
-        rival_routes=tuple(all_shaped(HTTP_ROUTE, rivals.routes)),
-        rival_owners=tuple(all_shaped(MODEL_DEPLOYMENT, rivals.owners)),
+        rival_routes=tuple(shape(HTTP_ROUTE, rivals.routes)),
+        rival_owners=tuple(shape(MODEL_DEPLOYMENT, rivals.owners)),
         foreign={kind: found for kind, found in foreign.items() if found},
         foreign_route=route if foreign_route else None,
     )
