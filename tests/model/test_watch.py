@@ -19,6 +19,7 @@ from modelsync.controller import reconciler
 from modelsync.controller.hold_guard import HoldGuard
 from modelsync.observe import hold_watch, unplanned
 from modelsync.observe.hold_watch import NO_MARKS
+from modelsync.resources.pulled import Pulled
 
 RUNS = {
     "the credential of the record": (Setting(), 2),
@@ -65,7 +66,10 @@ def _no_shared_marks(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_content_without_a_record(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(unplanned, "pulled_artifacts", lambda _spec: ())
+    def nothing(revision: str, _specs: object) -> Pulled:
+        return Pulled(revision, (), {}, None)
+
+    patch.setattr(Pulled, "by", nothing)
 
 
 def _no_orphans(patch: pytest.MonkeyPatch) -> None:
