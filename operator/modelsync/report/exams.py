@@ -63,9 +63,8 @@ def exam_condition(context: ReportContext) -> tuple[Truth, Reason, str] | None:
 
 
 def _reported(state: State) -> list[Revision]:
-    moving = [move.revision for move in (state.canary, state.target) if move is not None]
     stable = [state.stable] if state.stable is not None else []
-    return list(dict.fromkeys([*stable, *moving, *(failure.revision for failure in state.failed)]))
+    return list(dict.fromkeys([*stable, *state.moving, *(failure.revision for failure in state.failed)]))
 
 
 def _status(revision: Revision, exam: Exam) -> ExamStatus:

@@ -148,8 +148,7 @@ def _counted(context: ReportContext) -> list[Revision]:
     """
     state = context.state
     stable = [state.stable] if state.stable is not None else []
-    moves = [move.revision for move in (state.canary, state.target) if move is not None]
-    moving = [revision for revision in moves if not stable or context.facts.serving(revision)]
+    moving = [revision for revision in state.moving if not stable or context.facts.serving(revision)]
     return [revision for revision in dict.fromkeys(stable + moving) if not context.facts.held(revision)]
 
 
@@ -322,8 +321,7 @@ def _spec_applied(context: ReportContext) -> Condition:
     if facts.idle:
         return _condition(context, kind, "True", Reason.APPLIED, "spec.replicas is 0: nothing to start")
     applied = {state.stable, facts.named if facts.named in state.promoted else None}
-    applied |= {moving.revision for moving in (state.canary, state.target) if moving is not None}
-    applied |= {failure.revision for failure in state.failed}
+    applied |= {*state.moving, *(failure.revision for failure in state.failed)}
     if candidate.revision in applied or facts.named in applied or facts.held(candidate.revision):
         return _condition(context, kind, "True", Reason.APPLIED, "the spec has been applied")
     return _condition(context, kind, "False", Reason.PENDING, "the rollout of the current spec has not started yet")

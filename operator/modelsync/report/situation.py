@@ -214,8 +214,7 @@ def _on_hold(context: ReportContext) -> Situation | None:
 def _marks_unknown(context: ReportContext) -> Situation | None:
     """Traffic is blocked because a hold on what would serve could not be seen (`hold.onStale: Block`)."""
     facts, state = context.facts, context.state
-    moves = [move.revision for move in (state.target, state.canary) if move is not None]
-    barred = [revision for revision in (state.stable, *moves) if revision is not None and facts.barred(revision)]
+    barred = [revision for revision in (state.stable, *state.moving) if revision is not None and facts.barred(revision)]
     if not barred or facts.idle or _serving(context) is not None:
         return None
     limit = duration.render(facts.policy.max_staleness)

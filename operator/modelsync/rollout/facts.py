@@ -154,9 +154,8 @@ class Facts:
     def in_use(self) -> tuple[Revision, ...]:
         """The revisions whose marks matter now: what serves, what moves, and what the alias names."""
         state = self.observed.state
-        moves = [move.revision for move in (state.canary, state.target) if move is not None]
         exposed = [revision for revision in sorted(self.views) if self.exposed(revision)]
-        found = dict.fromkeys((state.stable, *moves, *exposed, self.named))
+        found = dict.fromkeys((state.stable, *state.moving, *exposed, self.named))
         return tuple(revision for revision in found if revision is not None)
 
     def crashing(self, revision: Revision) -> bool:
@@ -328,8 +327,7 @@ class Facts:
         A stable that goes on serving does not count: a move away from it is the only way out if its server is gone.
         """
         state = self.observed.state
-        moves = [move.revision for move in (state.canary, state.target) if move is not None]
-        if any(self.stale(revision) for revision in (self.named, *moves) if revision is not None):
+        if any(self.stale(revision) for revision in (self.named, *state.moving) if revision is not None):
             return True
         return state.stable is not None and self.barred(state.stable)
 

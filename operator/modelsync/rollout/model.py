@@ -362,6 +362,17 @@ class State:
         """The revision that was promoted last."""
         return self.promoted[-1] if self.promoted else None
 
+    @property
+    def moving(self) -> tuple[Revision, ...]:
+        """The canary's or the target's revision; empty if nothing moves."""
+        return tuple(move.revision for move in (self.canary, self.target) if move is not None)
+
+    @property
+    def in_use(self) -> frozenset[Revision]:
+        """The revisions that are promoted, moving or kept warm."""
+        warm = (self.previous.revision,) if self.previous is not None else ()
+        return frozenset((*self.promoted, *self.moving, *warm))
+
 
 # --- input and output ----------------------------------------------------------------------------------------------
 

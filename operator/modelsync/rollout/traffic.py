@@ -53,8 +53,7 @@ def wanted(facts: Facts, state: State, builder: PlanBuilder) -> Routing:
 
 def _wait_for_marks(facts: Facts, state: State, builder: PlanBuilder) -> None:
     """Wait for the registry if the stable or the current move would serve, but must not while its marks are unknown."""
-    moves = [move.revision for move in (state.canary, state.target) if move is not None]
-    for revision in (state.stable, *moves):
+    for revision in (state.stable, *state.moving):
         if revision is not None and facts.barred(revision) and not facts.held(revision):
             builder.wait(Reason.HOLDS_STALE, revision)
             builder.look = True
@@ -77,8 +76,7 @@ def may_be_held(facts: Facts, base: Revision) -> bool:
     if facts.policy.gateway:
         return facts.route is not None and all(backend != base for backend, _ in facts.route.weights)
     state, service = facts.observed.state, facts.observed.service
-    moving = {move.revision for move in (state.canary, state.target) if move is not None}
-    return service is not None and service not in {base, *moving}
+    return service is not None and service not in {base, *state.moving}
 
 
 def _unchanged(facts: Facts) -> Routing:
