@@ -116,30 +116,34 @@ def controller_uid(obj: Object) -> str | None:
 
 def controller_of(obj: Object) -> Object | None:
     """The owner reference of the object's controller, if it has one."""
-    references = _metadata(obj).get("ownerReferences")
-    for reference in references if isinstance(references, list) else ():
+    for reference in sequence(mapping(obj.get("metadata")).get("ownerReferences")):
         if isinstance(reference, dict) and reference.get("controller"):
             return reference
     return None
 
 
-def _metadata(obj: Object) -> Object:
-    metadata = obj.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
-
-
 def _text(obj: Object, field: str) -> str:
-    value = _metadata(obj).get(field)
+    value = mapping(obj.get("metadata")).get(field)
     return value if isinstance(value, str) else ""
 
 
 def _texts(obj: Object, field: str) -> dict[str, str]:
-    found = _metadata(obj).get(field)
+    found = mapping(obj.get("metadata")).get(field)
     if not isinstance(found, dict):
         return {}
     if all(isinstance(value, str) for value in found.values()):
         return found
     return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+def mapping(value: Any) -> Object:
+    """`value` itself; empty if it is not a dict. For objects that anyone may have written."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: Any) -> list[Any]:
+    """`value` itself; empty if it is not a list."""
+    return value if isinstance(value, list) else []
 
 
 def by_name(objects: Iterable[Object]) -> dict[str, Object]:

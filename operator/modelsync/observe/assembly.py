@@ -20,11 +20,11 @@ from modelsync.api.kinds import (
     by_name,
     is_controlled_by,
     labels_of,
+    mapping,
     name_of,
     uid_of,
 )
 from modelsync.observe.family import Family
-from modelsync.observe.fields import mapping
 from modelsync.observe.shape import all_shaped
 
 MAX_SLICES = 512

@@ -9,7 +9,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from modelsync.api import names
-from modelsync.api.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, Key, Kind, Object, controller_uid, name_of, uid_of
+from modelsync.api.kinds import (
+    HTTP_ROUTE,
+    MODEL_DEPLOYMENT,
+    Key,
+    Kind,
+    Object,
+    controller_of,
+    controller_uid,
+    mapping,
+    name_of,
+    namespace_of,
+    sequence,
+    uid_of,
+)
 from modelsync.api.traffic import DEFAULT_PATHS, Gateway
 
 ANY_HOST = "*"
@@ -102,11 +115,11 @@ class Claim:
 
 def claim_of_owner(obj: Object) -> Claim | None:
     """What a ModelDeployment claims; None without a gateway."""
-    gateway = _mapping(_mapping(_mapping(obj.get("spec")).get("traffic")).get("gateway"))
+    gateway = mapping(mapping(mapping(obj.get("spec")).get("traffic")).get("gateway"))
     if not gateway:
         return None
-    paths = [str(path) for path in _sequence(gateway.get("paths"))] or DEFAULT_PATHS
-    return _owner_claim(obj, _sequence(gateway.get("parentRefs")), _sequence(gateway.get("hostnames")), paths)
+    paths = [str(path) for path in sequence(gateway.get("paths"))] or DEFAULT_PATHS
+    return _owner_claim(obj, sequence(gateway.get("parentRefs")), sequence(gateway.get("hostnames")), paths)
 
 
 def claim_of_gateway(obj: Object, gateway: Gateway) -> Claim:
@@ -116,22 +129,17 @@ def claim_of_gateway(obj: Object, gateway: Gateway) -> Claim:
 
 def claim_of_route(obj: Object) -> Claim:
     """What an HTTPRoute claims."""
-    spec = _mapping(obj.get("spec"))
+    spec = mapping(obj.get("spec"))
     controller = controller_uid(obj)
-    metadata = _mapping(obj.get("metadata"))
     return Claim(
         kind=HTTP_ROUTE,
-        namespace=_namespace(obj),
+        namespace=namespace_of(obj),
         name=name_of(obj),
         owner_uid=controller,
-        of_model=controller is not None
-        and any(
-            _mapping(reference).get("kind") == names.KIND and _mapping(reference).get("controller")
-            for reference in _sequence(metadata.get("ownerReferences"))
-        ),
-        created=str(metadata.get("creationTimestamp") or ""),
-        parents=_parents(_namespace(obj), _sequence(spec.get("parentRefs"))),
-        hosts=_hosts(_sequence(spec.get("hostnames"))),
+        of_model=controller is not None and mapping(controller_of(obj)).get("kind") == names.KIND,
+        created=_created(obj),
+        parents=_parents(namespace_of(obj), sequence(spec.get("parentRefs"))),
+        hosts=_hosts(sequence(spec.get("hostnames"))),
         paths=tuple(dict.fromkeys(_paths(spec))),
     )
 
@@ -139,12 +147,12 @@ def claim_of_route(obj: Object) -> Claim:
 def _owner_claim(obj: Object, parents: Sequence[Any], hosts: Sequence[Any], paths: Iterable[str]) -> Claim:
     return Claim(
         kind=MODEL_DEPLOYMENT,
-        namespace=_namespace(obj),
+        namespace=namespace_of(obj),
         name=name_of(obj),
         owner_uid=uid_of(obj),
         of_model=True,
-        created=str(_mapping(obj.get("metadata")).get("creationTimestamp") or ""),
-        parents=_parents(_namespace(obj), parents),
+        created=_created(obj),
+        parents=_parents(namespace_of(obj), parents),
         hosts=_hosts(hosts),
         paths=tuple(dict.fromkeys(Path(path.rstrip("/")) for path in paths)),
     )
@@ -158,7 +166,7 @@ def _parents(namespace: str, refs: Sequence[Any]) -> tuple[Parent, ...]:
             str(ref.get("sectionName") or ""),
             port if isinstance(port := ref.get("port"), int) else None,
         )
-        for ref in map(_mapping, refs)
+        for ref in map(mapping, refs)
         if ref.get("kind", "Gateway") == "Gateway"
     )
     return tuple(dict.fromkeys(found))
@@ -182,9 +190,9 @@ def normal_host(host: str) -> str:
 
 def _paths(spec: Object) -> Iterator[Path]:
     """A rule without matches, and a match without a path, match every path, as the Gateway API defines."""
-    for rule in map(_mapping, _sequence(spec.get("rules")) or [{}]):
-        for match in map(_mapping, _sequence(rule.get("matches")) or [{}]):
-            path = _mapping(match.get("path"))
+    for rule in map(mapping, sequence(spec.get("rules")) or [{}]):
+        for match in map(mapping, sequence(rule.get("matches")) or [{}]):
+            path = mapping(match.get("path"))
             value, kind = str(path.get("value") or "/"), path.get("type", "PathPrefix")
             if kind == "Exact":
                 yield Path(value, exact=True)
@@ -193,13 +201,5 @@ def _paths(spec: Object) -> Iterator[Path]:
                 yield Path(value.rstrip("/") if kind == "PathPrefix" else "")
 
 
-def _namespace(obj: Object) -> str:
-    return str(_mapping(obj.get("metadata")).get("namespace") or "")
-
-
-def _mapping(value: Any) -> Object:
-    return value if isinstance(value, dict) else {}
-
-
-def _sequence(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _created(obj: Object) -> str:
+    return str(mapping(obj.get("metadata")).get("creationTimestamp") or "")

@@ -1,22 +1,16 @@
 """Reads fields of Kubernetes objects that anyone may have written. Never raises: a value of the wrong type is empty."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from modelsync.api.kinds import Object
+from modelsync.api.kinds import Object, mapping, sequence
 
 MIN_YEAR, MAX_YEAR = 1970, 9000
 
 
-def mapping(value: Any) -> Object:
-    """`value` as a dict; empty if it is not a mapping."""
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
 def objects(value: Any) -> list[Object]:
     """The dicts in `value`; empty if it is not a list."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return [item for item in sequence(value) if isinstance(item, dict)]
 
 
 def condition(obj: Object, kind: str) -> Object:

@@ -9,14 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelsync.api.foreign_text import foreign_text
-from modelsync.api.kinds import Object, name_of
+from modelsync.api.kinds import Object, mapping, name_of
 from modelsync.api.pod_contract import EXIT_CONTENT, TerminationMessage
 from modelsync.observe.fields import (
     condition,
     container_statuses,
     init_container_statuses,
     last_termination,
-    mapping,
     objects,
     parse_time,
     restarts,

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from modelsync.api.kinds import Object, labels_of, name_of
+from modelsync.api.kinds import Object, labels_of, mapping, name_of
 from modelsync.api.pod_contract import TerminationMessage
 from modelsync.api.status import PodStatus
 from modelsync.observe.fields import (
     condition,
     container_statuses,
     init_container_statuses,
-    mapping,
     objects,
     parse_time,
     restarts,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from modelsync.api.kinds import Object
+from modelsync.api.kinds import Object, mapping
 from modelsync.api.pod_contract import TerminationMessage
-from modelsync.observe.fields import init_container_statuses, mapping, parse_time
+from modelsync.observe.fields import init_container_statuses, parse_time
 
 UNTOLD = "Untold"
 """The outcome of a pull that ended without a result: it was killed or ran out of memory."""

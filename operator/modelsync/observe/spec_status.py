@@ -11,7 +11,7 @@ import structlog
 from pydantic import ValidationError
 
 from modelsync.api import names, reasons
-from modelsync.api.kinds import Object, labels_of
+from modelsync.api.kinds import Object, labels_of, mapping
 from modelsync.api.problems import FieldProblem, explain
 from modelsync.api.registry import Registry
 from modelsync.api.settings import OperatorSettings, OwnRegistry
@@ -19,7 +19,6 @@ from modelsync.api.spec import ModelDeploymentSpec
 from modelsync.api.status import ModelDeploymentStatus
 from modelsync.observe import conflicts, question
 from modelsync.observe.family import Family
-from modelsync.observe.fields import mapping, objects
 from modelsync.policy.effective import own_registry, registry_of
 from modelsync.policy.validation import problems as spec_problems
 from modelsync.registry.model import Question
@@ -167,7 +166,7 @@ def _spec(owner: Object) -> tuple[ModelDeploymentSpec, list[FieldProblem]]:
 
     The CRD rejects everything that this rejects, so only objects older than the CRD's rules have such parts.
     """
-    raw = mapping(owner.get("spec"))
+    raw = dict(mapping(owner.get("spec")))
     wrong: list[FieldProblem] = []
     while True:
         try:
@@ -205,18 +204,13 @@ def _unrecorded(family: Family, state: State, records: Mapping[Revision, Record]
         if label not in records and (revision := names.revision_of(name, names.child(name, str(label)))):
             templates.setdefault(revision, []).append(pod.get("spec"))
     templates.pop(names.BLOCKED, None)
-    meant = _meant(state)
+    meant = {*state.in_use}
     # Pods can be labelled as any revision, so those that are meant, or have a Deployment of ours, go first.
     order = sorted(
         templates,
         key=lambda revision: (revision not in meant, names.child(name, revision) not in family.deployments, revision),
     )
     return {revision: Pulled.by(revision, templates[revision]) for revision in order[:MAX_UNRECORDED]}
-
-
-def _meant(state: State) -> set[Revision]:
-    moves = (state.canary, state.target, state.previous)
-    return {*state.promoted} | {move.revision for move in moves if move is not None}
 
 
 def _recovered(state: State, family: Family, records: Mapping[Revision, Record]) -> State:
@@ -237,17 +231,14 @@ def _recovered(state: State, family: Family, records: Mapping[Revision, Record])
 
 def _in_play(family: Family, state: State) -> set[Revision]:
     """Revisions that are exposed, warm, promoted or being rolled out."""
-    found = _meant(state)
+    found = {*state.in_use}
     found |= {pod_revision for pod in family.pods if (pod_revision := labels_of(pod).get(names.REVISION_LABEL))}
     for name, deployment in family.deployments.items():
         revision = names.revision_of(family.key.name, name)
         if revision and (deployment.get("spec") or {}).get("replicas"):
             found.add(revision)
     if family.route is not None:
-        for rule in objects(mapping(family.route.get("spec")).get("rules")):
-            for backend in objects(rule.get("backendRefs")):
-                if revision := names.revision_of(family.key.name, str(backend.get("name"))):
-                    found.add(revision)
+        found |= exposed_by_route(family.route, family.key.name)
     if (service := plain_service(family)) is not None:
         found.add(service)
     return found

@@ -12,6 +12,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from modelsync.api import pod_contract as contract
+from modelsync.api.kinds import mapping, sequence
 from modelsync.api.model_ref import InvalidReferenceError, ModelRef
 from modelsync.api.registry import Registry
 from modelsync.resources.objects import Object
@@ -97,8 +98,7 @@ def template_spec(deployment: Any) -> Any:
 
 
 def _init_containers(pod_spec: Any) -> list[Object]:
-    found = pod_spec.get("initContainers") if isinstance(pod_spec, dict) else None
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return [each for each in sequence(mapping(pod_spec).get("initContainers")) if isinstance(each, dict)]
 
 
 def _pulls(pod_spec: Any) -> Iterator[Mapping[str, str]]:

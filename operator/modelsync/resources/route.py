@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelsync.api import duration, names
+from modelsync.api.kinds import mapping, sequence
 from modelsync.api.routing import HeaderMatch, Routing, Rule, RuleKind
 from modelsync.api.traffic import Gateway, ParentRef, Traffic
 from modelsync.resources.objects import Object, Owner, metadata
@@ -67,7 +68,7 @@ def http_route(
 
 def read_route(live: Object, owner: Owner, traffic: Traffic) -> LiveRoute:
     """Read the live route of `owner`, which should follow `traffic`. Never raises, whatever the object contains."""
-    spec = _mapping(live.get("spec"))
+    spec = mapping(live.get("spec"))
     routing = _read_routing(spec, owner.name, traffic)
     accepted, message = _accepted(live, owner, traffic.gateway)
     return LiveRoute(
@@ -98,9 +99,9 @@ def _within(live: Object, name: str, traffic: Traffic, routing: Routing) -> Obje
     """The spec for `routing` that claims what `live` claims."""
     if traffic.gateway is None:
         return None
-    spec = _mapping(live.get("spec"))
-    matches = (match for rule in _sequence(spec.get("rules")) for match in _sequence(_mapping(rule).get("matches")))
-    prefixes = [str(_mapping(_mapping(match).get("path")).get("value", "/")) for match in matches]
+    spec = mapping(live.get("spec"))
+    matches = (match for rule in sequence(spec.get("rules")) for match in sequence(mapping(rule).get("matches")))
+    prefixes = [str(mapping(mapping(match).get("path")).get("value", "/")) for match in matches]
     kept = traffic.gateway.model_copy(update={"paths": list(dict.fromkeys(prefixes)) or traffic.gateway.paths})
     rendered = _spec(name, traffic.model_copy(update={"gateway": kept}), routing) or {}
     claimed = {field: spec[field] for field in ("parentRefs", "hostnames") if spec.get(field)}
@@ -119,7 +120,7 @@ def _rule(name: str, traffic: Traffic, gateway: Gateway, routing: Routing, rule:
     ]
     return {
         "matches": matches,
-        "backendRefs": [_backend(name, rule.revision, 1)],
+        "backendRefs": [backend_ref(name, rule.revision, 1)],
         "timeouts": _timeouts(gateway),
     }
 
@@ -127,7 +128,7 @@ def _rule(name: str, traffic: Traffic, gateway: Gateway, routing: Routing, rule:
 def _shares(name: str, traffic: Traffic, gateway: Gateway, routing: Routing) -> Object:
     rule: Object = {
         "matches": [{"path": {"type": "PathPrefix", "value": path}} for path in gateway.paths],
-        "backendRefs": [_backend(name, revision, weight) for revision, weight in routing.weights],
+        "backendRefs": [backend_ref(name, revision, weight) for revision, weight in routing.weights],
         "timeouts": _timeouts(gateway),
     }
     if traffic.session_affinity is not None and any(rule.kind is RuleKind.SESSION for rule in routing.rules):
@@ -165,7 +166,8 @@ def _timeouts(gateway: Gateway) -> Object:
     return {"request": duration.render(gateway.request_timeout)}
 
 
-def _backend(name: str, revision: str, weight: int) -> Object:
+def backend_ref(name: str, revision: str, weight: int) -> Object:
+    """A backendRef to the Service of `revision`, or of `names.BLOCKED`."""
     return {
         "group": "",
         "kind": "Service",
@@ -183,8 +185,8 @@ def _read_routing(spec: Object, name: str, traffic: Traffic) -> Routing:
     `Rule`, any other backend a weight."""
     weights: list[tuple[str, int]] = []
     rules: list[Rule] = []
-    for rule in map(_mapping, _sequence(spec.get("rules"))):
-        headers = [_read_header(match) for match in map(_mapping, _sequence(rule.get("matches")))]
+    for rule in map(mapping, sequence(spec.get("rules"))):
+        headers = [_read_header(match) for match in map(mapping, sequence(rule.get("matches")))]
         if not any(headers):
             weights += _read_backends(rule, name)
             continue
@@ -208,14 +210,14 @@ def _read_rule(revision: str, alternatives: tuple[HeaderMatch, ...], name: str, 
 
 def _read_header(match: Object) -> HeaderMatch | None:
     """The header of a match, or None. If somebody else wrote several, the first."""
-    header = next(map(_mapping, _sequence(match.get("headers"))), None)
+    header = next(map(mapping, sequence(match.get("headers"))), None)
     if header is None:
         return None
     return HeaderMatch(str(header.get("name")), str(header.get("value")), regex=header.get("type") == _REGEX)
 
 
 def _read_backends(rule: Object, name: str) -> Iterator[tuple[str, int]]:
-    for backend in map(_mapping, _sequence(rule.get("backendRefs"))):
+    for backend in map(mapping, sequence(rule.get("backendRefs"))):
         revision = names.revision_of(name, str(backend.get("name", "")))
         if revision is not None:
             weight = backend.get("weight", 1)
@@ -224,13 +226,13 @@ def _read_backends(rule: Object, name: str) -> Iterator[tuple[str, int]]:
 
 def _accepted(live: Object, owner: Owner, gateway: Gateway | None) -> tuple[bool | None, str]:
     """Whether every parent accepted this generation, and why not. A refusal overrides missing answers."""
-    generation = _mapping(live.get("metadata")).get("generation")
-    parents = [_mapping(parent) for parent in _sequence(_mapping(live.get("status")).get("parents"))]
+    generation = mapping(live.get("metadata")).get("generation")
+    parents = [mapping(parent) for parent in sequence(mapping(live.get("status")).get("parents"))]
     waiting = ""
     for ref in gateway.parent_refs if gateway is not None else ():
         wanted = _identity(_parent(ref), owner.namespace)
         answers = [
-            parent for parent in parents if _identity(_mapping(parent.get("parentRef")), owner.namespace) == wanted
+            parent for parent in parents if _identity(mapping(parent.get("parentRef")), owner.namespace) == wanted
         ]
         where = _where(ref, owner.namespace)
         reports = [conditions for answer in answers if (conditions := _conditions(answer)) is not None]
@@ -255,7 +257,7 @@ def _accepted(live: Object, owner: Owner, gateway: Gateway | None) -> tuple[bool
 
 def _conditions(answer: Object) -> dict[str, Object] | None:
     """The conditions of one controller by type; None if it only adds conditions of other types, as policies do."""
-    found = {str(condition.get("type")): condition for condition in map(_mapping, _sequence(answer.get("conditions")))}
+    found = {str(condition.get("type")): condition for condition in map(mapping, sequence(answer.get("conditions")))}
     return found if any(kind in found for kind in _NEEDED) else None
 
 
@@ -279,11 +281,3 @@ def _where(ref: ParentRef, namespace: str) -> str:
     listener = f" listener {ref.section_name}" if ref.section_name else ""
     port = f" port {ref.port}" if ref.port else ""
     return f"Gateway {ref.namespace or namespace}/{ref.name}{listener}{port}"
-
-
-def _mapping(value: Any) -> Object:
-    return value if isinstance(value, dict) else {}
-
-
-def _sequence(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -7,7 +7,9 @@ from collections.abc import Collection
 from typing import Any
 
 from modelsync.api import names
+from modelsync.api.kinds import mapping, sequence
 from modelsync.resources.objects import Object
+from modelsync.resources.route import backend_ref
 
 
 def route_without(route: Object, name: str, revisions: Collection[str]) -> Object | None:
@@ -16,11 +18,11 @@ def route_without(route: Object, name: str, revisions: Collection[str]) -> Objec
     A rule with matches of its own that loses all its traffic goes; of the others, one that loses it gets the blocked
     Service.
     """
-    rules = _list(_mapping(route.get("spec")).get("rules"))
+    rules = sequence(mapping(route.get("spec")).get("rules"))
     kept = [found for rule in rules if (found := _rule_without(rule, name, revisions)) is not None]
     if kept == rules:
         return None
-    return {"spec": {"rules": kept or [{"backendRefs": [_blocked(name)]}]}}
+    return {"spec": {"rules": kept or [{"backendRefs": [backend_ref(name, names.BLOCKED, 1)]}]}}
 
 
 def service_without(service: Object, name: str, revisions: Collection[str]) -> Object | None:
@@ -28,7 +30,7 @@ def service_without(service: Object, name: str, revisions: Collection[str]) -> O
 
     A selector that does not name a revision selects all of them.
     """
-    selector = _mapping(_mapping(service.get("spec")).get("selector"))
+    selector = mapping(mapping(service.get("spec")).get("selector"))
     selected = selector.get(names.REVISION_LABEL)
     if not selector or (selected is not None and selected not in revisions):
         return None
@@ -39,42 +41,24 @@ def exposed_by_route(route: Object, name: str) -> set[str]:
     """The revisions that any rule of the route lists, even with weight 0."""
     return {
         revision
-        for rule in _list(_mapping(route.get("spec")).get("rules"))
-        for backend in _list(_mapping(rule).get("backendRefs"))
+        for rule in sequence(mapping(route.get("spec")).get("rules"))
+        for backend in sequence(mapping(rule).get("backendRefs"))
         if (revision := _revision(backend, name)) is not None
     }
 
 
 def _rule_without(rule: Any, name: str, revisions: Collection[str]) -> Any:
     """The rule as it may stay; None if it must go."""
-    backends = _list(_mapping(rule).get("backendRefs"))
+    backends = sequence(mapping(rule).get("backendRefs"))
     kept = [each for each in backends if _revision(each, name) not in revisions]
     if len(kept) == len(backends):
         return rule
-    if any(_mapping(each).get("weight", 1) != 0 for each in kept):
+    if any(mapping(each).get("weight", 1) != 0 for each in kept):
         return {**rule, "backendRefs": kept}
-    if any(_mapping(match).get("headers") for match in _list(rule.get("matches"))):
+    if any(mapping(match).get("headers") for match in sequence(rule.get("matches"))):
         return None
-    return {**rule, "backendRefs": [_blocked(name)]}
+    return {**rule, "backendRefs": [backend_ref(name, names.BLOCKED, 1)]}
 
 
 def _revision(backend: Any, name: str) -> str | None:
-    return names.revision_of(name, str(_mapping(backend).get("name", "")))
-
-
-def _blocked(name: str) -> Object:
-    return {
-        "group": "",
-        "kind": "Service",
-        "name": names.child(name, names.BLOCKED),
-        "port": names.PORT,
-        "weight": 1,
-    }
-
-
-def _mapping(value: Any) -> Object:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+    return names.revision_of(name, str(mapping(backend).get("name", "")))
