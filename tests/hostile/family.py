@@ -32,7 +32,7 @@ from modelsync.observe.hold_watch import unplanned_watches, watches
 from modelsync.observe.question import server_of
 from modelsync.observe.sightings import Sightings
 from modelsync.observe.spec_status import read, status_of
-from modelsync.observe.unplanned import Held, held_revisions, orphans_beside, unplanned_of
+from modelsync.observe.unplanned import held_revisions, orphans_beside, unplanned_of
 from modelsync.observe.upkeep import upkeep
 from modelsync.registry.model import Answers
 from modelsync.report.report import report
@@ -166,7 +166,7 @@ def run(objects: dict[str, Object], *, hold: bool = True) -> Pass | None:
     return Pass(gathered, decided, status)
 
 
-def held_without_a_plan(objects: dict[str, Object]) -> Mapping[str, Held]:
+def held_without_a_plan(objects: dict[str, Object]) -> Mapping[str, HoldMark | None]:
     """What the operator silences when no plan can be made."""
     family = _family(objects)
     assert family is not None

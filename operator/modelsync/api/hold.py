@@ -90,6 +90,12 @@ class HoldMark:
         except InvalidReferenceError:
             return None
 
+    @property
+    def effect(self) -> str:
+        """What the mark does, for an event: `acme/models/chat:v7 must not serve: its tag 'x' puts it on hold`."""
+        because = f"{WORDING[self.via].owner} {self.name!r}"
+        return f"{self.collection}:{self.version} must not serve: {because} puts it on hold"
+
 
 class HoldAction(StrEnum):
     """What a hold on the serving version does. `Block` is stricter; the administrator may require it."""

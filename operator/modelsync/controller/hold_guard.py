@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import structlog
 
-from modelsync.api.hold import WORDING
+from modelsync.api.hold import HoldMark
 from modelsync.api.kinds import Key, Object
 from modelsync.api.reasons import Reason
 from modelsync.api.settings import OperatorSettings
@@ -21,7 +21,7 @@ from modelsync.effects.silence_unplanned import UnplannedSilencer
 from modelsync.observe.answers import hold_reads
 from modelsync.observe.hold_watch import Marks, Place, Watch, unplanned_places, unplanned_watches
 from modelsync.observe.question import server_of
-from modelsync.observe.unplanned import Held, Unplanned, held_revisions
+from modelsync.observe.unplanned import Unplanned, held_revisions
 from modelsync.registry.model import Answers
 from modelsync.registry.poller import Poller
 from modelsync.registry.store import Key as PollerKey
@@ -70,15 +70,13 @@ class HoldGuard:
         self._settings = settings
         self._requeue = requeue
         self._watches: dict[tuple[Key, Group], frozenset[PollerKey]] = {}
-        self._announced: dict[tuple[Key, Group], frozenset[tuple[Revision, Held]]] = {}
+        self._announced: dict[tuple[Key, Group], frozenset[tuple[Revision, HoldMark | None]]] = {}
 
     async def watch(
         self, key: Key, wanted: Sequence[Watch], group: Group = Group.PLANNED
     ) -> Mapping[Watch, Answers | None]:
         """Have the poller query what each of `wanted` needs and no other watch of the group; return what is known."""
-        names: dict[Watch, PollerKey] = {
-            each: (key.namespace, f"{key.name}{SEPARATOR}{group} {each.name}") for each in wanted
-        }
+        names = {each: _name(key, f"{group} {each.name}") for each in wanted}
         for gone in self._watches.get((key, group), frozenset()) - frozenset(names.values()):
             self._poller.unsubscribe(gone)
         for each, name in names.items():
@@ -147,22 +145,21 @@ class HoldGuard:
             self._silencer.forget(_uid(key, group))
 
     async def _announce(
-        self, found: Unplanned, group: Group, held: Mapping[Revision, Held], about: Object | None
+        self, found: Unplanned, group: Group, held: Mapping[Revision, HoldMark | None], about: Object | None
     ) -> None:
         """Write an Event for each revision that was not held before."""
         before = self._announced.get((found.key, group), frozenset())
         self._announced[found.key, group] = now = frozenset(held.items())
-        for revision, why in sorted(now - before, key=lambda each: each[0]):
-            log.warning("hold.unplanned", revision=revision, mark=str(why.mark), name=found.key.name)
+        for revision, mark in sorted(now - before, key=lambda each: each[0]):
+            log.warning("hold.unplanned", revision=revision, mark=str(mark), name=found.key.name)
             subject = about or found.deployment(revision)
             if subject is not None:
-                await self._recorder.record(subject, _event(revision, why))
+                await self._recorder.record(subject, _event(revision, mark))
 
 
-def _event(revision: Revision, why: Held) -> Event:
-    mark = why.mark
+def _event(revision: Revision, mark: HoldMark | None) -> Event:
     what = (
-        f"{mark.collection}:{mark.version} must not serve: {WORDING[mark.via].owner} {mark.name!r} puts it on hold"
+        mark.effect
         if mark is not None
         else f"{revision} must not serve: a hold is in force, and nothing shows what this revision contains"
     )
@@ -173,5 +170,5 @@ def _uid(key: Key, group: Group) -> str:
     return f"{key}/{group}"
 
 
-def _name(key: Key, group: Group) -> PollerKey:
-    return (key.namespace, f"{key.name}{SEPARATOR}{group}")
+def _name(key: Key, watch: str) -> PollerKey:
+    return (key.namespace, f"{key.name}{SEPARATOR}{watch}")

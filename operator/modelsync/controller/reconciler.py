@@ -225,7 +225,10 @@ class Reconciler:
                 self._queue.forget(key)
             await self._guard.act(orphans, Group.ORPHANS, about=None)
         else:
-            await self._guard.act(unplanned_of(family, _latched(family)), Group.UNPLANNED, about=family.owner)
+            await self._hold_without_plan(family)
+
+    async def _hold_without_plan(self, family: Family) -> None:
+        await self._guard.act(unplanned_of(family, _latched(family)), Group.UNPLANNED, about=family.owner)
 
     async def _with_orphans_adopted(self, family: Family) -> Family:
         """Adopt orphans that verify, and return the family with them. What does not verify is watched for holds.
@@ -258,7 +261,7 @@ class Reconciler:
         except ClusterError:
             raise
         except Exception:
-            await self._guard.act(unplanned_of(family, _latched(family)), Group.UNPLANNED, about=family.owner)
+            await self._hold_without_plan(family)
             raise
         self._guard.release(family.key, Group.UNPLANNED)
         return decision

@@ -26,10 +26,11 @@ from modelsync.resources.objects import Owner
 log = structlog.get_logger(__name__)
 
 
-async def adopt(cluster: Cluster, cache: Cache, owner: Owner, orphans: Iterable[tuple[Kind, Object]]) -> int:
-    """Make `owner` the controller of `orphans`, and of the fuse Secrets of adopted records; return how many were
-    adopted. Raises ConflictError when an orphan has changed since it was read, and other ClusterErrors."""
-    adopted = 0
+async def adopt(cluster: Cluster, cache: Cache, owner: Owner, orphans: Iterable[tuple[Kind, Object]]) -> None:
+    """Make `owner` the controller of `orphans`, and of the fuse Secrets of adopted records.
+
+    Raises ConflictError when an orphan has changed since it was read, and other ClusterErrors.
+    """
     for kind, orphan in orphans:
         if kind == CONTROLLER_REVISION:
             await _adopt_fuse_secret(cluster, owner, labels_of(orphan).get(names.REVISION_LABEL, ""))
@@ -38,9 +39,7 @@ async def adopt(cluster: Cluster, cache: Cache, owner: Owner, orphans: Iterable[
         except NotFoundError:
             cache.put(kind, orphan, deleted=True)
             continue
-        adopted += 1
         log.info("orphan.adopted", kind=kind.kind, object=name_of(orphan))
-    return adopted
 
 
 async def _adopt_fuse_secret(cluster: Cluster, owner: Owner, revision: str) -> None:

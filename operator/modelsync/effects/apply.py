@@ -143,9 +143,9 @@ class Applier:
             raise first
         return tuple(done)
 
-    async def adopt(self, owner: Owner, orphans: Iterable[tuple[Kind, Object]]) -> int:
-        """Make `owner` the controller of `orphans`; return how many were adopted. Raises ClusterErrors."""
-        return await adopt(self._cluster, self._cache, owner, orphans)
+    async def adopt(self, owner: Owner, orphans: Iterable[tuple[Kind, Object]]) -> None:
+        """Make `owner` the controller of `orphans`. Raises ClusterErrors."""
+        await adopt(self._cluster, self._cache, owner, orphans)
 
     async def finish(self, timeout: timedelta) -> None:
         """Wait for running cut-offs, at most `timeout`."""

@@ -49,8 +49,8 @@ class Cutter:
         """
         await self._blow_fuse(key, uid, revision, [pod for pod in pods if self._may_still_serve(uid, revision, pod)])
         # Scale down first, or the ReplicaSet would replace each deleted pod.
-        results = [await _error_of(scale_down())]
-        results += await asyncio.gather(*(_error_of(self._delete(key, pod)) for pod in pods))
+        results = [await error_of(scale_down())]
+        results += await asyncio.gather(*(error_of(self._delete(key, pod)) for pod in pods))
         log.info("revision.cut_off", revision=revision, pods=len(pods))
         for error in filter(None, results):
             raise error
@@ -82,7 +82,8 @@ def token_of(secret: Object) -> str:
     return base64.b64decode(secret["data"][FUSE_TOKEN_KEY], validate=True).decode()
 
 
-async def _error_of(work: Awaitable[object]) -> ClusterError | None:
+async def error_of(work: Awaitable[object]) -> ClusterError | None:
+    """The error that `work` ends with: where everything must be tried before one is raised."""
     try:
         await work
     except ClusterError as error:

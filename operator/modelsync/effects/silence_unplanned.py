@@ -5,7 +5,7 @@ to a revision that did not have it. Every write is tried, whatever became of the
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection
+from collections.abc import Collection
 from functools import partial
 
 import structlog
@@ -14,8 +14,8 @@ from modelsync.api import names
 from modelsync.api.kinds import DEPLOYMENT, HTTP_ROUTE, SERVICE, Key, Kind, Object, labels_of, name_of, uid_of
 from modelsync.cluster.cache import Cache
 from modelsync.cluster.client import Cluster
-from modelsync.cluster.errors import ClusterError, KindMissingError, NotFoundError
-from modelsync.effects.cut_off import Cutter
+from modelsync.cluster.errors import KindMissingError, NotFoundError
+from modelsync.effects.cut_off import Cutter, error_of
 from modelsync.observe.pods import is_cut
 from modelsync.observe.unplanned import Unplanned
 from modelsync.resources.silenced import route_without, service_without
@@ -36,10 +36,12 @@ class UnplannedSilencer:
         """Take `held` out of the route and the plain Service, then cut off their pods. Raises the first ClusterError
         after everything was tried."""
         errors = [
-            await _error_of(self._take_off_route(found, held)),
-            await _error_of(self._take_off_service(found, held)),
-            *await asyncio.gather(*(_error_of(self._cut_off(found, revision, uid)) for revision in sorted(held))),
+            await error_of(self._take_off_route(found, held)),
+            await error_of(self._take_off_service(found, held)),
+            *await asyncio.gather(*(error_of(self._cut_off(found, revision, uid)) for revision in sorted(held))),
         ]
+        for error in filter(None, errors):
+            log.error("hold.unplanned_failed", problem=str(error))
         for error in filter(None, errors):
             raise error
 
@@ -65,7 +67,7 @@ class UnplannedSilencer:
 
     async def _cut_off(self, found: Unplanned, revision: Revision, uid: str) -> None:
         pods = [pod for pod in found.pods if labels_of(pod).get(names.REVISION_LABEL) == revision and not is_cut(pod)]
-        deployment = found.deployments.get(names.child(found.key.name, revision))
+        deployment = found.deployment(revision)
         if not pods and (deployment is None or (deployment.get("spec") or {}).get("replicas") == 0):
             return
         await self._cutter.cut_off(
@@ -88,12 +90,3 @@ class UnplannedSilencer:
             return
         self._cache.put(kind, written)
         log.info("hold.unplanned_silenced", kind=kind.kind, object=f"{namespace}/{name}")
-
-
-async def _error_of(work: Awaitable[None]) -> ClusterError | None:
-    try:
-        await work
-    except ClusterError as error:
-        log.error("hold.unplanned_failed", problem=str(error))
-        return error
-    return None

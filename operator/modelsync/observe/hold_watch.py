@@ -72,11 +72,13 @@ def places(found: Read, answers: Answers | None) -> frozenset[Place]:
     """The digests in play, where they were pulled from and where the spec asks, and those that the aliases name."""
     server = server_of(found.registry)
     asked = {kept.positive.digest for kept in answers.refs.values() if kept.positive} if answers is not None else set()
-    pulled = {
-        (server_of(record.registry), digest) for record in found.in_play for digest in record.digests if record.registry
-    }
-    asked |= {digest for record in found.in_play for digest in record.digests}
-    return frozenset(pulled | ({(server, digest) for digest in asked} if server else set()))
+    found_at = set()
+    for record in found.in_play:
+        digests = record.digests
+        asked.update(digests)
+        if (registry := record.registry) is not None:
+            found_at |= {(server_of(registry), digest) for digest in digests}
+    return frozenset(found_at | ({(server, digest) for digest in asked} if server else set()))
 
 
 def unplanned_places(found: Unplanned) -> frozenset[Place]:

@@ -112,7 +112,7 @@ class Unplanned:
             pods[labels_of(pod).get(names.REVISION_LABEL, "")].append(pod)
         found, unread = {}, MAX_RECORDS
         for revision in self.exposed:
-            template = template_spec(self.deployments.get(names.child(self.key.name, revision)))
+            template = template_spec(self.deployment(revision))
             pulled = Pulled.by(revision, (template, *(pod.get("spec") for pod in pods[revision])))
             found[revision] = Content(tuple(pulled.parts.values()), pulled.registry, pulled.digests)
             if not pulled.digests and unread:
@@ -171,30 +171,23 @@ def orphans_of(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Why a revision is held; `mark` is None if its content is unknown."""
-
-    mark: HoldMark | None
-
-
 def held_revisions(
     found: Unplanned, reads: Iterable[Mapping[str, HoldRead]], shown: Iterable[Hold]
-) -> Mapping[Revision, Held]:
-    """The exposed revisions that a latched hold or a mark covers; `shown` are marks that others see.
+) -> Mapping[Revision, HoldMark | None]:
+    """The exposed revisions that a latched hold or a mark covers, with the mark, or None if the content is unknown.
 
-    A latched hold is not lifted here: without a plan nothing could serve again. A revision of unknown content counts
-    as held while any hold is latched.
+    `shown` are marks that others see. A latched hold is not lifted here: without a plan nothing could serve again. A
+    revision of unknown content counts as held while any hold is latched.
     """
     marks = {hold.mark.digest: hold.mark for hold in (*found.latched, *shown)}
     for each in reads:
         marks |= {digest: read.marks[0] for digest, read in each.items() if read.marks}
-    held = {}
+    held: dict[Revision, HoldMark | None] = {}
     for revision, content in found.contents.items():
         if marked := sorted(content.digests & marks.keys()):
-            held[revision] = Held(marks[marked[0]])
+            held[revision] = marks[marked[0]]
         elif found.latched and not content.digests:
-            held[revision] = Held(None)
+            held[revision] = None
     return held
 
 

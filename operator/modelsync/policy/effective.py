@@ -38,8 +38,7 @@ def registry_of(spec: ModelDeploymentSpec, settings: OperatorSettings) -> Regist
     registry = spec.registry if spec.registry is not None else settings.registry
     if registry is None:
         return None
-    longest = hold_rules(spec, settings).max_staleness / _POLLS
-    return registry if registry.poll_interval <= longest else registry.model_copy(update={"poll_interval": longest})
+    return _polled_within(hold_rules(spec, settings).max_staleness / _POLLS, registry)
 
 
 def own_registry(spec: ModelDeploymentSpec, namespace: str, settings: OperatorSettings) -> OwnRegistry | None:
@@ -70,10 +69,11 @@ def own_registry(spec: ModelDeploymentSpec, namespace: str, settings: OperatorSe
 
 def capped(registry: Registry, settings: OperatorSettings) -> Registry:
     """The registry with a poll interval of at most the administrator's: a spec can only ask for more."""
-    longest = min(settings.hold.poll_interval, settings.hold.max_staleness / _POLLS)
-    if registry.poll_interval <= longest:
-        return registry
-    return registry.model_copy(update={"poll_interval": longest})
+    return _polled_within(min(settings.hold.poll_interval, settings.hold.max_staleness / _POLLS), registry)
+
+
+def _polled_within(longest: timedelta, registry: Registry) -> Registry:
+    return registry if registry.poll_interval <= longest else registry.model_copy(update={"poll_interval": longest})
 
 
 def allowed_servers(settings: OperatorSettings) -> tuple[str, ...]:

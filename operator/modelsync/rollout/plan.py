@@ -8,7 +8,6 @@ from that state and the observation, so after a crash between any two writes the
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from modelsync.api.hold import WORDING
 from modelsync.api.reasons import Reason
 from modelsync.api.routing import Routing
 from modelsync.rollout import capacity, failing, moves, promotion, requests, steps, traffic
@@ -59,11 +58,7 @@ def _record_hold_changes(facts: Facts, state: State, holds: tuple[Hold, ...], bu
     before, now = {hold.mark for hold in state.holds}, {hold.mark for hold in holds}
     for hold in holds:
         if hold.mark not in before:
-            mark = hold.mark
-            because = f"{WORDING[mark.via].owner} {mark.name!r} puts it on hold"
-            builder.warning(
-                Reason.REGULATORY_HOLD, "Hold", f"{mark.collection}:{mark.version} must not serve: {because}"
-            )
+            builder.warning(Reason.REGULATORY_HOLD, "Hold", hold.mark.effect)
     for hold in state.holds:
         if hold.mark not in now:
             note = f"hold on {hold.mark.collection}:{hold.mark.version} lifted ({hold.mark.name!r} was removed)"
