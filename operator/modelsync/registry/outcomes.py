@@ -5,9 +5,10 @@ and for what this key cannot see, so `Missing` means either.
 """
 
 from collections.abc import Collection
+from datetime import datetime
 from difflib import get_close_matches
 from heapq import nsmallest
-from typing import Literal
+from typing import Literal, TypedDict
 
 from modelsync.api.foreign_text import foreign_text
 from modelsync.api.model_ref import CollectionRef, ModelRef
@@ -43,16 +44,9 @@ def of_ref(ref: ModelRef, reply: Reply | NoReply, collection: CollectionOutcome)
     if isinstance(reply, Reply) and reply.value is not None:
         if isinstance(reply.value, dict) and reply.value.get("artifact", ...) is None and not reply.errors:
             message = f"{ref} names a version that was deleted, or that this API key cannot see"
-            return Missing(
-                subject=ref,
-                what="version",
-                message=message,
-                asked_at=reply.asked_at,
-                answered_at=reply.answered_at,
-                asked=reply.asked,
-            )
+            return Missing(subject=ref, what="version", message=message, **_times(reply))
         try:
-            return wire.resolved(reply.value, ref, reply.asked_at, reply.answered_at, reply.asked)
+            return wire.resolved(reply.value, ref, **_times(reply))
         except wire.UnexpectedShapeError as error:
             return _odd(ref, reply, error)
     if isinstance(collection, Missing):
@@ -77,9 +71,7 @@ def of_collection(collection: CollectionRef, reply: Reply | NoReply) -> Collecti
         aliases=page.aliases,
         hold_aliases=frozenset(),
         whole=not is_partial(reply),
-        asked_at=reply.asked_at,
-        answered_at=reply.answered_at,
-        asked=reply.asked,
+        **_times(reply),
     )
 
 
@@ -87,10 +79,20 @@ def of_artifact(artifact_id: str, reply: Reply | NoReply) -> ArtifactOutcome:
     """Classify the reply about an artifact that was queried by its id."""
     if isinstance(reply, Reply) and reply.value is not None:
         try:
-            return wire.artifact_read(reply.value, reply.asked_at, reply.answered_at, reply.asked)
+            return wire.artifact_read(reply.value, **_times(reply))
         except wire.UnexpectedShapeError as error:
             return _odd(artifact_id, reply, error)
     return _failure(artifact_id, reply, "version")
+
+
+class _Times(TypedDict):
+    asked_at: datetime
+    answered_at: datetime
+    asked: float
+
+
+def _times(reply: Reply | NoReply) -> _Times:
+    return {"asked_at": reply.asked_at, "answered_at": reply.answered_at, "asked": reply.asked}
 
 
 def is_partial(reply: Reply | NoReply) -> bool:
@@ -102,25 +104,15 @@ def is_partial(reply: Reply | NoReply) -> bool:
 
 
 def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Collection[str] = ()) -> Failure:
-    asked_at, answered_at, asked = reply.asked_at, reply.answered_at, reply.asked
+    times = _times(reply)
     if isinstance(reply, NoReply):
         error = reply.error
         if isinstance(error, ThrottledError):
-            return Throttled(
-                subject=subject,
-                until=error.until,
-                resume=error.resume,
-                message=str(error),
-                asked_at=asked_at,
-                answered_at=answered_at,
-                asked=asked,
-            )
+            return Throttled(subject=subject, until=error.until, resume=error.resume, message=str(error), **times)
         if isinstance(error, DeniedError):
-            return Denied(subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at, asked=asked)
+            return Denied(subject=subject, message=str(error), **times)
         if not isinstance(error, NotFoundError):
-            return Unreachable(
-                subject=subject, message=str(error), asked_at=asked_at, answered_at=answered_at, asked=asked
-            )
+            return Unreachable(subject=subject, message=str(error), **times)
         details = in_short(error.errors)
         what = "project" if "project" in details.lower() else what
     else:
@@ -128,22 +120,13 @@ def _failure(subject: Subject, reply: Reply | NoReply, what: _What, known: Colle
         match _meaning(reply.errors, reply.status):
             case "denied":
                 message = f"{subject}: {details or 'permission denied'}; check what the API key's user has access to"
-                return Denied(subject=subject, message=message, asked_at=asked_at, answered_at=answered_at, asked=asked)
+                return Denied(subject=subject, message=message, **times)
             case "unknown":
                 message = f"{subject}: the server answered with an error: {details}"
-                return Unreachable(
-                    subject=subject, message=message, asked_at=asked_at, answered_at=answered_at, asked=asked
-                )
+                return Unreachable(subject=subject, message=message, **times)
         if reply.project_missing:
             what = "project"
-    return Missing(
-        subject=subject,
-        what=what,
-        message=_missing(subject, what, known),
-        asked_at=asked_at,
-        answered_at=answered_at,
-        asked=asked,
-    )
+    return Missing(subject=subject, what=what, message=_missing(subject, what, known), **times)
 
 
 def _meaning(errors: Collection[GraphQLError], status: int) -> Literal["denied", "missing", "unknown"]:
@@ -189,6 +172,4 @@ def _odd(subject: Subject, reply: Reply, error: wire.UnexpectedShapeError) -> Fa
     if reply.errors:
         return _failure(subject, reply, "version")
     message = f"{subject}: the server's response does not match W&B's schema ({error})"
-    return Unreachable(
-        subject=subject, message=message, asked_at=reply.asked_at, answered_at=reply.answered_at, asked=reply.asked
-    )
+    return Unreachable(subject=subject, message=message, **_times(reply))
