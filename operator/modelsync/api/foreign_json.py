@@ -12,6 +12,9 @@ from typing import Any
 MAX_DEPTH = 32
 """Deeper than anything that modelsync reads."""
 
+KUBERNETES_DEPTH = 100
+"""The API's own objects are nested at most 20 deep, in a list."""
+
 MAX_DIGITS = 300
 """Of an integer. Longer ones take quadratic time to read, and `float` raises OverflowError for them."""
 
@@ -56,6 +59,21 @@ def read_object(text: str | bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH
     if not isinstance(found, dict):
         raise ForeignJSONError("it is not a JSON object")
     return found
+
+
+def read_shallow(text: str, max_depth: int = KUBERNETES_DEPTH) -> Any:
+    """Parse JSON with null for what is nested too deeply for Python: one object in a list must not hide the others.
+
+    Raises ValueError.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        pass
+    try:
+        return json.loads(without_deep_values(text, max_depth))
+    except RecursionError:  # brackets that never close
+        raise ForeignJSONError("it is nested too deeply") from None
 
 
 def is_deep(text: str, max_depth: int) -> bool:

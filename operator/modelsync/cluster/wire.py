@@ -5,13 +5,9 @@ the object is in: anyone who may create one with our label would stop the operat
 than the API nests its own become null, and only their object suffers.
 """
 
-import json
 from typing import Any
 
-from modelsync.api.foreign_json import is_deep, without_deep_values
-
-MAX_DEPTH = 100
-"""The API's own objects are nested at most 20 deep, in a list."""
+from modelsync.api.foreign_json import KUBERNETES_DEPTH, is_deep, read_shallow, without_deep_values
 
 _SAFE_BRACKETS = 400
 """A text with so few brackets can't be nested too deep for Python, whoever calls its reader."""
@@ -19,24 +15,16 @@ _SAFE_BRACKETS = 400
 
 def parse(content: bytes) -> Any:
     """Parse an answer. Raises ValueError if it is no JSON."""
-    text = content.decode()
-    try:
-        return json.loads(text)
-    except RecursionError:
-        pass
-    try:
-        return json.loads(without_deep_values(text, MAX_DEPTH))
-    except RecursionError:  # brackets that never close
-        raise ValueError("it is nested too deeply") from None
+    return read_shallow(content.decode())
 
 
 def bounded_line(line: bytes) -> bytes:
     """One line of a watch, such that any reader of JSON can read it."""
     if not is_too_deep(text := line.decode(errors="replace")):
         return line
-    return without_deep_values(text, MAX_DEPTH).encode()
+    return without_deep_values(text, KUBERNETES_DEPTH).encode()
 
 
 def is_too_deep(text: str) -> bool:
     """Whether some reader or writer of JSON could fail at the depth of `text`."""
-    return text.count("[") + text.count("{") > _SAFE_BRACKETS and is_deep(text, MAX_DEPTH)
+    return text.count("[") + text.count("{") > _SAFE_BRACKETS and is_deep(text, KUBERNETES_DEPTH)

@@ -13,10 +13,9 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 from modelsync.api import names
-from modelsync.api.foreign_json import without_deep_values
+from modelsync.api.foreign_json import read_shallow
 from modelsync.kubectl.cluster import watching
 from modelsync.kubectl.cluster.objects import Object, Path, Update
 from modelsync.kubectl.cluster.watching import follow
@@ -186,20 +185,12 @@ class Kubectl:
 
 def _object(text: str) -> Object:
     try:
-        found = _loads(text)
-    except (ValueError, RecursionError):
+        found = read_shallow(text)
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise UnavailableError("the answer is not a Kubernetes object; is there a proxy in front of the API server?")
     return found
-
-
-def _loads(text: str) -> Any:
-    """Parse an answer, with null for what is nested too deeply: one object in a list must not hide the others."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        return json.loads(without_deep_values(text, 100))
 
 
 def _error(stderr: str) -> PluginError:
