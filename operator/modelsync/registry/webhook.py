@@ -135,13 +135,18 @@ class _Owed:
     def __init__(self, act: Callable[..., Awaitable[bool]]) -> None:
         self._act = act
         self._place: tuple[str, str, str] | None = None
+        self._relayed = True
         self._task: asyncio.Task[None] | None = None
 
     def add(self, place: tuple[str, str, str], wait: float, *, relayed: bool) -> None:
-        """Look at `place` in `wait` seconds; everywhere, if a look at another place is owed already."""
+        """Look at `place` in `wait` seconds; everywhere, if a look at another place is owed already.
+
+        It may be forwarded to the leader unless all that it makes up for were relayed.
+        """
+        self._relayed = self._relayed and relayed
         if self._place is None:
             self._place = place
-            self._task = asyncio.create_task(self._pay(wait, relayed=relayed), name="owed look")
+            self._task = asyncio.create_task(self._pay(wait), name="owed look")
         elif self._place != place:
             self._place = EVERYWHERE
 
@@ -150,9 +155,10 @@ class _Owed:
         if self._task is not None:
             self._task.cancel()
 
-    async def _pay(self, wait: float, *, relayed: bool) -> None:
+    async def _pay(self, wait: float) -> None:
         await asyncio.sleep(wait)
         place, self._place = self._place or EVERYWHERE, None
+        relayed, self._relayed = self._relayed, True
         log.info("registry.webhook", entity=place[0], project=place[1], collection=place[2], deferred=True)
         await self._act(place, relayed=relayed)
 

@@ -17,7 +17,7 @@ import structlog
 from modelsync.controller.listen import listen
 from modelsync.registry import webhook
 from modelsync.registry.budget import Rate
-from modelsync.registry.relay import RELAYED_HEADER
+from modelsync.registry.relay import RELAYED_HEADER, Relay
 from modelsync.registry.webhook import MAX_BODY_BYTES, application, is_signed, place_of
 
 TOKEN = "a-token-of-an-automation"
@@ -253,3 +253,31 @@ async def test_a_relayed_webhook_is_counted_for_the_replica_that_forwarded_it_on
     async with flooded(monkeypatch, OF_ONE=Rate(1, 0.001), OF_ALL=Rate(3, 0.001)) as receiver:
         statuses = await receiver.statuses(4, **AUTHORIZED, **{RELAYED_HEADER: "true"})
         assert statuses == [202, 202, 202, 429]
+
+
+class Follower(Relay):
+    """A replica that does not lead: it can serve a webhook only by forwarding it, and notes which it may forward."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None, token=TOKEN)
+        self.forwardable: list[bool] = []
+
+    async def handle(self, entity: str, project: str, collection: str, *, relayed: bool) -> bool:
+        self.forwardable.append(not relayed)
+        return not relayed
+
+
+@pytest.mark.parametrize("others", [{}, {RELAYED_HEADER: "true"}], ids=["none relayed", "the first relayed"])
+async def test_a_look_that_is_owed_for_a_webhook_of_its_own_is_forwarded(
+    monkeypatch: pytest.MonkeyPatch, others: dict[str, str]
+) -> None:
+    monkeypatch.setattr(webhook, "OF_ALL", Rate(1, 10))
+    follower = Follower()
+    async with listen(application(follower, token=TOKEN, clock=lambda: 0.0), host="127.0.0.1", port=0) as port:
+        url = f"http://127.0.0.1:{port}/webhook"
+        assert await post(url, **AUTHORIZED) == 202
+        assert await post(url, **AUTHORIZED, **others) == 429
+        assert await post(url, **AUTHORIZED) == 429
+        async with asyncio.timeout(10):
+            while follower.forwardable.count(True) < 2:  # noqa: ASYNC110 the look is a callback
+                await asyncio.sleep(0.01)
