@@ -273,7 +273,7 @@ class Arena:
                 seen = time.monotonic() - began
             if safe is None and self._is_blocked():
                 safe = time.monotonic() - began
-            time.sleep(0.02)
+            time.sleep(0.02)  # between two looks at states whose times are what is measured
         return Held(seen, safe)
 
     def peaks(self, held: Held) -> Measured:
@@ -284,10 +284,8 @@ class Arena:
             return Measured(held.seen, held.safe, 0, 0.0, died=True)
         return Measured(held.seen, held.safe, int(peaks["peak"]), float(peaks["lag"]), unhealthy=probe(HEALTH_PORT))
 
-    def lift(self, *, afresh: bool) -> None:
-        """Take the mark away and wait until the bystander serves again; `afresh` by a new operator."""
-        if afresh:
-            self.operator.end()
+    def lift(self) -> None:
+        """Take the mark away and wait until the bystander serves again."""
         self.operator.start()
         self.bystander.admin.remove_tag(f"{self.bystander.path}:v0", TAG)
         self.until_serving()

@@ -57,8 +57,8 @@ def pytest_terminal_summary(config: pytest.Config) -> None:
 
 def _table(found: list[tuple[Scenario, Measured]]) -> Table:
     table = Table(title="A bystander's hold while a tenant attacks: measured (bound)", title_justify="left")
-    for heading in ("finding", "what the tenant does", "hold seen", "route safe", "peak memory", "loop lag", ""):
-        table.add_column(heading, justify="left" if heading in ("what the tenant does", "") else "right")
+    for heading in ("finding", "what the tenant does", "hold seen", "route safe", "peak memory", "loop lag"):
+        table.add_column(heading, justify="left" if heading == "what the tenant does" else "right")
     for scenario, measured in found:
         table.add_row(
             str(scenario.finding) if scenario.finding else "–",
@@ -67,7 +67,6 @@ def _table(found: list[tuple[Scenario, Measured]]) -> Table:
             f"{_seconds(measured.safe)} ({scenario.safe:.0f} s)",
             f"{measured.peak_bytes / MIB:.0f} MiB ({scenario.peak_bytes / MIB:.0f})",
             f"{measured.lag:.2f} s ({scenario.lag:.0f} s)",
-            "not mended: " + scenario.broken if scenario.broken else "",
         )
     return table
 
@@ -78,5 +77,5 @@ def _seconds(value: float | None) -> str:
 
 def _facts(scenario: Scenario, measured: Measured) -> dict[str, Any]:
     bounds = {"safe": scenario.safe, "peak_bytes": scenario.peak_bytes, "lag": scenario.lag}
-    facts = {"finding": scenario.finding, "name": scenario.name, "broken": scenario.broken, "bounds": bounds}
+    facts = {"finding": scenario.finding, "name": scenario.name, "bounds": bounds}
     return {**facts, **asdict(measured)}

@@ -35,7 +35,7 @@ class Stepped(datetime, metaclass=_SteppedType):
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:
         """The time that the stepped clock shows."""
-        return datetime.now(tz) + cls.step  # type: ignore[return-value]
+        return datetime.now(tz) + cls.step  # type: ignore[return-value]  # the operator must get plain datetimes
 
 
 def step_clock(seconds: float) -> None:
@@ -43,7 +43,7 @@ def step_clock(seconds: float) -> None:
     Stepped.step = timedelta(seconds=seconds)
     for name, module in list(sys.modules.items()):
         if name.startswith("modelsync") and getattr(module, "datetime", None) is datetime:
-            module.datetime = Stepped  # type: ignore[attr-defined]
+            module.datetime = Stepped  # type: ignore[attr-defined]  # not a name that every module has
 
 
 class Lag:

@@ -31,8 +31,6 @@ class Scenario:
     safe: float
     peak_bytes: int
     lag: float
-    broken: str | None
-    """Why it fails today; it must then fail."""
 
 
 SCENARIOS: list[Scenario] = []
@@ -45,7 +43,6 @@ def scenario(
     safe: float = 5.0,
     peak: int = 320 * MIB,
     lag: float = 1.5,
-    broken: str | None = None,
 ) -> Callable[[Callable[[Arena], Iterator[None]]], Attack]:
     """Add the decorated function: it attacks, yields while the bystander gets its hold, and ends what it started.
 
@@ -54,7 +51,7 @@ def scenario(
 
     def add(attack: Callable[[Arena], Iterator[None]]) -> Attack:
         made = contextmanager(attack)
-        SCENARIOS.append(Scenario(finding, name, made, safe, peak, lag, broken))
+        SCENARIOS.append(Scenario(finding, name, made, safe, peak, lag))
         return made
 
     return add

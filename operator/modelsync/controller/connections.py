@@ -69,7 +69,7 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """Passes everything on to the protocol that serves, and tells `Connections` what happens."""
+    """Passes everything on to the protocol that serves, and has `Connections` record what happens."""
 
     def __init__(self, connections: Connections, serving: asyncio.Protocol) -> None:
         self._connections = connections

@@ -142,14 +142,14 @@ class _BoundedLines:
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """Whole lines, as they come."""
-        begun = bytearray()
+        unfinished = bytearray()
         async for chunk in self._content.iter_chunked(size):
             whole, newline, rest = chunk.rpartition(b"\n")
             if not newline:
-                begun += rest
+                unfinished += rest
                 continue
-            lines = (bytes(begun) + whole).split(b"\n")
-            begun = bytearray(rest)
+            lines = (bytes(unfinished) + whole).split(b"\n")
+            unfinished = bytearray(rest)
             yield b"".join(wire.bounded_line(line) + b"\n" for line in lines)
 
 

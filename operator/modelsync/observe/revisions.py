@@ -83,7 +83,7 @@ def _unread_since(
 ) -> datetime | None:
     """Since when this process needs its marks and has not read them.
 
-    An outage may have begun before this process: the status then says when marks were last read, and a restart does not
+    An outage may be older than this process: the status then says when marks were last read, and a restart does not
     start that time again.
     """
     uid, seen = found.family.uid, ("unread", view.revision)

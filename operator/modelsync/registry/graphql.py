@@ -319,8 +319,8 @@ class GraphQL:
         return None
 
     def _failure_without_data(self, status: int, errors: Sequence[GraphQLError]) -> RegistryError:
-        said = in_short(errors)
-        details = f": {said}" if said else ""
+        listed = in_short(errors)
+        details = f": {listed}" if listed else ""
         if status == 403:
             message = f"{self.base_url} answered 403{details}; check what the API key's user has access to"
             return DeniedError(message, status=status, errors=tuple(errors))

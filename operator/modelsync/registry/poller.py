@@ -128,7 +128,7 @@ class Poller:
     ) -> None:
         self._on_change = on_change
         self._marks = MarkIndex(hold_names)
-        self._context = _Context(random_share, self._marks, self._tell_of_marks, watch)
+        self._context = _Context(random_share, self._marks, self._report_marks, watch)
         self._pairs: dict[tuple[Server, Hashable], _Pair] = {}
         self._pair_of: dict[Key, _Pair] = {}
         self._heard: set[tuple[str, str, str]] = set()
@@ -241,7 +241,7 @@ class Poller:
         if self._context.session is not None:
             await self._context.session.close()
 
-    def _tell_of_marks(self) -> None:
+    def _report_marks(self) -> None:
         for key in self._marks.changes():
             self._on_change(key)
 
@@ -286,7 +286,7 @@ class _Context:
 
     random_share: Callable[[], float]
     marks: MarkIndex
-    tell_of_marks: Callable[[], None]
+    report_marks: Callable[[], None]
     watch: Watch | None = None
     session: aiohttp.ClientSession | None = None
     polls: defaultdict[Server, asyncio.Semaphore] = field(
@@ -363,7 +363,7 @@ class _Pair:
             self._poll_sooner.set()
         if self._store.ask(key, subscription.question):
             self.look((key,))
-        self._context.tell_of_marks()
+        self._context.report_marks()
 
     def unsubscribe(self, key: Key) -> bool:
         """Return whether no key is left."""
@@ -371,7 +371,7 @@ class _Pair:
         if entry is not None and entry.delayed_look is not None:
             entry.delayed_look.cancel()
         self._store.forget(key)
-        self._context.tell_of_marks()
+        self._context.report_marks()
         self._wanted.discard(key)
         self._hinted.discard(key)
         return not self._entries
@@ -523,7 +523,7 @@ class _Pair:
         positive += [self.answered] if self.answered is not None else []
         self.answered = max(positive, key=lambda each: each.asked, default=None)
         changed = self._store.add(reading)
-        self._context.tell_of_marks()
+        self._context.report_marks()
         return changed
 
     async def _ask(self, credential: CredentialProvider, questions: list[Question]) -> Reading:

@@ -35,7 +35,8 @@ class Objects:
 
 
 def credentials(**data: dict[str, str]) -> RegistryCredentials:
-    return RegistryCredentials(Objects(**data), own_namespace="modelsync-system")  # type: ignore[arg-type]
+    cluster: Any = Objects(**data)
+    return RegistryCredentials(cluster, own_namespace="modelsync-system")
 
 
 async def test_a_config_map_that_is_missing_looks_like_one_without_the_key() -> None:

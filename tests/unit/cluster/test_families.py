@@ -46,7 +46,8 @@ async def rivals(cached: list[Object], api: APIServer) -> list[str]:
     families = CachedFamilies(cache)
     known = families.family(CHAT)
     assert known is not None
-    found = await LiveFamilies(api, cache, families).family(known)  # type: ignore[arg-type]
+    cluster: Any = api
+    found = await LiveFamilies(cluster, cache, families).family(known)
     assert found is not None
     return [each["metadata"]["name"] for each in found.rival_routes]
 

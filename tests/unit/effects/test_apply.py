@@ -7,6 +7,7 @@ from modelsync.api import names
 from modelsync.api.kinds import HTTP_ROUTE, Kind, Object
 from modelsync.cluster.cache import Cache
 from modelsync.effects.apply import _Pass
+from modelsync.effects.cut_off import Cutter
 from modelsync.effects.silences import Silences
 from modelsync.observe.spec_status import read
 from modelsync.rollout.model import Plan, SetRoute
@@ -47,9 +48,9 @@ async def test_a_hold_does_not_bring_a_refused_host_name_into_the_route() -> Non
         SETTINGS,
     )
     assert [problem.reason for problem in found.problems] == ["Conflict"]
-    api = Writes()
+    api: Any = Writes()
     gathered: Any = SimpleNamespace(read=found)
-    work = _Pass(api, Cache(), SETTINGS, Silences(), gathered, Plan(found.state))  # type: ignore[arg-type]
+    work = _Pass(api, Cache(), SETTINGS, Cutter(api, Cache(), Silences()), gathered, Plan(found.state))
     await work.do(SetRoute(((names.BLOCKED, 1),), "on hold"))
     (written,) = api.routes
     assert written["spec"]["hostnames"] == ["chat.example.com"]
